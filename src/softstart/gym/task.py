@@ -1,0 +1,83 @@
+"""What a few-shot task is: examples, k-shot samples, a metric. Plain data, no torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, Protocol
+
+Kind = Literal["classification", "text2text"]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One text-to-text example: an input and every accepted answer (the first is the reference)."""
+
+    input: str
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One k-shot draw of a task, named by its seed (CrossFit: 13, 21, 42, 87, 100)."""
+
+    seed: int
+    train: tuple[Example, ...]
+    dev: tuple[Example, ...]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A few-shot task: its samples, one test set for all of them, its metric and where it comes from.
+
+    ``metric`` is a name that ``softstart.gym.metrics.score`` knows. ``category`` is a path in the task
+    ontology, broad to narrow ("classification/emotion").
+    """
+
+    name: str
+    kind: Kind
+    metric: str
+    category: str
+    samples: Mapping[int, Sample]
+    test: tuple[Example, ...]
+    source: str = field(default="", compare=False)
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """The label words of a classification task, sorted; empty for text-to-text tasks."""
+        if self.kind != "classification":
+            return ()
+        return tuple(sorted({e.outputs[0] for s in self.samples.values() for e in s.train if e.outputs}))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over everything that can change a score: metric, kind and every example."""
+        h = hashlib.sha256(f"{self.name}\0{self.kind}\0{self.metric}".encode())
+        for seed in sorted(self.samples):
+            for split, rows in (("train", self.samples[seed].train), ("dev", self.samples[seed].dev)):
+                h.update(f"\1{seed}\0{split}".encode())
+                _update(h, rows)
+        h.update(b"\1test")
+        _update(h, self.test)
+        return h.hexdigest()
+
+
+class Gym(Protocol):
+    """A collection of few-shot tasks: a CrossFit folder, the mini gym, your own files."""
+
+    @property
+    def name(self) -> str:
+        """A short name for reports ("mini", or the folder's path)."""
+
+    def tasks(self) -> Sequence[str]:
+        """The names of all tasks, sorted."""
+
+    def load(self, task: str) -> Task:
+        """Read one task. Raises SoftstartError if there is no such task or its files are broken."""
+
+
+def _update(h: hashlib._Hash, rows: Sequence[Example]) -> None:
+    for row in rows:
+        h.update(("\0".join((row.input, *row.outputs)) + "\2").encode())
