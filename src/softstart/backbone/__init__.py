@@ -1,1 +1,26 @@
-""" """
+"""Frozen backbones: one class a model family, one way to load them all."""
+
+from __future__ import annotations
+
+
+from softstart.backbone.base import Backbone, Decoding, candidates_tensor, prefer_device
+from softstart.backbone.batch import IGNORE, Batch, collate
+from softstart.backbone.loading import FAMILIES, TINY, load_backbone
+from softstart.backbone.placement import PLACEMENTS, Placement
+from softstart.backbone.t5 import T5Backbone
+
+__all__ = [
+    "FAMILIES",
+    "IGNORE",
+    "PLACEMENTS",
+    "TINY",
+    "Backbone",
+    "Batch",
+    "Decoding",
+    "Placement",
+    "T5Backbone",
+    "candidates_tensor",
+    "collate",
+    "load_backbone",
+    "prefer_device",
+]

@@ -1,0 +1,86 @@
+"""What an algorithm is: a trajectory of prompts and a reduction of it to a meta-gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
+
+from torch import Tensor
+
+Logs = dict[str, float]
+Data = Literal["episodes", "mixture"]
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """One meta-batch: the episodes of M source tasks, row i of every batch pointing at its task in 0..M-1.
+
+    ``support`` holds one batch an inner step (K of them); ``query`` is the outer-loop batch, None for
+    algorithms that use none.
+    """
+
+    tasks: int
+    support: Sequence[Any]
+    query: Any | None
+
+
+class Loss(Protocol):
+    """The loss of M tasks at once, each under its own prompt (``PromptObjective``, or a toy in tests)."""
+
+    def gradient(self, prompts: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
+        """Prompts [M, P, d] → (losses [M], gradients [M, P, d])."""
+
+    def hvp(self, prompts: Tensor, batch: Any, vectors: Tensor) -> Tensor:
+        """Hessian-vector product of each task's loss: [M, P, d]."""
+
+
+class Algorithm(Protocol):
+    """Maps a start θ and a meta-batch to a meta-gradient: a pure function, no hidden state."""
+
+    data: ClassVar[Data]
+    """``episodes``: support and query batches of whole tasks; ``mixture``: rows of all tasks shuffled."""
+
+    @property
+    def inner_steps(self) -> int:
+        """K, the number of inner steps."""
+
+    @property
+    def support_size(self) -> int:
+        """Rows of a task in one inner step."""
+
+    @property
+    def query_size(self) -> int:
+        """Rows of a task in the query set; 0 for none."""
+
+    def meta_gradient(self, loss: Loss, theta: Tensor, episodes: Episodes) -> tuple[Tensor, Logs]:
+        """Theta [P, d] → (meta-gradient [P, d], losses to log in nats)."""
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """The inner loop of M tasks: prompts φ_0 … φ_K and the gradients that led from each to the next."""
+
+    prompts: list[Tensor]
+    gradients: list[Tensor]
+    losses: list[Tensor]
+
+
+def inner_loop(loss: Loss, theta: Tensor, episodes: Episodes, lr: float) -> Trajectory:
+    """SGD of all tasks from one start: φ_0 = θ, φ_{k+1} = φ_k - α ∇L_support,k(φ_k); no graph is kept.
+
+    Args:
+        loss: the losses of the tasks.
+        theta: [P, d].
+        episodes: the meta-batch; one step a support batch.
+        lr: α.
+    """
+    phi = theta.expand(episodes.tasks, *theta.shape).clone()
+    path = Trajectory([phi], [], [])
+    for batch in episodes.support:
+        value, gradient = loss.gradient(phi, batch)
+        phi = phi - lr * gradient
+        path.prompts.append(phi)
+        path.gradients.append(gradient)
+        path.losses.append(value)
+    return path

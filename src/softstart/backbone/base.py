@@ -1,0 +1,265 @@
+"""The frozen language model, as everything else sees it: prompts and token batches in, numbers and text out."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from softstart.backbone.batch import Batch
+from softstart.backbone.placement import PLACEMENTS, Placement
+from softstart.errors import SoftstartError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How outputs are generated: greedy for ``num_beams=1``, else beam search.
+
+    The published protocol used 4 beams, 128 new tokens, repetition penalty 2.5 and length penalty 1.0
+    (Qin et al., 2023, released files).
+    """
+
+    num_beams: int = 1
+    max_new_tokens: int = 32
+    repetition_penalty: float = 1.0
+    length_penalty: float = 1.0
+
+
+class Backbone(ABC):
+    """A frozen pretrained language model that takes stacked soft prompts.
+
+    Rows of a batch do not interact and no weight is trained, so one forward pass carries the prompts of many
+    runs: row b uses ``prompts[batch.run[b]]``. A model family is one subclass that says how embeddings become
+    logits; everything else is here.
+
+    Args:
+        model: the transformers model; it is frozen and put in eval mode in place.
+        tokenizer: its tokenizer.
+        name: name or path it was loaded from, for messages and file headers.
+        placement: where the prompt goes, ``"prefix"`` or ``"suffix"``.
+    """
+
+    model_types: ClassVar[tuple[str, ...]] = ()
+    """``config.model_type`` values of the family."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        name: str = "model",
+        placement: Placement = "prefix",
+    ) -> None:
+        if placement not in PLACEMENTS:
+            raise SoftstartError(
+                f"unknown placement '{placement}'", mend=f"Use one of {', '.join(PLACEMENTS)}."
+            )
+        self.model: Any = model.requires_grad_(False).eval()
+        self.tokenizer: Any = tokenizer
+        self.name = name
+        self.placement: Placement = placement
+
+    @staticmethod
+    def from_pretrained(
+        name_or_path: str,
+        *,
+        dtype: str = "float32",
+        device: str | None = None,
+        revision: str | None = None,
+        placement: Placement = "prefix",
+    ) -> Backbone:
+        """Load a frozen backbone of the right family; see ``softstart.backbone.loading.load_backbone``."""
+        from softstart.backbone.loading import load_backbone
+
+        return load_backbone(name_or_path, dtype=dtype, device=device, revision=revision, placement=placement)
+
+    # What a family says.
+
+    @abstractmethod
+    def encode(self, embeds: Tensor, mask: Tensor) -> Any:
+        """Everything that depends on the text alone, computed once for many outputs: [B, S, d] → state."""
+
+    @abstractmethod
+    def logits(self, state: Any, mask: Tensor, labels: Tensor) -> Tensor:
+        """Next-token logits for every label position: labels [B, T] → [B, T, V]."""
+
+    @abstractmethod
+    def repeat_state(self, state: Any, times: int) -> Any:
+        """The state with every row repeated ``times`` times in place (row 0, row 0, …, row 1, …)."""
+
+    @abstractmethod
+    def generate_ids(self, embeds: Tensor, mask: Tensor, decoding: Decoding) -> Tensor:
+        """Generated token ids [B, ≤ max_new_tokens], without the text."""
+
+    # What every family shares.
+
+    @property
+    def width(self) -> int:
+        """d, the width of an embedding."""
+        return int(self.embedding.weight.shape[1])
+
+    @property
+    def embedding(self) -> nn.Embedding:
+        """The input embedding of the vocabulary, [V, d]."""
+        table: nn.Embedding = self.model.get_input_embeddings()
+        return table
+
+    @property
+    def device(self) -> torch.device:
+        """Where the embeddings live; prompts and batches go there."""
+        return self.embedding.weight.device
+
+    @property
+    def prompt_dtype(self) -> torch.dtype:
+        """The dtype prompts are kept in: float32, or float64 for a float64 backbone (exactness tests)."""
+        return torch.promote_types(self.embedding.weight.dtype, torch.float32)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the configuration and every weight: which network this is, whatever its name."""
+        config = {k: v for k, v in self.model.config.to_dict().items() if not k.startswith("_")}
+        config.pop("transformers_version", None)
+        h = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+        for key, tensor in sorted(self.model.state_dict().items()):
+            h.update(key.encode())
+            h.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return h.hexdigest()
+
+    def nll(
+        self, prompts: Tensor, batch: Batch, *, seed: int | None = None, twice: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Negative log-likelihood of the labels under each row's own prompt.
+
+        Sums and counts, never means, so that a run's loss does not depend on how its rows are grouped.
+
+        Args:
+            prompts: [R, P, d]; P = 0 means no prompt.
+            batch: token rows, ``batch.run`` in 0..R-1.
+            seed: dropout seed; the same seed, batch and prompts replay the same masks. None: no dropout.
+            twice: make the result differentiable twice (fused attention kernels have no double backward).
+
+        Returns:
+            (sums of NLL in nats [B], label-token counts [B]).
+        """
+        with self._dropout(seed), _kernels(twice):
+            embeds, mask = self.place(prompts, batch)
+            logits = self.logits(self.encode(embeds, mask), mask, batch.labels)
+        return _token_nll(logits, batch.labels)
+
+    @torch.no_grad()
+    def generate(
+        self, prompts: Tensor, batch: Batch, decoding: Decoding, max_tokens: int | None = None
+    ) -> list[str]:
+        """Generate one output for every row with its own prompt [R, P, d] → B strings, in row order."""
+        texts = [""] * len(batch)
+        for rows, part in batch.micro_batches(max_tokens, prompts.shape[1]):
+            ids = self.generate_ids(*self.place(prompts, part), decoding)
+            decoded = self.tokenizer.batch_decode(
+                ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+            for row, text in zip(rows.tolist(), decoded, strict=True):
+                texts[row] = text
+        return texts
+
+    @torch.no_grad()
+    def rank(
+        self, prompts: Tensor, batch: Batch, candidates: Tensor, max_tokens: int | None = None
+    ) -> Tensor:
+        """Log-likelihood of each candidate output of each row; the text is encoded once for all of them.
+
+        Args:
+            prompts: [R, P, d].
+            batch: token rows; their labels are not used.
+            candidates: [B, C, T] token ids, ``IGNORE`` on padding; a candidate without tokens ranks last.
+            max_tokens: as in ``Batch.micro_batches``.
+
+        Returns:
+            [B, C] summed log-likelihoods (nats), -inf for candidates without tokens.
+        """
+        rows_total, choices, _ = candidates.shape
+        scores = torch.empty(rows_total, choices, dtype=self.prompt_dtype, device=self.device)
+        for rows, part in batch.micro_batches(max_tokens, prompts.shape[1]):
+            embeds, mask = self.place(prompts, part)
+            state = self.repeat_state(self.encode(embeds, mask), choices)
+            labels = candidates[rows].flatten(0, 1)
+            sums, counts = _token_nll(self.logits(state, mask.repeat_interleave(choices, 0), labels), labels)
+            scores[rows] = torch.where(counts > 0, -sums, -torch.inf).view(-1, choices)
+        return scores
+
+    def place(self, prompts: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Embed the text and join each row's prompt to it: embeddings [B, P+S, d] and mask [B, P+S]."""
+        if prompts.shape[-1] != self.width:
+            raise SoftstartError(
+                f"the prompt has width {prompts.shape[-1]} but backbone '{self.name}' embeds {self.width}",
+                mend="Use the backbone the prompt was trained for, or a prompt trained for this backbone.",
+            )
+        text = self.embedding(batch.input_ids)
+        rows = prompts[batch.run].to(text.dtype)
+        return PLACEMENTS[self.placement](rows, text, batch.attention_mask)
+
+    def trainable_copy(self) -> Self:
+        """A copy whose weights can be trained (full fine-tuning); this backbone stays as it is."""
+        twin = copy.copy(self)
+        twin.__dict__.pop("digest", None)
+        twin.model = copy.deepcopy(self.model).requires_grad_(True)
+        return twin
+
+    @contextlib.contextmanager
+    def _dropout(self, seed: int | None) -> Iterator[None]:
+        if seed is None:
+            yield
+            return
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(seed)
+            self.model.train()
+            try:
+                yield
+            finally:
+                self.model.eval()
+
+
+def _kernels(twice: bool) -> contextlib.AbstractContextManager[Any]:
+    return sdpa_kernel(SDPBackend.MATH) if twice else contextlib.nullcontext()
+
+
+def _token_nll(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    losses = nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
+    return losses.sum(1), (labels >= 0).sum(1)
+
+
+def prefer_device(device: str | None) -> torch.device:
+    """The device asked for, or the GPU where there is one."""
+    if device is not None:
+        try:
+            return torch.empty(0, device=device).device
+        except (RuntimeError, AssertionError) as problem:
+            raise SoftstartError(
+                f"device '{device}' cannot be used ({str(problem).splitlines()[0]})", mend="Try --device cpu."
+            ) from problem
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def candidates_tensor(candidates: Sequence[Sequence[Sequence[int]]], fill: int) -> Tensor:
+    """Pad each row's candidate outputs (lists of token ids) to [B, C, T], ``fill`` on padding."""
+    choices = max(len(row) for row in candidates)
+    length = max(1, max(len(ids) for row in candidates for ids in row))
+    out = torch.full((len(candidates), choices, length), fill)
+    for b, row in enumerate(candidates):
+        for c, ids in enumerate(row):
+            out[b, c, : len(ids)] = torch.tensor(ids, dtype=torch.long)
+    return out

@@ -1,0 +1,111 @@
+"""A batch of tokenized rows, each pointing at the prompt it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+IGNORE = -100
+"""Label id of padding: not part of any loss (the convention of torch and transformers)."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Right-padded token rows and the index of each row's prompt.
+
+    Shapes: ``input_ids`` and ``attention_mask`` [B, S] (int64, mask 1 on text), ``labels`` [B, T]
+    (``IGNORE`` on padding), ``run`` [B] with values in 0..R-1. ``seed`` selects the dropout masks of a
+    training step; ``None`` means no dropout.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+    run: Tensor
+    seed: int | None = None
+
+    def __len__(self) -> int:
+        return self.input_ids.shape[0]
+
+    def select(self, rows: Tensor) -> Batch:
+        """The given rows, in that order, with padding that none of them needs trimmed off."""
+        mask, labels = self.attention_mask[rows], self.labels[rows]
+        text = max(1, int(mask.sum(1).max()))
+        output = max(1, int((labels != IGNORE).sum(1).max()))
+        return replace(
+            self,
+            input_ids=self.input_ids[rows, :text],
+            attention_mask=mask[:, :text],
+            labels=labels[:, :output],
+            run=self.run[rows],
+        )
+
+    def micro_batches(self, max_tokens: int | None, extra: int = 0) -> Iterator[tuple[Tensor, Batch]]:
+        """Regroup the rows by length so that little of a batch is padding.
+
+        Rows do not interact, so any grouping gives the same numbers.
+
+        Args:
+            max_tokens: upper bound on rows x (text length + ``extra``); ``None`` keeps the batch whole.
+            extra: tokens added to every row (the prompt length P).
+
+        Yields:
+            (row indices [b], the batch of those rows). A single row may exceed ``max_tokens``.
+        """
+        lengths = self.attention_mask.sum(1)
+        if max_tokens is None or len(self) * (int(lengths.max()) + extra) <= max_tokens:
+            rows = torch.arange(len(self), device=lengths.device)
+            yield rows, self.select(rows)
+            return
+        order = torch.argsort(lengths, stable=True)
+        sizes = (lengths[order] + extra).tolist()
+        start = 0
+        while start < len(sizes):
+            stop = start + 1
+            # Sizes ascend, so the last row of a group decides what the group costs.
+            while stop < len(sizes) and (stop + 1 - start) * sizes[stop] <= max_tokens:
+                stop += 1
+            rows = order[start:stop]
+            yield rows, self.select(rows)
+            start = stop
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device),
+            attention_mask=self.attention_mask.to(device),
+            labels=self.labels.to(device),
+            run=self.run.to(device),
+        )
+
+
+def collate(
+    inputs: Sequence[Sequence[int]],
+    outputs: Sequence[Sequence[int]],
+    runs: Sequence[int],
+    *,
+    pad: int,
+    seed: int | None = None,
+) -> Batch:
+    """Pad token lists to a ``Batch``.
+
+    Args:
+        inputs: token ids of the texts, one list a row.
+        outputs: token ids of the outputs, one list a row (empty where there is nothing to learn from).
+        runs: index of each row's prompt.
+        pad: id of the padding token.
+        seed: dropout seed of the batch.
+    """
+    rows = len(inputs)
+    ids = torch.full((rows, max(1, max(map(len, inputs)))), pad)
+    mask = torch.zeros_like(ids)
+    labels = torch.full((rows, max(1, max(map(len, outputs)))), IGNORE)
+    for i, (text, output) in enumerate(zip(inputs, outputs, strict=True)):
+        ids[i, : len(text)] = torch.tensor(text, dtype=torch.long)
+        mask[i, : len(text)] = 1
+        labels[i, : len(output)] = torch.tensor(output, dtype=torch.long)
+    return Batch(ids, mask, labels, torch.tensor(list(runs), dtype=torch.long), seed)

@@ -1,0 +1,134 @@
+"""Every algorithm against its definition, on a language model and on a quadratic."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from softstart.algorithms import ALGORITHMS, MAML, Episodes, FoMAML, MultiTask, Reptile
+from softstart.objective import PromptObjective
+
+from conftest import random_batch, relative
+from test_backbone import prompts
+
+TASKS = 3
+
+
+def episodes(steps: int, seed: int = 0) -> Episodes:
+    shape = [(4, 2, 0), (7, 1, 1), (2, 3, 2), (6, 2, 1), (3, 1, 0)]
+    return Episodes(
+        TASKS, [random_batch(shape, seed + k) for k in range(steps)], random_batch(shape, seed + 99)
+    )
+
+
+def unrolled(backbone, theta, meta_batch, lr):
+    """(mean query loss at φ_K, Σ of inner gradients) by plain autograd through the whole inner loop."""
+    phi = theta.expand(TASKS, *theta.shape)
+    for batch in meta_batch.support:
+        (gradient,) = torch.autograd.grad(task_losses(backbone, phi, batch).sum(), phi, create_graph=True)
+        phi = phi - lr * gradient
+    return phi, task_losses(backbone, phi, meta_batch.query)
+
+
+def task_losses(backbone, phi, batch):
+    sums, counts = backbone.nll(phi, batch, twice=True)
+    total = torch.zeros(TASKS, dtype=sums.dtype).index_add(0, batch.run, sums)
+    return total / torch.zeros(TASKS, dtype=torch.long).index_add(0, batch.run, counts)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 5])
+@pytest.mark.parametrize("budget", [None, 30])
+def test_maml_equals_autograd_through_the_unrolled_loop(t5, steps, budget):
+    theta, lr, meta_batch = prompts(t5)[0], 0.3, episodes(steps)
+    got, _ = MAML(inner_lr=lr, inner_steps=steps).meta_gradient(
+        PromptObjective(t5, budget), theta, meta_batch
+    )
+    leaf = theta.clone().requires_grad_()
+    phi, query = unrolled(t5, leaf, meta_batch, lr)
+    (expected,) = torch.autograd.grad(query.mean(), leaf)
+    assert relative(got, expected) < 1e-10
+    # The test has teeth: leaving the second order out is plainly wrong here.
+    first_order, _ = FoMAML(inner_lr=lr, inner_steps=steps).meta_gradient(
+        PromptObjective(t5), theta, meta_batch
+    )
+    assert relative(first_order, expected) > 0.05
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_fomaml_is_the_query_gradient_at_the_adapted_prompts(t5, steps):
+    theta, lr, meta_batch = prompts(t5)[0], 0.3, episodes(steps)
+    got, _ = FoMAML(inner_lr=lr, inner_steps=steps).meta_gradient(PromptObjective(t5), theta, meta_batch)
+    phi, _ = unrolled(t5, theta.clone().requires_grad_(), meta_batch, lr)
+    leaf = phi.detach().requires_grad_()
+    (expected,) = torch.autograd.grad(task_losses(t5, leaf, meta_batch.query).sum(), leaf)
+    assert relative(got, expected.mean(0)) < 1e-10
+
+
+@pytest.mark.parametrize("difference", [False, True])
+def test_reptile_is_the_scaled_distance_to_the_adapted_prompts(t5, difference):
+    theta, lr, meta_batch = prompts(t5)[0], 0.3, episodes(4)
+    got, _ = Reptile(inner_lr=lr, inner_steps=4, difference=difference).meta_gradient(
+        PromptObjective(t5), theta, meta_batch
+    )
+    phi, _ = unrolled(t5, theta.clone().requires_grad_(), meta_batch, lr)
+    assert relative(got, ((theta - phi.detach()) / lr).mean(0)) < 1e-10
+
+
+def test_multitask_is_the_gradient_of_the_mixture(t5):
+    theta, batch = prompts(t5)[0], random_batch([(4, 2, 0), (7, 1, 0), (3, 3, 0)])
+    got, _ = MultiTask().meta_gradient(PromptObjective(t5), theta, Episodes(1, [], batch))
+    leaf = theta.clone().requires_grad_()
+    sums, counts = t5.nll(leaf[None], batch)
+    (expected,) = torch.autograd.grad(sums.sum() / counts.sum(), leaf)
+    assert relative(got, expected) < 1e-10
+
+
+class Quadratic:
+    """Task m: ½ (φ - c_m)ᵀ A_m (φ - c_m), whose trajectories are known in closed form."""
+
+    def __init__(self, curvature: torch.Tensor, center: torch.Tensor) -> None:
+        self.curvature, self.center = curvature, center
+
+    def gradient(self, prompts, batch):
+        error = (prompts - self.center).flatten(1)
+        gradient = torch.einsum("mij,mj->mi", self.curvature, error)
+        return 0.5 * (error * gradient).sum(1), gradient.view_as(prompts)
+
+    def hvp(self, prompts, batch, vectors):
+        return torch.einsum("mij,mj->mi", self.curvature, vectors.flatten(1)).view_as(vectors)
+
+
+@given(seed=st.integers(0, 10_000), steps=st.integers(1, 6))
+def test_closed_form_on_a_quadratic(seed, steps):
+    g = torch.Generator().manual_seed(seed)
+    root = torch.randn(TASKS, 6, 6, generator=g, dtype=torch.float64)
+    curvature = root @ root.mT / 6
+    center, theta = (torch.randn(*s, generator=g, dtype=torch.float64) for s in ((TASKS, 2, 3), (2, 3)))
+    loss, lr = Quadratic(curvature, center), 0.05
+    shrink = torch.linalg.matrix_power(torch.eye(6, dtype=torch.float64) - lr * curvature, steps)
+    error = (theta - center).flatten(1)
+    adapted = torch.einsum("mij,mj->mi", shrink, error)  # φ_K - c
+    query = torch.einsum("mij,mj->mi", curvature, adapted)
+    expected = {
+        "maml": torch.einsum("mij,mj->mi", shrink, query),
+        "fomaml": query,
+        "reptile": (error - adapted) / lr,
+    }
+    for name, value in expected.items():
+        algorithm = ALGORITHMS[name](inner_lr=lr, inner_steps=steps)
+        got, _ = algorithm.meta_gradient(loss, theta, Episodes(TASKS, [None] * steps, object()))
+        assert relative(got, value.mean(0).view(2, 3)) < 1e-9
+
+
+def test_reptile_difference_drowns_in_float32_where_the_sum_does_not():
+    """Paper fact sheet, section 7.3: α = 3e-5 against entries of 8..16."""
+    center = torch.full((1, 2, 3), 12.0)
+    theta = center[0] + 0.004
+    loss = Quadratic(torch.eye(6)[None], center)
+    meta_batch = Episodes(1, [None] * 10, None)
+    total, _ = Reptile(inner_steps=10).meta_gradient(loss, theta, meta_batch)
+    lost, _ = Reptile(inner_steps=10, difference=True).meta_gradient(loss, theta, meta_batch)
+    assert float(lost.abs().max()) == 0.0
+    assert float(total.min()) > 0.03
