@@ -50,7 +50,7 @@ def run_gradients(
 def run_hvps(
     backbone: Backbone, prompts: Tensor, batch: Batch, vectors: Tensor, max_tokens: int | None = None
 ) -> Tensor:
-    """Hessian-vector products H_r v_r of every run's loss by double backward: [R, P, d], [R, P, d] → [R, P, d]."""
+    """Hessian-vector products H_r v_r of every run's loss by double backward: two [R, P, d] → [R, P, d]."""
     weights = 1.0 / _token_counts(batch, len(prompts)).to(prompts.dtype)
     product = torch.zeros_like(prompts)
     for part in _parts(batch, max_tokens, prompts.shape[1]):

@@ -128,7 +128,7 @@ class AdamW(StackedOptimizer):
 
 class Adafactor(StackedOptimizer):
     """Adafactor (Shazeer & Stern, 2018) with a given learning rate, as transformers' ``Adafactor`` with
-    ``scale_parameter=False, relative_step=False`` and no first moment."""  # noqa: D205, D209
+    ``scale_parameter=False, relative_step=False`` and no first moment."""
 
     EPS = 1e-30
 

@@ -1,1 +1,129 @@
-""" """
+"""Studies: declare a comparison, plan it, run what is missing, report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from softstart.analysis.arg import average_relative_gain, bootstrap_interval, relative_gains
+from softstart.console import Display, Quiet
+from softstart.gym.settings import Setting, load_setting
+from softstart.gym.sources import open_gym
+from softstart.report.html import write_report
+from softstart.storage import atomic
+from softstart.study.results import results
+from softstart.study.run import StudyRun, prepare
+from softstart.study.spec import Study, load_study, parse_study
+from softstart.study.store import Store
+
+__all__ = ["Outcome", "Study", "load_study", "parse_study", "run_study"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a study came to: tables, and the nodes that failed.
+
+    ``rows`` holds one row a selected run, ``gains`` one a method and task, ``arg`` one a method with an
+    interval. ``missing`` counts runs not computed yet.
+    """
+
+    rows: pd.DataFrame
+    gains: pd.DataFrame
+    arg: pd.DataFrame
+    failures: list[str]
+    missing: int
+    folder: Path
+
+
+def run_study(
+    study: Study,
+    folder: Path,
+    *,
+    display: Display | None = None,
+    device: str | None = None,
+    execute: bool = True,
+) -> Outcome:
+    """Compute what is missing of a study and write its tables and report into ``folder``.
+
+    Args:
+        study: the declared study.
+        folder: the study folder; results already there are reused.
+        display: shows progress.
+        device: where to compute; by default the GPU where there is one.
+        execute: False only reports what is there.
+
+    Raises:
+        SoftstartError: bad input; failures of single nodes are in the outcome instead.
+    """
+    display = display or Quiet()
+    gym = open_gym(study.gym, shots=study.shots)
+    setting = resolve_setting(study)
+    setting.check_against(gym)
+    with Store(folder) as store:
+        run = prepare(study, setting, gym, store, display, device)
+        with atomic(folder / "study.yaml") as temporary:
+            temporary.write_text(yaml.safe_dump(resolved(study), sort_keys=False), encoding="utf-8")
+        if execute:
+            run.execute()
+        return _write(run, folder)
+
+
+def resolve_setting(study: Study) -> Setting:
+    """The setting a study names or spells out."""
+    if isinstance(study.setting, str):
+        return load_setting(study.setting)
+    return Setting(study.setting.name, tuple(study.setting.source), tuple(study.setting.target))
+
+
+def resolved(study: Study) -> Mapping[str, Any]:
+    """The study with every default filled in, as plain data."""
+    data: Mapping[str, Any] = study.model_dump(mode="json")
+    return data
+
+
+def _write(run: StudyRun, folder: Path) -> Outcome:
+    done, metas = run.store.runs(), run.store.metas()
+    rows, runs, curves = results(run.study, run.setting.name, run.plan, done, run.gym_tasks)
+    for name, table in (("results", rows), ("runs", runs), ("curves", curves)):
+        with atomic(folder / f"{name}.csv") as temporary:
+            table.to_csv(temporary, index=False)
+    gains, arg = pd.DataFrame(), pd.DataFrame()
+    if len(rows) and "pt" in set(rows["method"]):
+        gains = relative_gains(rows)
+        arg = average_relative_gain(rows).merge(bootstrap_interval(rows), how="left")
+    environments = sorted({row["environment"] for row in (*done.values(), *metas.values())})
+    write_report(
+        folder / "report.html",
+        resolved(run.study),
+        rows,
+        curves,
+        arg,
+        gains,
+        costs(run, done, metas),
+    )
+    del environments
+    missing = sum(node.key not in done for node in run.plan.runs)
+    return Outcome(rows, gains, arg, run.failures, missing, folder)
+
+
+def costs(run: StudyRun, done: Mapping[str, Any], metas: Mapping[str, Any]) -> pd.DataFrame:
+    """Seconds by method: meta-training and adaptation, with the number of runs behind them."""
+    table = []
+    for name in run.study.methods:
+        meta = [metas[n.key]["seconds"] for n in run.plan.metas if n.method.name == name and n.key in metas]
+        own = [done[r.key] for r in run.plan.runs if r.method.name == name and r.key in done]
+        table.append(
+            {
+                "method": name,
+                "meta_training_seconds": sum(meta),
+                "adaptation_seconds": sum(row["seconds"] for row in own),
+                "runs": len(own),
+                "steps": sum(row["steps"] or 0 for row in own),
+            }
+        )
+    return pd.DataFrame(table)

@@ -1,0 +1,199 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from softstart.errors import SoftstartError
+
+if TYPE_CHECKING:
+    from softstart.study import Outcome, Study
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Learn where a soft prompt should start (meta prompt tuning).",
+)
+tiny_app = typer.Typer(no_args_is_help=True, help="The embedded tiny language model.")
+app.add_typer(tiny_app, name="tiny")
+
+console = Console()
+errors = Console(stderr=True)
+
+Out = Annotated[Path | None, typer.Option("--out", help="Study folder; by default runs/NAME.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …; by default the GPU if there is one.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads; by default all cores.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a key: --set meta.steps=100.")]
+
+
+@app.command()
+def demo(out: Out = Path("demo"), device: Device = None, threads: Threads = None, seed: int = 42) -> None:
+    """The whole story on the embedded model and mini gym: offline, on a CPU, in minutes."""
+    text = resources.files("softstart.study").joinpath("demo.yaml").read_text(encoding="utf-8")
+    _execute(lambda parse: parse(text, "demo.yaml", [f"meta_seeds=[{seed}]"]), out, device, threads)
+
+
+@app.command()
+def run(
+    study: Annotated[Path, typer.Argument(help="A study file (YAML).")],
+    out: Out = None,
+    gym: Annotated[str | None, typer.Option(help="mini, or a folder in CrossFit's format.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="softstart/tiny, a folder or a hub id.")] = None,
+    overrides: Overrides = None,
+    device: Device = None,
+    threads: Threads = None,
+) -> None:
+    """Run what is missing of a study and report. Safe to kill and repeat."""
+    extra = [f"{key}={value}" for key, value in (("gym", gym), ("backbone", backbone)) if value]
+    _execute(lambda parse: _load(study, [*extra, *(overrides or [])]), out, device, threads)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="A study folder.")]) -> None:
+    """Write the tables and report.html of a study folder again, from what is computed."""
+    from softstart.study import run_study
+
+    _show(run_study(_load(folder / "study.yaml"), folder, execute=False))
+
+
+@app.command()
+def status(folder: Annotated[Path, typer.Argument(help="A study folder.")]) -> None:
+    """Where a study stands."""
+    from softstart.study import run_study
+
+    outcome = run_study(_load(folder / "study.yaml"), folder, execute=False)
+    tested = int(outcome.rows["test"].notna().sum())
+    console.print(
+        f"{outcome.missing} runs missing, {len(outcome.rows)} results, {tested} of them tested: {folder}"
+    )
+
+
+@app.command()
+def arg(
+    results: Annotated[Path, typer.Argument(help="A results.csv.")],
+    baseline: Annotated[str, typer.Option(help="Gains are relative to this method.")] = "pt",
+    format: Annotated[str, typer.Option(help="table or csv.")] = "table",
+) -> None:
+    """Average relative gain of every method in a result table."""
+    import pandas as pd
+
+    from softstart.analysis.arg import average_relative_gain
+
+    try:
+        rows = pd.read_csv(results)
+    except (OSError, ValueError) as problem:
+        raise SoftstartError(f"cannot read the results ({problem})", where=str(results)) from problem
+    table = average_relative_gain(rows, baseline)
+    if format == "csv":
+        sys.stdout.write(table.to_csv(index=False))
+    else:
+        console.print(table.to_string(index=False), highlight=False, soft_wrap=True)
+
+
+@tiny_app.command()
+def pretrain(
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints and the finished model.")],
+    tokens: Annotated[
+        int | None, typer.Option(help="Training tokens; by default those of the shipped model.")
+    ] = None,
+    seed: int = 0,
+    threads: Threads = 1,
+) -> None:
+    """Regenerate the embedded backbone: its text, its tokenizer, its weights. Safe to kill and repeat."""
+    from softstart.tiny import pretrain as module
+
+    options: dict[str, Any] = {} if tokens is None else {"tokens": tokens}
+    module.pretrain(out, seed=seed, threads=threads or 1, log=console.print, **options)
+
+
+def main() -> NoReturn:
+    """Entry point: one clear line for anything that goes wrong, a traceback only with --debug."""
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    signal.signal(signal.SIGTERM, _interrupt)
+    sys.exit(_main(arguments, debug))
+
+
+def _main(arguments: list[str], debug: bool) -> int:
+    try:
+        code = app(arguments, standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except Exception as problem:
+        return _explain(problem, debug)
+    except KeyboardInterrupt:
+        return _interrupted()
+
+
+def _explain(problem: Exception, debug: bool) -> int:
+    name = type(problem).__name__
+    if name == "Abort":
+        return _interrupted()
+    if hasattr(problem, "exit_code") and hasattr(problem, "format_message"):
+        problem.show()  # type: ignore[attr-defined]
+        return int(problem.exit_code)
+    if debug:
+        raise problem
+    if isinstance(problem, SoftstartError):
+        return _fail(str(problem))
+    if isinstance(problem, OSError):
+        return _fail(f"{problem.filename or 'file'}: {problem.strerror or problem}")
+    return _fail(f"{name}: {problem}. This is a bug in Softstart; --debug shows where.", 70)
+
+
+def _fail(message: str, code: int = 1) -> int:
+    errors.print(f"error: {message}", markup=False, highlight=False, soft_wrap=True)
+    return code
+
+
+def _interrupted() -> int:
+    return _fail("interrupted; what was finished is kept: run the same command again to go on", 130)
+
+
+def _interrupt(signum: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _load(path: Path, overrides: list[str] | None = None) -> Study:
+    from softstart.study import load_study
+
+    return load_study(path, overrides or [])
+
+
+def _execute(make: Any, out: Path | None, device: str | None, threads: int | None) -> None:
+    # Set before transformers is imported: no network unless the user asked for a hub id.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import torch
+
+    from softstart.console import TerminalDisplay
+    from softstart.study import parse_study, run_study
+
+    if threads:
+        torch.set_num_threads(threads)
+    study = make(parse_study)
+    folder = out or Path("runs") / study.name
+    with TerminalDisplay(console) as display:
+        outcome = run_study(study, folder, display=display, device=device)
+    _show(outcome)
+
+
+def _show(outcome: Outcome) -> None:
+    from softstart.report.console import comparison_table
+
+    console.print(comparison_table(outcome.rows, outcome.arg))
+    console.print(f"report  {outcome.folder / 'report.html'}", highlight=False)
+    console.print(f"results {outcome.folder / 'results.csv'}", highlight=False)
+    if outcome.failures:
+        raise SoftstartError(
+            f"{len(outcome.failures)} part(s) of the study failed: {outcome.failures[0]}",
+            mend="Everything else is kept; run again after mending.",
+        )

@@ -1,0 +1,124 @@
+"""What long work looks like in a terminal: one bar with an ETA, or plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+
+class Display(Protocol):
+    """Shows how far a study is."""
+
+    def start(self, total: float) -> None:
+        """Begin; ``total`` is the estimated work in rows."""
+
+    def stage(self, name: str) -> None:
+        """What is being done from now on."""
+
+    def advance(self, units: float, note: str = "") -> None:
+        """Work done, in the units of ``start``."""
+
+    def line(self, text: str) -> None:
+        """A lasting line."""
+
+
+class Quiet:
+    """Shows nothing."""
+
+    def start(self, total: float) -> None:
+        """Ignore."""
+
+    def stage(self, name: str) -> None:
+        """Ignore."""
+
+    def advance(self, units: float, note: str = "") -> None:
+        """Ignore."""
+
+    def line(self, text: str) -> None:
+        """Ignore."""
+
+
+class TerminalDisplay:
+    """A rich bar on a terminal; a plain line every ``every`` seconds elsewhere (logs, pipes)."""
+
+    def __init__(self, console: Console, every: float = 10.0) -> None:
+        self.console, self.every = console, every
+        self.total, self.done, self.name, self.note = 1.0, 0.0, "", ""
+        self.began = self.last = time.monotonic()
+        self.bar: Progress | None = None
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                TaskProgressColumn(),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[eta]}"),
+                TextColumn("[dim]{task.fields[note]}"),
+                console=self.console,
+                refresh_per_second=4,
+            )
+            self.bar.start()
+            self.id = self.bar.add_task("preparing", total=None, note="", eta="")
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    @property
+    def eta(self) -> str:
+        """Time left at the average speed so far, or "" when too little is done to tell."""
+        spent = time.monotonic() - self.began
+        if self.done < 0.01 * self.total or spent < 2:
+            return "ETA …"
+        left = max(0.0, spent * (self.total / self.done - 1))
+        return f"ETA {duration(left)}"
+
+    def start(self, total: float) -> None:
+        """Begin; the clock of the ETA starts here."""
+        self.total, self.done, self.began = max(total, 1.0), 0.0, time.monotonic()
+
+    def stage(self, name: str) -> None:
+        """Show what is being done."""
+        self.name, self.note = name, ""
+        self._show(force=True)
+
+    def advance(self, units: float, note: str = "") -> None:
+        """Move the bar."""
+        self.done = min(self.total, self.done + units)
+        self.note = note or self.note
+        self._show()
+
+    def line(self, text: str) -> None:
+        """Print above the bar."""
+        self.console.print(text, highlight=False)
+
+    def _show(self, force: bool = False) -> None:
+        now = time.monotonic()
+        if self.bar:
+            if force or now - self.last > 0.2:
+                self.last = now
+                self.bar.update(
+                    self.id, description=self.name, completed=self.done, total=self.total,
+                    note=self.note, eta=self.eta,
+                )  # fmt: skip
+        elif force or now - self.last >= self.every:
+            self.last = now
+            spent = duration(now - self.began)
+            share = f"{100 * self.done / self.total:3.0f}%"
+            self.console.print(f"{share}  {spent} elapsed, {self.eta}  {self.name}  {self.note}".rstrip())
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them: 8s, 3m20s, 2h05m."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"

@@ -1,0 +1,137 @@
+"""From text to token rows: the seam between the gym (plain text) and the engine (token batches)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from softstart.backbone import Batch, collate
+from softstart.gym.task import Example, Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SPARE_TOKENS = 2
+"""Tokens a generated output may be longer than the longest output of a task's train and dev examples."""
+
+
+@dataclass(frozen=True)
+class TextFormat:
+    """How an example becomes model input.
+
+    The default template is CrossFit's and MPT's: the task's name in brackets before the input.
+    """
+
+    template: str = " [{task}] {input}"
+    max_input_tokens: int = 512
+    max_output_tokens: int = 128
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Encoded examples of one split: token ids of inputs and of every accepted answer, and the answers."""
+
+    inputs: list[list[int]]
+    outputs: list[list[list[int]]]
+    references: list[tuple[str, ...]]
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    @cached_property
+    def trainable(self) -> list[int]:
+        """Indices of rows that have an answer to learn from."""
+        return [i for i, answers in enumerate(self.outputs) if answers]
+
+    def pick(self, indices: Sequence[int], rng: np.random.Generator) -> list[tuple[list[int], list[int]]]:
+        """(input, output) token ids of the given rows, one of several answers drawn at random each time."""
+        pairs = []
+        for i in indices:
+            answers = self.outputs[i]
+            pairs.append((self.inputs[i], answers[0 if len(answers) == 1 else rng.integers(len(answers))]))
+        return pairs
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedTask:
+    """A task as token rows.
+
+    ``train`` and ``dev`` are keyed by sample seed. ``labels`` and ``label_ids`` are the label words of a
+    classification task and their tokens; ``max_new_tokens`` bounds generation by the longest train or dev
+    output.
+    """
+
+    name: str
+    metric: str
+    train: dict[int, Rows]
+    dev: dict[int, Rows]
+    test: Rows
+    labels: tuple[str, ...]
+    label_ids: list[list[int]]
+    max_new_tokens: int
+
+
+def encode_task(task: Task, tokenizer: PreTrainedTokenizerBase, text: TextFormat) -> EncodedTask:
+    """Tokenize every split of a task; texts longer than the format's limits are truncated."""
+
+    def rows(examples: Sequence[Example]) -> Rows:
+        inputs = [text.template.format(task=task.name, input=e.input) for e in examples]
+        answers = [answer for e in examples for answer in e.outputs]
+        ids = iter(_tokenize(tokenizer, answers, text.max_output_tokens))
+        return Rows(
+            _tokenize(tokenizer, inputs, text.max_input_tokens),
+            [[next(ids) for _ in e.outputs] for e in examples],
+            [e.outputs for e in examples],
+        )
+
+    train = {seed: rows(sample.train) for seed, sample in task.samples.items()}
+    dev = {seed: rows(sample.dev) for seed, sample in task.samples.items()}
+    longest = max(
+        (len(o) for part in (*train.values(), *dev.values()) for a in part.outputs for o in a), default=1
+    )
+    return EncodedTask(
+        task.name,
+        task.metric,
+        train,
+        dev,
+        rows(task.test),
+        task.labels,
+        _tokenize(tokenizer, task.labels, text.max_output_tokens),
+        longest + SPARE_TOKENS,
+    )
+
+
+def to_batch(
+    pairs: Sequence[tuple[list[int], list[int]]], runs: Sequence[int], pad: int, seed: int | None = None
+) -> Batch:
+    """Collate (input, output) token pairs, row i using prompt ``runs[i]``."""
+    return collate([i for i, _ in pairs], [o for _, o in pairs], runs, pad=pad, seed=seed)
+
+
+def rng_for(*key: int) -> np.random.Generator:
+    """A generator that depends on its key alone: any step can be drawn without the steps before it."""
+    return np.random.default_rng(list(key))
+
+
+def epoch_slice(n: int, start: int, count: int, *key: int) -> list[int]:
+    """Positions ``start … start+count`` of an endless stream of reshuffled epochs over n items.
+
+    Each epoch is a permutation keyed by (key, epoch): the stream can be entered anywhere.
+    """
+    out: list[int] = []
+    while len(out) < count:
+        epoch, offset = divmod(start + len(out), n)
+        order = rng_for(*key, epoch).permutation(n)
+        out += order[offset : offset + count - len(out)].tolist()
+    return out
+
+
+def _tokenize(tokenizer: Any, texts: Sequence[str], limit: int) -> list[list[int]]:
+    if not texts:
+        return []
+    ids: list[list[int]] = tokenizer(list(texts), truncation=True, max_length=limit).input_ids
+    return ids

@@ -1,0 +1,127 @@
+"""Full fine-tuning, the baseline that trains every weight. It does not pack: one plain loop a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from softstart.backbone import Backbone
+from softstart.encoding import EncodedTask, epoch_slice, rng_for, to_batch
+from softstart.evaluation import Evaluation, Job, evaluate, no_prompt
+from softstart.progress import Progress, silent
+
+
+@dataclass(frozen=True)
+class FineTuneConfig:
+    """The fine-tuning loop; the defaults are those of Qin et al. (2023), released files."""
+
+    steps: int = 1000
+    batch_size: int = 16
+    eval_every: int = 50
+    patience: int | None = None
+    weight_decay: float = 1e-5
+    """Not applied to biases and layer norms."""
+    dropout: bool = False
+
+
+@dataclass
+class FineTuned:
+    """How a run went; ``weights`` is a copy of the best state, on the CPU. Fields as in ``Adapted``."""
+
+    dev: float = math.nan
+    best_step: int = 0
+    steps: int = 0
+    status: str = "running"
+    curve: list[tuple[int, float, float]] = field(default_factory=list)
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+
+def finetune(
+    backbone: Backbone,
+    task: EncodedTask,
+    sample: int,
+    lr: float,
+    config: FineTuneConfig,
+    how: Evaluation,
+    *,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> FineTuned:
+    """Fine-tune a copy of the backbone on one sample, with no prompt; ``backbone`` stays as it is.
+
+    Args:
+        backbone: where the weights start.
+        task: the target task.
+        sample: which k-shot sample.
+        lr: Adafactor's learning rate (no relative step, no parameter scaling).
+        config: steps, batches, evaluation.
+        how: decoding of the dev evaluations.
+        seed: data order, as in ``AdaptRun``.
+        progress: told the number of steps done.
+    """
+    model = backbone.trainable_copy()
+    optimizer = _optimizer(model.model, lr, config.weight_decay)
+    rows, dev_rows = task.train[sample], task.dev[sample]
+    nothing, result, losses, waited = no_prompt(model), FineTuned(), [], 0
+    pad = model.tokenizer.pad_token_id
+    for step in range(config.steps):
+        order = epoch_slice(len(rows.trainable), step * config.batch_size, config.batch_size, seed, sample)
+        pairs = rows.pick([rows.trainable[i] for i in order], rng_for(seed, sample, step, 1))
+        batch = to_batch(pairs, [0] * len(pairs), pad).to(model.device)
+        dropout = int(rng_for(seed, step, 2).integers(2**31)) if config.dropout else None
+        sums, counts = model.nll(nothing, batch, seed=dropout)
+        loss = sums.sum() / counts.sum()
+        if not bool(loss.isfinite()):
+            result.status = "diverged"
+            progress(config.steps - step, "diverged")
+            break
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+        result.steps = step + 1
+        progress(1, f"loss {losses[-1]:.2f}")
+        if result.steps % config.eval_every == 0 or result.steps == config.steps:
+            (dev,) = evaluate(model, nothing, [Job(0, task, dev_rows)], how)
+            result.curve.append((result.steps, dev, sum(losses) / len(losses)))
+            losses, waited = [], waited + 1
+            if not result.dev >= dev and not math.isnan(dev):
+                result.dev, result.best_step, waited = dev, result.steps, 0
+                result.weights = {k: v.detach().cpu().clone() for k, v in model.model.state_dict().items()}
+            elif config.patience is not None and waited >= config.patience:
+                result.status = "stopped"
+                progress(config.steps - result.steps, "stopped")
+                break
+    result.status = "done" if result.status == "running" else result.status
+    return result
+
+
+def score_finetuned(
+    backbone: Backbone, results: Sequence[FineTuned], task: EncodedTask, how: Evaluation
+) -> list[float]:
+    """The test score of each fine-tuned state; NaN where a run diverged before its first evaluation."""
+    model = backbone.trainable_copy()
+    model.model.requires_grad_(False)
+    scores = []
+    for result in results:
+        if not result.weights:
+            scores.append(math.nan)
+            continue
+        model.model.load_state_dict(result.weights)
+        scores += evaluate(model, no_prompt(model), [Job(0, task, task.test)], how)
+    return scores
+
+
+def _optimizer(model: torch.nn.Module, lr: float, decay: float) -> torch.optim.Optimizer:
+    from transformers.optimization import Adafactor
+
+    plain, decayed = [], []
+    for name, parameter in model.named_parameters():
+        exempt = name.endswith("bias") or "layer_norm" in name
+        (plain if exempt else decayed).append(parameter)
+    groups = [{"params": decayed, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
+    return Adafactor(groups, lr=lr, scale_parameter=False, relative_step=False, warmup_init=False)

@@ -1,0 +1,70 @@
+"""From the store to tables: one row a result, one a run, one a point of a curve."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pandas as pd
+
+from softstart.gym.task import Task
+from softstart.study.plan import Plan
+from softstart.study.run import best_run
+from softstart.study.spec import Study
+
+RESULT_COLUMNS = [
+    "setting", "method", "backbone", "prompt_length", "variant", "task", "metric", "shots", "sample", "seed",
+    "lr", "dev", "test", "best_step", "steps", "status", "seconds", "run",
+]  # fmt: skip
+
+
+def results(
+    study: Study, setting: str, plan: Plan, done: dict[str, dict[str, Any]], tasks: dict[str, Task]
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The tables of a study, as far as it is computed.
+
+    Returns:
+        (results: the run of each cell that dev selected, columns ``RESULT_COLUMNS``; runs: every run, with a
+        column ``selected``; curves: dev score and training loss of every run by step).
+    """
+    rows: list[dict[str, Any]] = []
+    curves: list[dict[str, Any]] = []
+    for cell in plan.cells:
+        best = best_run(cell, done)
+        for node in cell.runs:
+            if node.key not in done:
+                continue
+            run = done[node.key]
+            base = {
+                "setting": setting,
+                "method": cell.method.name,
+                "backbone": study.backbone,
+                "prompt_length": study.prompt.length,
+                "variant": "main",
+                "task": cell.task,
+                "metric": tasks[cell.task].metric,
+                "shots": shots_of(tasks[cell.task]),
+                "sample": cell.sample,
+                "seed": cell.seed,
+                "lr": node.lr,
+                "run": node.key,
+            }
+            fields = ("dev", "test", "best_step", "steps", "status", "seconds")
+            selected = best is not None and best.key == node.key
+            rows.append({**base, **{f: run[f] for f in fields}, "selected": selected})
+            curves += [
+                {**base, "selected": selected, "step": step, "dev": dev, "loss": loss}
+                for step, dev, loss in run["curve"]
+            ]
+    runs = pd.DataFrame(rows, columns=[*RESULT_COLUMNS, "selected"])
+    runs["test"] = runs["test"].astype(float)
+    chosen = runs[runs["selected"].astype(bool)].drop(columns="selected").reset_index(drop=True)
+    return chosen, runs, pd.DataFrame(curves)
+
+
+def shots_of(task: Task) -> int:
+    """k of a task's samples: examples a label, or all of them for text-to-text tasks."""
+    train = next(iter(task.samples.values())).train
+    if task.kind != "classification":
+        return len(train)
+    return max(Counter(e.outputs[0] for e in train if e.outputs).values(), default=0)

@@ -1,0 +1,338 @@
+"""Compute what a plan still lacks: meta-trainings, packs of runs, fine-tuning, tests. Safe to kill and repeat."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+import softstart
+from softstart.adaptation import AdaptRun, adapt
+from softstart.backbone import Backbone, load_backbone
+from softstart.console import Display, Quiet
+from softstart.encoding import EncodedTask, encode_task
+from softstart.errors import SoftstartError
+from softstart.evaluation import Job, evaluate
+from softstart.finetuning import finetune, score_finetuned
+from softstart.gym.settings import Setting
+from softstart.gym.task import Gym, Task
+from softstart.meta_training import meta_train
+from softstart.prompt import SoftPrompt
+from softstart.study.plan import Cell, MetaNode, Plan, RunNode, make_plan
+from softstart.study.spec import Study
+from softstart.study.starts import draw_start
+from softstart.study.store import Store
+
+FINE_TUNING_COST = 2.0
+"""A fine-tuning row against a prompt-tuning row, roughly (weight gradients, no packing)."""
+EVALUATION_COST = 0.7
+"""A generated row against a row that goes forward and backward."""
+
+
+@dataclass
+class StudyRun:
+    """A study on its way from declaration to results; every finished node is in the store."""
+
+    study: Study
+    setting: Setting
+    backbone: Backbone
+    gym_tasks: dict[str, Task]
+    tasks: dict[str, EncodedTask]
+    plan: Plan
+    store: Store
+    display: Display = field(default_factory=Quiet)
+    failures: list[str] = field(default_factory=list)
+
+    def execute(self) -> None:
+        """Compute everything that is missing. A node that fails is noted and the others go on."""
+        metas, done = self.store.metas(), self.store.runs()
+        todo_metas = [node for node in self.plan.metas if node.key not in metas]
+        todo = [run for run in self.plan.runs if run.key not in done]
+        self.display.start(self._cost(todo_metas, todo, done))
+        for node in todo_metas:
+            self._guard(f"meta-training {node.method.name}", self._meta_train, node)
+        metas = self.store.metas()
+        ready = [run for run in todo if run.start is None or run.start in metas]
+        tuned = [run for run in ready if run.method.kind == "ft"]
+        packable = [run for run in ready if run.method.kind != "ft"]
+        size = self.study.pack_size
+        for i in range(0, len(packable), size):
+            pack = packable[i : i + size]
+            self._guard(f"adaptation of {pack[0].task}", self._adapt, pack)
+        for run in tuned:
+            self._guard(f"fine-tuning on {run.task}", self._finetune, run)
+        self._test()
+
+    def _cost(self, metas: Sequence[MetaNode], runs: Sequence[RunNode], done: dict[str, Any]) -> float:
+        tests = [
+            c
+            for c in self.plan.cells
+            if any(r.key not in done or done[r.key]["test"] is None for r in c.runs)
+        ]
+        return (
+            sum(node.cost for node in metas)
+            + sum(self._run_cost(run) for run in runs)
+            + sum(self._test_cost(c.task) for c in tests if c.method.kind != "ft")
+        )
+
+    def _run_cost(self, run: RunNode) -> float:
+        tuned = run.method.kind == "ft"
+        config = self.study.finetuning if tuned else self.study.adaptation
+        rows = config.steps * config.batch_size * (FINE_TUNING_COST if tuned else 1.0)
+        dev = len(self.tasks[run.task].dev[run.sample]) * (config.steps / config.eval_every + 1)
+        return rows + dev * EVALUATION_COST + (self._test_cost(run.task) if tuned else 0)
+
+    def _test_cost(self, task: str) -> float:
+        return len(self.tasks[task].test) * EVALUATION_COST
+
+    def _guard(self, name: str, work: Callable[..., None], *args: Any) -> None:
+        try:
+            work(*args)
+        except SoftstartError as problem:
+            self.failures.append(f"{name}: {problem}")
+            self.display.line(f"failed: {name}: {problem}")
+        except torch.OutOfMemoryError as problem:
+            raise SoftstartError(
+                f"{name}: out of memory ({str(problem).splitlines()[0]})",
+                mend="Lower adaptation.max_tokens, meta.max_tokens or pack_size; finished runs are kept.",
+            ) from problem
+
+    def _meta_train(self, node: MetaNode) -> None:
+        method, study = node.method, self.study
+        assert method.algorithm is not None
+        assert method.meta is not None
+        self.display.stage(f"meta-training {method.name}")
+        began = time.monotonic()
+        config = replace(method.meta, seed=node.seed)
+        checkpoint = self.store.checkpoint_path(node.key)
+        learned = meta_train(
+            self.backbone,
+            method.algorithm,
+            [self.tasks[name] for name in node.source],
+            draw_start(self.backbone, study.prompt, node.source, node.seed),
+            config,
+            samples=study.source_samples or study.samples,
+            checkpoint=checkpoint,
+            progress=lambda n, note="": self.display.advance(n * node.cost / config.steps, note),
+        )
+        info = {
+            "method": method.name,
+            "algorithm": method.kind,
+            "setting": self.setting.name,
+            "source": list(node.source),
+            "seed": node.seed,
+            "steps": config.steps,
+        }
+        self._save_prompt(node.key, learned.prompt, info)
+        self.store.add_meta(
+            {
+                "key": node.key,
+                "method": method.name,
+                "seed": node.seed,
+                "seconds": time.monotonic() - began,
+                "prompt": f"prompts/{node.key}.safetensors",
+                "curve": learned.curve,
+                "environment": environment(self.backbone),
+            }
+        )
+        checkpoint.unlink(missing_ok=True)
+
+    def _adapt(self, pack: Sequence[RunNode]) -> None:
+        names = sorted({run.task for run in pack})
+        self.display.stage(f"adapting {len(pack)} runs: {names[0]}{' …' if len(names) > 1 else ''}")
+        began = time.monotonic()
+        checkpoint = self.store.checkpoint_path("pack-" + _digest([run.key for run in pack]))
+        unit = sum(map(self._run_cost, pack)) / (len(pack) * self.study.adaptation.steps)
+        runs = [
+            AdaptRun(self._start(run), self.tasks[run.task], run.sample, run.lr, run.seed) for run in pack
+        ]
+        reported = 0.0
+
+        def progress(done: float, note: str = "") -> None:
+            nonlocal reported
+            reported += done
+            self.display.advance(done * unit, note)
+
+        results = adapt(
+            self.backbone,
+            runs,
+            self.study.adaptation,
+            self.study.evaluation,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+        self.display.advance((len(pack) * self.study.adaptation.steps - reported) * unit)
+        seconds = (time.monotonic() - began) / len(pack)
+        rows = []
+        for run, result in zip(pack, results, strict=True):
+            info = {"method": run.method.name, "task": run.task, "sample": run.sample, "lr": run.lr}
+            self._save_prompt(run.key, result.prompt, {**info, "start": run.start, "seed": run.seed})
+            rows.append(
+                {
+                    **self._row(run, seconds),
+                    "dev": result.dev,
+                    "best_step": result.best_step,
+                    "steps": result.steps,
+                    "status": result.status,
+                    "prompt": f"prompts/{run.key}.safetensors",
+                    "curve": [list(point) for point in result.curve],
+                }
+            )
+        self.store.add_runs(rows)
+        checkpoint.unlink(missing_ok=True)
+
+    def _finetune(self, run: RunNode) -> None:
+        self.display.stage(f"fine-tuning: {run.task}")
+        began = time.monotonic()
+        task, how = self.tasks[run.task], self.study.evaluation
+        unit = self._run_cost(run) / self.study.finetuning.steps
+        result = finetune(
+            self.backbone,
+            task,
+            run.sample,
+            run.lr,
+            self.study.finetuning,
+            how,
+            seed=run.seed,
+            progress=lambda n, note="": self.display.advance(n * unit, note),
+        )
+        (test,) = score_finetuned(self.backbone, [result], task, how)
+        row = {
+            **self._row(run, time.monotonic() - began),
+            "dev": result.dev,
+            "best_step": result.best_step,
+            "steps": result.steps,
+            "status": result.status,
+            "curve": [list(point) for point in result.curve],
+            "test": test,
+        }
+        self.store.add_runs([row])
+
+    def _test(self) -> None:
+        done = self.store.runs()
+        chosen = [best_run(cell, done) for cell in self.plan.cells if cell.method.kind != "ft"]
+        for name in self.setting.target:
+            todo = [run for run in chosen if run and run.task == name and done[run.key]["test"] is None]
+            if not todo:
+                continue
+            self.display.stage(f"testing: {name}")
+            task = self.tasks[name]
+            prompts = torch.stack([self._load_prompt(run.key).tensor for run in todo]).to(
+                self.backbone.device, self.backbone.prompt_dtype
+            )
+            jobs = [Job(i, task, task.test) for i in range(len(todo))]
+            scores = evaluate(self.backbone, prompts, jobs, self.study.evaluation)
+            self.store.set_tests({run.key: score for run, score in zip(todo, scores, strict=True)})
+            self.display.advance(len(todo) * self._test_cost(name))
+
+    def _start(self, run: RunNode) -> torch.Tensor:
+        if run.start is not None:
+            return self._load_prompt(run.start).tensor
+        return draw_start(self.backbone, self.study.prompt, [run.task], run.seed, run.sample)
+
+    def _save_prompt(self, key: str, tensor: torch.Tensor, info: dict[str, Any]) -> None:
+        backbone = self.backbone
+        SoftPrompt(tensor, backbone.name, backbone.digest, backbone.placement, info).save(
+            self.store.prompt_path(key)
+        )
+
+    def _load_prompt(self, key: str) -> SoftPrompt:
+        path, backbone = self.store.prompt_path(key), self.backbone
+        prompt = SoftPrompt.load(path)
+        prompt.check(
+            width=backbone.width,
+            digest=backbone.digest,
+            placement=backbone.placement,
+            backbone=backbone.name,
+            where=str(path),
+        )
+        return prompt
+
+    def _row(self, run: RunNode, seconds: float) -> dict[str, Any]:
+        return {
+            "key": run.key,
+            "method": run.method.name,
+            "task": run.task,
+            "sample": run.sample,
+            "lr": run.lr,
+            "seed": run.seed,
+            "start": run.start,
+            "seconds": seconds,
+            "environment": environment(self.backbone),
+        }
+
+
+def prepare(
+    study: Study, setting: Setting, gym: Gym, store: Store, display: Display, device: str | None = None
+) -> StudyRun:
+    """Load the backbone and the tasks and make the plan.
+
+    Raises:
+        SoftstartError: an unknown task or sample, a broken file, a backbone that cannot be loaded.
+    """
+    display.stage("loading the backbone")
+    backbone = load_backbone(
+        study.backbone,
+        dtype=study.dtype,
+        device=device,
+        revision=study.revision,
+        placement=study.prompt.placement,
+    )
+    display.stage("reading tasks")
+    names = list(dict.fromkeys((*setting.source, *setting.target)))
+    loaded = {name: gym.load(name) for name in names}
+    for name, task in loaded.items():
+        needed = set(study.samples) if name in setting.target else set()
+        needed |= set(study.source_samples or study.samples) if name in setting.source else set()
+        if missing := sorted(needed - set(task.samples)):
+            raise SoftstartError(
+                f"task '{name}' has no sample {missing[0]}",
+                where=gym.name,
+                mend=f"It has {', '.join(map(str, sorted(task.samples)))}: set samples.",
+            )
+    digests = {name: task.digest for name, task in loaded.items()}
+    plan = make_plan(study, setting.source, setting.target, digests, backbone.digest)
+    tasks = {name: encode_task(task, backbone.tokenizer, study.text) for name, task in loaded.items()}
+    return StudyRun(study, setting, backbone, loaded, tasks, plan, store, display)
+
+
+def best_run(cell: Cell, done: dict[str, dict[str, Any]]) -> RunNode | None:
+    """The run of a cell with the best dev score; ties go to the first learning rate of the grid.
+
+    None while a run of the cell is missing, or if all of them diverged before a dev score.
+    """
+    if any(run.key not in done for run in cell.runs):
+        return None
+
+    def dev(run: RunNode) -> float:
+        value = done[run.key]["dev"]
+        return -math.inf if value is None else float(value)
+
+    best = max(cell.runs, key=dev)
+    return None if dev(best) == -math.inf else best
+
+
+def environment(backbone: Backbone) -> dict[str, str]:
+    """Versions and hardware a number was made with."""
+    import transformers
+
+    device = backbone.device
+    return {
+        "softstart": softstart.__version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+def _digest(keys: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(list(keys)).encode()).hexdigest()[:16]

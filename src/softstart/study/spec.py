@@ -1,0 +1,202 @@
+"""What a study is: one YAML that declares everything its numbers depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from softstart.adaptation import AdaptConfig
+from softstart.algorithms import ALGORITHMS, Algorithm
+from softstart.backbone import TINY, Placement
+from softstart.encoding import TextFormat
+from softstart.errors import SoftstartError
+from softstart.evaluation import Evaluation
+from softstart.finetuning import FineTuneConfig
+from softstart.meta_training import MetaConfig
+
+BASELINES = ("pt", "ft")
+"""Methods without meta-training: plain prompt tuning and full fine-tuning."""
+
+METHODS = (*BASELINES, *ALGORITHMS)
+
+Positive = Annotated[int, Field(gt=0)]
+Rates = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PromptSpec(_Strict):
+    """The soft prompt of every run."""
+
+    length: Positive = 100
+    init: Literal["vocabulary", "task_names", "gaussian"] = "vocabulary"
+    """Where plain prompt tuning and the meta-learned start begin."""
+    top: Positive = 5000
+    """The vocabulary start draws from this many of the first (most frequent) ordinary tokens."""
+    placement: Placement = "prefix"
+
+
+class SettingSpec(_Strict):
+    """Source and target tasks under a name."""
+
+    name: str = "custom"
+    source: list[str] = []
+    target: Annotated[list[str], Field(min_length=1)]
+
+
+class Study(_Strict):
+    """A declared comparison of methods on target tasks."""
+
+    name: str
+    backbone: str = TINY
+    revision: str | None = None
+    dtype: str = "float32"
+    gym: str = "mini"
+    """``mini`` or a folder in CrossFit's format."""
+    shots: Positive | None = None
+    """Which k of a folder that holds several."""
+    setting: str | SettingSpec
+    samples: Annotated[list[int], Field(min_length=1)] = [13, 21, 42, 87, 100]
+    """Seeds of the k-shot samples of target tasks."""
+    source_samples: list[int] | None = None
+    """Seeds of the samples of source tasks; None: the same."""
+    meta_seeds: Annotated[list[int], Field(min_length=1)] = [42]
+    """Seeds of meta-training and of the baselines' starts and data order."""
+    text: TextFormat = TextFormat()
+    prompt: PromptSpec = PromptSpec()
+    methods: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    """Method name → overrides (fields of the algorithm and of ``meta``); ``algorithm: NAME`` for variants."""
+    meta: MetaConfig = MetaConfig()
+    learning_rates: Rates = [0.5, 0.4, 0.3, 0.2]
+    adaptation: AdaptConfig = AdaptConfig()
+    finetuning: FineTuneConfig = FineTuneConfig()
+    finetuning_learning_rates: Rates = [5e-4, 3e-4, 2e-4, 1e-4]
+    evaluation: Evaluation = Evaluation()
+    pack_size: Positive = 16
+    """Most runs trained together; does not change their numbers."""
+
+    @model_validator(mode="after")
+    def _positive(self) -> Self:
+        for part, names in (
+            (self.meta, ("steps", "meta_batch", "lr", "checkpoint_every")),
+            (self.adaptation, ("steps", "batch_size", "eval_every")),
+            (self.finetuning, ("steps", "batch_size", "eval_every")),
+            (self.evaluation.decoding, ("num_beams", "max_new_tokens")),
+        ):
+            for name in names:
+                if getattr(part, name) <= 0:
+                    raise ValueError(f"{type(part).__name__}.{name} must be greater than 0")
+        return self
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method with every value resolved; ``algorithm`` and ``meta`` are None for the baselines."""
+
+    name: str
+    kind: str
+    algorithm: Algorithm | None = None
+    meta: MetaConfig | None = None
+
+
+def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
+    """Read a study file and apply ``a.b=value`` overrides.
+
+    Raises:
+        SoftstartError: no such file, broken YAML, or a value that does not fit, with its key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as problem:
+        raise SoftstartError(
+            f"cannot read the study ({problem.strerror})", where=str(path), mend="Check the path."
+        ) from problem
+    return parse_study(text, str(path), overrides)
+
+
+def parse_study(text: str, where: str, overrides: Sequence[str] = ()) -> Study:
+    """A study from YAML text; see ``load_study``."""
+    try:
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as problem:
+        raise SoftstartError(f"broken YAML ({' '.join(str(problem).split())})", where=where) from problem
+    if not isinstance(data, dict):
+        raise SoftstartError("a study is a mapping of keys to values", where=where)
+    for override in overrides:
+        _override(data, override)
+    try:
+        study = Study.model_validate(data)
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise SoftstartError(
+            f"{key}: {first['msg']}", where=where, mend="Mend this key in the study or with --set."
+        ) from problem
+    resolve_methods(study, where)
+    return study
+
+
+def resolve_methods(study: Study, where: str = "study") -> list[Method]:
+    """The methods of a study with defaults filled in.
+
+    Raises:
+        SoftstartError: an unknown method, or an override that is a field of neither its algorithm nor ``meta``.
+    """
+    return [_method(name, dict(values), study.meta, where) for name, values in study.methods.items()]
+
+
+def _method(name: str, values: dict[str, Any], meta: MetaConfig, where: str) -> Method:
+    kind = values.pop("algorithm", name)
+    if kind not in METHODS:
+        raise SoftstartError(
+            f"unknown method '{kind}'",
+            where=f"{where}: methods.{name}",
+            mend=f"Use one of {', '.join(METHODS)}.",
+        )
+    if kind in BASELINES:
+        if values:
+            raise SoftstartError(f"'{kind}' takes no overrides", where=f"{where}: methods.{name}")
+        return Method(name, kind)
+    algorithm = ALGORITHMS[kind]
+    own, outer = _names(algorithm), _names(MetaConfig)
+    for key, value in values.items():
+        if key not in own | outer:
+            raise SoftstartError(
+                f"'{key}' is no field of {kind}",
+                where=f"{where}: methods.{name}",
+                mend=f"Known: {', '.join(sorted(own | outer))}.",
+            )
+        if not isinstance(value, (int, float)) or isinstance(value, bool) != (
+            key in ("difference", "dropout")
+        ):
+            raise SoftstartError(f"'{key}' must be a number", where=f"{where}: methods.{name}")
+    return Method(
+        name,
+        kind,
+        algorithm(**{k: v for k, v in values.items() if k in own}),
+        replace(meta, **{k: v for k, v in values.items() if k in outer}),
+    )
+
+
+def _names(cls: Any) -> set[str]:
+    return {f.name for f in fields(cls)}
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise SoftstartError(f"override '{override}' is not of the form key=value", mend="Write --set a.b=c.")
+    *parents, last = key.split(".")
+    node: Any = data
+    for parent in parents:
+        node = node.setdefault(parent, {}) if isinstance(node, dict) else None
+        if not isinstance(node, Mapping):
+            raise SoftstartError(f"override '{override}': '{parent}' holds no keys")
+    node[last] = yaml.safe_load(value)

@@ -1,0 +1,164 @@
+"""A pack of runs against the same runs alone; selection, stopping, resuming."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from models import prompts, random_t5, relative, toy_encoded
+from softstart.adaptation import AdaptConfig, AdaptRun, adapt
+from softstart.backbone import Decoding
+from softstart.errors import SoftstartError
+from softstart.evaluation import Evaluation, Job, evaluate, predict
+from softstart.finetuning import FineTuneConfig, finetune, score_finetuned
+from softstart.optim import OptimizerConfig
+
+# Ranking label words: a random network scores between 0 and 1 with it, while it never writes a label freely.
+HOW = Evaluation(scoring="rank")
+
+
+def make_runs(backbone, lrs=(0.5, 0.1, 0.02), samples=(13, 21)):
+    tasks = [toy_encoded(backbone, "one"), toy_encoded(backbone, "two", seed=5)]
+    starts = prompts(backbone, runs=2)
+    return [
+        AdaptRun(starts[i], task, sample, lr, seed=i)
+        for i, task in enumerate(tasks)
+        for sample in samples
+        for lr in lrs
+    ]
+
+
+def config(**changes):
+    return AdaptConfig(**{"steps": 12, "batch_size": 3, "eval_every": 4, **changes})
+
+
+@pytest.mark.parametrize("optimizer", ["adafactor", "adamw", "sgd"])
+@pytest.mark.parametrize("select", ["best", "last"])
+def test_a_pack_ends_as_its_runs_do_alone(t5, optimizer, select):
+    runs = make_runs(t5)
+    settings = config(optimizer=OptimizerConfig(optimizer), select=select)
+    packed = adapt(t5, runs, settings, HOW)
+    for run, got in zip(runs, packed, strict=True):
+        (alone,) = adapt(t5, [run], settings, HOW)
+        assert relative(got.prompt, alone.prompt) < 1e-10
+        assert (got.dev, got.best_step, got.steps, got.status) == (
+            alone.dev, alone.best_step, alone.steps, alone.status,
+        )  # fmt: skip
+        assert [p[:2] for p in got.curve] == [p[:2] for p in alone.curve]
+
+
+def test_micro_batches_do_not_change_a_pack(t5):
+    runs = make_runs(t5)
+    whole, cut = (adapt(t5, runs, config(max_tokens=m), HOW) for m in (None, 40))
+    for a, b in zip(whole, cut, strict=True):
+        assert relative(a.prompt, b.prompt) < 1e-10
+
+
+def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path):
+    backbone = random_t5(torch.float32)
+    runs, file = make_runs(backbone), tmp_path / "pack.safetensors"
+    settings = config(steps=20, patience=3)
+    whole = adapt(backbone, runs, settings, HOW)
+
+    def kill(done, note=""):
+        nonlocal steps
+        steps += done
+        if steps >= 10 * len(runs):
+            raise KeyboardInterrupt
+
+    steps = 0
+    with pytest.raises(KeyboardInterrupt):
+        adapt(backbone, runs, settings, HOW, checkpoint=file, progress=kill)
+    for a, b in zip(whole, adapt(backbone, runs, settings, HOW, checkpoint=file), strict=True):
+        assert torch.equal(a.prompt, b.prompt)
+        assert (a.dev, a.best_step, a.steps, a.status) == (b.dev, b.best_step, b.steps, b.status)
+        assert str(a.curve) == str(b.curve)
+
+
+def test_the_best_prompt_is_a_copy_that_scores_what_its_curve_says(t5):
+    runs = make_runs(t5, lrs=(2.0,))
+    results = adapt(t5, runs, config(steps=24, eval_every=2), HOW)
+    moved_on = 0
+    for run, result in zip(runs, results, strict=True):
+        scores = {step: dev for step, dev, _ in result.curve}
+        assert result.dev == max(scores.values()) == scores[result.best_step]
+        assert result.best_step == min(s for s, d in scores.items() if d == result.dev)
+        job = Job(0, run.task, run.task.dev[run.sample])
+        assert evaluate(t5, result.prompt[None], [job], HOW) == [result.dev]
+        moved_on += scores[24] != result.dev
+    last = adapt(t5, runs, config(steps=24, eval_every=2, select="last"), HOW)
+    for run, result in zip(runs, last, strict=True):
+        job = Job(0, run.task, run.task.dev[run.sample])
+        assert evaluate(t5, result.prompt[None], [job], HOW) == [result.curve[-1][1]]
+    assert moved_on  # otherwise best and last could not be told apart here
+
+
+def test_patience_stops_a_run_and_its_neighbors_go_on(t5):
+    runs = make_runs(t5, lrs=(1e-9, 3.0, 1.0))
+    results = adapt(t5, runs, config(steps=40, patience=2), HOW)
+    for run, result in zip(runs, results, strict=True):
+        scores = [dev for _, dev, _ in result.curve]
+        if run.lr == 1e-9:  # nothing changes: the start stays best, two evaluations without a better score
+            assert (result.status, result.steps, len(set(scores))) == ("stopped", 8, 1)
+        stalled = [max(scores[: i + 1]) == max(scores[: i + 3]) for i in range(len(scores) - 2)]
+        assert stalled.index(True) == len(stalled) - 1 if result.status == "stopped" else not any(stalled)
+    assert max(r.steps for r in results) > 8
+
+
+def test_a_diverging_run_keeps_its_best_prompt_and_spares_its_neighbors(t5):
+    runs = make_runs(t5, lrs=(0.1, math.inf), samples=(13,))
+    results = adapt(t5, runs, config(), HOW)
+    (alone,) = adapt(t5, runs[:1], config(), HOW)
+    assert [r.status for r in results] == ["done", "diverged"] * 2
+    assert results[1].steps == 1
+    assert torch.equal(results[1].prompt, runs[1].start)
+    assert results[1].dev == results[1].curve[0][1]
+    assert relative(results[0].prompt, alone.prompt) < 1e-10
+
+
+def test_an_unknown_sample_is_refused(t5):
+    run = make_runs(t5)[0]
+    with pytest.raises(SoftstartError, match=r"task 'one' has no sample 99\. It has 13, 21"):
+        adapt(t5, [AdaptRun(run.start, run.task, 99, 0.1)], config(), HOW)
+
+
+@pytest.mark.parametrize("scoring", ["generate", "rank"])
+def test_jobs_are_predicted_together_as_alone(t5, scoring):
+    how = Evaluation(Decoding(max_new_tokens=5), scoring, max_tokens=60)
+    tasks = [toy_encoded(t5), replace(toy_encoded(t5, "long"), max_new_tokens=2)]
+    jobs = [Job(r, tasks[r % 2], tasks[r % 2].test) for r in range(4)]
+    together = predict(t5, prompts(t5, scale=3.0), jobs, how)
+    for job, texts in zip(jobs, together, strict=True):
+        assert predict(t5, prompts(t5, scale=3.0), [job], how) == [texts]
+    if scoring == "generate":
+        assert max(len(t.split()) for t in together[1]) == 2
+        assert max(len(t.split()) for t in together[0]) > 2
+
+
+def test_rank_scoring_answers_with_label_words(t5):
+    task = toy_encoded(t5)
+    jobs = [Job(r, task, task.test) for r in range(4)]
+    for texts in predict(t5, prompts(t5), jobs, Evaluation(scoring="rank", max_tokens=50)):
+        assert set(texts) <= set(task.labels)
+        assert len(texts) == len(task.test)
+
+
+def test_fine_tuning_learns_copies_its_best_weights_and_leaves_the_backbone_alone():
+    backbone = random_t5(torch.float32)
+    digest, task = backbone.digest, toy_encoded(backbone)
+    settings = FineTuneConfig(steps=40, batch_size=8, eval_every=10)
+    result = finetune(backbone, task, 13, 3e-2, settings, HOW)
+    assert result.curve[-1][2] < 0.3 * result.curve[0][2]
+    assert result.dev == max(dev for _, dev, _ in result.curve)
+    del backbone.__dict__["digest"]
+    assert backbone.digest == digest
+    assert not any(p.requires_grad for p in backbone.model.parameters())
+    model = backbone.trainable_copy()
+    model.model.load_state_dict(result.weights)
+    (test,) = score_finetuned(backbone, [result], task, HOW)
+    empty = torch.zeros(1, 0, backbone.width)
+    assert evaluate(model, empty, [Job(0, task, task.test)], HOW) == [test]
+    assert evaluate(model, empty, [Job(0, task, task.dev[13])], HOW) == [result.dev]
