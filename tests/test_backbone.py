@@ -7,18 +7,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from models import prompts, random_batch, random_t5, relative
 from softstart.backbone import IGNORE, Decoding, candidates_tensor
 from softstart.backbone.placement import PLACEMENTS
 from softstart.errors import SoftstartError
 
-from conftest import random_batch, random_t5, relative
-
 rows = st.lists(st.tuples(st.integers(1, 12), st.integers(1, 5), st.integers(0, 3)), min_size=1, max_size=7)
-
-
-def prompts(backbone, runs=4, length=3, scale=1.0, seed=1):
-    g = torch.Generator().manual_seed(seed)
-    return torch.randn(runs, length, backbone.width, generator=g, dtype=backbone.prompt_dtype) * scale
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)

@@ -7,10 +7,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from models import prompts, random_batch, random_t5, relative
 from softstart.objective import run_gradients, run_hvps, run_losses
-
-from conftest import random_batch, random_t5, relative
-from test_backbone import prompts
 
 
 def alone(backbone, stack, batch, run):

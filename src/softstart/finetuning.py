@@ -119,9 +119,13 @@ def score_finetuned(
 def _optimizer(model: torch.nn.Module, lr: float, decay: float) -> torch.optim.Optimizer:
     from transformers.optimization import Adafactor
 
-    plain, decayed = [], []
+    plain: list[torch.nn.Parameter] = []
+    decayed: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
         exempt = name.endswith("bias") or "layer_norm" in name
         (plain if exempt else decayed).append(parameter)
     groups = [{"params": decayed, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
-    return Adafactor(groups, lr=lr, scale_parameter=False, relative_step=False, warmup_init=False)
+    optimizer: torch.optim.Optimizer = Adafactor(
+        groups, lr=lr, scale_parameter=False, relative_step=False, warmup_init=False
+    )
+    return optimizer

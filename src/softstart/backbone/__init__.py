@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from softstart.backbone.base import Backbone, Decoding, candidates_tensor, prefer_device
 from softstart.backbone.batch import IGNORE, Batch, collate
 from softstart.backbone.loading import FAMILIES, TINY, load_backbone

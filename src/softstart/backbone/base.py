@@ -1,4 +1,4 @@
-"""The frozen language model, as everything else sees it: prompts and token batches in, numbers and text out."""
+"""The frozen language model as all else sees it: prompts and token batches in, numbers and text out."""
 
 from __future__ import annotations
 

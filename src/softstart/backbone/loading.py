@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -54,7 +56,8 @@ def load_backbone(
     try:
         config = AutoConfig.from_pretrained(path, revision=revision)
         family = _family(name_or_path, config.model_type)
-        model: Any = _auto_class(config).from_pretrained(path, revision=revision, dtype=DTYPES[dtype])
+        with _quiet():
+            model: Any = _auto_class(config).from_pretrained(path, revision=revision, dtype=DTYPES[dtype])
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
     except (OSError, ValueError, KeyError) as problem:
         raise SoftstartError(
@@ -73,6 +76,22 @@ def _family(name: str, model_type: str) -> type[Backbone]:
         f"backbone '{name}' is of the family '{model_type}', which is not supported yet",
         mend=f"Supported: {known}.",
     )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No bar for a load of a second, no warning about untied embeddings (they load right)."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _auto_class(config: Any) -> Any:

@@ -10,16 +10,19 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from softstart.analysis.arg import average_relative_gain, bootstrap_interval, relative_gains
+from softstart.analysis.arg import arg_table, relative_gains
 from softstart.console import Display, Quiet
 from softstart.gym.settings import Setting, load_setting
 from softstart.gym.sources import open_gym
 from softstart.report.html import write_report
 from softstart.storage import atomic
-from softstart.study.results import results
+from softstart.study.results import costs, environments, meta_curves, results
 from softstart.study.run import StudyRun, prepare
 from softstart.study.spec import Study, load_study, parse_study
 from softstart.study.store import Store
+
+BASELINE = "pt"
+"""Gains are relative to plain prompt tuning."""
 
 __all__ = ["Outcome", "Study", "load_study", "parse_study", "run_study"]
 
@@ -93,37 +96,21 @@ def _write(run: StudyRun, folder: Path) -> Outcome:
         with atomic(folder / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False)
     gains, arg = pd.DataFrame(), pd.DataFrame()
-    if len(rows) and "pt" in set(rows["method"]):
-        gains = relative_gains(rows)
-        arg = average_relative_gain(rows).merge(bootstrap_interval(rows), how="left")
-    environments = sorted({row["environment"] for row in (*done.values(), *metas.values())})
-    write_report(
-        folder / "report.html",
-        resolved(run.study),
-        rows,
-        curves,
-        arg,
-        gains,
-        costs(run, done, metas),
-    )
-    del environments
+    if BASELINE in set(rows["method"]):
+        gains, arg = relative_gains(rows, BASELINE), arg_table(rows, BASELINE)
+    if len(rows):
+        computed = (*done.values(), *metas.values())
+        write_report(
+            folder / "report.html",
+            resolved(run.study),
+            rows,
+            curves,
+            arg,
+            gains,
+            costs(run.study, run.plan, done, metas),
+            baseline=BASELINE,
+            meta_curves=meta_curves(run.plan, metas),
+            environment=environments([row["environment"] for row in computed]),
+        )
     missing = sum(node.key not in done for node in run.plan.runs)
     return Outcome(rows, gains, arg, run.failures, missing, folder)
-
-
-def costs(run: StudyRun, done: Mapping[str, Any], metas: Mapping[str, Any]) -> pd.DataFrame:
-    """Seconds by method: meta-training and adaptation, with the number of runs behind them."""
-    table = []
-    for name in run.study.methods:
-        meta = [metas[n.key]["seconds"] for n in run.plan.metas if n.method.name == name and n.key in metas]
-        own = [done[r.key] for r in run.plan.runs if r.method.name == name and r.key in done]
-        table.append(
-            {
-                "method": name,
-                "meta_training_seconds": sum(meta),
-                "adaptation_seconds": sum(row["seconds"] for row in own),
-                "runs": len(own),
-                "steps": sum(row["steps"] or 0 for row in own),
-            }
-        )
-    return pd.DataFrame(table)

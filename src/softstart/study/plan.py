@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 from softstart.study.spec import Method, Study, resolve_methods
 
@@ -112,7 +112,7 @@ def make_plan(
             key = _key(
                 common,
                 kind=method.kind,
-                algorithm=asdict(method.algorithm),
+                algorithm=asdict(cast(Any, method.algorithm)),
                 meta={**asdict(method.meta), "seed": seed},
                 source={name: digests[name] for name in source},
                 samples=study.source_samples or study.samples,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -68,3 +70,47 @@ def shots_of(task: Task) -> int:
     if task.kind != "classification":
         return len(train)
     return max(Counter(e.outputs[0] for e in train if e.outputs).values(), default=0)
+
+
+def costs(study: Study, plan: Plan, done: Mapping[str, Any], metas: Mapping[str, Any]) -> pd.DataFrame:
+    """Seconds by method: meta-training and adaptation, with the number of runs and steps behind them."""
+    table = []
+    for name in study.methods:
+        meta = [metas[n.key]["seconds"] for n in plan.metas if n.method.name == name and n.key in metas]
+        own = [done[r.key] for r in plan.runs if r.method.name == name and r.key in done]
+        table.append(
+            {
+                "method": name,
+                "meta_training_seconds": sum(meta),
+                "adaptation_seconds": sum(row["seconds"] for row in own),
+                "runs": len(own),
+                "steps": sum(row["steps"] or 0 for row in own),
+            }
+        )
+    return pd.DataFrame(table)
+
+
+def meta_curves(plan: Plan, metas: Mapping[str, Any]) -> pd.DataFrame:
+    """The loss of every meta-training by outer step: the query loss, or the last inner one (Reptile)."""
+    points = [
+        {
+            "method": node.method.name,
+            "seed": node.seed,
+            "step": point["step"],
+            "loss": point.get("query", point.get("adapted")),
+        }
+        for node in plan.metas
+        if node.key in metas
+        for point in metas[node.key]["curve"]
+    ]
+    return pd.DataFrame(points, columns=["method", "seed", "step", "loss"])
+
+
+def environments(recorded: Iterable[str]) -> dict[str, str]:
+    """What the numbers were made with; several values where runs were made in several places."""
+    merged: dict[str, list[str]] = {}
+    for text in sorted(set(recorded)):
+        for key, value in json.loads(text).items():
+            if value not in merged.setdefault(key, []):
+                merged[key].append(value)
+    return {key: ", ".join(values) for key, values in merged.items()}

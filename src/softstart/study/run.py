@@ -1,4 +1,4 @@
-"""Compute what a plan still lacks: meta-trainings, packs of runs, fine-tuning, tests. Safe to kill and repeat."""
+"""Compute what a plan still lacks: meta-trainings, packs of runs, fine-tuning, tests; safe to kill."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def resolve_methods(study: Study, where: str = "study") -> list[Method]:
     """The methods of a study with defaults filled in.
 
     Raises:
-        SoftstartError: an unknown method, or an override that is a field of neither its algorithm nor ``meta``.
+        SoftstartError: an unknown method, or an override that is no field of its algorithm or of ``meta``.
     """
     return [_method(name, dict(values), study.meta, where) for name, values in study.methods.items()]
 

@@ -1,0 +1,235 @@
+"""The seven metrics of the NLP Few-shot Gym, equal to CrossFit's own scorers (Ye et al. 2021).
+
+Scores are fractions, not percentages; higher is better for all seven. Nothing is stripped here: the
+caller strips the white space around a prediction, as CrossFit's does.
+
+Decisions where CrossFit's scorers fail or depend on the version of a library:
+
+* An undefined Pearson correlation is NaN: constant gold or predictions, or one prediction that is no
+  finite number. Selection on dev must rank NaN below every number.
+* No examples: NaN for every metric that is a mean, 0 for the Matthews coefficient.
+* References that no prediction can be scored against are an error of the data, raised by
+  ``check_references`` as a SoftstartError.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from itertools import product
+
+import numpy as np
+
+from softstart.errors import SoftstartError
+
+References = Sequence[Sequence[str]]
+
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+
+
+def score(metric: str, predictions: Sequence[str], references: References) -> float:
+    """Score predictions against every example's accepted answers.
+
+    Args:
+        metric: one of ``METRICS``.
+        predictions: one string per example, white space at both ends already stripped.
+        references: the accepted answers of each example; the first is the gold label where a metric
+            knows only one (Classification-F1, Matthew-Correlation, Pearson-Correlation).
+
+    Raises:
+        SoftstartError: for an unknown metric or references it cannot use (see ``check_references``).
+        ValueError: if predictions and references differ in number.
+    """
+    if len(predictions) != len(references):
+        raise ValueError(f"{len(predictions)} predictions for {len(references)} references")
+    check_references(metric, references)
+    return METRICS[metric](predictions, references)
+
+
+def check_metric(metric: str) -> None:
+    """Raise SoftstartError, naming the known metrics, if there is no such metric."""
+    if metric not in METRICS:
+        close = get_close_matches(metric, METRICS, n=1, cutoff=0.5)
+        hint = f"Did you mean '{close[0]}'? " if close else ""
+        raise SoftstartError(f"unknown metric '{metric}'", mend=f"{hint}Known: {', '.join(METRICS)}.")
+
+
+def check_references(metric: str, references: References) -> None:
+    """Raise SoftstartError if the metric is unknown or cannot score anything against these answers.
+
+    EM, ACC, QA-F1 and Rouge-L score an example without answers 0, as CrossFit does. The other metrics
+    need one answer per example (Pearson: a finite number, and at least two examples), and Rouge-L has
+    no value for an answer that is empty or made of full stops only.
+    """
+    check_metric(metric)
+    problem = _REFERENCE_PROBLEMS.get(metric)
+    if problem is not None:
+        for i, answers in enumerate(references, 1):
+            if what := problem(answers):
+                raise SoftstartError(what, where=f"{metric}, example {i}", mend="Mend or remove the example.")
+    if metric == "Pearson-Correlation" and len(references) == 1:
+        raise SoftstartError("a correlation needs at least two examples", where=metric)
+
+
+def exact_match(predictions: Sequence[str], references: References) -> float:
+    """EM: equal after lower-casing and deleting ASCII punctuation, articles and extra white space."""
+    return _mean_of_best(lambda p, r: float(_normalize(p) == _normalize(r)), predictions, references)
+
+
+def accuracy(predictions: Sequence[str], references: References) -> float:
+    """ACC: equal after lower-casing; spaces, punctuation and articles matter."""
+    return _mean_of_best(lambda p, r: float(p.lower() == r.lower()), predictions, references)
+
+
+def qa_f1(predictions: Sequence[str], references: References) -> float:
+    """QA-F1: F1 of the bags of words, both sides normalized as for EM; 0 without a common word."""
+    return _mean_of_best(_word_f1, predictions, references)
+
+
+def rouge_l(predictions: Sequence[str], references: References) -> float:
+    """Rouge-L: summary-level, on sets of words, as the package ``rouge`` 1.0 computes it."""
+    return _mean_of_best(_rouge_l, predictions, references)
+
+
+def macro_f1(predictions: Sequence[str], references: References) -> float:
+    """Classification-F1: unweighted mean of the F1 of every distinct string in gold or predictions.
+
+    A wrong string that is no label of the task therefore adds a class with F1 0. Strings are compared
+    as they are, case included.
+    """
+    gold = [answers[0] for answers in references]
+    # 2TP / (2TP + FP + FN): the denominator is how often the label is gold plus how often it is predicted.
+    occurrences = Counter(gold) + Counter(predictions)
+    hits = Counter(g for g, p in zip(gold, predictions, strict=True) if g == p)
+    return _mean([2 * hits[label] / n for label, n in occurrences.items()])
+
+
+def matthews(predictions: Sequence[str], references: References) -> float:
+    """Matthew-Correlation of the answer "acceptable" against any other string; 0 if undefined."""
+    p = np.array([prediction.strip() == "acceptable" for prediction in predictions], dtype=bool)
+    g = np.array([answers[0] == "acceptable" for answers in references], dtype=bool)
+    tp, tn, fp, fn = (int(n.sum()) for n in (p & g, ~p & ~g, p & ~g, ~p & g))
+    denominator = math.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+    return (tp * tn - fp * fn) / denominator if denominator else 0.0
+
+
+def pearson(predictions: Sequence[str], references: References) -> float:
+    """Pearson-Correlation of the numbers written; NaN if one is unreadable or either side is constant."""
+    x = np.array([_number(prediction) for prediction in predictions])
+    y = np.array([_number(answers[0]) for answers in references])
+    if len(x) == 0 or not (np.isfinite(x).all() and np.isfinite(y).all()):
+        return math.nan
+    if (x == x[0]).all() or (y == y[0]).all():
+        return math.nan
+    # Scaling first keeps the squares of very large or small numbers in range.
+    x, y = x - x.mean(), y - y.mean()
+    x, y = x / np.abs(x).max(), y / np.abs(y).max()
+    r = float(x @ y / (np.linalg.norm(x) * np.linalg.norm(y)))
+    return max(-1.0, min(1.0, r))
+
+
+METRICS: dict[str, Callable[[Sequence[str], References], float]] = {
+    "EM": exact_match,
+    "ACC": accuracy,
+    "QA-F1": qa_f1,
+    "Classification-F1": macro_f1,
+    "Matthew-Correlation": matthews,
+    "Pearson-Correlation": pearson,
+    "Rouge-L": rouge_l,
+}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values) if values else math.nan
+
+
+def _mean_of_best(
+    similarity: Callable[[str, str], float], predictions: Sequence[str], references: References
+) -> float:
+    pairs = zip(predictions, references, strict=True)
+    return _mean([max((similarity(p, answer) for answer in answers), default=0.0) for p, answers in pairs])
+
+
+def _normalize(text: str) -> str:
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+
+
+def _word_f1(prediction: str, answer: str) -> float:
+    p, a = Counter(_normalize(prediction).split()), Counter(_normalize(answer).split())
+    common = (p & a).total()
+    return 2 * common / (p.total() + a.total()) if common else 0.0
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text.strip())
+    except ValueError:
+        return math.nan
+
+
+def _rouge_l(prediction: str, answer: str) -> float:
+    if not prediction.translate(_PUNCTUATION):
+        return 0.0
+    pieces_p, pieces_a = _pieces(prediction), _pieces(answer)
+    words_p, words_a = ({word for piece in pieces for word in piece} for pieces in (pieces_p, pieces_a))
+    if not words_p & words_a:
+        return 0.0
+    union = {w for a, p in product(pieces_a, pieces_p) for w in _common_subsequence(a, p)}
+    precision, recall = len(union) / len(words_p), len(union) / len(words_a)
+    return 2 * precision * recall / (precision + recall + 1e-8)
+
+
+def _pieces(text: str) -> list[list[str]]:
+    """The text cut at every full stop, each piece a list of words; a blank piece is one empty word."""
+    return [" ".join(piece.split()).split(" ") for piece in text.split(".") if piece]
+
+
+def _common_subsequence(answer: list[str], prediction: list[str]) -> set[str]:
+    """The words of one longest common subsequence, the one that CrossFit's scorer walks back to."""
+    ids = {word: i for i, word in enumerate({*answer, *prediction})}
+    a, p = ([ids[word] for word in piece] for piece in (answer, prediction))
+    row_of_p = np.array(p)
+    table = np.zeros((len(a) + 1, len(p) + 1), dtype=np.int64)
+    for i, word in enumerate(a):
+        # One row at once: the best of the row above and a match on the diagonal, carried rightwards.
+        diagonal = table[i, :-1] + (row_of_p == word)
+        np.maximum.accumulate(np.maximum(table[i, 1:], diagonal), out=table[i + 1, 1:])
+    words: set[str] = set()
+    i, j = len(a), len(p)
+    while i and j:
+        if a[i - 1] == p[j - 1]:
+            words.add(answer[i - 1])
+            i, j = i - 1, j - 1
+        elif table[i - 1, j] > table[i, j - 1]:
+            i -= 1
+        else:
+            j -= 1
+    return words
+
+
+def _no_answer(answers: Sequence[str]) -> str | None:
+    return None if answers else "no answer to score against"
+
+
+def _no_number(answers: Sequence[str]) -> str | None:
+    if answers and math.isfinite(_number(answers[0])):
+        return None
+    return f"the answer {answers[0]!r} is no finite number" if answers else _no_answer(answers)
+
+
+def _only_full_stops(answers: Sequence[str]) -> str | None:
+    empty = [a for a in answers if not a.strip(".")]
+    return f"the answer {empty[0]!r} holds nothing but full stops" if empty else None
+
+
+_REFERENCE_PROBLEMS: dict[str, Callable[[Sequence[str]], str | None]] = {
+    "Classification-F1": _no_answer,
+    "Matthew-Correlation": _no_answer,
+    "Pearson-Correlation": _no_number,
+    "Rouge-L": _only_full_stops,
+}

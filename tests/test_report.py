@@ -1,0 +1,259 @@
+import io
+import math
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from softstart.analysis import arg_table, relative_gains
+from softstart.errors import SoftstartError
+from softstart.report import comparison_table, figures, write_report
+from softstart.report.tables import duration, signed
+
+METHODS = ("pt", "ft", "multitask", "maml", "fomaml", "reptile")
+EVIL = "<script>alert('task')</script>"
+VOID = {"meta", "link", "br", "hr", "img", "input"}
+
+
+def results(tasks=("emo", "anli", "trec"), methods=METHODS, samples=(13, 21), seeds=(1,), **columns):
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        [
+            {
+                "setting": "mini",
+                "method": method,
+                "backbone": "tiny",
+                "prompt_length": 10,
+                "variant": "main",
+                "task": task,
+                "sample": sample,
+                "seed": seed,
+                "lr": 0.3,
+                "dev": rng.uniform(0.4, 0.9),
+                "test": rng.uniform(0.4, 0.9),
+                "run": f"{method}-{i}-{sample}-{seed}",
+                **columns,
+            }
+            for method in methods
+            for i, task in enumerate(tasks)
+            for sample in samples
+            for seed in seeds
+        ]
+    )
+
+
+def curves_of(rows):
+    return pd.concat([rows.assign(selected=True, step=s, dev=rows["test"] * s / 100) for s in (0, 50, 100)])
+
+
+class Page(HTMLParser):
+    """Every element with its attributes and text; fails on tags that do not nest."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.open = [], []
+        self.feed(text)
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append({"tag": tag, **dict(attrs), "text": ""})
+        if tag not in VOID:
+            self.open.append((tag, self.elements[-1]))
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append({"tag": tag, **dict(attrs), "text": ""})
+
+    def handle_endtag(self, tag):
+        opened, _ = self.open.pop()
+        assert opened == tag, f"<{opened}> closed by </{tag}>"
+
+    def handle_data(self, data):
+        for _, element in self.open:
+            element["text"] += data
+
+    def all(self, tag):
+        return [element for element in self.elements if element["tag"] == tag]
+
+
+def report(tmp_path, rows, curves=None, costs=None, **more):
+    path = tmp_path / "report.html"
+    curves = curves_of(rows) if curves is None else curves
+    study = {"name": "A study", "learning_rates": [0.5, 0.3]}
+    write_report(path, study, rows, curves, arg_table(rows), relative_gains(rows), costs or {}, **more)
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def test_numbers_of_the_table_are_those_of_the_data_and_lead_to_their_runs(tmp_path):
+    rows = results()
+    page = report(tmp_path, rows)
+    cells = [element for element in page.all("td") if "data-mean" in element]
+    expected = rows.groupby(["task", "method"])["test"]
+    assert len(cells) == len(expected)
+    ids = {element["id"]: element for element in page.elements if "id" in element}
+    links = {a["href"] for a in page.all("a")}
+    for cell in cells:
+        scores = expected.get_group((cell["data-task"], cell["data-method"])) * 100
+        assert float(cell["data-mean"]) == pytest.approx(scores.mean())
+        assert cell["text"] == f"{scores.mean():.1f} ± {scores.std():.1f}"
+        keys = rows.loc[scores.index, "run"]
+        assert cell["data-runs"].split() == list(keys)
+    assert {link[1:] for link in links if link.startswith("#")} <= set(ids)
+    targets = [ids[link[1:]]["text"] for link in links if link.startswith("#runs-")]
+    assert len(targets) == len(cells)
+    arg = arg_table(rows).set_index("method")
+    text = " ".join(element["text"] for element in page.all("tfoot"))
+    for method in METHODS:
+        assert signed(arg.loc[method, "arg"]) in text
+
+
+def test_the_page_loads_nothing_and_runs_nothing(tmp_path):
+    page = report(tmp_path, results(), costs={"maml": {"meta_seconds": 93.2, "tokens": 12_000}})
+    assert not page.all("script")
+    assert not page.all("link")
+    loaded = [e.get("src") or e.get("href") for e in page.elements if e.get("src") or e.get("href")]
+    assert all(target.startswith("#") or target == "results.csv" for target in loaded)
+    assert "url(" not in page.all("style")[0]["text"]
+    assert not [e for e in page.elements if any(key.startswith("on") for key in e)]
+    body = page.all("body")[0]["text"]
+    assert "1 min 33 s" in body
+    assert "12,000" in body
+    assert "learning_rates:" in body
+
+
+def test_names_are_text_wherever_they_appear(tmp_path):
+    rows = results(tasks=("emo", EVIL), methods=("pt", "maml", '"><b>mine'), backbone="<i>tiny</i>")
+    page = report(tmp_path, rows, notes=["<u>note</u>"], environment={"<k>": "<v>"})
+    assert not {"script", "i", "u", "k", "v"} & {e["tag"] for e in page.elements}
+    assert not any("mine" in e["text"] for e in page.all("b"))
+    assert EVIL in page.all("table")[0]["text"]
+    assert EVIL in [e.get("data-task") for e in page.all("td")]
+    assert any('"><b>mine' in e["text"] for e in page.all("th"))
+
+
+def test_best_of_a_task_is_marked(tmp_path):
+    rows = results()
+    page = report(tmp_path, rows)
+    best = {(e["data-task"], e["data-method"]) for e in page.all("td") if e.get("class") == "best"}
+    means = rows.groupby(["task", "method"])["test"].mean()
+    assert best == {(task, means[task].idxmax()) for task in rows["task"].unique()}
+
+
+def test_half_finished_studies_say_so(tmp_path):
+    rows = results()
+    rows.loc[(rows["method"] == "maml") & (rows["task"] == "emo"), "test"] = math.nan
+    rows = rows[~((rows["method"] == "reptile") & (rows["task"] == "anli"))]
+    rows.loc[(rows["method"] == "pt") & (rows["task"] == "trec"), "test"] = 0.0
+    report(tmp_path, rows, curves=curves_of(rows).assign(dev=math.nan))
+    page = report(tmp_path, rows, curves=pd.DataFrame())
+    caveats = next(e["text"] for e in page.all("ul") if e.get("class") == "caveats")
+    assert re.search(r"incomplete.*MAML \(1 task missing\), Reptile \(1 task missing\)", caveats)
+    assert "PT is not above zero on trec" in caveats
+    assert "2 runs have no test score" in caveats
+    assert "meta-trained with one seed" in caveats
+    assert "undefined: PT scores 0.0" in page.all("body")[0]["text"]
+    assert "Learning curves" not in page.all("body")[0]["text"]
+    assert "nan" not in page.all("tbody")[0]["text"]
+
+
+def test_only_the_baseline_yet(tmp_path):
+    page = report(tmp_path, results(methods=("pt",), samples=(13,)))
+    assert "nothing to compare with PT yet" in page.all("header")[0]["text"]
+    with pytest.raises(SoftstartError, match="no result to report yet"):
+        write_report(tmp_path / "r.html", {}, results().head(0), *[pd.DataFrame()] * 3, {})
+
+
+def test_several_settings_and_meta_seeds_each_get_their_part(tmp_path):
+    rows = pd.concat([results(seeds=(1, 2)), results(seeds=(1, 2), setting="other")])
+    meta = pd.DataFrame([("maml", s, 3 - s / 100) for s in range(200)], columns=["method", "step", "loss"])
+    page = report(tmp_path, rows, meta_curves=meta)
+    assert [e["text"] for e in page.all("h2")][:2] == ["mini · tiny", "other · tiny"]
+    caveats = next(e["text"] for e in page.all("ul") if e.get("class") == "caveats")
+    assert "2 meta-training seeds" in caveats
+    assert "one seed" not in caveats
+    assert any(e.get("aria-label") == "Loss of meta-training" for e in page.all("svg"))
+    labels = [e.get("aria-label", "") for e in page.all("svg")]
+    assert sum(text.startswith("Dev score") for text in labels) == 6
+
+
+def test_the_old_report_stays_if_writing_fails(tmp_path, monkeypatch):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+
+    def full(source, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(SoftstartError, match=r"cannot write the report \(No space left"):
+        report(tmp_path, results())
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def rendered(rows, width=100):
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(comparison_table(rows, arg_table(rows)))
+    return console.file.getvalue()
+
+
+def test_console_table_with_few_targets():
+    rows = results()
+    text = rendered(rows)
+    maml = next(line for line in text.splitlines() if line.startswith(" MAML") or line.startswith("MAML"))
+    for _, scores in rows[rows["method"] == "maml"].groupby("task"):
+        assert f"{scores['test'].mean() * 100:.1f} ±{scores['test'].std() * 100:.1f}" in maml
+    gain = arg_table(rows).set_index("method").loc["maml"]
+    assert f"{signed(gain['arg'])} [{signed(gain['low'])}, {signed(gain['high'])}]" in maml
+    assert f"{gain['wins']}/{gain['ties']}/{gain['losses']}" in maml
+
+
+def test_console_table_with_many_targets_fits_a_terminal():
+    rows = results(tasks=[f"some_longer_task_name_{i}" for i in range(12)])
+    rows.loc[(rows["method"] == "ft") & (rows["task"] == "some_longer_task_name_3"), "test"] = math.nan
+    text = rendered(rows)
+    for i in range(12):
+        line = next(line for line in text.splitlines() if f"some_longer_task_name_{i} " in line)
+        assert len(re.findall(r"\d\d\.\d ±", line)) == (5 if i == 3 else 6)
+    assert "Reptile" in text
+    arg = next(line for line in text.splitlines() if "ARG %" in line)
+    assert arg.count("*") == 1
+    assert "* tasks or runs are missing" in " ".join(text.split())
+
+
+def test_console_takes_markup_as_text():
+    assert "[red]emo[/red]" in rendered(results(tasks=("[red]emo[/red]",)), width=140)
+
+
+number = st.floats(-1e4, 1e4) | st.just(math.nan)
+
+
+@given(st.dictionaries(st.text(max_size=8), st.tuples(number, number, number), max_size=5))
+def test_figures_survive_any_number_and_name(values):
+    series = {name: i for i, name in enumerate(values)}
+    rows = {name: dict(zip(values, triple, strict=False)) for name, triple in values.items()}
+    curves = {name: list(enumerate(triple)) for name, triple in values.items()}
+    for svg in (
+        figures.bars(values, series, title="t"),
+        figures.dots(rows, series, title="t"),
+        figures.lines(curves, series, title="t"),
+    ):
+        page = Page(svg)
+        assert page.all("svg")
+        assert not re.search(r'="[^"]*(nan|inf)', svg)
+        assert {"svg", "text", "title", "path", "rect", "circle", "g"} >= {e["tag"] for e in page.elements}
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
+def test_ticks_are_few_and_inside(low, length):
+    ticks = figures.ticks(low, low + length)
+    assert 1 <= len(ticks) <= 8
+    assert all(low - 1e-6 * length <= tick <= low + length + 1e-6 * length for tick in ticks)
+
+
+def test_numbers_are_written_for_people():
+    assert [signed(v) for v in (1.25, -3, 0.01, -0.01, math.nan)] == ["+1.2", "\u22123.0", "0.0", "0.0", "–"]
+    assert [duration(s) for s in (0.84, 192, 7500)] == ["0.8 s", "3 min 12 s", "2 h 05 min"]

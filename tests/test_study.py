@@ -1,0 +1,165 @@
+"""Declaring and planning: strict files, keys that change exactly when a number could."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+import pytest
+import yaml
+
+from softstart.errors import SoftstartError
+from softstart.study.plan import make_plan
+from softstart.study.spec import parse_study, resolve_methods
+from softstart.study.store import Store
+
+SOURCE, TARGET = ["s1", "s2"], ["t1", "t2"]
+STUDY = {
+    "name": "unit",
+    "setting": {"name": "x", "source": SOURCE, "target": TARGET},
+    "samples": [13, 21],
+    "learning_rates": [0.5, 0.2],
+    "methods": {"pt": {}, "ft": {}, "maml": {"inner_steps": 3}, "long": {"algorithm": "maml", "steps": 9}},
+}
+DIGESTS = {name: name * 2 for name in (*SOURCE, *TARGET)}
+
+
+def plan(changes=None, digests=DIGESTS, backbone="b"):
+    study = parse_study(yaml.safe_dump({**STUDY, **(changes or {})}), "study.yaml")
+    return make_plan(study, SOURCE, TARGET, digests, backbone)
+
+
+def keys(plan):
+    return {n.key for n in plan.metas}, {r.key for r in plan.runs}
+
+
+def test_a_plan_is_the_product_of_its_axes():
+    p = plan({"meta_seeds": [1, 2]})
+    assert len(p.metas) == 2 * 2
+    assert len(p.cells) == 4 * 2 * 2 * 2  # methods x tasks x samples x seeds
+    assert {len(c.runs) for c in p.cells if c.method.kind == "ft"} == {4}
+    assert {len(c.runs) for c in p.cells if c.method.kind != "ft"} == {2}
+    assert len(keys(p)[1]) == len(list(p.runs))
+    starts = {m.key for m in p.metas}
+    assert all((r.start in starts) == (r.method.kind == "maml") for r in p.runs)
+
+
+@pytest.mark.parametrize(
+    ("changes", "metas", "runs"),
+    [
+        ({"name": "renamed"}, "same", "same"),
+        ({"pack_size": 3}, "same", "same"),
+        ({"adaptation": {"max_tokens": 99}}, "same", "same"),
+        ({"meta": {"checkpoint_every": 2}}, "same", "same"),
+        ({"adaptation": {"steps": 99}}, "same", "prompt runs"),
+        ({"finetuning": {"steps": 99}}, "same", "ft runs"),
+        ({"evaluation": {"scoring": "rank"}}, "same", "all"),
+        ({"meta": {"steps": 77}}, "some", "some"),
+        ({"prompt": {"length": 7}}, "all", "prompt runs"),
+        ({"text": {"template": "{input}"}}, "all", "all"),
+        ({"meta_seeds": [1]}, "all", "all"),
+    ],
+)
+def test_a_key_changes_exactly_when_its_number_could(changes, metas, runs):
+    old, new = plan(), plan(changes)
+    (old_metas, _), (new_metas, _) = keys(old), keys(new)
+    shared = old_metas & new_metas
+    assert {"same": shared == old_metas, "all": not shared, "some": 0 < len(shared) < len(old_metas)}[metas]
+    for a, b in zip(old.runs, new.runs, strict=True):
+        tuned = a.method.kind == "ft"
+        uses = {"same": False, "all": True, "prompt runs": not tuned, "ft runs": tuned}
+        changed = uses[runs] if runs in uses else a.method.name == "maml"
+        assert (a.key != b.key) == changed, (a.method.name, changes)
+
+
+def test_keys_follow_data_and_weights():
+    old = keys(plan())
+    changed = keys(plan(digests={**DIGESTS, "s1": "other"}))
+    assert not old[0] & changed[0]
+    assert {r.key for r in plan().runs if r.start is None} <= changed[1]
+    target = plan(digests={**DIGESTS, "t1": "other"})
+    assert keys(target)[0] == old[0]
+    for a, b in zip(plan().runs, target.runs, strict=True):
+        assert (a.key != b.key) == (a.task == "t1")
+    assert not old[1] & keys(plan(backbone="c"))[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metod": {}}, "study.yaml: metod: Extra inputs are not permitted"),
+        ({"methods": {"mmaml": {}}}, "methods.mmaml: unknown method 'mmaml'. Use one of pt, ft, maml"),
+        ({"methods": {"maml": {"inner_rate": 1}}}, "'inner_rate' is no field of maml. Known: .*inner_lr"),
+        ({"methods": {"pt": {"lr": 1}}}, "'pt' takes no overrides"),
+        ({"methods": {}}, "methods: Dictionary should have at least 1 item"),
+        ({"learning_rates": [0]}, "learning_rates.0: Input should be greater than 0"),
+        ({"adaptation": {"stepz": 1}}, "adaptation.stepz: Unexpected keyword argument"),
+        ({"adaptation": {"steps": 0}}, "AdaptConfig.steps must be greater than 0"),
+        ({"prompt": {"placement": "middle"}}, "prompt.placement: Input should be 'prefix' or 'suffix'"),
+    ],
+)
+def test_a_mistake_is_one_line_with_its_key(changes, message):
+    with pytest.raises(SoftstartError, match=message) as caught:
+        parse_study(yaml.safe_dump({**STUDY, **changes}), "study.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_broken_yaml_and_tags_are_refused():
+    for text in ("a: [1", "- 1", "a: !!python/object/apply:os.system [ls]"):
+        with pytest.raises(SoftstartError, match=r"study\.yaml: "):
+            parse_study(text, "study.yaml")
+
+
+def test_overrides_reach_nested_keys_and_methods():
+    text = yaml.safe_dump(STUDY)
+    study = parse_study(text, "s", ["meta.steps=7", "methods.maml.inner_lr=0.25", "samples=[42]"])
+    maml = next(m for m in resolve_methods(study) if m.name == "maml")
+    assert (maml.meta.steps, maml.algorithm.inner_lr, maml.algorithm.inner_steps) == (7, 0.25, 3)
+    assert study.samples == [42]
+    for bad in ("meta", "name.x=1"):
+        with pytest.raises(SoftstartError, match="override"):
+            parse_study(text, "s", [bad])
+
+
+def run_row(key, **changes):
+    row = {"key": key, "method": "pt", "task": "t", "sample": 13, "lr": 0.5, "seed": 1, "start": None,
+           "dev": 0.5, "best_step": 1, "steps": 2, "status": "done", "seconds": 1.0, "prompt": "p",
+           "curve": [[0, 0.1, None]], "environment": {}}  # fmt: skip
+    return {**row, **changes}
+
+
+def test_the_store_keeps_rows_across_processes_and_all_or_nothing(tmp_path):
+    with Store(tmp_path) as store:
+        store.add_runs([run_row("a"), run_row("b", dev=float("nan"))])
+        with pytest.raises(SoftstartError):
+            store.add_runs([run_row("c"), {"key": "d", "nonsense": 1}])
+        store.set_tests({"a": 0.75})
+    with Store(tmp_path) as store:
+        runs = store.runs()
+    assert runs.keys() == {"a", "b"}
+    assert (runs["a"]["test"], runs["b"]["test"], runs["b"]["dev"]) == (0.75, None, None)
+    assert runs["a"]["curve"] == [[0, 0.1, None]]
+    assert json.loads(runs["a"]["environment"]) == {}
+
+
+def test_a_meta_training_without_its_prompt_counts_as_missing(tmp_path):
+    with Store(tmp_path) as store:
+        row = {"key": "m", "method": "maml", "seed": 1, "seconds": 1.0, "prompt": "p", "curve": []}
+        store.add_meta({**row, "environment": {}})
+        assert store.metas() == {}
+        store.prompt_path("m").write_bytes(b"x")
+        assert store.metas().keys() == {"m"}
+
+
+def test_a_second_writer_a_newer_schema_and_a_damaged_file_are_refused(tmp_path):
+    with Store(tmp_path), pytest.raises(SoftstartError, match="another process is working on this study"):
+        Store(tmp_path)
+    with sqlite3.connect(tmp_path / "study.db") as db:
+        db.execute("PRAGMA user_version=99")
+    with pytest.raises(SoftstartError, match="schema 99, this Softstart knows 1. Update Softstart"):
+        Store(tmp_path)
+    (tmp_path / "study.db").write_bytes(b"not a database, but long enough to look at" * 50)
+    for name in ("study.db-wal", "study.db-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    with pytest.raises(SoftstartError, match="move it away and run again"):
+        Store(tmp_path)
