@@ -68,7 +68,7 @@ def test_a_key_changes_exactly_when_its_number_could(changes, metas, runs):
     for a, b in zip(old.runs, new.runs, strict=True):
         tuned = a.method.kind == "ft"
         uses = {"same": False, "all": True, "prompt runs": not tuned, "ft runs": tuned}
-        changed = uses[runs] if runs in uses else a.method.name == "maml"
+        changed = uses.get(runs, a.method.name == "maml")
         assert (a.key != b.key) == changed, (a.method.name, changes)
 
 
@@ -156,7 +156,7 @@ def test_a_second_writer_a_newer_schema_and_a_damaged_file_are_refused(tmp_path)
         Store(tmp_path)
     with sqlite3.connect(tmp_path / "study.db") as db:
         db.execute("PRAGMA user_version=99")
-    with pytest.raises(SoftstartError, match="schema 99, this Softstart knows 1. Update Softstart"):
+    with pytest.raises(SoftstartError, match=r"schema 99, this Softstart knows 1\. Update Softstart"):
         Store(tmp_path)
     (tmp_path / "study.db").write_bytes(b"not a database, but long enough to look at" * 50)
     for name in ("study.db-wal", "study.db-shm"):

@@ -87,13 +87,13 @@ def arg(
     """Average relative gain of every method in a result table."""
     import pandas as pd
 
-    from softstart.analysis.arg import average_relative_gain
+    from softstart.analysis.arg import arg_table
 
     try:
         rows = pd.read_csv(results)
     except (OSError, ValueError) as problem:
         raise SoftstartError(f"cannot read the results ({problem})", where=str(results)) from problem
-    table = average_relative_gain(rows, baseline)
+    table = arg_table(rows, baseline)
     if format == "csv":
         sys.stdout.write(table.to_csv(index=False))
     else:
@@ -129,8 +129,9 @@ def main() -> NoReturn:
 
 def _main(arguments: list[str], debug: bool) -> int:
     try:
-        code = app(arguments, standalone_mode=False)
-        return code if isinstance(code, int) else 0
+        code: int | None = app(arguments, standalone_mode=False)
+        # typer turns an interrupt into this code itself, without a word.
+        return _interrupted() if code == 130 else code or 0
     except Exception as problem:
         return _explain(problem, debug)
     except KeyboardInterrupt:

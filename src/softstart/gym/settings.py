@@ -14,8 +14,10 @@ from softstart.gym.task import Gym
 class Setting:
     """A named choice of source and target tasks ("cls2cls"), disjoint and without repetition.
 
+    ``source`` may be empty where nothing is learned from it (baselines alone).
+
     Raises:
-        SoftstartError: for an empty side, a task named twice, or one that is source and target at once.
+        SoftstartError: for no target, a task named twice, or one that is source and target at once.
     """
 
     name: str
@@ -27,8 +29,8 @@ class Setting:
         for side in ("source", "target"):
             tasks = tuple(getattr(self, side))
             object.__setattr__(self, side, tasks)
-            if not tasks:
-                self._refuse(f"has no {side} task", f"Name at least one under '{side}'.")
+            if not tasks and side == "target":
+                self._refuse("has no target task", "Name at least one under 'target'.")
             if twice := _repeated(tasks):
                 self._refuse(f"names a {side} task twice: {', '.join(twice)}", "Name every task once.")
         if both := sorted(set(self.source) & set(self.target)):

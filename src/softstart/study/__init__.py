@@ -12,13 +12,14 @@ import yaml
 
 from softstart.analysis.arg import arg_table, relative_gains
 from softstart.console import Display, Quiet
+from softstart.errors import SoftstartError
 from softstart.gym.settings import Setting, load_setting
 from softstart.gym.sources import open_gym
 from softstart.report.html import write_report
 from softstart.storage import atomic
 from softstart.study.results import costs, environments, meta_curves, results
 from softstart.study.run import StudyRun, prepare
-from softstart.study.spec import Study, load_study, parse_study
+from softstart.study.spec import Study, load_study, parse_study, resolve_methods
 from softstart.study.store import Store
 
 BASELINE = "pt"
@@ -77,10 +78,28 @@ def run_study(
 
 
 def resolve_setting(study: Study) -> Setting:
-    """The setting a study names or spells out."""
+    """The setting a study names or spells out.
+
+    Raises:
+        SoftstartError: an unknown name, overlapping tasks, or nothing to learn a start from.
+    """
     if isinstance(study.setting, str):
         return load_setting(study.setting)
-    return Setting(study.setting.name, tuple(study.setting.source), tuple(study.setting.target))
+    own = study.setting
+    setting = Setting(own.name, tuple(own.source), tuple(own.target))
+    learners = [method.name for method in resolve_methods(study) if method.algorithm]
+    if learners and not setting.source:
+        raise SoftstartError(
+            f"method '{learners[0]}' has no source task to learn from",
+            where=f"setting '{setting.name}'",
+            mend="Name some under 'source'.",
+        )
+    return setting
+
+
+def planned(run: StudyRun) -> tuple[int, int]:
+    """How many target tasks and how many runs a task a complete cell of the comparison has."""
+    return len(run.setting.target), len(run.study.samples) * len(run.study.meta_seeds)
 
 
 def resolved(study: Study) -> Mapping[str, Any]:
@@ -97,7 +116,7 @@ def _write(run: StudyRun, folder: Path) -> Outcome:
             table.to_csv(temporary, index=False)
     gains, arg = pd.DataFrame(), pd.DataFrame()
     if BASELINE in set(rows["method"]):
-        gains, arg = relative_gains(rows, BASELINE), arg_table(rows, BASELINE)
+        gains, arg = relative_gains(rows, BASELINE), arg_table(rows, BASELINE, planned=planned(run))
     if len(rows):
         computed = (*done.values(), *metas.values())
         write_report(

@@ -288,6 +288,7 @@ def prepare(
     display.stage("reading tasks")
     names = list(dict.fromkeys((*setting.source, *setting.target)))
     loaded = {name: gym.load(name) for name in names}
+    loaded = {name: replace(task, test=task.test[: study.test_rows]) for name, task in loaded.items()}
     for name, task in loaded.items():
         needed = set(study.samples) if name in setting.target else set()
         needed |= set(study.source_samples or study.samples) if name in setting.source else set()

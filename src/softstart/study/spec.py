@@ -67,6 +67,8 @@ class Study(_Strict):
     """Seeds of the k-shot samples of target tasks."""
     source_samples: list[int] | None = None
     """Seeds of the samples of source tasks; None: the same."""
+    test_rows: Positive | None = None
+    """Test on the first rows only (the authors of the study cut some tests to 1,000)."""
     meta_seeds: Annotated[list[int], Field(min_length=1)] = [42]
     """Seeds of meta-training and of the baselines' starts and data order."""
     text: TextFormat = TextFormat()
