@@ -16,7 +16,7 @@ def test_every_public_name_resolves():
 
 def test_the_gym_and_the_analysis_load_without_torch():
     code = (
-        "import sys, softstart, softstart.gym, softstart.gym.mini, softstart.analysis.arg, softstart.report.html, "
-        "softstart.cli; assert not {'torch', 'transformers'} & set(sys.modules)"
+        "import sys, softstart, softstart.gym, softstart.gym.mini, softstart.analysis.arg, "
+        "softstart.report.html, softstart.cli; assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -13,7 +13,7 @@ from rich.console import Console
 from softstart.analysis import arg_table, relative_gains
 from softstart.errors import SoftstartError
 from softstart.report import comparison_table, figures, write_report
-from softstart.report.tables import duration, signed
+from softstart.report.tables import duration, label, signed
 
 METHODS = ("pt", "ft", "multitask", "maml", "fomaml", "reptile")
 EVIL = "<script>alert('task')</script>"
@@ -257,3 +257,15 @@ def test_ticks_are_few_and_inside(low, length):
 def test_numbers_are_written_for_people():
     assert [signed(v) for v in (1.25, -3, 0.01, -0.01, math.nan)] == ["+1.2", "\u22123.0", "0.0", "0.0", "–"]
     assert [duration(s) for s in (0.84, 192, 7500)] == ["0.8 s", "3 min 12 s", "2 h 05 min"]
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_every_method_fits_into_the_terminal(width):
+    rows = results(tasks=("a_task_of_some_length", *map(str, range(9))))
+    console = Console(width=width, file=io.StringIO())
+    console.print(comparison_table(rows, arg_table(rows), width))
+    text = console.file.getvalue()
+    header = next(line for line in text.splitlines() if "PT" in line and "FT" in line)
+    assert [label(m) in header for m in METHODS] == [True] * 6
+    assert ("±" in text) == (width > 80)
+    assert "percent." in text

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from softstart.errors import SoftstartError
-from softstart.study.plan import make_plan
+from softstart.study.plan import Inputs, TaskFacts, make_plan
 from softstart.study.spec import parse_study, resolve_methods
 from softstart.study.store import Store
 
@@ -26,7 +26,10 @@ DIGESTS = {name: name * 2 for name in (*SOURCE, *TARGET)}
 
 def plan(changes=None, digests=DIGESTS, backbone="b"):
     study = parse_study(yaml.safe_dump({**STUDY, **(changes or {})}), "study.yaml")
-    return make_plan(study, SOURCE, TARGET, digests, backbone)
+    facts = {name: TaskFacts(digest, "ACC", 16) for name, digest in digests.items()}
+    inputs = Inputs(backbone, "x", tuple(SOURCE), tuple(TARGET), facts)
+    assert Inputs.from_json(inputs.to_json()) == inputs
+    return make_plan(study, inputs)
 
 
 def keys(plan):
@@ -123,14 +126,14 @@ def test_overrides_reach_nested_keys_and_methods():
 
 def run_row(key, **changes):
     row = {"key": key, "method": "pt", "task": "t", "sample": 13, "lr": 0.5, "seed": 1, "start": None,
-           "dev": 0.5, "best_step": 1, "steps": 2, "status": "done", "seconds": 1.0, "prompt": "p",
+           "dev": 0.5, "best_step": 1, "steps": 2, "status": "done", "seconds": 1.0, "prompt": None,
            "curve": [[0, 0.1, None]], "environment": {}}  # fmt: skip
     return {**row, **changes}
 
 
 def test_the_store_keeps_rows_across_processes_and_all_or_nothing(tmp_path):
     with Store(tmp_path) as store:
-        store.add_runs([run_row("a"), run_row("b", dev=float("nan"))])
+        store.add_runs([run_row("a"), run_row("b", dev=float("nan")), run_row("gone", prompt="p")])
         with pytest.raises(SoftstartError):
             store.add_runs([run_row("c"), {"key": "d", "nonsense": 1}])
         store.set_tests({"a": 0.75})

@@ -61,17 +61,17 @@ def run(
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(help="A study folder.")]) -> None:
     """Write the tables and report.html of a study folder again, from what is computed."""
-    from softstart.study import run_study
+    from softstart.study import report_study
 
-    _show(run_study(_load(folder / "study.yaml"), folder, execute=False))
+    _show(report_study(_existing(folder)))
 
 
 @app.command()
 def status(folder: Annotated[Path, typer.Argument(help="A study folder.")]) -> None:
     """Where a study stands."""
-    from softstart.study import run_study
+    from softstart.study import report_study
 
-    outcome = run_study(_load(folder / "study.yaml"), folder, execute=False)
+    outcome = report_study(_existing(folder))
     tested = int(outcome.rows["test"].notna().sum())
     console.print(
         f"{outcome.missing} runs missing, {len(outcome.rows)} results, {tested} of them tested: {folder}"
@@ -173,6 +173,12 @@ def _load(path: Path, overrides: list[str] | None = None) -> Study:
     return load_study(path, overrides or [])
 
 
+def _existing(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise SoftstartError("no such study folder", where=str(folder), mend="Give the --out of a run.")
+    return folder
+
+
 def _execute(make: Any, out: Path | None, device: str | None, threads: int | None) -> None:
     import torch
 
@@ -191,7 +197,9 @@ def _execute(make: Any, out: Path | None, device: str | None, threads: int | Non
 def _show(outcome: Outcome) -> None:
     from softstart.report.console import comparison_table
 
-    console.print(comparison_table(outcome.rows, outcome.arg))
+    if outcome.rows.empty:
+        raise SoftstartError(f"no result yet ({'; '.join(outcome.failures) or 'nothing is computed'})")
+    console.print(comparison_table(outcome.rows, outcome.arg, console.width))
     console.print(f"report  {outcome.folder / 'report.html'}", highlight=False)
     console.print(f"results {outcome.folder / 'results.csv'}", highlight=False)
     if outcome.failures:

@@ -85,8 +85,8 @@ class TerminalDisplay:
 
     def stage(self, name: str) -> None:
         """Show what is being done."""
-        self.name, self.note = name, ""
-        self._show(force=True)
+        fresh, self.name, self.note = name != self.name, name, ""
+        self._show(force=fresh)
 
     def advance(self, units: float, note: str = "") -> None:
         """Move the bar."""

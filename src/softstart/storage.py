@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from softstart.errors import SoftstartError
+from softstart.files import atomic as atomic
 
 HEADER = "softstart"
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place when the block ends without an error.
-
-    Raises:
-        SoftstartError: the folder cannot be written or the disk is full.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as problem:
-        raise SoftstartError(
-            f"cannot write ({problem.strerror or problem})",
-            where=str(path),
-            mend="Choose a writable folder with free space (--out).",
-        ) from problem
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:

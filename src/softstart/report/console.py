@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -13,7 +14,7 @@ _WIDE = 4
 """Up to so many target tasks fit as columns, beside the gains, into a terminal of 100 columns."""
 
 
-def comparison_table(rows: pd.DataFrame, arg: pd.DataFrame) -> Table:
+def comparison_table(rows: pd.DataFrame, arg: pd.DataFrame, width: int = 100) -> Table:
     """Mean and standard deviation of test (points) by method and target task, with ARG and its interval.
 
     Few target tasks are columns; with more, or several settings, tasks are rows and methods columns. The
@@ -22,13 +23,17 @@ def comparison_table(rows: pd.DataFrame, arg: pd.DataFrame) -> Table:
     Args:
         rows: one row per selected run (see ``softstart.analysis.arg``).
         arg: the table of ``softstart.analysis.arg_table`` on the same rows.
+        width: columns of the terminal; where they are too few, deviations are left out.
     """
     groups = list(comparisons(rows, arg))
     if len(groups) == 1 and len(groups[0].tasks) <= _WIDE:
         table = _methods_as_rows(groups[0])
     else:
         table = _tasks_as_rows(groups)
-    table.caption = _caption(groups)
+    compact = Console(width=10_000).measure(table).maximum > width
+    if compact:
+        table = _tasks_as_rows(groups, compact=True)
+    table.caption = _caption(groups, compact)
     return table
 
 
@@ -46,7 +51,7 @@ def _methods_as_rows(group: Comparison) -> Table:
     return table
 
 
-def _tasks_as_rows(groups: list[Comparison]) -> Table:
+def _tasks_as_rows(groups: list[Comparison], compact: bool = False) -> Table:
     table = _table(groups[0].name if len(groups) == 1 else None)
     methods = list(dict.fromkeys(method for group in groups for method in group.methods))
     longest = max(len(task) for group in groups for task in group.tasks)
@@ -57,12 +62,18 @@ def _tasks_as_rows(groups: list[Comparison]) -> Table:
         if len(groups) > 1:
             table.add_row(Text(group.name, style="bold"))
         for task in group.tasks:
-            table.add_row(Text(task), *(_score(group, task, method) for method in methods))
+            table.add_row(Text(task), *(_score(group, task, method, compact) for method in methods))
         table.add_section()
         gains = [_gains(group, method, digits=0) for method in methods]
         titles = ("ARG %", "95 % interval", "median %", "W/T/L")
         for i, title in enumerate(titles):
-            table.add_row(Text(title), *(gain[i] for gain in gains))
+            cells = [gain[i] for gain in gains]
+            if compact and i == 1:
+                ends = [cell.strip("[]").split(", ") if cell else ["", ""] for cell in cells]
+                table.add_row(Text("95 % from"), *(low for low, _ in ends))
+                table.add_row(Text("95 % to"), *(high for _, high in ends))
+                continue
+            table.add_row(Text(title), *cells)
         table.add_section()
     return table
 
@@ -78,12 +89,12 @@ def _table(title: str | None) -> Table:
     )
 
 
-def _score(group: Comparison, task: str, method: str) -> Text:
+def _score(group: Comparison, task: str, method: str, compact: bool = False) -> Text:
     score = group.scores.get((task, method))
     if score is None:
         return Text("")
     text = Text(points(score.mean), style="bold" if group.is_best(task, method) else "")
-    return text.append(f" ±{points(score.std)}", style="dim") if score.n > 1 else text
+    return text.append(f" ±{points(score.std)}", style="dim") if score.n > 1 and not compact else text
 
 
 def _gains(group: Comparison, method: str, digits: int = 1) -> tuple[str, str, str, str]:
@@ -95,9 +106,10 @@ def _gains(group: Comparison, method: str, digits: int = 1) -> tuple[str, str, s
     return signed(gain.arg) + gain.marks, band, signed(gain.median), "/".join(map(str, gain.record))
 
 
-def _caption(groups: list[Comparison]) -> Text:
+def _caption(groups: list[Comparison], compact: bool) -> Text:
     gains = [gain for group in groups for gain in group.arg.values()]
-    notes = ["Test in points, mean ± standard deviation over runs; ARG: mean gain over PT in percent."]
+    spread = "mean" if compact else "mean ± standard deviation"
+    notes = [f"Test in points, {spread} over runs; ARG: mean gain over PT in percent."]
     if not all(gain.complete for gain in gains):
         notes.append("* tasks or runs are missing.")
     if any(gain.n_undefined for gain in gains):

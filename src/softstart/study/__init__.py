@@ -17,15 +17,18 @@ from softstart.gym.settings import Setting, load_setting
 from softstart.gym.sources import open_gym
 from softstart.report.html import write_report
 from softstart.storage import atomic
+from softstart.study.plan import Inputs, Plan, make_plan
+from softstart.study.prepare import prepare
 from softstart.study.results import costs, environments, meta_curves, results
-from softstart.study.run import StudyRun, prepare
 from softstart.study.spec import Study, load_study, parse_study, resolve_methods
 from softstart.study.store import Store
 
 BASELINE = "pt"
 """Gains are relative to plain prompt tuning."""
 
-__all__ = ["Outcome", "Study", "load_study", "parse_study", "run_study"]
+STUDY_FILE = "study.yaml"
+
+__all__ = ["Outcome", "Study", "load_study", "parse_study", "report_study", "run_study"]
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,7 @@ class Outcome:
 
 
 def run_study(
-    study: Study,
-    folder: Path,
-    *,
-    display: Display | None = None,
-    device: str | None = None,
-    execute: bool = True,
+    study: Study, folder: Path, *, display: Display | None = None, device: str | None = None
 ) -> Outcome:
     """Compute what is missing of a study and write its tables and report into ``folder``.
 
@@ -59,22 +57,31 @@ def run_study(
         folder: the study folder; results already there are reused.
         display: shows progress.
         device: where to compute; by default the GPU where there is one.
-        execute: False only reports what is there.
 
     Raises:
         SoftstartError: bad input; failures of single nodes are in the outcome instead.
     """
-    display = display or Quiet()
     gym = open_gym(study.gym, shots=study.shots)
     setting = resolve_setting(study)
     setting.check_against(gym)
     with Store(folder) as store:
-        run = prepare(study, setting, gym, store, display, device)
-        with atomic(folder / "study.yaml") as temporary:
+        run = prepare(study, setting, gym, store, display or Quiet(), device)
+        with atomic(folder / STUDY_FILE) as temporary:
             temporary.write_text(yaml.safe_dump(resolved(study), sort_keys=False), encoding="utf-8")
-        if execute:
-            run.execute()
-        return _write(run, folder)
+        run.execute()
+        return _write(study, run.inputs, run.plan, store, run.failures)
+
+
+def report_study(folder: Path) -> Outcome:
+    """Write the tables and the report of a study folder from what is computed; needs no backbone, no gym.
+
+    Raises:
+        SoftstartError: not a study folder.
+    """
+    study = load_study(folder / STUDY_FILE)
+    with Store(folder) as store:
+        inputs = Inputs.from_json(store.inputs())
+        return _write(study, inputs, make_plan(study, inputs), store, [])
 
 
 def resolve_setting(study: Study) -> Setting:
@@ -97,39 +104,35 @@ def resolve_setting(study: Study) -> Setting:
     return setting
 
 
-def planned(run: StudyRun) -> tuple[int, int]:
-    """How many target tasks and how many runs a task a complete cell of the comparison has."""
-    return len(run.setting.target), len(run.study.samples) * len(run.study.meta_seeds)
-
-
 def resolved(study: Study) -> Mapping[str, Any]:
     """The study with every default filled in, as plain data."""
     data: Mapping[str, Any] = study.model_dump(mode="json")
     return data
 
 
-def _write(run: StudyRun, folder: Path) -> Outcome:
-    done, metas = run.store.runs(), run.store.metas()
-    rows, runs, curves = results(run.study, run.setting.name, run.plan, done, run.gym_tasks)
+def _write(study: Study, inputs: Inputs, plan: Plan, store: Store, failures: list[str]) -> Outcome:
+    done, metas, folder = store.runs(), store.metas(), store.folder
+    rows, runs, curves = results(study, inputs, plan, done)
     for name, table in (("results", rows), ("runs", runs), ("curves", curves)):
         with atomic(folder / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False)
     gains, arg = pd.DataFrame(), pd.DataFrame()
     if BASELINE in set(rows["method"]):
-        gains, arg = relative_gains(rows, BASELINE), arg_table(rows, BASELINE, planned=planned(run))
+        planned = (len(inputs.target), len(study.samples) * len(study.meta_seeds))
+        gains, arg = relative_gains(rows, BASELINE), arg_table(rows, BASELINE, planned=planned)
     if len(rows):
         computed = (*done.values(), *metas.values())
         write_report(
             folder / "report.html",
-            resolved(run.study),
+            resolved(study),
             rows,
             curves,
             arg,
             gains,
-            costs(run.study, run.plan, done, metas),
+            costs(study, plan, done, metas),
             baseline=BASELINE,
-            meta_curves=meta_curves(run.plan, metas),
-            environment=environments([row["environment"] for row in computed]),
+            meta_curves=meta_curves(plan, metas),
+            environment=environments(row["environment"] for row in computed),
         )
-    missing = sum(node.key not in done for node in run.plan.runs)
-    return Outcome(rows, gains, arg, run.failures, missing, folder)
+    missing = sum(node.key not in done for node in plan.runs)
+    return Outcome(rows, gains, arg, failures, missing, folder)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -19,6 +19,42 @@ PROTOCOL = 1
 
 NO_EFFECT = ("max_tokens", "checkpoint_every")
 """Settings that change how the work is cut, not its result."""
+
+
+@dataclass(frozen=True)
+class TaskFacts:
+    """What planning and reporting need to know of a task: its ``Task.digest``, metric and k."""
+
+    digest: str
+    metric: str
+    shots: int
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a study's numbers depend on beside its declaration; stored with the results.
+
+    ``backbone_digest`` is ``Backbone.digest``; ``tasks`` holds every source and target task.
+    """
+
+    backbone_digest: str
+    setting: str
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+    tasks: Mapping[str, TaskFacts]
+
+    def to_json(self) -> str:
+        """As stored."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Inputs:
+        """What ``to_json`` wrote."""
+        data = json.loads(text)
+        tasks = {name: TaskFacts(**facts) for name, facts in data["tasks"].items()}
+        return cls(
+            data["backbone_digest"], data["setting"], tuple(data["source"]), tuple(data["target"]), tasks
+        )
 
 
 @dataclass(frozen=True)
@@ -80,26 +116,12 @@ class Plan:
         return (run for cell in self.cells for run in cell.runs)
 
 
-def make_plan(
-    study: Study,
-    source: Sequence[str],
-    target: Sequence[str],
-    digests: Mapping[str, str],
-    backbone_digest: str,
-) -> Plan:
-    """The plan of a study.
-
-    Args:
-        study: the resolved study.
-        source: names of the source tasks.
-        target: names of the target tasks.
-        digests: ``Task.digest`` of all of them.
-        backbone_digest: ``Backbone.digest``.
-    """
+def make_plan(study: Study, inputs: Inputs) -> Plan:
+    """The plan of a study."""
     methods = resolve_methods(study)
     common = {
         "protocol": PROTOCOL,
-        "backbone": backbone_digest,
+        "backbone": inputs.backbone_digest,
         "dtype": study.dtype,
         "text": asdict(study.text),
         "prompt": study.prompt.model_dump(),
@@ -114,13 +136,13 @@ def make_plan(
                 kind=method.kind,
                 algorithm=asdict(cast(Any, method.algorithm)),
                 meta={**asdict(method.meta), "seed": seed},
-                source={name: digests[name] for name in source},
+                source={name: inputs.tasks[name].digest for name in inputs.source},
                 samples=study.source_samples or study.samples,
             )
-            metas[method.name, seed] = MetaNode(key, method, seed, tuple(source))
+            metas[method.name, seed] = MetaNode(key, method, seed, inputs.source)
     cells = [
-        _cell(study, common, method, task, digests[task], sample, seed, metas)
-        for task in target
+        _cell(study, common, method, task, inputs.tasks[task].digest, sample, seed, metas)
+        for task in inputs.target
         for method in methods
         for seed in study.meta_seeds
         for sample in study.samples

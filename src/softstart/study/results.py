@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
-from softstart.gym.task import Task
-from softstart.study.plan import Plan
+from softstart.study.plan import Inputs, Plan
 from softstart.study.run import best_run
 from softstart.study.spec import Study
 
@@ -21,7 +19,7 @@ RESULT_COLUMNS = [
 
 
 def results(
-    study: Study, setting: str, plan: Plan, done: dict[str, dict[str, Any]], tasks: dict[str, Task]
+    study: Study, inputs: Inputs, plan: Plan, done: dict[str, dict[str, Any]]
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """The tables of a study, as far as it is computed.
 
@@ -38,14 +36,14 @@ def results(
                 continue
             run = done[node.key]
             base = {
-                "setting": setting,
+                "setting": inputs.setting,
                 "method": cell.method.name,
                 "backbone": study.backbone,
                 "prompt_length": study.prompt.length,
                 "variant": "main",
                 "task": cell.task,
-                "metric": tasks[cell.task].metric,
-                "shots": shots_of(tasks[cell.task]),
+                "metric": inputs.tasks[cell.task].metric,
+                "shots": inputs.tasks[cell.task].shots,
                 "sample": cell.sample,
                 "seed": cell.seed,
                 "lr": node.lr,
@@ -62,14 +60,6 @@ def results(
     runs["test"] = runs["test"].astype(float)
     chosen = runs[runs["selected"].astype(bool)].drop(columns="selected").reset_index(drop=True)
     return chosen, runs, pd.DataFrame(curves)
-
-
-def shots_of(task: Task) -> int:
-    """k of a task's samples: examples a label, or all of them for text-to-text tasks."""
-    train = next(iter(task.samples.values())).train
-    if task.kind != "classification":
-        return len(train)
-    return max(Counter(e.outputs[0] for e in train if e.outputs).values(), default=0)
 
 
 def costs(study: Study, plan: Plan, done: Mapping[str, Any], metas: Mapping[str, Any]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import json
 import math
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,17 +15,15 @@ import torch
 
 import softstart
 from softstart.adaptation import AdaptRun, adapt
-from softstart.backbone import Backbone, load_backbone
+from softstart.backbone import Backbone
 from softstart.console import Display, Quiet
-from softstart.encoding import EncodedTask, encode_task
+from softstart.encoding import EncodedTask
 from softstart.errors import SoftstartError
 from softstart.evaluation import Job, evaluate
 from softstart.finetuning import finetune, score_finetuned
-from softstart.gym.settings import Setting
-from softstart.gym.task import Gym, Task
 from softstart.meta_training import meta_train
 from softstart.prompt import SoftPrompt
-from softstart.study.plan import Cell, MetaNode, Plan, RunNode, make_plan
+from softstart.study.plan import Cell, Inputs, MetaNode, Plan, RunNode
 from softstart.study.spec import Study
 from softstart.study.starts import draw_start
 from softstart.study.store import Store
@@ -41,9 +39,8 @@ class StudyRun:
     """A study on its way from declaration to results; every finished node is in the store."""
 
     study: Study
-    setting: Setting
+    inputs: Inputs
     backbone: Backbone
-    gym_tasks: dict[str, Task]
     tasks: dict[str, EncodedTask]
     plan: Plan
     store: Store
@@ -61,14 +58,18 @@ class StudyRun:
         metas = self.store.metas()
         ready = [run for run in todo if run.start is None or run.start in metas]
         tuned = [run for run in ready if run.method.kind == "ft"]
-        packable = [run for run in ready if run.method.kind != "ft"]
+        starts = self._starts([run for run in ready if run.method.kind != "ft"])
+        packable = [run for run in ready if run.key in starts]
         size = self.study.pack_size
         for i in range(0, len(packable), size):
             pack = packable[i : i + size]
-            self._guard(f"adaptation of {pack[0].task}", self._adapt, pack)
+            self._guard(f"adaptation of {pack[0].task}", self._adapt, pack, starts)
         for run in tuned:
             self._guard(f"fine-tuning on {run.task}", self._finetune, run)
-        self._test()
+        for name in self.inputs.target:
+            self._guard(f"testing {name}", self._test, name)
+        if not self.failures:
+            self.store.drop_checkpoints()
 
     def _cost(self, metas: Sequence[MetaNode], runs: Sequence[RunNode], done: dict[str, Any]) -> float:
         tests = [
@@ -125,7 +126,7 @@ class StudyRun:
         info = {
             "method": method.name,
             "algorithm": method.kind,
-            "setting": self.setting.name,
+            "setting": self.inputs.setting,
             "source": list(node.source),
             "seed": node.seed,
             "steps": config.steps,
@@ -144,15 +145,13 @@ class StudyRun:
         )
         checkpoint.unlink(missing_ok=True)
 
-    def _adapt(self, pack: Sequence[RunNode]) -> None:
+    def _adapt(self, pack: Sequence[RunNode], starts: Mapping[str, torch.Tensor]) -> None:
         names = sorted({run.task for run in pack})
         self.display.stage(f"adapting {len(pack)} runs: {names[0]}{' …' if len(names) > 1 else ''}")
         began = time.monotonic()
         checkpoint = self.store.checkpoint_path("pack-" + _digest([run.key for run in pack]))
         unit = sum(map(self._run_cost, pack)) / (len(pack) * self.study.adaptation.steps)
-        runs = [
-            AdaptRun(self._start(run), self.tasks[run.task], run.sample, run.lr, run.seed) for run in pack
-        ]
+        runs = [AdaptRun(starts[run.key], self.tasks[run.task], run.sample, run.lr, run.seed) for run in pack]
         reported = 0.0
 
         def progress(done: float, note: str = "") -> None:
@@ -215,27 +214,39 @@ class StudyRun:
         }
         self.store.add_runs([row])
 
-    def _test(self) -> None:
-        done = self.store.runs()
-        chosen = [best_run(cell, done) for cell in self.plan.cells if cell.method.kind != "ft"]
-        for name in self.setting.target:
-            todo = [run for run in chosen if run and run.task == name and done[run.key]["test"] is None]
-            if not todo:
-                continue
-            self.display.stage(f"testing: {name}")
-            task = self.tasks[name]
-            prompts = torch.stack([self._load_prompt(run.key).tensor for run in todo]).to(
-                self.backbone.device, self.backbone.prompt_dtype
-            )
-            jobs = [Job(i, task, task.test) for i in range(len(todo))]
-            scores = evaluate(self.backbone, prompts, jobs, self.study.evaluation)
-            self.store.set_tests({run.key: score for run, score in zip(todo, scores, strict=True)})
-            self.display.advance(len(todo) * self._test_cost(name))
+    def _test(self, name: str) -> None:
+        done, cells = self.store.runs(), self.plan.cells
+        chosen = [best_run(cell, done) for cell in cells if cell.task == name and cell.method.kind != "ft"]
+        todo = [run for run in chosen if run and done[run.key]["test"] is None]
+        if not todo:
+            return
+        self.display.stage(f"testing: {name}")
+        task = self.tasks[name]
+        prompts = torch.stack([self._load_prompt(run.key).tensor for run in todo])
+        scores = evaluate(
+            self.backbone,
+            prompts.to(self.backbone.device, self.backbone.prompt_dtype),
+            [Job(i, task, task.test) for i in range(len(todo))],
+            self.study.evaluation,
+        )
+        self.store.set_tests({run.key: score for run, score in zip(todo, scores, strict=True)})
+        self.display.advance(len(todo) * self._test_cost(name))
 
-    def _start(self, run: RunNode) -> torch.Tensor:
-        if run.start is not None:
-            return self._load_prompt(run.start).tensor
-        return draw_start(self.backbone, self.study.prompt, [run.task], run.seed, run.sample)
+    def _starts(self, runs: Sequence[RunNode]) -> dict[str, torch.Tensor]:
+        """The start [P, d] of every run that has one; a start that cannot be used costs its own runs only."""
+        learned: dict[str, torch.Tensor] = {}
+        for key, method in {run.start: run.method.name for run in runs if run.start}.items():
+            self._guard(f"start of {method}", self._learned_start, key, learned)
+        return {
+            run.key: draw_start(self.backbone, self.study.prompt, [run.task], run.seed, run.sample)
+            if run.start is None
+            else learned[run.start]
+            for run in runs
+            if run.start is None or run.start in learned
+        }
+
+    def _learned_start(self, key: str, learned: dict[str, torch.Tensor]) -> None:
+        learned[key] = self._load_prompt(key).tensor
 
     def _save_prompt(self, key: str, tensor: torch.Tensor, info: dict[str, Any]) -> None:
         backbone = self.backbone
@@ -267,41 +278,6 @@ class StudyRun:
             "seconds": seconds,
             "environment": environment(self.backbone),
         }
-
-
-def prepare(
-    study: Study, setting: Setting, gym: Gym, store: Store, display: Display, device: str | None = None
-) -> StudyRun:
-    """Load the backbone and the tasks and make the plan.
-
-    Raises:
-        SoftstartError: an unknown task or sample, a broken file, a backbone that cannot be loaded.
-    """
-    display.stage("loading the backbone")
-    backbone = load_backbone(
-        study.backbone,
-        dtype=study.dtype,
-        device=device,
-        revision=study.revision,
-        placement=study.prompt.placement,
-    )
-    display.stage("reading tasks")
-    names = list(dict.fromkeys((*setting.source, *setting.target)))
-    loaded = {name: gym.load(name) for name in names}
-    loaded = {name: replace(task, test=task.test[: study.test_rows]) for name, task in loaded.items()}
-    for name, task in loaded.items():
-        needed = set(study.samples) if name in setting.target else set()
-        needed |= set(study.source_samples or study.samples) if name in setting.source else set()
-        if missing := sorted(needed - set(task.samples)):
-            raise SoftstartError(
-                f"task '{name}' has no sample {missing[0]}",
-                where=gym.name,
-                mend=f"It has {', '.join(map(str, sorted(task.samples)))}: set samples.",
-            )
-    digests = {name: task.digest for name, task in loaded.items()}
-    plan = make_plan(study, setting.source, setting.target, digests, backbone.digest)
-    tasks = {name: encode_task(task, backbone.tokenizer, study.text) for name, task in loaded.items()}
-    return StudyRun(study, setting, backbone, loaded, tasks, plan, store, display)
 
 
 def best_run(cell: Cell, done: dict[str, dict[str, Any]]) -> RunNode | None:

@@ -15,6 +15,7 @@ from softstart.errors import SoftstartError
 SCHEMA = 1
 
 TABLES = """
+CREATE TABLE IF NOT EXISTS inputs (id INTEGER PRIMARY KEY CHECK (id = 1), data TEXT);
 CREATE TABLE IF NOT EXISTS meta_trainings (
     key TEXT PRIMARY KEY, method TEXT, seed INTEGER, seconds REAL, prompt TEXT, curve TEXT, environment TEXT
 );
@@ -84,12 +85,34 @@ class Store:
         """The file of work under way."""
         return self.folder / "checkpoints" / f"{key}.safetensors"
 
+    def drop_checkpoints(self) -> None:
+        """Remove what interrupted work left behind, once nothing can resume from it."""
+        for file in (self.folder / "checkpoints").glob("*.safetensors"):
+            file.unlink(missing_ok=True)
+
+    def set_inputs(self, data: str) -> None:
+        """Remember what the study now computed depends on."""
+        with self._errors(), self.db:
+            self.db.execute("INSERT OR REPLACE INTO inputs VALUES (1, ?)", (data,))
+
+    def inputs(self) -> str:
+        """What ``set_inputs`` stored.
+
+        Raises:
+            SoftstartError: nothing was ever run here.
+        """
+        with self._errors():
+            row = self.db.execute("SELECT data FROM inputs").fetchone()
+        if row is None:
+            raise SoftstartError("no study was run here", where=str(self.folder), mend="Run one first.")
+        return str(row[0])
+
     def metas(self) -> dict[str, dict[str, Any]]:
         """Finished meta-trainings by key; one whose prompt file is gone counts as unfinished."""
-        return {k: row for k, row in self._rows("meta_trainings").items() if self.prompt_path(k).exists()}
+        return self._rows("meta_trainings")
 
     def runs(self) -> dict[str, dict[str, Any]]:
-        """Finished runs by key."""
+        """Finished runs by key; one whose prompt file is gone counts as unfinished."""
         return self._rows("runs")
 
     def add_meta(self, row: Mapping[str, Any]) -> None:
@@ -116,7 +139,11 @@ class Store:
     def _rows(self, table: str) -> dict[str, dict[str, Any]]:
         with self._errors():
             rows = [dict(row) for row in self.db.execute(f"SELECT * FROM {table}")]
-        return {row["key"]: {**row, "curve": json.loads(row["curve"])} for row in rows}
+        return {
+            row["key"]: {**row, "curve": json.loads(row["curve"])}
+            for row in rows
+            if row["prompt"] is None or self.prompt_path(row["key"]).exists()
+        }
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
