@@ -83,6 +83,48 @@ def test_multitask_is_the_gradient_of_the_mixture(t5):
     assert relative(got, expected) < 1e-10
 
 
+class SavedBytes:
+    """Bytes that autograd keeps for backward passes: how many at most at any time."""
+
+    def __init__(self):
+        self.live = self.peak = 0
+
+    def __enter__(self):
+        counter = self
+
+        class Kept:
+            def __init__(self, tensor):
+                self.tensor = tensor
+                counter.live += tensor.nbytes
+                counter.peak = max(counter.peak, counter.live)
+
+            def __del__(self):
+                counter.live -= self.tensor.nbytes
+
+        self.hooks = torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor)
+        self.hooks.__enter__()
+        return self
+
+    def __exit__(self, *exc):
+        self.hooks.__exit__(*exc)
+
+
+def test_memory_of_maml_does_not_grow_with_the_inner_steps(t5):
+    theta, loss = prompts(t5)[0], PromptObjective(t5)
+    exact, through = {}, {}
+    for steps in (1, 2, 6):
+        with SavedBytes() as kept:
+            MAML(inner_lr=0.3, inner_steps=steps).meta_gradient(loss, theta, episodes(steps))
+        exact[steps] = kept.peak
+        with SavedBytes() as kept:
+            leaf = theta.clone().requires_grad_()
+            _, query = unrolled(t5, leaf, episodes(steps), 0.3)
+            torch.autograd.grad(query.mean(), leaf)
+        through[steps] = kept.peak
+    assert exact[6] == exact[2] == exact[1] > 0
+    assert through[6] > 3 * exact[6]
+
+
 class Quadratic:
     """Task m: ½ (φ - c_m)ᵀ A_m (φ - c_m), whose trajectories are known in closed form."""
 

@@ -156,9 +156,10 @@ class _Pack:
         finite = losses.isfinite() & gradient.flatten(1).isfinite().all(1)
         self.optimizer.step(self.prompts, gradient, active & finite)
         self.step += 1
+        values, fine = losses.tolist(), finite.tolist()
         for r in active.nonzero().flatten().tolist():
-            if bool(finite[r]):
-                self.losses[r].append(float(losses[r]))
+            if fine[r]:
+                self.losses[r].append(values[r])
                 self.results[r].steps = self.step
             else:
                 self.results[r].status = "diverged"

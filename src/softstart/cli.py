@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -107,13 +108,15 @@ def pretrain(
         int | None, typer.Option(help="Training tokens; by default those of the shipped model.")
     ] = None,
     seed: int = 0,
-    threads: Threads = 1,
+    threads: Annotated[int, typer.Option(help="CPU threads; the shipped model was trained with one.")] = 1,
 ) -> None:
     """Regenerate the embedded backbone: its text, its tokenizer, its weights. Safe to kill and repeat."""
-    from softstart.tiny import pretrain as module
+    from softstart.tiny import weights_path
+    from softstart.tiny.pretrain import pretrain as train
 
-    options: dict[str, Any] = {} if tokens is None else {"tokens": tokens}
-    module.pretrain(out, seed=seed, threads=threads or 1, log=console.print, **options)
+    if tokens is None:
+        tokens = int(json.loads((weights_path() / "manifest.json").read_text(encoding="utf-8"))["tokens"])
+    train(out, tokens=tokens, seed=seed, threads=threads, log=console.print)
 
 
 def main() -> NoReturn:
