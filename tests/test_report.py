@@ -188,7 +188,7 @@ def test_the_old_report_stays_if_writing_fails(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)
-    with pytest.raises(SoftstartError, match=r"cannot write the report \(No space left"):
+    with pytest.raises(SoftstartError, match=r"report\.html: cannot write \(No space left"):
         report(tmp_path, results())
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

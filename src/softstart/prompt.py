@@ -18,7 +18,8 @@ import torch
 from torch import Generator, Tensor
 
 from softstart.errors import SoftstartError
-from softstart.storage import atomic, load_tensors, save_tensors
+from softstart.files import atomic
+from softstart.storage import load_tensors, save_tensors
 
 TENSOR = "prompt_embeddings"
 WEIGHTS_FILE = "adapter_model.safetensors"

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from softstart.errors import SoftstartError
-from softstart.files import atomic as atomic
+from softstart.files import atomic
 
 HEADER = "softstart"
 

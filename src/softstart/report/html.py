@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
@@ -17,6 +15,7 @@ from markupsafe import Markup
 
 from softstart.analysis import with_defaults
 from softstart.errors import SoftstartError
+from softstart.files import atomic
 from softstart.report import figures, views
 from softstart.report.caveats import caveats, headline
 from softstart.report.tables import comparisons, in_order, label, points
@@ -93,7 +92,8 @@ def write_report(
         n_runs=len(rows),
         baseline=baseline,
     )
-    _write(Path(path), page)
+    with atomic(Path(path)) as temporary:
+        temporary.write_text(page, encoding="utf-8")
 
 
 @cache
@@ -113,21 +113,3 @@ def _template() -> Template:
 def _color(method: str, i: int) -> tuple[int, str, str]:
     light, dark = _COLORS.get("multitask" if method == "multi" else method, _SPARE[i % len(_SPARE)])
     return i, light, dark
-
-
-def _write(path: Path, page: str) -> None:
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            file.write(page)
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        raise SoftstartError(
-            f"cannot write the report ({error.strerror})", where=str(path), mend="Choose a writable folder."
-        ) from None

@@ -13,10 +13,10 @@ import yaml
 from softstart.analysis.arg import arg_table, relative_gains
 from softstart.console import Display, Quiet
 from softstart.errors import SoftstartError
+from softstart.files import atomic
 from softstart.gym.settings import Setting, load_setting
 from softstart.gym.sources import open_gym
 from softstart.report.html import write_report
-from softstart.storage import atomic
 from softstart.study.plan import Inputs, Plan, make_plan
 from softstart.study.prepare import prepare
 from softstart.study.results import costs, environments, meta_curves, results
