@@ -68,6 +68,7 @@ class TerminalDisplay:
 
     def __exit__(self, *exc: object) -> None:
         if self.bar:
+            self._show(force=True)
             self.bar.stop()
 
     @property
