@@ -135,7 +135,7 @@ class Backbone(ABC):
         h = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
         for key, tensor in sorted(self.model.state_dict().items()):
             h.update(key.encode())
-            h.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            h.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return h.hexdigest()
 
     def nll(

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from softstart.backbone.base import Backbone, prefer_device
 from softstart.backbone.placement import Placement
@@ -59,7 +60,7 @@ def load_backbone(
         with _quiet():
             model: Any = _auto_class(config).from_pretrained(path, revision=revision, dtype=DTYPES[dtype])
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
-    except (OSError, ValueError, KeyError) as problem:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as problem:
         raise SoftstartError(
             f"backbone '{name_or_path}' cannot be loaded ({str(problem).strip().splitlines()[0]})",
             mend=f"Give {TINY}, a folder with a transformers checkpoint, or a hub id (needs a network once).",
