@@ -1,0 +1,103 @@
+"""How a mini task is declared: one decorated function that makes one example."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from softstart.gym.task import Kind
+from softstart.tiny.world import Pool, World
+
+#: Makes the input of a given class.
+ClassMaker = Callable[["Draw", str], str]
+#: Makes an input and its accepted output.
+PairMaker = Callable[["Draw"], tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What a maker draws from: the world, the task's side of the held-back rule, and random numbers."""
+
+    w: World
+    p: Pool
+    r: random.Random
+
+    def one(self, values: Iterable[str], *but: str) -> str:
+        """One of the values that is none of ``but``; tables are drawn by key."""
+        return self.r.choice([v for v in sorted(set(values)) if v not in but])
+
+    def some(self, values: Iterable[str], n: int) -> list[str]:
+        """``n`` different values."""
+        return self.r.sample(sorted(set(values)), n)
+
+    def keys(self, table: Mapping[str, object], value: object) -> list[str]:
+        """The keys of a table that have this value."""
+        return [k for k, v in table.items() if v == value]
+
+    def coin(self) -> bool:
+        """True half of the time."""
+        return self.r.random() < 0.5
+
+    def aside(self) -> str:
+        """A sentence beside the point."""
+        return self.r.choice([
+            f"{self.one(self.p.people)} waits in the {self.one(self.w.places)}.",
+            f"it is {self.one(self.w.months)}.",
+            f"there are {self.one(self.w.numbers[2:])} {self.one(self.p.plurals.values())}.",
+            f"everyone looks to the {self.one(self.w.directions)}.",
+        ])  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MiniTask:
+    """A declared task. Target tasks are made of held-back entities, source tasks of seen ones."""
+
+    name: str
+    category: str
+    kind: Kind
+    metric: str
+    target: bool
+    labels: Mapping[str, str]  # class → label word; empty for text-to-text
+    make: ClassMaker | PairMaker
+
+    def example(self, draw: Draw, key: str | None) -> tuple[str, str]:
+        """One example, of the given class if the task has classes."""
+        if key is None:
+            return self.make(draw)  # type: ignore[call-arg, return-value]
+        return self.make(draw, key), self.labels[key]  # type: ignore[call-arg, return-value]
+
+
+#: Every declared task by name, in the order of declaration.
+TASKS: dict[str, MiniTask] = {}
+
+
+def classification(
+    category: str,
+    labels: Mapping[str, str] | Iterable[str],
+    *,
+    target: bool = False,
+    metric: str = "Classification-F1",
+) -> Callable[[ClassMaker], ClassMaker]:
+    """Declare a classification task; ``labels`` maps classes to label words (the same if only listed)."""
+    words = dict(labels) if isinstance(labels, Mapping) else {label: label for label in labels}
+
+    def declare(make: ClassMaker) -> ClassMaker:
+        name = make.__name__
+        TASKS[name] = MiniTask(
+            name, f"classification/{category}", "classification", metric, target, words, make
+        )
+        return make
+
+    return declare
+
+
+def text2text(category: str, metric: str = "EM", *, target: bool = False) -> Callable[[PairMaker], PairMaker]:
+    """Declare a task whose output is free text."""
+
+    def declare(make: PairMaker) -> PairMaker:
+        name = make.__name__
+        TASKS[name] = MiniTask(name, category, "text2text", metric, target, {}, make)
+        return make
+
+    return declare
