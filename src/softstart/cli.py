@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -104,18 +103,13 @@ def arg(
 @tiny_app.command()
 def pretrain(
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and the finished model.")],
-    tokens: Annotated[
-        int | None, typer.Option(help="Training tokens; by default those of the shipped model.")
-    ] = None,
+    tokens: Annotated[int, typer.Option(help="Training tokens; the shipped model saw so many.")] = 17_000_000,
     seed: int = 0,
     threads: Annotated[int, typer.Option(help="CPU threads; the shipped model was trained with one.")] = 1,
 ) -> None:
     """Regenerate the embedded backbone: its text, its tokenizer, its weights. Safe to kill and repeat."""
-    from softstart.tiny import weights_path
     from softstart.tiny.pretrain import pretrain as train
 
-    if tokens is None:
-        tokens = int(json.loads((weights_path() / "manifest.json").read_text(encoding="utf-8"))["tokens"])
     train(out, tokens=tokens, seed=seed, threads=threads, log=console.print)
 
 
