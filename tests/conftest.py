@@ -6,6 +6,7 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("SOFTSTART_CACHE", "off")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest

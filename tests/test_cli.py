@@ -103,6 +103,7 @@ def test_the_whole_road(finished, world):
     assert len(rows) == 6 * 2 * 2  # methods x targets x samples
     assert rows["test"].between(0, 1).all()
     assert set(rows["method"]) == set(STUDY["methods"])
+    assert (rows["outside"] == 0).all()  # ranked answers are label words
     runs = pd.read_csv(out / "runs.csv")
     assert len(runs) == (5 * 2 + 1) * 4
     # Every number leads to a run, every prompt run to a prompt file.

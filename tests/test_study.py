@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from softstart.errors import SoftstartError
+from softstart.evaluation import Assessment
 from softstart.study.plan import Inputs, TaskFacts, make_plan
 from softstart.study.spec import parse_study, resolve_methods
 from softstart.study.store import Store
@@ -136,13 +137,14 @@ def test_the_store_keeps_rows_across_processes_and_all_or_nothing(tmp_path):
         store.add_runs([run_row("a"), run_row("b", dev=float("nan")), run_row("gone", prompt="p")])
         with pytest.raises(SoftstartError):
             store.add_runs([run_row("c"), {"key": "d", "nonsense": 1}])
-        store.set_tests({"a": 0.75})
+        store.set_tests({"a": Assessment(0.75, {"outside": 0.5})})
     with Store(tmp_path) as store:
         runs = store.runs()
     assert runs.keys() == {"a", "b"}
     assert (runs["a"]["test"], runs["b"]["test"], runs["b"]["dev"]) == (0.75, None, None)
     assert runs["a"]["curve"] == [[0, 0.1, None]]
     assert json.loads(runs["a"]["environment"]) == {}
+    assert json.loads(runs["a"]["companions"]) == {"outside": 0.5}
 
 
 def test_a_meta_training_without_its_prompt_counts_as_missing(tmp_path):

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from softstart.errors import SoftstartError
+from softstart.gym_cli import gym_app
 
 if TYPE_CHECKING:
     from softstart.study import Outcome, Study
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 tiny_app = typer.Typer(no_args_is_help=True, help="The embedded tiny language model.")
 app.add_typer(tiny_app, name="tiny")
+app.add_typer(gym_app, name="gym")
 
 console = Console()
 errors = Console(stderr=True)
@@ -197,8 +199,8 @@ def _show(outcome: Outcome) -> None:
     if outcome.rows.empty:
         raise SoftstartError(f"no result yet ({'; '.join(outcome.failures) or 'nothing is computed'})")
     console.print(comparison_table(outcome.rows, outcome.arg, console.width))
-    console.print(f"report  {outcome.folder / 'report.html'}", highlight=False)
-    console.print(f"results {outcome.folder / 'results.csv'}", highlight=False)
+    for name in ("report.html", "results.csv"):
+        console.print(str(outcome.folder / name), highlight=False, soft_wrap=True)
     if outcome.failures:
         raise SoftstartError(
             f"{len(outcome.failures)} part(s) of the study failed: {outcome.failures[0]}",

@@ -97,7 +97,7 @@ class TerminalDisplay:
 
     def line(self, text: str) -> None:
         """Print above the bar."""
-        self.console.print(text, highlight=False)
+        self.console.print(text, soft_wrap=True, highlight=False)
 
     def _show(self, force: bool = False) -> None:
         now = time.monotonic()
@@ -112,7 +112,8 @@ class TerminalDisplay:
             self.last = now
             spent = duration(now - self.began)
             share = f"{100 * self.done / self.total:3.0f}%"
-            self.console.print(f"{share}  {spent} elapsed, {self.eta}  {self.name}  {self.note}".rstrip())
+            text = f"{share}  {spent} elapsed, {self.eta}  {self.name}  {self.note}"
+            self.console.print(text.rstrip(), soft_wrap=True, highlight=False)
 
 
 def duration(seconds: float) -> str:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from softstart.backbone import Batch, collate
-from softstart.gym.task import Example, Task
+from softstart.gym.task import Task
+from softstart.token_cache import cached
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -76,20 +77,41 @@ class EncodedTask:
 
 
 def encode_task(task: Task, tokenizer: PreTrainedTokenizerBase, text: TextFormat) -> EncodedTask:
-    """Tokenize every split of a task; texts longer than the format's limits are truncated."""
+    """Tokenize every split of a task; texts longer than the format's limits are truncated.
 
-    def rows(examples: Sequence[Example]) -> Rows:
-        inputs = [text.template.format(task=task.name, input=e.input) for e in examples]
-        answers = [answer for e in examples for answer in e.outputs]
-        ids = iter(_tokenize(tokenizer, answers, text.max_output_tokens))
+    Large tasks are tokenized once and then read from the cache (``softstart.token_cache``).
+    """
+    parts = {f"{seed} train": sample.train for seed, sample in task.samples.items()}
+    parts |= {f"{seed} dev": sample.dev for seed, sample in task.samples.items()}
+    parts["test"] = task.test
+    inputs = {
+        f"{name} inputs": [text.template.format(task=task.name, input=e.input) for e in examples]
+        for name, examples in parts.items()
+    }
+    outputs = {
+        f"{name} outputs": [answer for e in examples for answer in e.outputs]
+        for name, examples in parts.items()
+    }
+    outputs["labels"] = list(task.labels)
+
+    def make() -> dict[str, list[list[int]]]:
+        short = {name: _tokenize(tokenizer, texts, text.max_output_tokens) for name, texts in outputs.items()}
+        return short | {name: _tokenize(tokenizer, t, text.max_input_tokens) for name, t in inputs.items()}
+
+    limits = {"input": text.max_input_tokens, "output": text.max_output_tokens}
+    ids = cached({**inputs, **outputs}, limits, tokenizer, make)
+
+    def rows(name: str) -> Rows:
+        answers = iter(ids[f"{name} outputs"])
+        examples = parts[name]
         return Rows(
-            _tokenize(tokenizer, inputs, text.max_input_tokens),
-            [[next(ids) for _ in e.outputs] for e in examples],
+            ids[f"{name} inputs"],
+            [[next(answers) for _ in e.outputs] for e in examples],
             [e.outputs for e in examples],
         )
 
-    train = {seed: rows(sample.train) for seed, sample in task.samples.items()}
-    dev = {seed: rows(sample.dev) for seed, sample in task.samples.items()}
+    train = {seed: rows(f"{seed} train") for seed in task.samples}
+    dev = {seed: rows(f"{seed} dev") for seed in task.samples}
     longest = max(
         (len(o) for part in (*train.values(), *dev.values()) for a in part.outputs for o in a), default=1
     )
@@ -98,9 +120,9 @@ def encode_task(task: Task, tokenizer: PreTrainedTokenizerBase, text: TextFormat
         task.metric,
         train,
         dev,
-        rows(task.test),
+        rows("test"),
         task.labels,
-        _tokenize(tokenizer, task.labels, text.max_output_tokens),
+        ids["labels"],
         longest + SPARE_TOKENS,
     )
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from difflib import get_close_matches
+
 
 class SoftstartError(Exception):
     """Bad input or a failed run, told in one line.
@@ -16,3 +19,10 @@ class SoftstartError(Exception):
         self.what, self.where, self.mend = what, where, mend
         message = what if where is None else f"{where}: {what}"
         super().__init__(message if mend is None else f"{message}. {mend}")
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """A sentence with the known names nearest to an unknown one; empty if nothing is near."""
+    containing = sorted(k for k in known if name.lower() in k.lower())
+    near = list(dict.fromkeys([*get_close_matches(name, known, n=3), *containing]))[:3]
+    return f"Did you mean {' or '.join(near)}?" if near else ""

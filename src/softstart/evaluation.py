@@ -11,7 +11,7 @@ from torch import Tensor
 
 from softstart.backbone import IGNORE, Backbone, Batch, Decoding, candidates_tensor, collate
 from softstart.encoding import EncodedTask, Rows
-from softstart.gym.metrics import score
+from softstart.gym.metrics import companions, score
 
 Scoring = Literal["generate", "rank"]
 
@@ -66,13 +66,28 @@ def predict(backbone: Backbone, prompts: Tensor, jobs: Sequence[Job], how: Evalu
     return out
 
 
-def evaluate(backbone: Backbone, prompts: Tensor, jobs: Sequence[Job], how: Evaluation) -> list[float]:
-    """The metric of every job's task on its rows; see ``predict``."""
-    predictions = predict(backbone, prompts, jobs, how)
+@dataclass(frozen=True)
+class Assessment:
+    """The metric of a job's task on its rows, and what is reported beside it (see ``metrics.companions``)."""
+
+    score: float
+    companions: dict[str, float]
+
+
+def assess(backbone: Backbone, prompts: Tensor, jobs: Sequence[Job], how: Evaluation) -> list[Assessment]:
+    """Predict and score every job; see ``predict``."""
     return [
-        score(job.task.metric, texts, job.rows.references)
-        for job, texts in zip(jobs, predictions, strict=True)
+        Assessment(
+            score(job.task.metric, texts, job.rows.references),
+            companions(job.task.labels, job.task.metric, texts, job.rows.references),
+        )
+        for job, texts in zip(jobs, predict(backbone, prompts, jobs, how), strict=True)
     ]
+
+
+def evaluate(backbone: Backbone, prompts: Tensor, jobs: Sequence[Job], how: Evaluation) -> list[float]:
+    """The scores of ``assess``."""
+    return [assessed.score for assessed in assess(backbone, prompts, jobs, how)]
 
 
 def _rank(backbone: Backbone, prompts: Tensor, jobs: Sequence[Job], how: Evaluation) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from softstart.errors import SoftstartError
@@ -29,4 +29,5 @@ def atomic(path: Path) -> Iterator[Path]:
             mend="Choose a writable folder with free space (--out).",
         ) from problem
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

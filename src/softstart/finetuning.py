@@ -11,7 +11,7 @@ from torch import Tensor
 
 from softstart.backbone import Backbone
 from softstart.encoding import EncodedTask, epoch_slice, rng_for, to_batch
-from softstart.evaluation import Evaluation, Job, evaluate, no_prompt
+from softstart.evaluation import Assessment, Evaluation, Job, assess, evaluate, no_prompt
 from softstart.progress import Progress, silent
 
 
@@ -102,17 +102,17 @@ def finetune(
 
 def score_finetuned(
     backbone: Backbone, results: Sequence[FineTuned], task: EncodedTask, how: Evaluation
-) -> list[float]:
+) -> list[Assessment]:
     """The test score of each fine-tuned state; NaN where a run diverged before its first evaluation."""
     model = backbone.trainable_copy()
     model.model.requires_grad_(False)
-    scores = []
+    scores: list[Assessment] = []
     for result in results:
         if not result.weights:
-            scores.append(math.nan)
+            scores.append(Assessment(math.nan, {}))
             continue
         model.model.load_state_dict(result.weights)
-        scores += evaluate(model, no_prompt(model), [Job(0, task, task.test)], how)
+        scores += assess(model, no_prompt(model), [Job(0, task, task.test)], how)
     return scores
 
 

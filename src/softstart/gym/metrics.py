@@ -51,6 +51,47 @@ def score(metric: str, predictions: Sequence[str], references: References) -> fl
     return METRICS[metric](predictions, references)
 
 
+def companions(
+    labels: Sequence[str], metric: str, predictions: Sequence[str], references: References
+) -> dict[str, float]:
+    """What to report beside a score, never in its place; empty for tasks without classes.
+
+    With free generation one junk string is one more class of F1 0 for Classification-F1. So:
+
+    * "gold-F1" (where the metric is Classification-F1): macro-F1 over the labels that occur in gold alone;
+    * "outside" (where the task has label words): the share of predictions that are none of them, compared
+      as the metric compares.
+
+    Args:
+        labels: the label words of the task (``Task.labels``); empty for text-to-text.
+        metric: the task's metric.
+        predictions: one string per example, white space at both ends already stripped.
+        references: the accepted answers of each example.
+
+    Raises:
+        SoftstartError: for an unknown metric or references it cannot use (see ``check_references``).
+        ValueError: if predictions and references differ in number.
+    """
+    if len(predictions) != len(references):
+        raise ValueError(f"{len(predictions)} predictions for {len(references)} references")
+    check_references(metric, references)
+    found: dict[str, float] = {}
+    if metric == "Classification-F1":
+        found["gold-F1"] = gold_macro_f1(predictions, references)
+    if labels:
+        form = {"ACC": str.lower, "EM": _normalize}.get(metric, str)
+        words = {form(label) for label in labels}
+        found["outside"] = _mean([float(form(prediction) not in words) for prediction in predictions])
+    return found
+
+
+def gold_macro_f1(predictions: Sequence[str], references: References) -> float:
+    """Macro-F1 over the labels that occur in gold: a wrong string costs its example and no more."""
+    gold = [answers[0] for answers in references]
+    f1 = _f1_by_label(gold, predictions)
+    return _mean([f1[label] for label in dict.fromkeys(gold)])
+
+
 def check_metric(metric: str) -> None:
     """Raise SoftstartError, naming the known metrics, if there is no such metric."""
     if metric not in METRICS:
@@ -102,11 +143,7 @@ def macro_f1(predictions: Sequence[str], references: References) -> float:
     A wrong string that is no label of the task therefore adds a class with F1 0. Strings are compared
     as they are, case included.
     """
-    gold = [answers[0] for answers in references]
-    # 2TP / (2TP + FP + FN): the denominator is how often the label is gold plus how often it is predicted.
-    occurrences = Counter(gold) + Counter(predictions)
-    hits = Counter(g for g, p in zip(gold, predictions, strict=True) if g == p)
-    return _mean([2 * hits[label] / n for label, n in occurrences.items()])
+    return _mean(list(_f1_by_label([answers[0] for answers in references], predictions).values()))
 
 
 def matthews(predictions: Sequence[str], references: References) -> float:
@@ -142,6 +179,14 @@ METRICS: dict[str, Callable[[Sequence[str], References], float]] = {
     "Pearson-Correlation": pearson,
     "Rouge-L": rouge_l,
 }
+
+
+def _f1_by_label(gold: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
+    """F1 of every distinct string in gold or predictions."""
+    # 2TP / (2TP + FP + FN): the denominator is how often the label is gold plus how often it is predicted.
+    occurrences = Counter(gold) + Counter(predictions)
+    hits = Counter(g for g, p in zip(gold, predictions, strict=True) if g == p)
+    return {label: 2 * hits[label] / n for label, n in occurrences.items()}
 
 
 def _mean(values: Sequence[float]) -> float:

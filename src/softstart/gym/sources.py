@@ -1,297 +1,56 @@
-"""Where tasks come from: folders in CrossFit's format, or the mini gym inside the package.
-
-A folder holds one directory per task::
-
-    <root>/<task>/<task>_<k>_<seed>_train.tsv     and ..._dev.tsv, one pair per sample
-    <root>/<task>/<task>_test.tsv                 once, or <task>_<k>_<seed>_test.tsv, the same for all seeds
-    <root>/<task>/task.json                       optional: {"kind": ..., "metric": ..., "category": ...}
-
-A line is ``input TAB answer``, UTF-8, without quoting; text-to-text rows may hold several answers, each
-after its own TAB. White space around a line is dropped. As the gym's writer ends every row with a line
-feed, only a line feed ends one here: a lone carriage return inside a text stays text, where CrossFit's
-reader would tear the row into pieces without answers.
-"""
+"""Where tasks come from: one entry to the mini gym, to folders, and to raw rows of your own or of the hub."""
 
 from __future__ import annotations
 
-import filecmp
-import json
-import re
-import warnings
-from collections.abc import Collection, Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal, get_args
 
-from softstart.errors import SoftstartError
-from softstart.gym.catalog import TaskFacts, crossfit_catalog
-from softstart.gym.metrics import check_metric, check_references
-from softstart.gym.task import Example, Gym, Kind, Sample, Task
-
-_TRAIN_FILE = re.compile(r"(?P<task>.+)_(?P<k>\d+)_(?P<seed>\d+)_train\.tsv")
-_Split = Literal["train", "dev", "test"]
+from softstart.gym.catalog import crossfit_catalog
+from softstart.gym.folder import CrossFitFolder
+from softstart.gym.task import Gym, Task
 
 
 def open_gym(spec: str | Path | None = None, *, shots: int | None = None) -> Gym:
-    """Open the mini gym (``None`` or "mini") or a folder in CrossFit's format (its path).
+    """Open a gym: the one entry to all of them.
 
-    ``shots`` chooses among several k in one folder, see ``CrossFitFolder``.
+    * ``None`` or "mini": the mini gym inside the package;
+    * a folder in CrossFit's format;
+    * a file of raw rows (CSV, TSV, JSONL, parquet) or ``hf:DATASET`` of the Hugging Face hub: a gym of one
+      task, see ``softstart.gym.own``;
+    * a catalog file of your own (YAML): its tasks, drawn from files or from the hub;
+    * "hub": the 160 tasks of the catalog, drawn in memory from the hub.
+
+    ``shots`` chooses among several k in one folder (see ``CrossFitFolder``), or is the k of samples drawn.
 
     Raises:
-        SoftstartError: if the folder is missing or holds no task.
+        SoftstartError: if the folder or file is missing, broken, or holds no task.
     """
     if spec is None or spec == "mini":
         from softstart.gym.mini import MiniGym
 
         return MiniGym()
+    from softstart.gym.own import EntryGym, is_raw, open_raw
+
+    if spec == "hub":
+        return EntryGym(crossfit_catalog(), "hub", shots=shots)
+    if is_raw(spec):
+        return open_raw(spec, shots=shots)
     return CrossFitFolder(spec, shots=shots)
 
 
-def did_you_mean(name: str, known: Collection[str]) -> str:
-    """A sentence with the known names nearest to an unknown one; empty if nothing is near."""
-    containing = sorted(k for k in known if name.lower() in k.lower())
-    near = list(dict.fromkeys([*get_close_matches(name, known, n=3), *containing]))[:3]
-    return f"Did you mean {' or '.join(near)}?" if near else ""
+def load_task(name: str, gym: str | Path | Gym | None = None, *, shots: int | None = None) -> Task:
+    """Load one task of a gym, which is open already or named as for ``open_gym``.
 
-
-class CrossFitFolder:
-    """The tasks of a folder in CrossFit's format (see the module's docstring), each read once.
-
-    Kind, metric and category come from the task's ``task.json``, else from the catalog of the 160
-    CrossFit tasks. For a task that neither knows, k tells the kind, as k counts rows per label in
-    classification and all rows in text-to-text: more than k training rows are classification, scored by
-    Classification-F1, others text-to-text, scored by EM. A warning says so.
-
-    A row that breaks the format is an error in every split, with one exception: a test row of a
-    text-to-text task may have an empty answer (``input TAB``); it stays and scores 0, as in CrossFit.
-
-    Args:
-        path: the folder that holds one directory per task.
-        shots: which k to read where a task has several. Text-to-text tasks that have just one k are
-            read at that k, since theirs counts something else.
-        skip_malformed: leave broken rows out, with a warning that counts them, in place of the error.
+    Without a gym, ``name`` may be a file of raw rows; any other name is looked up in the mini gym, then
+    among the 160 tasks of the hub.
 
     Raises:
-        SoftstartError: if the folder is missing or holds no task.
+        SoftstartError: if there is no such task, or it cannot be loaded.
     """
+    from softstart.gym.own import is_raw
 
-    def __init__(self, path: str | Path, *, shots: int | None = None, skip_malformed: bool = False) -> None:
-        self.root, self.shots, self.skip_malformed = Path(path), shots, skip_malformed
-        if not self.root.is_dir():
-            what = "is not a folder" if self.root.exists() else "does not exist"
-            raise SoftstartError(f"gym folder '{path}' {what}", mend=_FOLDER_MEND)
-        try:
-            self._samples = dict(_find_tasks(self.root))
-        except OSError as error:
-            raise SoftstartError(f"cannot read gym folder '{path}' ({error})") from None
-        self._read: dict[str, Task] = {}
-        if not self._samples:
-            inner = [d.name for d in _directories(self.root) if next(_find_tasks(d), None)]
-            hint = f"Did you mean '{self.root / inner[0]}'?" if inner else _FOLDER_MEND
-            raise SoftstartError(f"gym folder '{path}' holds no task", mend=hint)
-
-    @property
-    def name(self) -> str:
-        """The folder's path."""
-        return str(self.root)
-
-    def tasks(self) -> tuple[str, ...]:
-        """The names of all tasks that have at least one training file, sorted."""
-        return tuple(sorted(self._samples))
-
-    def load(self, task: str) -> Task:
-        """Read one task.
-
-        Raises:
-            SoftstartError: if there is no such task, several k and no ``shots`` to choose, a missing,
-                empty or malformed file, test files that differ between seeds, or a metric that is
-                unknown or cannot use the answers.
-        """
-        if task not in self._samples:
-            mend = did_you_mean(task, self._samples) or f"It has {len(self._samples)} other tasks."
-            raise SoftstartError(f"unknown task '{task}'", where=self.name, mend=mend)
-        if task not in self._read:
-            self._read[task] = self._load(task)
-        return self._read[task]
-
-    def _load(self, task: str) -> Task:
-        folder = self.root / task
-        given = _catalog_facts(task) | _read_task_json(folder / "task.json")
-        k = self._choose_k(task, given.get("kind"))
-        seeds = self._samples[task][k]
-        facts = _complete(given, folder / f"{task}_{k}_{seeds[0]}_train.tsv", k)
-
-        def read(path: Path, split: _Split) -> tuple[Example, ...]:
-            rows = _read_rows(path, facts.kind, split, skip_malformed=self.skip_malformed)
-            if split != "train":
-                try:
-                    check_references(facts.metric, [row.outputs for row in rows])
-                except SoftstartError as error:
-                    where = f"{path} ({error.where})"
-                    raise SoftstartError(error.what, where=where, mend=error.mend) from None
-            return rows
-
-        return Task(
-            name=task,
-            kind=facts.kind,
-            metric=facts.metric,
-            category=facts.category,
-            samples={
-                seed: Sample(
-                    seed,
-                    read(folder / f"{task}_{k}_{seed}_train.tsv", "train"),
-                    read(folder / f"{task}_{k}_{seed}_dev.tsv", "dev"),
-                )
-                for seed in seeds
-            },
-            test=read(_test_file(folder, task, k, seeds), "test"),
-            source=f"{folder}, k={k}",
-        )
-
-    def _choose_k(self, task: str, kind: str | None) -> int:
-        available = sorted(self._samples[task])
-        if self.shots in available:
-            return self.shots
-        if len(available) == 1 and (self.shots is None or kind == "text2text"):
-            return available[0]
-        listed = ", ".join(map(str, available))
-        if self.shots is None:
-            what, mend = f"task '{task}' has several k: {listed}", "Choose one with 'shots'."
-        else:
-            what, mend = f"task '{task}' has no files for k = {self.shots}", f"It has k = {listed}."
-        raise SoftstartError(what, where=self.name, mend=mend)
-
-
-def _directories(root: Path) -> Iterator[Path]:
-    return (d for d in sorted(root.iterdir()) if d.is_dir() and not d.name.startswith("."))
-
-
-def _find_tasks(root: Path) -> Iterator[tuple[str, dict[int, list[int]]]]:
-    """Every task below ``root``, with the seeds found at each k."""
-    for folder in _directories(root):
-        samples: dict[int, list[int]] = {}
-        for path in folder.iterdir():
-            match = _TRAIN_FILE.fullmatch(path.name)
-            if match and match["task"] == folder.name:
-                samples.setdefault(int(match["k"]), []).append(int(match["seed"]))
-        if samples:
-            yield folder.name, {k: sorted(seeds) for k, seeds in samples.items()}
-
-
-def _test_file(folder: Path, task: str, k: int, seeds: list[int]) -> Path:
-    """The one test file of a task; copies per seed must be identical."""
-    candidates = [folder / f"{task}_test.tsv", *(folder / f"{task}_{k}_{seed}_test.tsv" for seed in seeds)]
-    first, *others = [path for path in candidates if path.is_file()] or [candidates[0]]
-    for other in others:
-        if not filecmp.cmp(first, other, shallow=False):
-            raise SoftstartError(
-                f"differs from {first.name}, but the samples of a task share one test set",
-                where=str(other),
-                mend=f"Keep one {task}_test.tsv.",
-            )
-    return first
-
-
-def _read_task_json(path: Path) -> dict[str, str]:
-    if not path.is_file():
-        return {}
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise SoftstartError(f"not valid JSON ({error})", where=str(path), mend=_JSON_MEND) from None
-    known = ("kind", "metric", "category")
-    if not isinstance(given, dict) or not all(k in known and isinstance(v, str) for k, v in given.items()):
-        raise SoftstartError("expected an object of strings", where=str(path), mend=_JSON_MEND)
-    if "kind" in given and given["kind"] not in get_args(Kind):
-        raise SoftstartError(f"unknown kind '{given['kind']}'", where=str(path), mend=_JSON_MEND)
-    if "metric" in given:
-        try:
-            check_metric(given["metric"])
-        except SoftstartError as error:
-            raise SoftstartError(error.what, where=str(path), mend=error.mend) from None
-    return given
-
-
-def _catalog_facts(task: str) -> dict[str, str]:
-    facts = crossfit_catalog().get(task)
-    return {} if facts is None else {"kind": facts.kind, "metric": facts.metric, "category": facts.category}
-
-
-def _complete(given: Mapping[str, str], train_file: Path, k: int) -> TaskFacts:
-    """Fill in the facts that neither task.json nor the catalog gives, from the number of training rows."""
-    if "kind" in given:
-        kind: Kind = "classification" if given["kind"] == "classification" else "text2text"
-    else:
-        kind = "classification" if len(_lines(train_file)) > k else "text2text"
-    metric = given.get("metric", "Classification-F1" if kind == "classification" else "EM")
-    if "kind" not in given or "metric" not in given:
-        name = train_file.parent.name
-        warnings.warn(
-            f"task '{name}' is not in the catalog: taken as {kind}, scored by {metric}; "
-            f"say otherwise in {name}/task.json",
-            stacklevel=5,
-        )
-    return TaskFacts(kind, metric, given.get("category", "other"), k)
-
-
-def _lines(path: Path) -> list[bytes]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise SoftstartError(
-            f"cannot read this file ({error.strerror})",
-            where=str(path),
-            mend="A task needs train and dev files for each of its seeds, and a test file.",
-        ) from None
-    lines = data.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n").split(b"\n")
-    return lines if lines != [b""] else []
-
-
-def _read_rows(path: Path, kind: Kind, split: _Split, *, skip_malformed: bool) -> tuple[Example, ...]:
-    rows: list[Example] = []
-    problems: list[str] = []
-    for number, line in enumerate(_lines(path), 1):
-        row = _parse_row(line, kind, split)
-        if isinstance(row, Example):
-            rows.append(row)
-            continue
-        problems.append(f"line {number}: {row}")
-        if not skip_malformed:
-            raise SoftstartError(row, where=f"{path}, line {number}", mend=_ROW_MEND)
-    if problems:
-        warnings.warn(f"{path}: left out {len(problems)} malformed rows ({problems[0]})", stacklevel=6)
-    if not rows:
-        raise SoftstartError("no rows", where=str(path))
-    return tuple(rows)
-
-
-def _parse_row(line: bytes, kind: Kind, split: _Split) -> Example | str:
-    """One example, or what is wrong with its line."""
-    try:
-        text = line.decode()
-    except UnicodeDecodeError as error:
-        return f"not UTF-8 (byte {error.start + 1} of the line)"
-    if not text.strip():
-        return "blank line"
-    if "\t" not in text:
-        return "no TAB between input and answer (a line break inside the text?)"
-    if not text.partition("\t")[0].strip():
-        return "no input before the TAB"
-    source, *answers = text.strip().split("\t")
-    if not answers and (kind == "classification" or split != "test"):
-        return "no answer after the TAB"
-    if kind == "classification" and len(answers) > 1:
-        return f"{1 + len(answers)} columns where classification has 2 (a TAB inside the text?)"
-    return Example(source, tuple(answers))
-
-
-_FOLDER_MEND = (
-    "Give the folder that holds one directory per task, with files like emo/emo_16_13_train.tsv, or 'mini'."
-)
-_JSON_MEND = (
-    'Write {"kind": "classification" or "text2text", "metric": ..., "category": ...}; all three are optional.'
-)
-_ROW_MEND = (
-    "Write one example a line as input, TAB, answer, without line break or TAB inside a text, "
-    "or open the folder with skip_malformed=True."
-)
+    if gym is None and is_raw(name) and Path(name).suffix not in (".yaml", ".yml"):
+        opened = open_gym(name, shots=shots)
+        return opened.load(opened.tasks()[0])
+    if gym is None and name in crossfit_catalog() and name not in open_gym().tasks():
+        gym = "hub"
+    return (open_gym(gym, shots=shots) if gym is None or isinstance(gym, (str, Path)) else gym).load(name)

@@ -16,6 +16,7 @@ from softstart.errors import SoftstartError
 from softstart.files import atomic
 from softstart.gym.settings import Setting, load_setting
 from softstart.gym.sources import open_gym
+from softstart.gym.task import Gym
 from softstart.report.html import write_report
 from softstart.study.plan import Inputs, Plan, make_plan
 from softstart.study.prepare import prepare
@@ -62,7 +63,7 @@ def run_study(
         SoftstartError: bad input; failures of single nodes are in the outcome instead.
     """
     gym = open_gym(study.gym, shots=study.shots)
-    setting = resolve_setting(study)
+    setting = resolve_setting(study, gym)
     setting.check_against(gym)
     with Store(folder) as store:
         run = prepare(study, setting, gym, store, display or Quiet(), device)
@@ -84,14 +85,14 @@ def report_study(folder: Path) -> Outcome:
         return _write(study, inputs, make_plan(study, inputs), store, [])
 
 
-def resolve_setting(study: Study) -> Setting:
+def resolve_setting(study: Study, gym: Gym) -> Setting:
     """The setting a study names or spells out.
 
     Raises:
         SoftstartError: an unknown name, overlapping tasks, or nothing to learn a start from.
     """
     if isinstance(study.setting, str):
-        return load_setting(study.setting)
+        return load_setting(study.setting, gym)
     own = study.setting
     setting = Setting(own.name, tuple(own.source), tuple(own.target))
     learners = [method.name for method in resolve_methods(study) if method.algorithm]

@@ -14,7 +14,7 @@ from softstart.study.spec import Study
 
 RESULT_COLUMNS = [
     "setting", "method", "backbone", "prompt_length", "variant", "task", "metric", "shots", "sample", "seed",
-    "lr", "dev", "test", "best_step", "steps", "status", "seconds", "run",
+    "lr", "dev", "test", "gold_f1", "outside", "best_step", "steps", "status", "seconds", "run",
 ]  # fmt: skip
 
 
@@ -51,13 +51,16 @@ def results(
             }
             fields = ("dev", "test", "best_step", "steps", "status", "seconds")
             selected = best is not None and best.key == node.key
+            beside = json.loads(run["companions"] or "{}")
+            base |= {"gold_f1": beside.get("gold-F1"), "outside": beside.get("outside")}
             rows.append({**base, **{f: run[f] for f in fields}, "selected": selected})
             curves += [
                 {**base, "selected": selected, "step": step, "dev": dev, "loss": loss}
                 for step, dev, loss in run["curve"]
             ]
     runs = pd.DataFrame(rows, columns=[*RESULT_COLUMNS, "selected"])
-    runs["test"] = runs["test"].astype(float)
+    measured = ["dev", "test", "gold_f1", "outside"]
+    runs[measured] = runs[measured].astype(float)
     chosen = runs[runs["selected"].astype(bool)].drop(columns="selected").reset_index(drop=True)
     return chosen, runs, pd.DataFrame(curves)
 

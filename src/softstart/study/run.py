@@ -19,7 +19,7 @@ from softstart.backbone import Backbone
 from softstart.console import Display, Quiet
 from softstart.encoding import EncodedTask
 from softstart.errors import SoftstartError
-from softstart.evaluation import Job, evaluate
+from softstart.evaluation import Job, assess
 from softstart.finetuning import finetune, score_finetuned
 from softstart.meta_training import meta_train
 from softstart.prompt import SoftPrompt
@@ -210,7 +210,8 @@ class StudyRun:
             "steps": result.steps,
             "status": result.status,
             "curve": [list(point) for point in result.curve],
-            "test": test,
+            "test": test.score,
+            "companions": test.companions,
         }
         self.store.add_runs([row])
 
@@ -223,7 +224,7 @@ class StudyRun:
         self.display.stage(f"testing: {name}")
         task = self.tasks[name]
         prompts = torch.stack([self._load_prompt(run.key).tensor for run in todo])
-        scores = evaluate(
+        scores = assess(
             self.backbone,
             prompts.to(self.backbone.device, self.backbone.prompt_dtype),
             [Job(i, task, task.test) for i in range(len(todo))],

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from softstart.errors import SoftstartError
+from softstart.evaluation import Assessment
 
 SCHEMA = 1
 
@@ -22,7 +23,7 @@ CREATE TABLE IF NOT EXISTS meta_trainings (
 CREATE TABLE IF NOT EXISTS runs (
     key TEXT PRIMARY KEY, method TEXT, task TEXT, sample INTEGER, lr REAL, seed INTEGER, start TEXT,
     dev REAL, best_step INTEGER, steps INTEGER, status TEXT, seconds REAL, prompt TEXT, curve TEXT,
-    test REAL, environment TEXT
+    test REAL, companions TEXT, environment TEXT
 );
 """
 
@@ -123,10 +124,11 @@ class Store:
         """Record finished runs in one transaction; their prompt files must be in place."""
         self._insert("runs", rows)
 
-    def set_tests(self, scores: Mapping[str, float]) -> None:
-        """Record test scores of finished runs, in one transaction."""
+    def set_tests(self, scores: Mapping[str, Assessment]) -> None:
+        """Record test scores of finished runs and what goes beside them, in one transaction."""
+        rows = [(test.score, json.dumps(test.companions), key) for key, test in scores.items()]
         with self._errors(), self.db:
-            self.db.executemany("UPDATE runs SET test=? WHERE key=?", [(v, k) for k, v in scores.items()])
+            self.db.executemany("UPDATE runs SET test=?, companions=? WHERE key=?", rows)
 
     def _insert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         with self._errors(), self.db:

@@ -1,34 +1,46 @@
-"""What is known about published few-shot tasks before any file is read: kind, metric, category, shots."""
+"""The 160 tasks of the NLP Few-shot Gym as data, one file a family, with the published checksums."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from types import MappingProxyType
 
-import yaml
-
-from softstart.gym.task import Kind
-
-
-@dataclass(frozen=True, slots=True)
-class TaskFacts:
-    """The facts that a folder of rows does not tell.
-
-    ``shots`` is the published number of training rows: per label for classification, in total for
-    text-to-text. ``category`` is a path in the task ontology, broad to narrow ("classification/emotion").
-    """
-
-    kind: Kind
-    metric: str
-    category: str
-    shots: int
+from softstart.gym.catalog.reading import parse_catalog
+from softstart.gym.catalog.schema import Entry
 
 
 @cache
-def crossfit_catalog() -> Mapping[str, TaskFacts]:
+def crossfit_catalog() -> Mapping[str, Entry]:
     """The 160 tasks of the NLP Few-shot Gym (CrossFit, Ye et al. 2021), by name."""
-    text = (resources.files(__name__) / "crossfit.yaml").read_text(encoding="utf-8")
-    return MappingProxyType({name: TaskFacts(**facts) for name, facts in yaml.safe_load(text).items()})
+    folder = resources.files(__name__) / "tasks"
+    entries: dict[str, Entry] = {}
+    for file in sorted(folder.iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".yaml"):
+            entries |= parse_catalog(file.read_text(encoding="utf-8"), file.name)
+    return MappingProxyType(dict(sorted(entries.items())))
+
+
+@cache
+def published_checksums(version: str = "v2") -> Mapping[str, Mapping[str, str]]:
+    """MD5 sums of the published files: task → file name → sum.
+
+    ``version`` is "v2" (April 2022) or "v1" (April 2021, which the study used); v1 holds all tasks, those
+    that did not change too.
+    """
+    text = (resources.files(__name__) / "checksums.tsv").read_text(encoding="utf-8")
+    header, *rows = (line.split("\t") for line in text.splitlines() if not line.startswith("#"))
+    columns = [re.fullmatch(r"([a-z]+)(\d+)", column) for column in header[4:]]
+    sums: dict[str, Mapping[str, str]] = {}
+    for made, task, k, test, *others in rows:
+        # A v1 row follows the v2 row of its task and is there only if some sum differs.
+        if made in ("v2", version):
+            named: dict[str, str] = {}
+            for column, md5 in zip(columns, others, strict=True):
+                assert column is not None
+                named[f"{task}_{k}_{column[2]}_{column[1]}.tsv"] = md5
+                named[f"{task}_{k}_{column[2]}_test.tsv"] = test
+            sums[task] = MappingProxyType(dict(sorted(named.items())))
+    return MappingProxyType(sums)

@@ -1,0 +1,112 @@
+"""Builds in parallel, each task in a process of its own: a crash, a full memory or a hang costs one task."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from softstart.errors import SoftstartError
+from softstart.gym.build import Job, Report, build_task
+from softstart.gym.rows import out_of_reach
+
+
+@dataclass
+class _Running:
+    job: Job
+    process: BaseProcess
+    until: float
+
+
+def build_tasks(jobs: Sequence[Job], processes: int = 2, seconds: float = 3600) -> Iterator[Report]:
+    """Build tasks in processes of their own; reports come as builds end, failures as reports too.
+
+    Args:
+        jobs: one per task.
+        processes: how many build at a time.
+        seconds: a build that takes longer is ended.
+    """
+    waiting, running = deque[Job](), dict[Connection, _Running]()
+    for job in jobs:
+        if problem := _hopeless(job):
+            yield _failed(job, problem)
+        else:
+            waiting.append(job)
+    context: Any = multiprocessing.get_context(_METHOD)
+    if _METHOD == "forkserver":
+        context.set_forkserver_preload(["__main__", "softstart.gym.build"])
+    try:
+        while waiting or running:
+            while waiting and len(running) < max(1, processes):
+                job = waiting.popleft()
+                mine, theirs = context.Pipe(duplex=False)
+                process = context.Process(target=_work, args=(job, theirs), daemon=True)
+                process.start()
+                theirs.close()
+                running[mine] = _Running(job, process, time.monotonic() + seconds)
+            first = min(run.until for run in running.values())
+            for connection in wait(list(running), timeout=max(0.0, first - time.monotonic())):
+                assert isinstance(connection, Connection)
+                yield _outcome(connection, running.pop(connection))
+            for connection, run in list(running.items()):
+                if time.monotonic() >= run.until:
+                    del running[connection]
+                    _end(run.process)
+                    yield _failed(
+                        run.job, f"took longer than {seconds:g} seconds. Allow more with --timeout."
+                    )
+    finally:
+        for run in running.values():
+            _end(run.process)
+
+
+_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+
+
+def _hopeless(job: Job) -> str:
+    """Why a build need not be tried: its rows are to come from a hub that is out of reach."""
+    if job.source is not None or job.entry.dataset.files or (job.out / job.entry.name).is_dir():
+        return ""
+    problem = out_of_reach(job.entry.dataset)
+    return str(problem) if problem else ""
+
+
+def _outcome(connection: Connection, run: _Running) -> Report:
+    try:
+        report: Report = connection.recv()
+    except (EOFError, OSError):
+        run.process.join()
+        code = run.process.exitcode
+        return _failed(
+            run.job, f"its process died with code {code} (out of memory?). Build it alone: --jobs 1."
+        )
+    finally:
+        connection.close()
+    run.process.join()
+    return report
+
+
+def _end(process: BaseProcess) -> None:
+    process.kill()
+    process.join()
+
+
+def _failed(job: Job, problem: str) -> Report:
+    return Report(job.entry.name, "failed", problem=problem)
+
+
+def _work(job: Job, connection: Connection) -> None:
+    try:
+        report = build_task(job)
+    except SoftstartError as error:
+        report = _failed(job, str(error))
+    except Exception as error:
+        text = " ".join(str(error).split())[:300]
+        report = _failed(job, f"{type(error).__name__}: {text}. This is a bug in Softstart.")
+    connection.send(report)
+    connection.close()
