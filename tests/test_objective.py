@@ -67,3 +67,15 @@ def test_dropout_of_a_step_is_replayed_micro_batch_by_micro_batch(exact_norm):
     stack = prompts(backbone, runs=1)
     first = run_gradients(backbone, stack, batch, 20)
     assert torch.equal(run_gradients(backbone, stack, batch, 20)[1], first[1])
+
+
+def test_gradients_are_the_same_bits_every_time_on_several_threads():
+    backbone = random_t5(torch.float32)
+    batch, stack = random_batch([(3, 1, n % 2) for n in range(128)]), prompts(backbone, runs=2, length=60)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        _, first = run_gradients(backbone, stack, batch)
+        assert all(torch.equal(run_gradients(backbone, stack, batch)[1], first) for _ in range(8))
+    finally:
+        torch.set_num_threads(threads)

@@ -207,7 +207,8 @@ class Backbone(ABC):
                 mend="Use the backbone the prompt was trained for, or a prompt trained for this backbone.",
             )
         text = self.embedding(batch.input_ids)
-        rows = prompts[batch.run].to(text.dtype)
+        # index_select, not indexing: its backward adds in a fixed order, so threads do not change the bits.
+        rows = prompts.index_select(0, batch.run).to(text.dtype)
         return PLACEMENTS[self.placement](rows, text, batch.attention_mask)
 
     def trainable_copy(self) -> Self:
