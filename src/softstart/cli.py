@@ -7,7 +7,7 @@ import signal
 import sys
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -41,8 +41,10 @@ Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a k
 @app.command()
 def demo(out: Out = Path("demo"), device: Device = None, threads: Threads = None, seed: int = 42) -> None:
     """The whole story on the embedded model and mini gym: offline, on a CPU, in minutes."""
+    from softstart.study import parse_study
+
     text = resources.files("softstart.study").joinpath("demo.yaml").read_text(encoding="utf-8")
-    _execute(lambda parse: parse(text, "demo.yaml", [f"meta_seeds=[{seed}]"]), out, device, threads)
+    _execute(parse_study(text, "demo.yaml", [f"meta_seeds=[{seed}]"]), out, device, threads)
 
 
 @app.command()
@@ -57,7 +59,7 @@ def run(
 ) -> None:
     """Run what is missing of a study and report. Safe to kill and repeat."""
     extra = [f"{key}={value}" for key, value in (("gym", gym), ("backbone", backbone)) if value]
-    _execute(lambda parse: _load(study, [*extra, *(overrides or [])]), out, device, threads)
+    _execute(_load(study, [*extra, *(overrides or [])]), out, device, threads)
 
 
 @app.command()
@@ -178,15 +180,14 @@ def _existing(folder: Path) -> Path:
     return folder
 
 
-def _execute(make: Any, out: Path | None, device: str | None, threads: int | None) -> None:
+def _execute(study: Study, out: Path | None, device: str | None, threads: int | None) -> None:
     import torch
 
     from softstart.console import TerminalDisplay
-    from softstart.study import parse_study, run_study
+    from softstart.study import run_study
 
     if threads:
         torch.set_num_threads(threads)
-    study = make(parse_study)
     folder = out or Path("runs") / study.name
     with TerminalDisplay(console) as display:
         outcome = run_study(study, folder, display=display, device=device)

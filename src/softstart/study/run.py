@@ -66,21 +66,21 @@ class StudyRun:
             self._guard(f"adaptation of {pack[0].task}", self._adapt, pack, starts)
         for run in tuned:
             self._guard(f"fine-tuning on {run.task}", self._finetune, run)
+        done = self.store.runs()
         for name in self.inputs.target:
-            self._guard(f"testing {name}", self._test, name)
+            self._guard(f"testing {name}", self._test, name, done)
         if not self.failures:
             self.store.drop_checkpoints()
 
     def _cost(self, metas: Sequence[MetaNode], runs: Sequence[RunNode], done: dict[str, Any]) -> float:
-        tests = [
-            c
-            for c in self.plan.cells
-            if any(r.key not in done or done[r.key]["test"] is None for r in c.runs)
-        ]
+        # Only a cell's selected run is ever tested; fine-tuning tests as it goes.
+        cells = [cell for cell in self.plan.cells if cell.method.kind != "ft"]
+        best = [best_run(cell, done) for cell in cells]
+        untested = [c for c, run in zip(cells, best, strict=True) if not run or done[run.key]["test"] is None]
         return (
             sum(node.cost for node in metas)
             + sum(self._run_cost(run) for run in runs)
-            + sum(self._test_cost(c.task) for c in tests if c.method.kind != "ft")
+            + sum(self._test_cost(cell.task) for cell in untested)
         )
 
     def _run_cost(self, run: RunNode) -> float:
@@ -215,9 +215,9 @@ class StudyRun:
         }
         self.store.add_runs([row])
 
-    def _test(self, name: str) -> None:
-        done, cells = self.store.runs(), self.plan.cells
-        chosen = [best_run(cell, done) for cell in cells if cell.task == name and cell.method.kind != "ft"]
+    def _test(self, name: str, done: dict[str, Any]) -> None:
+        cells = [cell for cell in self.plan.cells if cell.task == name and cell.method.kind != "ft"]
+        chosen = [best_run(cell, done) for cell in cells]
         todo = [run for run in chosen if run and done[run.key]["test"] is None]
         if not todo:
             return
