@@ -21,7 +21,7 @@ from softstart.tiny.answers import ANSWERS
 from softstart.tiny.batches import corrupt, split
 from softstart.tiny.claims import CLAIMS, verify
 from softstart.tiny.documents import DOCUMENTS
-from softstart.tiny.pretrain import file_digest, learning_rate, pretrain
+from softstart.tiny.pretrain import Recipe, file_digest, learning_rate, pretrain
 from softstart.tiny.world import FIELDS, world
 
 TINY = {"d_model": 16, "d_ff": 32, "num_heads": 2, "d_kv": 8, "num_layers": 1}
@@ -117,7 +117,7 @@ def unprobed(monkeypatch):
 
 @pytest.mark.usefixtures("unprobed")
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
-    run = {"tokens": 12_000, "shape": TINY, "probe_every": 2.0, "log": lambda _: None}
+    run = {"tokens": 12_000, "recipe": Recipe(shape=TINY), "probe_every": 2.0, "log": lambda _: None}
     pretrain(tmp_path / "whole", **run)
     pretrain(tmp_path / "halves", **run, stop_after=5)
     assert (tmp_path / "halves" / "training.safetensors").is_file()
@@ -134,7 +134,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
 
 @pytest.mark.usefixtures("unprobed")
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
-    run = {"shape": TINY, "log": lambda _: None}
+    run = {"recipe": Recipe(shape=TINY), "log": lambda _: None}
     pretrain(tmp_path, tokens=12_000, stop_after=1, **run)
     with pytest.raises(SoftstartError, match="other settings"):
         pretrain(tmp_path, tokens=24_000, stop_after=1, **run)

@@ -107,7 +107,7 @@ def arg(
 @tiny_app.command()
 def pretrain(
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and the finished model.")],
-    tokens: Annotated[int, typer.Option(help="Training tokens; the shipped model saw so many.")] = 17_000_000,
+    tokens: Annotated[int, typer.Option(help="Training tokens; the shipped model saw so many.")] = 30_000_000,
     seed: int = 0,
     threads: Annotated[int, typer.Option(help="CPU threads; the shipped model was trained with one.")] = 1,
 ) -> None:

@@ -86,16 +86,23 @@ def general_rows(texts: Sequence[str], tokenizer: Tokenizer, r: random.Random) -
 
 
 def group(
-    w: World, tokenizer: Tokenizer, seed: int, index: int, *, early: bool = False, purpose: str = "train"
+    w: World,
+    tokenizer: Tokenizer,
+    seed: int,
+    index: int,
+    *,
+    early: bool = False,
+    purpose: str = "train",
+    exercise_share: float = 0.5,
 ) -> list[dict[str, Tensor]]:
-    """The ``GROUP`` batches of a group, half exercises and half general documents, shuffled.
+    """The ``GROUP`` batches of a group, a share of them exercises, the others general documents, shuffled.
 
     Rows of similar length share a batch: without that, three fifths of all positions would be padding.
     """
     r = corpus.rng(seed, index, purpose)
-    half = GROUP // 2
-    asked = [corpus.exercise(w, r, early=early) for _ in range(half * EXERCISE_ROWS)]
-    told = [corpus.general(w, r) for _ in range(half * GENERAL_ROWS)]
+    asking = round(GROUP * exercise_share)
+    asked = [corpus.exercise(w, r, early=early) for _ in range(asking * EXERCISE_ROWS)]
+    told = [corpus.general(w, r) for _ in range((GROUP - asking) * GENERAL_ROWS)]
     batches = []
     for rows, size in (
         (exercise_rows(asked, tokenizer), EXERCISE_ROWS),

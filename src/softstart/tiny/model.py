@@ -10,7 +10,9 @@ from transformers import T5Config, T5ForConditionalGeneration
 SHAPE = {"d_model": 128, "d_ff": 384, "num_heads": 4, "d_kv": 32, "num_layers": 3}
 
 
-def build_model(vocab_size: int, seed: int, **shape: int) -> T5ForConditionalGeneration:
+def build_model(
+    vocab_size: int, seed: int, *, match_content: bool = True, **shape: int
+) -> T5ForConditionalGeneration:
     """A fresh model. Embedding and head are two tensors, and stay two when the model is saved and loaded.
 
     transformers 5 ties the two whatever the config says, unless they differ in the checkpoint; so they are
@@ -32,7 +34,8 @@ def build_model(vocab_size: int, seed: int, **shape: int) -> T5ForConditionalGen
     nn.init.normal_(model.shared.weight, std=1.0)
     model.lm_head.weight = nn.Parameter(torch.randn_like(model.shared.weight) * 0.05)
     model.config.tie_word_embeddings = False
-    _match_content(model)
+    if match_content:
+        _match_content(model)
     return model
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +21,38 @@ from torch import Tensor
 from transformers import GenerationConfig, T5ForConditionalGeneration
 
 from softstart.errors import SoftstartError
+from softstart.files import atomic
 from softstart.tiny import batches, probes
 from softstart.tiny import tokenizer as tokenization
 from softstart.tiny.model import SHAPE, build_model
 from softstart.tiny.optimizer import ScaledAdam
 from softstart.tiny.world import World, world
 
-PEAK, WARMUP, HOLD = 6e-3, 0.01, 0.4  # learning rate; shares of the tokens
+WARMUP, HOLD = 0.01, 0.4  # shares of the tokens
 CURRICULUM = 0.1  # share of the tokens in which the first kinds of claims prevail
 STATE = "training.safetensors"
 
 Log = Callable[[str], object]
 
 
-def learning_rate(progress: float) -> float:
+@dataclass(frozen=True)
+class Recipe:
+    """What was chosen by measured curves; the defaults are those of the shipped model."""
+
+    shape: dict[str, int] = field(default_factory=lambda: dict(SHAPE))
+    exercise_share: float = 0.5
+    """Share of the batches that ask or verify; the others tell."""
+    match_content: bool = True
+    """Start attention as a matcher of equal words, see ``model.py``."""
+    peak: float = 6e-3
+    """Highest learning rate."""
+
+
+def learning_rate(progress: float, peak: float = Recipe.peak) -> float:
     """Warm up, hold, then fall linearly to (almost) zero; ``progress`` is the share of tokens seen."""
     if progress < WARMUP:
-        return PEAK * max(progress / WARMUP, 0.01)
-    return PEAK * min(1.0, max((1 - progress) / (1 - HOLD), 0.003))
+        return peak * max(progress / WARMUP, 0.01)
+    return peak * min(1.0, max((1 - progress) / (1 - HOLD), 0.003))
 
 
 def pretrain(
@@ -49,7 +63,7 @@ def pretrain(
     threads: int = 1,
     resume: bool = True,
     log: Log = print,
-    shape: dict[str, int] | None = None,
+    recipe: Recipe | None = None,
     every_seconds: float = 180,
     probe_every: float = 0.1,
     stop_after: int | None = None,
@@ -57,11 +71,11 @@ def pretrain(
     """Train the tiny model on ``tokens`` tokens and leave it in ``out`` for ``from_pretrained``.
 
     Killed runs continue where the last checkpoint was (written every ``every_seconds``); a finished run is
-    left alone. From the first checkpoint on, the folder holds a loadable model. ``shape`` overrides the
-    model's sizes, ``stop_after`` ends early after that many steps as if killed; both are for tests.
+    left alone. From the first checkpoint on, the folder holds a loadable model. ``stop_after`` ends early
+    after that many steps as if killed, for tests.
     """
     torch.set_num_threads(threads)
-    run = _Run(out, tokens, seed, resume, log, {**SHAPE, **(shape or {})})
+    run = _Run(out, tokens, seed, resume, log, recipe or Recipe())
     if run.done:
         log(f"{out}: already trained on {run.tokens:,} tokens")
         return
@@ -84,10 +98,8 @@ def pretrain(
 class _Run:
     """The state of one pretraining run: model, optimizer, counters, and how to write them down."""
 
-    def __init__(
-        self, out: Path, total: int, seed: int, resume: bool, log: Log, shape: dict[str, int]
-    ) -> None:
-        self.out, self.total, self.seed, self.log, self.shape = out, total, seed, log, shape
+    def __init__(self, out: Path, total: int, seed: int, resume: bool, log: Log, recipe: Recipe) -> None:
+        self.out, self.total, self.seed, self.log, self.recipe = out, total, seed, log, recipe
         self.w: World = world(0)
         self.step = self.tokens = 0
         self.seconds = 0.0
@@ -103,7 +115,9 @@ class _Run:
                 f"cannot write: {error}", where=str(out), mend="Choose another --out."
             ) from error
         self.tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
-        self.model: T5ForConditionalGeneration = build_model(self.tokenizer.get_vocab_size(), seed, **shape)
+        self.model: T5ForConditionalGeneration = build_model(
+            self.tokenizer.get_vocab_size(), seed, match_content=recipe.match_content, **recipe.shape
+        )
         self.model.train()
         self.optimizer = ScaledAdam(list(self.model.parameters()))
         self.done = resume and self._finished()
@@ -115,7 +129,7 @@ class _Run:
     @property
     def settings(self) -> dict[str, Any]:
         """What a checkpoint must agree on to be continued."""
-        return {"tokens": self.total, "seed": self.seed, "shape": self.shape}
+        return {"tokens": self.total, "seed": self.seed, **asdict(self.recipe)}
 
     def batches(self) -> Iterator[dict[str, Tensor]]:
         """The remaining batches: a function of the seed and the step only."""
@@ -123,7 +137,9 @@ class _Run:
             index, skip = divmod(self.step, batches.GROUP)
             # by the group's index, not by tokens seen: resuming inside a group draws the same documents
             early = index * batches.GROUP * _TOKENS_PER_STEP < CURRICULUM * self.total
-            for inputs in batches.group(self.w, self.tokenizer, self.seed, index, early=early)[skip:]:
+            share = self.recipe.exercise_share
+            group = batches.group(self.w, self.tokenizer, self.seed, index, early=early, exercise_share=share)
+            for inputs in group[skip:]:
                 yield inputs
                 if self.tokens >= self.total:
                     return
@@ -132,7 +148,7 @@ class _Run:
         """One step."""
         loss = self.model(**inputs).loss
         loss.backward()
-        self.optimizer.step(learning_rate(self.tokens / self.total))
+        self.optimizer.step(learning_rate(self.tokens / self.total, self.recipe.peak))
         self.step += 1
         self.tokens += int(inputs["attention_mask"].sum() + (inputs["labels"] != -100).sum())
         self.recent.append(float(loss.detach()))
@@ -176,9 +192,8 @@ class _Run:
         seconds = self.seconds + time.monotonic() - self.clock
         about = {**self.settings, "step": self.step, "seen": self.tokens, "seconds": seconds}
         about |= {"curve": self.curve, "probes": self.probes, "code": self.code}
-        _replace(
-            self.out / STATE, lambda path: save_file(tensors, path, metadata={"about": json.dumps(about)})
-        )
+        with atomic(self.out / STATE) as path:
+            save_file(tensors, path, metadata={"about": json.dumps(about)})
         self.export(finished=False)
 
     def _load(self) -> None:
@@ -221,7 +236,8 @@ class _Run:
         self.model.config.save_pretrained(self.out)
         GenerationConfig(decoder_start_token_id=0, pad_token_id=0, eos_token_id=1).save_pretrained(self.out)
         weights = self.out / "model.safetensors"
-        _replace(weights, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
+        with atomic(weights) as path:
+            save_file(tensors, path, metadata={"format": "pt"})
         manifest = {
             **self.settings,
             "finished": finished,
@@ -242,8 +258,8 @@ class _Run:
             "probes": self.probes,
             "curve": self.curve,
         }
-        text = json.dumps(manifest, indent=1) + "\n"
-        _replace(self.out / "manifest.json", lambda path: path.write_text(text, encoding="utf-8"))
+        with atomic(self.out / "manifest.json") as path:
+            path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
     def finish(self) -> None:
         """The last export; the checkpoint is no longer needed."""
@@ -254,13 +270,6 @@ class _Run:
 
 #: About how many tokens a step holds; only decides where the curriculum ends.
 _TOKENS_PER_STEP = 900
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside the file, then put it in place in one move."""
-    part = path.with_name(path.name + ".part")
-    write(part)
-    os.replace(part, path)
 
 
 def file_digest(path: Path) -> str:

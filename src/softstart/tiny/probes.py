@@ -1,5 +1,8 @@
 """What the model knows: development losses and exact-match probes by family, seen and held-back facts apart.
 
+Held-back facts are measured twice: in the form in which pretraining told them, and as questions and claims,
+which pretraining asks about other entities only.
+
 Choices about pretraining are made by these numbers, never by the gym's target tasks.
 """
 
@@ -7,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from tokenizers import Tokenizer
@@ -72,19 +76,21 @@ def accuracy(
 def probe(
     model: T5ForConditionalGeneration, tokenizer: Tokenizer, w: World, n: int = 40
 ) -> dict[str, dict[str, float]]:
-    """Accuracy by family: claims (chance one half), answers, seen and held-back facts."""
+    """Accuracy by family and kind: claims (chance one half) and answers about seen and about held-back
+    entities, seen and held-back facts as they were told; every family with its mean."""
     was_training = model.training
     model.eval()
     result: dict[str, dict[str, float]] = {}
-    r = corpus.rng(1, 0, "probe")
-    claims = {kind.__name__: [verify(w, r, {kind: 1}) for _ in range(n)] for kind in CLAIMS}
-    asked = {kind.__name__: [kind(w, r) for _ in range(n)] for kind in ANSWERS}
-    result["claims"] = {k: accuracy(model, tokenizer, v, first=False) for k, v in claims.items()}
-    result["answers"] = {k: accuracy(model, tokenizer, v, first=False) for k, v in asked.items()}
-    result["seen facts"] = {k: accuracy(model, tokenizer, v, first=True) for k, v in facts(w.seen).items()}
-    result["held-back facts"] = {
-        k: accuracy(model, tokenizer, v, first=True) for k, v in facts(w.held).items()
-    }
+    for side, name in ((w, ""), (replace(w, seen=w.held), "held-back ")):
+        r = corpus.rng(1, 0, "probe")
+        claims = {kind.__name__: [verify(side, r, {kind: 1}) for _ in range(n)] for kind in CLAIMS}
+        asked = {kind.__name__: [kind(side, r) for _ in range(n)] for kind in ANSWERS}
+        told = facts(side.seen)
+        result[f"{name}claims"] = {k: accuracy(model, tokenizer, v, first=False) for k, v in claims.items()}
+        result[f"{name}answers"] = {k: accuracy(model, tokenizer, v, first=False) for k, v in asked.items()}
+        result[f"{name or 'seen '}facts"] = {
+            k: accuracy(model, tokenizer, v, first=True) for k, v in told.items()
+        }
     for group in result.values():
         group["mean"] = round(sum(group.values()) / len(group), 3)
     model.train(was_training)
