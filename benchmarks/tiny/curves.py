@@ -22,9 +22,9 @@ from softstart.tiny.pretrain import Recipe, pretrain
 
 RECIPES: dict[str, Recipe] = {
     "as shipped": Recipe(),
-    "wider (192)": Recipe(shape={"d_model": 192, "d_ff": 576, "num_heads": 6, "d_kv": 32, "num_layers": 3}),
-    "no matching start": Recipe(match_content=False),
     "narrower (96)": Recipe(shape={"d_model": 96, "d_ff": 288, "num_heads": 4, "d_kv": 24, "num_layers": 3}),
+    "no matching start": Recipe(match_content=False),
+    "wider (192)": Recipe(shape={"d_model": 192, "d_ff": 576, "num_heads": 6, "d_kv": 32, "num_layers": 3}),
     "exercises 25 %": Recipe(exercise_share=0.25),
     "exercises 75 %": Recipe(exercise_share=0.75),
 }
