@@ -42,12 +42,13 @@ def test_the_settings_of_the_study_are_found_by_name():
     assert sizes["nopara2para"] == (60, 4)
 
 
-def test_a_name_in_several_collections_goes_by_the_gym():
-    assert load_setting("cls2cls").source == shipped_settings("mini")["cls2cls"].source
-    assert load_setting("cls2cls", open_gym()) == load_setting("mini/cls2cls")
-    crossfit = Folder(**dict.fromkeys(crossfit_catalog(), ((), (), ())))
+def test_a_name_is_the_studys_the_mini_gyms_or_told_apart_by_its_collection():
+    assert load_setting("mini-cls2cls") == shipped_settings("mini")["mini-cls2cls"]
+    assert load_setting("mini/mini-random", open_gym()) == load_setting("mini-random")
     with pytest.warns(UserWarning, match="ethos-disability = ethos-race"):
-        assert load_setting("cls2cls", crossfit) == shipped_settings("study")["cls2cls"]
+        assert load_setting("cls2cls", open_gym()) == shipped_settings("study")["cls2cls"]
+    with pytest.warns(UserWarning, match="ethos"):
+        assert load_setting("random") == load_setting("study/random")
     with pytest.warns(UserWarning, match="ethos"):
         assert load_setting("crossfit/random").dev
     assert load_setting("nopara2para").target == ("glue-mrpc", "glue-qqp", "medical_questions_pairs", "paws")

@@ -223,6 +223,6 @@ def test_shipped_settings_name_tasks_of_the_mini_gym():
     gym = open_gym()
     for setting in shipped_settings().values():
         setting.check_against(gym)
-    assert load_setting("cls2cls").name == "cls2cls"
+    assert load_setting("mini-cls2cls").name == "mini-cls2cls"
     with pytest.raises(SoftstartError, match=r"unknown setting 'cls2cl'. Did you mean .*cls2cls.*Known: "):
         load_setting("cls2cl")

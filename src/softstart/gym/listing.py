@@ -26,6 +26,9 @@ AVAILABILITY = ("hub", "converted", "files", "withdrawn", "mini", "folder")
 """Where rows are to be had: on the hub, there only as its own conversion to parquet, in files of your own,
 nowhere but at somebody's, in the package, in a folder that is built."""
 
+LEVELS = ("chance", "majority", "zero_shot", "pt", "ft", "oracle")
+"""Of a mini task, see ``softstart.gym.mini.facts.Facts``."""
+
 
 def list_facts(
     category: str | None,
@@ -69,7 +72,9 @@ def show_facts(task: str, gym: str | None, catalog: Path | None) -> dict[str, An
     if opened is None and task not in entries and task in open_gym().tasks():
         opened = open_gym()
     if opened is not None:
-        return _show_loaded(opened.load(task), entries.get(task) if opened.name != "mini" else None)
+        if opened.name == "mini":
+            return {**_show_loaded(opened.load(task), None), **_levels(task)}
+        return _show_loaded(opened.load(task), entries.get(task))
     return _show_entry(_known([task], entries)[0])
 
 
@@ -83,7 +88,7 @@ def choose(names: Sequence[str], setting: str | None, everything: bool, catalog:
     entries = {**crossfit_catalog(), **own}
     wanted = list(names)
     if setting:
-        wanted += [*(chosen := _study_setting(setting)).tasks, *chosen.dev]
+        wanted += [*(chosen := load_setting(setting)).tasks, *chosen.dev]
     if everything:
         wanted += own if catalog else entries
     if not wanted:
@@ -159,20 +164,12 @@ def check_kind(kind: str | None) -> Kind | None:
     return cast("Kind | None", kind)
 
 
-def _setting(name: str, gym: Gym | None) -> Setting:
+def _setting(name: str, gym: Gym | None = None) -> Setting:
     import warnings
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return load_setting(name, gym) if gym is not None else _study_setting(name)
-
-
-def _study_setting(name: str) -> Setting:
-    """A setting over the catalog: the study's comes before the mini gym's namesake."""
-    for collection in ("study", "crossfit"):
-        if name in shipped_settings(collection):
-            return load_setting(f"{collection}/{name}")
-    return load_setting(name)
+        return load_setting(name, gym)
 
 
 def _meets(facts: Mapping[str, Any], key: str, wanted: str) -> bool:
@@ -206,7 +203,17 @@ def _facts_of_task(gym: Gym, name: str) -> dict[str, Any]:
     where = "mini" if gym.name == "mini" else "folder"
     sample = next(iter(task.samples.values()))
     k = len(sample.train) // max(1, len(task.labels))
-    return _facts(name, task.category, task.metric, task.kind, k, where)
+    known = _facts(name, task.category, task.metric, task.kind, k, where)
+    return {**known, **_levels(name)} if gym.name == "mini" else known
+
+
+def _levels(name: str) -> dict[str, Any]:
+    """What a mini task is for (or why not), and its levels; None where not measured."""
+    from softstart.gym.mini.facts import facts
+    from softstart.gym.mini.settings import role
+
+    known = asdict(facts()[name]) if name in facts() else {}
+    return {"role": role(name), **{key: known.get(key) for key in LEVELS}}
 
 
 def _facts(name: str, category: str, metric: str, kind: str, shots: int, available: str) -> dict[str, Any]:

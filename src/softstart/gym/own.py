@@ -16,7 +16,7 @@ from softstart.gym.catalog.reading import parse_entry, read_catalog
 from softstart.gym.catalog.schema import Entry
 from softstart.gym.lines import Line, make_lines
 from softstart.gym.rows import SUFFIXES, hub_rows, read_rows
-from softstart.gym.sampling import SEEDS
+from softstart.gym.sampling import SEEDS, shuffled
 from softstart.gym.task import Example, Kind, Sample, Task
 from softstart.gym.template import Row
 
@@ -126,6 +126,30 @@ class EntryGym:
         test = _examples(drawn.test)
         source = f"{self.name}, k={job.shots}"
         return Task(entry.name, entry.kind, entry.metric, entry.category, samples, test, source=source)
+
+
+WHOLE = 42
+"""The name of the one sample of ``whole_task``."""
+
+
+def whole_task(raw: RawData, *, dev_share: float = 0.25, max_dev: int = 200) -> Task:
+    """A task of your own with all its rows: one sample, named ``WHOLE``, whose dev part is a share of them.
+
+    Without a test file a fifth of the rows becomes the test set.
+
+    Raises:
+        SoftstartError: as ``own_entry``, or fewer than two rows to learn from.
+    """
+    entry = own_entry(raw)
+    drawn = draw(Job(entry, Path(), False, allow_short=True))
+    rows = _examples([keyed.line for keyed in shuffled(drawn.pool, WHOLE)])
+    dev = min(max_dev, max(1, int(dev_share * len(rows))))
+    if len(rows) <= dev:
+        raise SoftstartError(f"{len(rows)} row to learn from; two are the least", where=raw.data)
+    sample = Sample(WHOLE, rows[dev:], rows[:dev])
+    return Task(
+        entry.name, entry.kind, entry.metric, entry.category, {WHOLE: sample}, _examples(drawn.test), raw.data
+    )
 
 
 def open_raw(path: str | Path, *, shots: int | None = None) -> EntryGym:

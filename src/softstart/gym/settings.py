@@ -22,7 +22,7 @@ Collection = Literal["mini", "study", "crossfit"]
 
 @dataclass(frozen=True)
 class Setting:
-    """A named choice of source and target tasks ("cls2cls"), disjoint and without repetition.
+    """A named choice of source and target tasks ("mini-cls2cls"), disjoint and without repetition.
 
     ``source`` may be empty where nothing is learned from it (baselines alone). ``dev`` holds tasks set
     aside for choosing hyper-parameters, which only CrossFit's partitions name. ``as_run`` marks the lists
@@ -82,10 +82,13 @@ class Setting:
 def load_setting(name: str | Path, gym: Gym | None = None) -> Setting:
     """Look up a setting by name, or read one of your own from a YAML file.
 
-    A name may stand in several collections ("cls2cls" of the mini gym and of the study). The one whose
-    tasks the gym has is taken; without a gym, the mini gym's comes first, then the study's, then
-    CrossFit's. ``study/cls2cls`` says which. A published setting is given as it was run; a warning tells
-    what is on both sides of it: a task, or a dataset under two names.
+    "cls2cls" is the study's, "mini-cls2cls" the mini gym's; CrossFit's "random" is ``crossfit/random``. A
+    published setting is given as it was run; a warning tells what is on both sides of it: a task, or a
+    dataset under two names.
+
+    Args:
+        name: ``NAME``, ``COLLECTION/NAME``, or a file.
+        gym: whose tasks a file of your own chooses from; by default the catalog's.
 
     Raises:
         SoftstartError: if there is no such setting (the message lists those there are), or see
@@ -96,21 +99,13 @@ def load_setting(name: str | Path, gym: Gym | None = None) -> Setting:
 
         return read_setting(Path(name), gym)
     collection, _, short = str(name).rpartition("/")
-    found = [
-        settings[short]
-        for each in get_args(Collection)
-        if collection in ("", each) and short in (settings := shipped_settings(each))
-    ]
-    if not found:
-        known = {key for each in get_args(Collection) for key in shipped_settings(each)}
-        mend = f"{did_you_mean(short, known)} Known: {', '.join(sorted(known))}; or give a YAML file."
-        raise SoftstartError(f"unknown setting '{name}'", mend=mend.strip())
-    if gym is not None:
-        has = set(gym.tasks())
-        found.sort(key=lambda setting: -len(has & set(setting.tasks)) / len(setting.tasks))
-    setting = found[0]
-    _warn(setting)
-    return setting
+    for each in get_args(Collection):
+        if collection in ("", each) and short in (settings := shipped_settings(each)):
+            _warn(settings[short])
+            return settings[short]
+    known = {key for each in get_args(Collection) for key in shipped_settings(each)}
+    mend = f"{did_you_mean(short, known)} Known: {', '.join(sorted(known))}; or give a YAML file."
+    raise SoftstartError(f"unknown setting '{name}'", mend=mend.strip())
 
 
 @cache

@@ -7,7 +7,6 @@ from softstart.tiny.documents import a
 
 EMOTIONS = ("joy", "sadness", "anger", "fear", "surprise", "love")
 TOPICS = ("sports", "science", "music", "weather", "travel", "business", "health", "politics")
-CODES = ("alpha", "beta", "gamma", "delta", "king", "queen")
 SIGNS = ("positive", "negative")
 
 
@@ -60,27 +59,6 @@ def verdict_lights(d: Draw, key: str) -> str:
     ])  # fmt: skip
 
 
-@classification("sentiment", SIGNS, target=True)
-def aspect_sentiment(d: Draw, key: str) -> str:
-    """The opinion on one of two things."""
-    other = "negative" if key == "positive" else "positive"
-    item, noise = d.some(d.w.reviewed, 2)
-    x, y = _praise(d, key)[0], _praise(d, other)[0]
-    parts = [f"the {item} is {x}", f"the {noise} is {y}"]
-    d.r.shuffle(parts)
-    joint = d.one([", however ", ", but ", " although "])
-    return f"text: {joint.join(parts)}. item: {item}"
-
-
-@classification("sentiment", {"positive": "sun", "negative": "moon"}, target=True)
-def final_word(d: Draw, key: str) -> str:
-    """The opinion after an expectation, under arbitrary label words."""
-    other = "negative" if key == "positive" else "positive"
-    item, who = d.one(d.w.reviewed), d.one(d.p.people)
-    x, y = _praise(d, other)[0], _praise(d, key)[0]
-    return f"review: {who} expected a {x} {item}. {d.aside()} in the end it looks {y}."
-
-
 @classification("emotion", EMOTIONS)
 def diary_emotion(d: Draw, key: str) -> str:
     """What happened to somebody, or how they look."""
@@ -94,26 +72,6 @@ def diary_emotion(d: Draw, key: str) -> str:
 def mood_compass(d: Draw, key: str) -> str:
     """Feelings under arbitrary label words."""
     return f"message: {d.one(d.p.people)} is so {d.one(d.p.feelings[key])} near the {d.one(d.w.places)}."
-
-
-@classification("emotion", EMOTIONS, target=True)
-def emotion_of_other(d: Draw, key: str) -> str:
-    """The emotion of one of two people."""
-    p, q = d.some(d.p.people, 2)
-    other = d.one(EMOTIONS, key)
-    said = []
-    for who, e in ((p, key), (q, other)):
-        said.append(f"{who} {d.one([*d.p.events[e], *(f'looks {x}' for x in d.p.feelings[e])])}.")
-    d.r.shuffle(said)
-    return f"diary: {' '.join(said)} question: {p}"
-
-
-@classification("emotion", dict(zip(EMOTIONS, CODES, strict=True)), target=True)
-def emotion_codes(d: Draw, key: str) -> str:
-    """Six emotions under arbitrary label words."""
-    happened = d.one([*d.p.events[key], *(f"was {x}" for x in d.p.feelings[key])])
-    who = d.one(["uncle", "sister", "friend", "brother"])
-    return "letter: " + _noisy(d, f"dear {d.one(d.p.people)}, my {who} {happened}.")
 
 
 @classification("topic", TOPICS)
@@ -130,15 +88,6 @@ def headline_topic(d: Draw, key: str) -> str:
 def topic_codes(d: Draw, key: str) -> str:
     """Topics under arbitrary label words."""
     return f"notice: {d.one(d.p.people)} told {d.one(d.p.people)} about the {d.one(d.p.topics[key])}."
-
-
-@classification("topic", TOPICS, target=True)
-def main_topic(d: Draw, key: str) -> str:
-    """The topic of two of three nouns."""
-    words = [*d.some(d.p.topics[key], 2), d.one(d.p.topics[d.one(TOPICS, key)])]
-    d.r.shuffle(words)
-    x, y, z = words
-    return f"passage: {d.one(d.p.people)} saw {a(x)}, then {a(y)}, and finally {a(z)}."
 
 
 @classification("category", ("bird", "fish", "insect", "mammal", "reptile"))
@@ -187,23 +136,3 @@ def leg_count(d: Draw, key: str) -> str:
     """How many legs an animal has."""
     x = d.one([x for x, f in d.p.animals.items() if d.w.legs[f[0]] == key])
     return f"record: {d.one(d.p.people)} looks at the legs of {d.one(['one', 'some', 'this'])} {x}."
-
-
-@classification("category", ("sweet", "sour", "salty", "bitter", "spicy"), target=True)
-def taste_of_order(d: Draw, key: str) -> str:
-    """How a food tastes."""
-    x = d.one([x for x, f in d.p.foods.items() if f[1] == key])
-    return (
-        f"record: {d.one(d.p.people)} wants {d.one(d.w.numbers[2:])} plates of {x} before {d.one(d.w.days)}."
-    )
-
-
-@classification("category", ("hestia", "yarrow", "uvalda", "galdor"), target=True)
-def country_of_move(d: Draw, key: str) -> str:
-    """The country of the second of two cities."""
-    here = d.one([c for c, land in d.p.cities.items() if land != key])
-    there = d.one(d.keys(d.p.cities, key))
-    who = d.one(d.p.people)
-    return "letter: " + d.r.choice(
-        [f"{who} moved from {here} to {there}.", f"{who} left {here} and moved to {there}."]
-    )

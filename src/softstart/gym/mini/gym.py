@@ -7,20 +7,36 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from softstart.errors import SoftstartError
-from softstart.gym.mini import classes, pairs, questions, words  # noqa: F401  (they declare the tasks)
+from softstart.gym.mini import (  # noqa: F401  (they declare the tasks)
+    classes,
+    held_classes,
+    held_pairs,
+    held_questions,
+    held_words,
+    pairs,
+    questions,
+    words,
+)
 from softstart.gym.mini.spec import TASKS, Draw, MiniTask
+from softstart.gym.sampling import SEEDS
 from softstart.gym.task import Example, Sample, Task
-from softstart.tiny.world import World, world
+from softstart.tiny.world import world
 
-#: The samples of every task, and their sizes as in CrossFit: per class, or in all for text-to-text.
-SEEDS = (13, 21, 42, 87, 100)
-SHOTS, PAIRS, TEST_ROWS = 16, 32, 120
+#: Sizes: train and dev as in CrossFit, per class or in all for text-to-text; the test set at least in all.
+SHOTS, PAIRS, TEST_ROWS = 16, 32, 200
 
 
 class MiniGym:
-    """Generated few-shot tasks over the small world that the embedded model knows."""
+    """Generated few-shot tasks over the small world that the embedded model knows.
+
+    Args:
+        seeds: of the samples. The test set is the same whatever they are.
+    """
 
     name = "mini"
+
+    def __init__(self, seeds: Sequence[int] = SEEDS) -> None:
+        self.seeds = tuple(seeds)
 
     def tasks(self) -> Sequence[str]:
         """The names of all tasks, sorted."""
@@ -32,28 +48,33 @@ class MiniGym:
             raise SoftstartError(
                 f"unknown task {task!r}", where="mini gym", mend=f"Known tasks: {', '.join(self.tasks())}."
             )
-        return _build(task)
+        return _build(task, self.seeds)
 
 
-@lru_cache(maxsize=128)
-def _build(name: str) -> Task:
-    task, w = TASKS[name], world(0)
+def draw_for(task: MiniTask, purpose: str) -> Draw:
+    """What a task draws its examples for a purpose from: candidates from held-back entities."""
+    w = world(0)
+    return Draw(w, w.held if task.candidate else w.seen, random.Random(f"mini {task.name} {purpose}"))
+
+
+@lru_cache(maxsize=512)
+def _build(name: str, seeds: tuple[int, ...]) -> Task:
+    task = TASKS[name]
     taken: set[str] = set()
-    test = _rows(task, w, "test", TEST_ROWS // max(1, len(task.labels)), taken)
+    test = _rows(task, "test", -(-TEST_ROWS // max(1, len(task.labels))), taken)
     size = SHOTS if task.labels else PAIRS
     samples = {}
-    for seed in SEEDS:
+    for seed in seeds:
         used = set(taken)
-        train = _rows(task, w, f"{seed} train", size, used)
-        dev = _rows(task, w, f"{seed} dev", size, used)
+        train = _rows(task, f"{seed} train", size, used)
+        dev = _rows(task, f"{seed} dev", size, used)
         samples[seed] = Sample(seed, train, dev)
     return Task(task.name, task.kind, task.metric, task.category, samples, test, source="generated")
 
 
-def _rows(task: MiniTask, w: World, purpose: str, each: int, used: set[str]) -> tuple[Example, ...]:
+def _rows(task: MiniTask, purpose: str, each: int, used: set[str]) -> tuple[Example, ...]:
     """``each`` new examples of every class (or in all), shuffled; their inputs are added to ``used``."""
-    r = random.Random(f"mini {task.name} {purpose}")
-    draw = Draw(w, w.held if task.target else w.seen, r)
+    draw = draw_for(task, purpose)
     rows: list[Example] = []
     for key in task.labels or (None,):
         wanted = len(rows) + each
@@ -66,5 +87,5 @@ def _rows(task: MiniTask, w: World, purpose: str, each: int, used: set[str]) -> 
                     break
         else:
             raise SoftstartError(f"too few different inputs for {purpose!r}", where=f"mini task {task.name}")
-    r.shuffle(rows)
+    draw.r.shuffle(rows)
     return tuple(rows)

@@ -14,9 +14,9 @@ OLDER = (("older", "younger"), ("taller", "shorter"), ("richer", "poorer"), ("fa
 def entail_place(d: Draw, key: str) -> str:
     """Whether somebody is where they are said to be."""
     people, places = d.some(d.p.people, 2), d.some(d.w.places, 2)
-    told = " ".join(f"{p} {d.one(STAYS)} in the {x}." for p, x in zip(people, places, strict=True))
+    told = ", ".join(f"{p} {d.one(STAYS)} in the {x}" for p, x in zip(people, places, strict=True))
     x = places[0] if key == "yes" else places[1]
-    return f"premise: {told} hypothesis: {people[0]} is in the {x}."
+    return f"premise: {told}. hypothesis: {people[0]} is in the {x}."
 
 
 @classification("nli", {"yes": "true", "no": "false"}, metric="ACC")
@@ -45,14 +45,6 @@ def entail_comparison(d: Draw, key: str) -> str:
     return f"premise: {p} is much {up} than {q}. hypothesis: {x} is {down} than {y}."
 
 
-@classification("nli", ("yes", "no"), metric="ACC", target=True)
-def entail_gift(d: Draw, key: str) -> str:
-    """Who has a thing after it was passed on, with an aside."""
-    (p, q), x = d.some(d.p.people, 2), d.one(d.p.things)
-    told = d.one([f"{p} passed the {x} to {q}.", f"{q} got the {x} from {p}.", f"{p} sent the {x} to {q}."])
-    return f"premise: {told} {d.aside()} hypothesis: {q if key == 'yes' else p} has the {x}."
-
-
 @classification("fact_checking", ("true", "false"))
 def fact_kind(d: Draw, key: str) -> str:
     """Whether something is of a kind."""
@@ -78,16 +70,6 @@ def fact_calendar(d: Draw, key: str) -> str:
     if key == "false":
         y = d.one(names, names[i], y)
     return f"note: {d.one(d.p.people)} leaves at the end of {names[i]} and is back when {y} is here."
-
-
-@classification("fact_checking", {"true": "real", "false": "fake"}, target=True)
-def fact_home(d: Draw, key: str) -> str:
-    """Whether an animal lives there, under arbitrary label words."""
-    x = d.one(d.p.animals)
-    home = d.p.animals[x][1]
-    if key == "false":
-        home = d.one((f[1] for f in d.p.animals.values()), home)
-    return f"claim: {d.one(d.p.people)} went to the {home} and found {a(x)} at home."
 
 
 @classification("paraphrase", ("same", "different"), metric="ACC")
@@ -123,14 +105,3 @@ def opposite_or_equal(d: Draw, key: str) -> str:
         x, y = y, x
     p, q = d.some(d.p.people, 2)
     return f"first: {p} prefers {x} second: {q} prefers {y}"
-
-
-@classification("paraphrase", {"same": "yes", "different": "no"}, metric="ACC", target=True)
-def same_subject(d: Draw, key: str) -> str:
-    """Whether two nouns share a topic."""
-    s, t = d.some(d.p.topics, 2)
-    x, y = d.one(d.p.topics[s]), d.one(d.p.topics[s if key == "same" else t])
-    while x == y:
-        y = d.one(d.p.topics[s])
-    p, q = d.some(d.p.people, 2)
-    return f"first: {p} thinks of the {x} second: {q} thinks of the {y}"

@@ -7,22 +7,23 @@ from softstart.gym.mini.spec import Draw, text2text
 from softstart.tiny.documents import a
 
 
-def _choices(d: Draw, right: str, wrong: list[str]) -> str:
+def choices(d: Draw, right: str, wrong: list[str]) -> str:
+    """The choices of a question, shuffled."""
     row = [right, *wrong]
     d.r.shuffle(row)
     return f"choices: {', '.join(row)}"
 
 
-@text2text("qa/extraction", "QA-F1")
+@text2text("qa/extraction", "QA-F1", options=3)
 def find_person(d: Draw) -> tuple[str, str]:
     """Where one of three people is."""
     people, places = d.some(d.p.people, 3), d.some(d.w.places, 3)
-    told = " ".join(f"{p} {d.one(STAYS)} in the {x}." for p, x in zip(people, places, strict=True))
+    told = ", ".join(f"{p} {d.one(STAYS)} in the {x}" for p, x in zip(people, places, strict=True))
     i = d.r.randrange(3)
-    return f"context: {told} question: {people[i]}", places[i]
+    return f"context: {told}. question: {people[i]}", places[i]
 
 
-@text2text("qa/extraction", "QA-F1")
+@text2text("qa/extraction", "QA-F1", options=3)
 def find_owner(d: Draw) -> tuple[str, str]:
     """Who has one of three things."""
     people, things = d.some(d.p.people, 3), d.some(d.p.things, 3)
@@ -31,7 +32,7 @@ def find_owner(d: Draw) -> tuple[str, str]:
     return f"passage: {told} question: who {d.one(KEEPS)} the {things[i]}?", people[i]
 
 
-@text2text("qa/extraction", "QA-F1")
+@text2text("qa/extraction", "QA-F1", options=3)
 def find_color(d: Draw) -> tuple[str, str]:
     """The color of one of three things."""
     things, colors = d.some(d.p.things, 3), d.some(d.w.colors, 3)
@@ -40,7 +41,7 @@ def find_color(d: Draw) -> tuple[str, str]:
     return f"context: {d.one(d.p.people)} owns {told}. item: {things[i]}", colors[i]
 
 
-@text2text("qa/extraction", "QA-F1")
+@text2text("qa/extraction", "QA-F1", options=2)
 def find_receiver(d: Draw) -> tuple[str, str]:
     """Who received something."""
     (p, q), x = d.some(d.p.people, 2), d.one(d.p.things)
@@ -48,7 +49,7 @@ def find_receiver(d: Draw) -> tuple[str, str]:
     return f"report: {told} {d.aside()}", q
 
 
-@text2text("qa/extraction", "QA-F1")
+@text2text("qa/extraction", "QA-F1", options=3)
 def find_day(d: Draw) -> tuple[str, str]:
     """On which day it is the turn of somebody."""
     people, days = d.some(d.p.people, 3), d.some(d.w.days, 3)
@@ -57,91 +58,49 @@ def find_day(d: Draw) -> tuple[str, str]:
     return f"notice: {told}. question: {people[i]}", days[i]
 
 
-@text2text("qa/extraction", "QA-F1", target=True)
-def find_thing(d: Draw) -> tuple[str, str]:
-    """Where a thing is: with its owner, who is somewhere."""
-    people, things, places = d.some(d.p.people, 2), d.some(d.p.things, 2), d.some(d.w.places, 2)
-    told = [f"{p} {d.one(KEEPS)} the {x}." for p, x in zip(people, things, strict=True)]
-    told += [f"{p} {d.one(STAYS)} in the {x}." for p, x in zip(people, places, strict=True)]
-    d.r.shuffle(told)
-    i = d.r.randrange(2)
-    return f"context: {' '.join(told)} question: where to find the {things[i]}?", places[i]
-
-
-@text2text("qa/extraction", "QA-F1", target=True)
-def find_sender(d: Draw) -> tuple[str, str]:
-    """Who sent something, beside an unrelated owner."""
-    (p, q, s), (x, y) = d.some(d.p.people, 3), d.some(d.p.things, 2)
-    told = [
-        d.one([f"{p} sent the {x} to {q}.", f"{q} got the {x} from {p}."]),
-        f"{s} {d.one(KEEPS)} the {y}.",
-    ]
-    d.r.shuffle(told)
-    return f"report: {' '.join(told)}", p
-
-
-@text2text("qa/multiple_choice", "ACC")
+@text2text("qa/multiple_choice", "ACC", options=4)
 def choose_kind(d: Draw) -> tuple[str, str]:
     """Which choice is of the kind."""
     x = d.one(d.p.kinds)
     kind = d.p.kinds[x]
     wrong = d.some([y for y, k in d.p.kinds.items() if k != kind], 3)
-    return f"question: {kind} {_choices(d, x, wrong)}", x
+    return f"question: {kind} {choices(d, x, wrong)}", x
 
 
-@text2text("qa/multiple_choice", "ACC")
+@text2text("qa/multiple_choice", "ACC", options=3)
 def choose_opposite(d: Draw) -> tuple[str, str]:
     """Which choice is the opposite."""
     x, y = d.r.choice(d.p.opposites)
     if d.coin():
         x, y = y, x
     wrong = d.some([v for pair in d.p.opposites for v in pair if v not in (x, y)], 2)
-    return f"word: {x} {_choices(d, y, wrong)}", y
+    return f"word: {x} {choices(d, y, wrong)}", y
 
 
-@text2text("qa/multiple_choice", "ACC")
+@text2text("qa/multiple_choice", "ACC", options=3)
 def choose_home(d: Draw) -> tuple[str, str]:
     """Which choice is the home of an animal."""
     x = d.one(d.p.animals)
     home = d.p.animals[x][1]
     wrong = d.some({f[1] for f in d.p.animals.values()} - {home}, 2)
-    return f"item: {x} of {d.one(d.p.people)} {_choices(d, home, wrong)}", home
+    return f"item: {x} of {d.one(d.p.people)} {choices(d, home, wrong)}", home
 
 
-@text2text("qa/multiple_choice", "ACC")
+@text2text("qa/multiple_choice", "ACC", options=4)
 def choose_odd(d: Draw) -> tuple[str, str]:
     """Which choice does not belong."""
     kind = d.one(d.p.kinds.values())
     wrong = d.some(d.keys(d.p.kinds, kind), 3)
     x = d.one([y for y, k in d.p.kinds.items() if k != kind])
-    return _choices(d, x, wrong), x
+    return choices(d, x, wrong), x
 
 
-@text2text("qa/multiple_choice", "ACC")
+@text2text("qa/multiple_choice", "ACC", options=3)
 def choose_reaction(d: Draw) -> tuple[str, str]:
     """How somebody feels about what happened."""
     e, *others = d.some(d.p.feelings, 3)
     right, wrong = d.one(d.p.feelings[e]), [d.one(d.p.feelings[o]) for o in others]
-    return f"context: {d.one(d.p.people)} {d.one(d.p.events[e])}. {_choices(d, right, wrong)}", right
-
-
-@text2text("qa/multiple_choice", "ACC", target=True)
-def choose_synonym(d: Draw) -> tuple[str, str]:
-    """Which choice means the same."""
-    x, y = d.r.choice(d.p.synonyms)
-    if d.coin():
-        x, y = y, x
-    wrong = d.some([v for pair in d.p.synonyms for v in pair if v not in (x, y)], 2)
-    return f"word: {x} {_choices(d, y, wrong)}", y
-
-
-@text2text("qa/multiple_choice", "ACC", target=True)
-def choose_taste(d: Draw) -> tuple[str, str]:
-    """Which food tastes that way."""
-    x = d.one(d.p.foods)
-    taste = d.p.foods[x][1]
-    wrong = d.some([y for y, f in d.p.foods.items() if f[1] != taste], 2)
-    return f"{_choices(d, x, wrong)} question: {d.one(d.p.people)} wants something {taste}", x
+    return f"context: {d.one(d.p.people)} {d.one(d.p.events[e])}. {choices(d, right, wrong)}", right
 
 
 @text2text("qa/closed_book")
@@ -171,12 +130,3 @@ def color_of_food(d: Draw) -> tuple[str, str]:
     """The color of a food."""
     x = d.one(d.p.foods)
     return f"item: some {x} for {d.one(d.p.people)} and {d.one(d.p.people)}", d.p.foods[x][2]
-
-
-@text2text("qa/closed_book", target=True)
-def other_city(d: Draw) -> tuple[str, str]:
-    """The other city of the country of a city."""
-    land = d.one(d.p.countries)
-    capital, town, _ = d.p.countries[land]
-    here, there = (capital, town) if d.coin() else (town, capital)
-    return f"post: {d.one(d.p.people)} knows {here}, now the other city of this country.", there

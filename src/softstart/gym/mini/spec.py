@@ -51,15 +51,20 @@ class Draw:
 
 @dataclass(frozen=True)
 class MiniTask:
-    """A declared task. Target tasks are made of held-back entities, source tasks of seen ones."""
+    """A declared task: a source, made of seen entities, or a candidate for a target, of held-back ones.
+
+    Which candidates become targets is decided by a rule (``settings.py``), not here.
+    """
 
     name: str
     category: str
     kind: Kind
     metric: str
-    target: bool
+    candidate: bool
     labels: Mapping[str, str]  # class → label word; empty for text-to-text
     make: ClassMaker | PairMaker
+    options: int = 0
+    """How many answers of the right sort an input offers (its choices, the people it speaks of); 0: open."""
 
     def example(self, draw: Draw, key: str | None) -> tuple[str, str]:
         """One example, of the given class if the task has classes."""
@@ -76,7 +81,7 @@ def classification(
     category: str,
     labels: Mapping[str, str] | Iterable[str],
     *,
-    target: bool = False,
+    candidate: bool = False,
     metric: str = "Classification-F1",
 ) -> Callable[[ClassMaker], ClassMaker]:
     """Declare a classification task; ``labels`` maps classes to label words (the same if only listed)."""
@@ -85,19 +90,21 @@ def classification(
     def declare(make: ClassMaker) -> ClassMaker:
         name = make.__name__
         TASKS[name] = MiniTask(
-            name, f"classification/{category}", "classification", metric, target, words, make
+            name, f"classification/{category}", "classification", metric, candidate, words, make
         )
         return make
 
     return declare
 
 
-def text2text(category: str, metric: str = "EM", *, target: bool = False) -> Callable[[PairMaker], PairMaker]:
-    """Declare a task whose output is free text."""
+def text2text(
+    category: str, metric: str = "EM", *, candidate: bool = False, options: int = 0
+) -> Callable[[PairMaker], PairMaker]:
+    """Declare a task whose output is free text; see ``MiniTask.options``."""
 
     def declare(make: PairMaker) -> PairMaker:
         name = make.__name__
-        TASKS[name] = MiniTask(name, category, "text2text", metric, target, {}, make)
+        TASKS[name] = MiniTask(name, category, "text2text", metric, candidate, {}, make, options)
         return make
 
     return declare
