@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models import prompts, random_t5, relative, toy_encoded
-from softstart.adaptation import AdaptConfig, AdaptRun, adapt
+from softstart.adaptation import AdaptConfig, AdaptRun, adapt, whole_groups
 from softstart.backbone import Decoding
 from softstart.errors import SoftstartError
 from softstart.evaluation import Evaluation, Job, evaluate, predict
@@ -106,6 +108,51 @@ def test_patience_stops_a_run_and_its_neighbors_go_on(t5):
         stalled = [max(scores[: i + 1]) == max(scores[: i + 3]) for i in range(len(scores) - 2)]
         assert stalled.index(True) == len(stalled) - 1 if result.status == "stopped" else not any(stalled)
     assert max(r.steps for r in results) > 8
+
+
+def test_halving_stops_the_worse_half_of_each_group_and_changes_nothing_else(t5, tmp_path):
+    runs = make_runs(t5, lrs=(0.02, 3.0, 0.5, 1e-9), samples=(13,))
+    grouped = [replace(run, group=run.task.name) for run in runs]
+    settings = config(steps=12, eval_every=6)
+    free = adapt(t5, runs, replace(settings, budgets=(3, 7)), HOW)
+    halved = adapt(t5, grouped, replace(settings, rungs=(3, 7)), HOW)
+
+    def best(result, step):
+        return max(dev for s, dev, _ in result.curve if s <= step)
+
+    for group in (range(4), range(4, 8)):
+        first = sorted(group, key=lambda r: -best(free[r], 3))[:2]  # a stable sort: ties to the earlier run
+        last = sorted(sorted(first), key=lambda r: -best(free[r], 7))[0]
+        for r in group:
+            steps = 12 if r == last else 7 if r in first else 3
+            assert (halved[r].steps, halved[r].status) == (steps, "done" if r == last else "stopped")
+            assert [p[:2] for p in halved[r].curve] == [p[:2] for p in free[r].curve if p[0] <= steps]
+            assert halved[r].dev == best(free[r], steps)
+        assert relative(halved[last].prompt, free[last].prompt) < 1e-10
+    # A run without a group has no rivals, and an interrupted pack halves as it would have.
+    assert all(r.status == "done" for r in adapt(t5, runs, replace(settings, rungs=(3, 7)), HOW))
+    file, count = tmp_path / "pack.safetensors", 0
+
+    def kill(done, note=""):
+        nonlocal count
+        count += 1
+        if count == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        adapt(t5, grouped, replace(settings, rungs=(3, 7)), HOW, checkpoint=file, progress=kill)
+    resumed = adapt(t5, grouped, replace(settings, rungs=(3, 7)), HOW, checkpoint=file)
+    assert [(r.steps, r.status) for r in resumed] == [(r.steps, r.status) for r in halved]
+
+
+@given(groups=st.lists(st.sampled_from([None, "a", "b", "c"]), max_size=20), size=st.integers(1, 6))
+def test_packs_hold_every_run_once_and_part_no_group(groups, size):
+    packs = whole_groups(groups, size)
+    assert sorted(i for pack in packs for i in pack) == list(range(len(groups)))
+    for name in ("a", "b", "c"):
+        assert len({p for p, pack in enumerate(packs) for i in pack if groups[i] == name}) <= 1
+    for pack in packs:
+        assert len(pack) <= size or len({groups[i] for i in pack}) == 1
 
 
 def test_a_diverging_run_keeps_its_best_prompt_and_spares_its_neighbors(t5):

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import prompts, random_batch, relative
-from softstart.algorithms import ALGORITHMS, MAML, Episodes, FoMAML, MultiTask, Reptile
+from models import SavedBytes, prompts, random_batch, relative
+from softstart.algorithms import ALGORITHMS, ANIL, IMAML, MAML, Episodes, FoMAML, MultiTask, Reptile
 from softstart.objective import PromptObjective
 
 TASKS = 3
@@ -54,6 +54,68 @@ def test_maml_equals_autograd_through_the_unrolled_loop(t5, steps, budget):
     assert relative(first_order, expected) > 0.05
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize(("share", "rows"), [(0.0, 1), (0.34, 1), (0.67, 2), (1.0, 3)])
+def test_anil_equals_autograd_through_the_inner_loop_of_the_last_rows(t5, steps, share, rows):
+    theta, lr, meta_batch = prompts(t5)[0], 0.3, episodes(steps)
+    algorithm = ANIL(inner_lr=lr, inner_steps=steps, adapted=share)
+    got, _ = algorithm.meta_gradient(PromptObjective(t5), theta, meta_batch)
+    leaf = theta.clone().requires_grad_()
+    body, head = leaf[:-rows].expand(TASKS, -1, -1), leaf[-rows:].expand(TASKS, -1, -1)
+    for batch in meta_batch.support:
+        losses = task_losses(t5, torch.cat((body, head), 1), batch).sum()
+        head = head - lr * torch.autograd.grad(losses, head, create_graph=True)[0]
+    (expected,) = torch.autograd.grad(
+        task_losses(t5, torch.cat((body, head), 1), meta_batch.query).mean(), leaf
+    )
+    assert relative(got, expected) < 1e-10
+
+
+def test_imaml_solves_its_linear_system_on_a_language_model(t5):
+    theta, strength = prompts(t5)[0] * 0.3, 300.0
+    meta_batch = episodes(1)
+    algorithm = IMAML(inner_lr=0.01, inner_steps=1, strength=strength, iterations=60)
+    got, _ = algorithm.meta_gradient(PromptObjective(t5), theta, meta_batch)
+    expected = []
+    for task in range(TASKS):
+
+        def loss(prompt, batch, task=task):
+            stack = theta.expand(TASKS, *theta.shape).index_copy(0, torch.tensor([task]), prompt[None])
+            return task_losses(t5, stack, batch)[task]
+
+        # One step from θ, where the proximal term pulls nowhere.
+        gradient = torch.autograd.functional.jacobian(
+            lambda p, loss=loss: loss(p, meta_batch.support[0]), theta
+        )
+        phi = theta - 0.01 * gradient
+        hessian = torch.autograd.functional.hessian(lambda p, loss=loss: loss(p, meta_batch.support[0]), phi)
+        size = theta.numel()
+        matrix = torch.eye(size, dtype=theta.dtype) + hessian.view(size, size) / strength
+        assert torch.linalg.eigvalsh(matrix).min() > 0  # what conjugate gradient asks for
+        query = torch.autograd.functional.jacobian(lambda p, loss=loss: loss(p, meta_batch.query), phi)
+        expected.append(torch.linalg.solve(matrix, query.flatten()).view_as(theta))
+    assert relative(got, torch.stack(expected).mean(0)) < 1e-8
+
+
+def test_imaml_is_the_closed_form_of_the_regularized_problem_and_survives_negative_curvature():
+    g = torch.Generator().manual_seed(3)
+    root = torch.randn(TASKS, 6, 6, generator=g, dtype=torch.float64)
+    curvature, strength = root @ root.mT / 6, 2.0
+    center, theta = (torch.randn(*s, generator=g, dtype=torch.float64) for s in ((TASKS, 2, 3), (2, 3)))
+    algorithm = IMAML(inner_lr=0.1, inner_steps=400, strength=strength, iterations=6)
+    got, _ = algorithm.meta_gradient(
+        Quadratic(curvature, center), theta, Episodes(TASKS, [None] * 400, object())
+    )
+    # φ* = c + (I + A/λ)⁻¹ (θ - c), so with J = (I + A/λ)⁻¹ the meta-gradient is J A J (θ - c).
+    jacobian = torch.linalg.inv(torch.eye(6, dtype=torch.float64) + curvature / strength)
+    error = (theta - center).flatten(1)[..., None]
+    expected = (jacobian @ curvature @ jacobian @ error).mean(0).view(2, 3)
+    assert relative(got, expected) < 1e-8
+    bent = Quadratic(-10 * torch.eye(6, dtype=torch.float64).expand(TASKS, 6, 6), center)
+    got, _ = IMAML(inner_lr=0.01).meta_gradient(bent, theta, Episodes(TASKS, [None] * 5, object()))
+    assert got.isfinite().all()
+
+
 @pytest.mark.parametrize("steps", [1, 4])
 def test_fomaml_is_the_query_gradient_at_the_adapted_prompts(t5, steps):
     theta, lr, meta_batch = prompts(t5)[0], 0.3, episodes(steps)
@@ -83,34 +145,8 @@ def test_multitask_is_the_gradient_of_the_mixture(t5):
     assert relative(got, expected) < 1e-10
 
 
-class SavedBytes:
-    """Bytes that autograd keeps for backward passes: how many at most at any time."""
-
-    def __init__(self):
-        self.live = self.peak = 0
-
-    def __enter__(self):
-        counter = self
-
-        class Kept:
-            def __init__(self, tensor):
-                self.tensor = tensor
-                counter.live += tensor.nbytes
-                counter.peak = max(counter.peak, counter.live)
-
-            def __del__(self):
-                counter.live -= self.tensor.nbytes
-
-        self.hooks = torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor)
-        self.hooks.__enter__()
-        return self
-
-    def __exit__(self, *exc):
-        self.hooks.__exit__(*exc)
-
-
 def test_memory_of_maml_does_not_grow_with_the_inner_steps(t5):
-    theta, loss = prompts(t5)[0], PromptObjective(t5)
+    theta, loss = prompts(t5)[0], PromptObjective(t5, memory_budget=0)
     exact, through = {}, {}
     for steps in (1, 2, 6):
         with SavedBytes() as kept:
@@ -130,6 +166,9 @@ class Quadratic:
 
     def __init__(self, curvature: torch.Tensor, center: torch.Tensor) -> None:
         self.curvature, self.center = curvature, center
+
+    def expect(self, batches):
+        pass
 
     def gradient(self, prompts, batch):
         error = (prompts - self.center).flatten(1)

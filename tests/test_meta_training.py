@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import prompts, random_t5, toy_encoded
-from softstart.algorithms import ALGORITHMS, MAML, FoMAML, MultiTask, Reptile
+from softstart.algorithms import ALGORITHMS, ANIL, IMAML, MAML, FoMAML, MultiTask, Reptile
 from softstart.encoding import epoch_slice
 from softstart.errors import SoftstartError
 from softstart.meta_training import EpisodeSampler, Item, MetaConfig, meta_train
@@ -19,6 +19,8 @@ SMALL = {
     "fomaml": FoMAML(inner_lr=0.1, inner_steps=2),
     "reptile": Reptile(inner_lr=0.1, inner_steps=3),
     "multitask": MultiTask(query_size=6),
+    "anil": ANIL(inner_lr=0.1, inner_steps=2),
+    "imaml": IMAML(inner_lr=0.1, inner_steps=2, iterations=2),
 }
 
 

@@ -15,7 +15,7 @@ from softstart.backbone import Backbone, Batch
 from softstart.encoding import EncodedTask, epoch_slice, rng_for, to_batch
 from softstart.errors import SoftstartError
 from softstart.evaluation import Evaluation, Job, evaluate
-from softstart.objective import run_gradients
+from softstart.objective import row_work, run_gradients
 from softstart.optim import OptimizerConfig, StackedOptimizer, make_optimizer
 from softstart.progress import Progress, silent
 from softstart.storage import load_tensors, save_tensors
@@ -34,10 +34,15 @@ class AdaptConfig:
     steps: int = 3000
     batch_size: int = 8
     eval_every: int = 50
+    budgets: tuple[int, ...] = ()
+    """Steps at which the prompt chosen so far is kept beside the final one; each is a dev evaluation too."""
     eval_start: bool = True
     """Evaluate the start itself, before any step; it can be the best prompt."""
     patience: int | None = None
-    """Stop a run after so many dev evaluations without a better score; None: never."""
+    """Stop a run after so many dev evaluations without a better score (a plateau); None: never."""
+    rungs: tuple[int, ...] = ()
+    """Successive halving (Jamieson & Talwalkar, 2016): at these steps only the better half of the running
+    runs of a ``group`` goes on, by best dev score, ties to the earlier run. Each is a dev evaluation too."""
     select: Select = "best"
     """Which prompt a run ends with: the one with the best dev score, or the last one."""
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -60,15 +65,19 @@ class AdaptRun:
     sample: int
     lr: float
     seed: int = 0
+    group: str | None = None
+    """Runs of one group compete at the rungs, so all of them belong in one pack; None: a run of its own."""
 
 
 @dataclass
 class Adapted:
     """How a run went: the selected prompt [P, d], its best dev score and step, and the dev curve.
 
-    ``curve`` holds (step, dev score, mean training loss in nats since the last evaluation).
-    ``status`` is ``"done"``, ``"stopped"`` (by patience) or ``"diverged"`` (loss no longer finite; the best
-    prompt until then is kept).
+    ``curve`` holds (step, dev score, mean training loss in nats since the last evaluation). ``kept`` holds,
+    by step, the prompts chosen at the budgets and at the end; see ``chosen_step``.
+    ``status`` is ``"done"``, ``"stopped"`` (by patience or at a rung, after ``steps``) or ``"diverged"``
+    (loss no longer finite; the best prompt until then is kept). ``tokens`` and ``flops`` count the training
+    steps as ``objective.Work`` does, without the dev evaluations.
     """
 
     prompt: Tensor
@@ -77,6 +86,9 @@ class Adapted:
     steps: int = 0
     status: str = "running"
     curve: list[tuple[int, float, float]] = field(default_factory=list)
+    kept: dict[int, Tensor] = field(default_factory=dict)
+    tokens: int = 0
+    flops: float = 0.0
 
 
 def adapt(
@@ -109,8 +121,13 @@ def adapt(
     while pack.step < config.steps and bool(pack.active.any()):
         running = int(pack.active.sum())
         pack.train_step()
-        if pack.step % config.eval_every == 0 or pack.step == config.steps:
+        marks = (config.steps, *config.budgets, *config.rungs)
+        if pack.step % config.eval_every == 0 or pack.step in marks:
             pack.evaluate()
+            if pack.step in config.rungs and pack.step < config.steps:
+                pack.halve()
+            if pack.step in config.budgets:
+                pack.keep()
             if checkpoint:
                 pack.save(checkpoint)
         progress(running, f"dev {pack.mean_dev():.2f}")
@@ -150,9 +167,12 @@ class _Pack:
     def train_step(self) -> None:
         """One step of every active run, all rows in shared forward passes."""
         active = self.active
-        losses, gradient = run_gradients(
-            self.backbone, self.prompts, self._batch(active), self.config.max_tokens
-        )
+        batch = self._batch(active)
+        losses, gradient = run_gradients(self.backbone, self.prompts, batch, self.config.max_tokens)
+        work = row_work(self.backbone, batch, self.prompts.shape[1])
+        for r, (tokens, flops) in zip(batch.run.tolist(), work, strict=True):
+            self.results[r].tokens += tokens
+            self.results[r].flops += flops.gradient
         finite = losses.isfinite() & gradient.flatten(1).isfinite().all(1)
         self.optimizer.step(self.prompts, gradient, active & finite)
         self.step += 1
@@ -181,6 +201,17 @@ class _Pack:
                 if self.config.patience is not None and self.waited[r] >= self.config.patience:
                     result.status = "stopped"
 
+    def halve(self) -> None:
+        """Stop the worse half of the running runs of every group; one of an odd number more goes on."""
+        groups: dict[str, list[int]] = {}
+        for r, (run, result) in enumerate(zip(self.runs, self.results, strict=True)):
+            if run.group is not None and result.status == "running":
+                groups.setdefault(run.group, []).append(r)
+        for rivals in groups.values():
+            best_first = sorted(rivals, key=lambda r: -_or_worst(self.results[r].dev))
+            for r in best_first[(len(rivals) + 1) // 2 :]:
+                self.results[r].status = "stopped"
+
     def mean_dev(self) -> float:
         """Mean best dev score so far over the runs that have one."""
         known = [r.dev for r in self.results if not math.isnan(r.dev)]
@@ -188,12 +219,20 @@ class _Pack:
 
     def finish(self) -> list[Adapted]:
         """The results, each with a copy of its selected prompt."""
-        chosen = self.best if self.config.select == "best" else self.prompts
-        for r, result in enumerate(self.results):
-            keep_best = result.status == "diverged"
-            result.prompt = (self.best if keep_best else chosen)[r].cpu().clone()
+        for result, (step, prompt) in zip(self.results, self.keep(), strict=True):
+            result.prompt = result.kept[step] = prompt
             result.status = "done" if result.status == "running" else result.status
         return self.results
+
+    def keep(self) -> list[tuple[int, Tensor]]:
+        """Keep a copy of every run's prompt chosen so far: (step it is of, prompt [P, d]) of each run."""
+        chosen = []
+        for r, result in enumerate(self.results):
+            best = self.config.select == "best" or result.status == "diverged"
+            step = result.best_step if best else result.steps
+            prompt = (self.best if best else self.prompts)[r].cpu().clone()
+            chosen.append((step, result.kept.setdefault(step, prompt)))
+        return chosen
 
     def _batch(self, active: Tensor) -> Batch:
         pairs, owners, size = [], [], self.config.batch_size
@@ -210,10 +249,11 @@ class _Pack:
     def save(self, path: Path) -> None:
         """Everything ``resume`` needs, in one file."""
         state = {f"optimizer.{key}": value for key, value in self.optimizer.state_dict().items()}
-        results = [{**vars(r), "prompt": None} for r in self.results]
+        results = [{**vars(r), "prompt": None, "kept": sorted(r.kept)} for r in self.results]
+        kept = {f"kept.{r}.{s}": p for r, result in enumerate(self.results) for s, p in result.kept.items()}
         save_tensors(
             path,
-            {"prompts": self.prompts, "best": self.best, **state},
+            {"prompts": self.prompts, "best": self.best, **kept, **state},
             {"step": self.step, "waited": self.waited, "losses": self.losses, "results": results},
         )
 
@@ -225,12 +265,44 @@ class _Pack:
         try:
             self.prompts.copy_(tensors.pop("prompts"))
             self.best.copy_(tensors.pop("best"))
+            kept = [
+                {s: tensors.pop(f"kept.{r}.{s}") for s in saved["kept"]}
+                for r, saved in enumerate(header["results"])
+            ]
             self.optimizer.load_state_dict({k.removeprefix("optimizer."): v for k, v in tensors.items()})
             self.step, self.waited, self.losses = header["step"], header["waited"], header["losses"]
             for r, saved in enumerate(header["results"]):
                 curve = [(int(s), d, loss) for s, d, loss in saved["curve"]]
-                self.results[r] = Adapted(**{**saved, "prompt": self.best[r], "curve": curve})
+                self.results[r] = Adapted(
+                    **{**saved, "prompt": self.best[r], "curve": curve, "kept": kept[r]}
+                )
         except (KeyError, RuntimeError, IndexError, TypeError) as problem:
             raise SoftstartError(
                 "is not a checkpoint of this pack", where=str(path), mend="Delete it to start the pack over."
             ) from problem
+
+
+def _or_worst(dev: float) -> float:
+    return -math.inf if math.isnan(dev) else dev
+
+
+def whole_groups(groups: Sequence[str | None], size: int) -> list[list[int]]:
+    """Cut runs into packs of at most ``size`` without parting a group; a larger group is a pack of its own.
+
+    Args:
+        groups: the group of every run, in order.
+        size: the most runs of a pack.
+
+    Returns:
+        Indices of the runs of each pack, groups in the order of their first run.
+    """
+    members: dict[str | int, list[int]] = {}
+    for i, group in enumerate(groups):
+        members.setdefault(i if group is None else group, []).append(i)
+    packs: list[list[int]] = []
+    for rivals in members.values():
+        if packs and len(packs[-1]) + len(rivals) <= size:
+            packs[-1] += rivals
+        else:
+            packs.append(list(rivals))
+    return packs

@@ -102,7 +102,11 @@ def _rank(backbone: Backbone, prompts: Tensor, jobs: Sequence[Job], how: Evaluat
 
 def _batch(backbone: Backbone, jobs: Sequence[Job]) -> Batch:
     inputs = [ids for job in jobs for ids in job.rows.inputs]
-    runs = [job.prompt for job in jobs for _ in range(len(job.rows))]
+    return text_batch(backbone, inputs, [job.prompt for job in jobs for _ in range(len(job.rows))])
+
+
+def text_batch(backbone: Backbone, inputs: Sequence[Sequence[int]], runs: Sequence[int]) -> Batch:
+    """Inputs without outputs, row i using prompt ``runs[i]``, on the backbone's device."""
     batch = collate(inputs, [[]] * len(inputs), runs, pad=backbone.tokenizer.pad_token_id)
     return batch.to(backbone.device)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from softstart.backbone import Backbone
 from softstart.encoding import EncodedTask, epoch_slice, rng_for, to_batch
 from softstart.evaluation import Assessment, Evaluation, Job, assess, evaluate, no_prompt
+from softstart.objective import row_work
 from softstart.progress import Progress, silent
 
 
@@ -22,6 +23,8 @@ class FineTuneConfig:
     steps: int = 1000
     batch_size: int = 16
     eval_every: int = 50
+    budgets: tuple[int, ...] = ()
+    """Steps at which the state chosen so far is reported (see ``finetune``); each is a dev evaluation too."""
     patience: int | None = None
     weight_decay: float = 1e-5
     """Not applied to biases and layer norms."""
@@ -38,6 +41,8 @@ class FineTuned:
     status: str = "running"
     curve: list[tuple[int, float, float]] = field(default_factory=list)
     weights: dict[str, Tensor] = field(default_factory=dict)
+    tokens: int = 0
+    flops: float = 0.0
 
 
 def finetune(
@@ -50,6 +55,7 @@ def finetune(
     *,
     seed: int = 0,
     progress: Progress = silent,
+    at_budget: Callable[[FineTuned], None] | None = None,
 ) -> FineTuned:
     """Fine-tune a copy of the backbone on one sample, with no prompt; ``backbone`` stays as it is.
 
@@ -62,6 +68,8 @@ def finetune(
         how: decoding of the dev evaluations.
         seed: data order, as in ``AdaptRun``.
         progress: told the number of steps done.
+        at_budget: called at every budget, and at the end, with the result so far: test its weights then,
+            for only the best ones are kept.
     """
     model = backbone.trainable_copy()
     optimizer = _optimizer(model.model, lr, config.weight_decay)
@@ -73,6 +81,9 @@ def finetune(
         pairs = rows.pick([rows.trainable[i] for i in order], rng_for(seed, sample, step, 1))
         batch = to_batch(pairs, [0] * len(pairs), pad).to(model.device)
         dropout = int(rng_for(seed, step, 2).integers(2**31)) if config.dropout else None
+        for tokens, flops in row_work(model, batch, 0):
+            result.tokens += tokens
+            result.flops += flops.full_gradient
         sums, counts = model.nll(nothing, batch, seed=dropout)
         loss = sums.sum() / counts.sum()
         if not bool(loss.isfinite()):
@@ -85,7 +96,8 @@ def finetune(
         losses.append(float(loss.detach()))
         result.steps = step + 1
         progress(1, f"loss {losses[-1]:.2f}")
-        if result.steps % config.eval_every == 0 or result.steps == config.steps:
+        budget = result.steps in config.budgets
+        if result.steps % config.eval_every == 0 or result.steps == config.steps or budget:
             (dev,) = evaluate(model, nothing, [Job(0, task, dev_rows)], how)
             result.curve.append((result.steps, dev, sum(losses) / len(losses)))
             losses, waited = [], waited + 1
@@ -96,7 +108,11 @@ def finetune(
                 result.status = "stopped"
                 progress(config.steps - result.steps, "stopped")
                 break
+            if at_budget and budget:
+                at_budget(result)
     result.status = "done" if result.status == "running" else result.status
+    if at_budget:
+        at_budget(result)
     return result
 
 

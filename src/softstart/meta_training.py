@@ -14,8 +14,8 @@ from torch import Tensor
 from softstart.algorithms import Algorithm, Episodes
 from softstart.backbone import Backbone
 from softstart.encoding import EncodedTask, Rows, epoch_slice, rng_for, to_batch
-from softstart.errors import SoftstartError
-from softstart.objective import PromptObjective
+from softstart.errors import Diverged, SoftstartError
+from softstart.objective import PromptObjective, Work
 from softstart.optim import OptimizerConfig, make_optimizer
 from softstart.progress import Progress, silent
 from softstart.storage import load_tensors, save_tensors
@@ -34,15 +34,23 @@ class MetaConfig:
     dropout: bool = False
     max_tokens: int | None = 16384
     """Bound on the tokens of one forward pass."""
+    memory_budget: float | None = None
+    """MiB for graphs of inner gradients that exact second order would else compute again; 0: compute all
+    again; None: keep the last one where it fits into an eighth of the device's memory."""
     checkpoint_every: int = 50
 
 
 @dataclass(frozen=True)
 class MetaTrained:
-    """A learned start [P, d] and the losses on the way: one dict a step (``step``, ``query``, …)."""
+    """A learned start [P, d] and the losses on the way: one dict a step (``step``, ``query``, …).
+
+    Exact second order adds ``kept``, the inner steps whose graph the memory budget let it keep.
+    """
 
     prompt: Tensor
     curve: list[dict[str, float]]
+    work: Work = field(default_factory=Work)
+    """Tokens and model FLOPs of all steps, those before a resumption included."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +144,8 @@ def meta_train(
         progress: told about every outer step.
 
     Raises:
-        SoftstartError: the loss is no longer finite, a task lacks a sample, or the checkpoint is damaged.
+        Diverged: the loss is no longer finite.
+        SoftstartError: a task lacks a sample, or the checkpoint is damaged.
     """
     items = [
         Item(task.name, task.train[seed], task.dev[seed])
@@ -146,22 +155,25 @@ def meta_train(
     sampler = EpisodeSampler(items, algorithm, config, backbone.tokenizer.pad_token_id, backbone.device)
     theta = start.to(backbone.device, backbone.prompt_dtype)[None].clone()  # [1, P, d]
     optimizer = make_optimizer(theta, torch.tensor([config.lr]), config.optimizer)
-    loss = PromptObjective(backbone, config.max_tokens)
-    first, curve = _resume(checkpoint, theta, optimizer)
+    budget = None if config.memory_budget is None else int(config.memory_budget * 2**20)
+    loss = PromptObjective(backbone, config.max_tokens, budget)
+    first, curve = _resume(checkpoint, theta, optimizer, loss.work)
     progress(first, "resumed" if first else "")
     for step in range(first, config.steps):
         gradient, logs = algorithm.meta_gradient(loss, theta[0], sampler.draw(step))
         if not all(map(math.isfinite, logs.values())) or not bool(gradient.isfinite().all()):
-            raise SoftstartError(
+            raise Diverged(
                 f"meta-training diverged: the loss is not finite at outer step {step}",
                 mend="Lower the outer lr or inner_lr.",
             )
         optimizer.step(theta, gradient[None])
-        curve.append({"step": step, **logs})
+        kept = {"kept": float(loss.graphs.reused)} if loss.graphs.steps else {}
+        curve.append({"step": step, **logs, **kept})
         if checkpoint and ((step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps):
-            _save(checkpoint, theta, optimizer, curve)
-        progress(1, f"loss {list(logs.values())[-1]:.2f}")
-    return MetaTrained(theta[0].cpu(), curve)
+            _save(checkpoint, theta, optimizer, curve, loss.work)
+        of = f", {loss.graphs.reused} of {loss.graphs.steps} graphs kept" if kept else ""
+        progress(1, f"loss {list(logs.values())[-1]:.2f}{of}")
+    return MetaTrained(theta[0].cpu(), curve, loss.work)
 
 
 def _draw(population: Sequence[int], count: int, rng: Any) -> list[int]:
@@ -170,12 +182,14 @@ def _draw(population: Sequence[int], count: int, rng: Any) -> list[int]:
     return chosen
 
 
-def _save(path: Path, theta: Tensor, optimizer: Any, curve: list[dict[str, float]]) -> None:
+def _save(path: Path, theta: Tensor, optimizer: Any, curve: list[dict[str, float]], work: Work) -> None:
     state = {f"optimizer.{key}": value for key, value in optimizer.state_dict().items()}
-    save_tensors(path, {"theta": theta, **state}, {"curve": curve})
+    save_tensors(path, {"theta": theta, **state}, {"curve": curve, "work": vars(work)})
 
 
-def _resume(path: Path | None, theta: Tensor, optimizer: Any) -> tuple[int, list[dict[str, float]]]:
+def _resume(
+    path: Path | None, theta: Tensor, optimizer: Any, work: Work
+) -> tuple[int, list[dict[str, float]]]:
     if path is None or not path.exists():
         return 0, []
     tensors, header = load_tensors(path)
@@ -183,6 +197,7 @@ def _resume(path: Path | None, theta: Tensor, optimizer: Any) -> tuple[int, list
         theta.copy_(tensors.pop("theta"))
         optimizer.load_state_dict({k.removeprefix("optimizer."): v for k, v in tensors.items()})
         curve: list[dict[str, float]] = header["curve"]
+        work.add(**header["work"])
     except (KeyError, RuntimeError) as problem:
         raise SoftstartError(
             "is not a checkpoint of this meta-training",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from softstart.backbone import IGNORE, Backbone, Batch
+from softstart.backbone.flops import Flops
+from softstart.graphs import Graph, KeptGraphs, twice_or_told
 
 
 def run_losses(backbone: Backbone, prompts: Tensor, batch: Batch) -> Tensor:
@@ -18,7 +22,13 @@ def run_losses(backbone: Backbone, prompts: Tensor, batch: Batch) -> Tensor:
 
 
 def run_gradients(
-    backbone: Backbone, prompts: Tensor, batch: Batch, max_tokens: int | None = None
+    backbone: Backbone,
+    prompts: Tensor,
+    batch: Batch,
+    max_tokens: int | None = None,
+    *,
+    twice: bool = False,
+    graph: Graph | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Loss and gradient of every run from shared forward passes.
 
@@ -31,6 +41,8 @@ def run_gradients(
         prompts: [R, P, d].
         batch: rows of all runs.
         max_tokens: bound on the tokens of one forward pass.
+        twice: use the kernels that second derivatives use.
+        graph: filled with what a later Hessian-vector product at these prompts needs.
 
     Returns:
         (token-mean losses [R], gradients [R, P, d]).
@@ -40,42 +52,105 @@ def run_gradients(
     gradient = torch.zeros_like(prompts)
     for part in _parts(batch, max_tokens, prompts.shape[1]):
         leaf = prompts.detach().requires_grad_()
-        sums, _ = backbone.nll(leaf, part, seed=part.seed)
+        sums, _ = backbone.nll(leaf, part, seed=part.seed, twice=twice or graph is not None)
         weighted = sums.to(prompts.dtype) * weights[part.run]
-        gradient += torch.autograd.grad(weighted.sum(), leaf)[0]
+        (slope,) = torch.autograd.grad(weighted.sum(), leaf, create_graph=graph is not None)
+        gradient += slope.detach()
         losses.index_add_(0, part.run, weighted.detach())
+        if graph is not None:
+            graph.parts.append((leaf, slope))
     return losses, gradient
 
 
 def run_hvps(
     backbone: Backbone, prompts: Tensor, batch: Batch, vectors: Tensor, max_tokens: int | None = None
 ) -> Tensor:
-    """Hessian-vector products H_r v_r of every run's loss by double backward: two [R, P, d] → [R, P, d]."""
+    """Hessian-vector products H_r v_r of every run's loss by double backward: two [R, P, d] → [R, P, d].
+
+    Raises:
+        SoftstartError: the backbone cannot be differentiated twice.
+    """
     weights = 1.0 / _token_counts(batch, len(prompts)).to(prompts.dtype)
     product = torch.zeros_like(prompts)
     for part in _parts(batch, max_tokens, prompts.shape[1]):
         leaf = prompts.detach().requires_grad_()
-        sums, _ = backbone.nll(leaf, part, seed=part.seed, twice=True)
-        weighted = sums.to(prompts.dtype) * weights[part.run]
-        (gradient,) = torch.autograd.grad(weighted.sum(), leaf, create_graph=True)
-        product += torch.autograd.grad((gradient * vectors).sum(), leaf)[0]
+        with twice_or_told():
+            sums, _ = backbone.nll(leaf, part, seed=part.seed, twice=True)
+            weighted = sums.to(prompts.dtype) * weights[part.run]
+            (gradient,) = torch.autograd.grad(weighted.sum(), leaf, create_graph=True)
+            product += torch.autograd.grad((gradient * vectors).sum(), leaf)[0]
     return product
 
 
-@dataclass(frozen=True)
+@dataclass
+class Work:
+    """What training has read and computed so far: tokens (prompt, text and output) and model FLOPs."""
+
+    tokens: int = 0
+    flops: float = 0.0
+
+    def add(self, tokens: int, flops: float) -> None:
+        """Count more."""
+        self.tokens, self.flops = self.tokens + tokens, self.flops + flops
+
+
+def row_work(backbone: Backbone, batch: Batch, prompt_length: int) -> list[tuple[int, Flops]]:
+    """(tokens, FLOPs) of one forward pass of every row, its padding not counted."""
+    texts = (batch.attention_mask.sum(1) + prompt_length).tolist()
+    outputs = (batch.labels != IGNORE).sum(1).tolist()
+    return [(s + t, backbone.row_flops(s, t)) for s, t in zip(texts, outputs, strict=True)]
+
+
+@dataclass
 class PromptObjective:
-    """The loss an algorithm sees: a backbone with a bound on the tokens of one forward pass."""
+    """The loss an algorithm sees: a backbone with a bound on the tokens of one forward pass.
+
+    ``work`` counts what the algorithm asks for. ``memory_budget``, in bytes, is for the graphs of inner
+    gradients; what it buys is recomputation, never other numbers but for rounding (see ``KeptGraphs``).
+    """
 
     backbone: Backbone
     max_tokens: int | None = None
+    memory_budget: int | None = None
+    work: Work = field(default_factory=Work)
+    graphs: KeptGraphs = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.graphs = KeptGraphs(self.backbone.device, self.memory_budget)
+
+    def expect(self, batches: Sequence[Batch]) -> None:
+        """Announce that ``hvp`` will follow for the next gradients, those on ``batches``, in reverse."""
+        self.graphs.expect(batches)
 
     def gradient(self, prompts: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """(losses [R], gradients [R, P, d]); see ``run_gradients``."""
-        return run_gradients(self.backbone, prompts, batch, self.max_tokens)
+        for tokens, flops in row_work(self.backbone, batch, prompts.shape[1]):
+            self.work.add(tokens, flops.gradient)
+        if not self.graphs.awaits(batch):
+            return run_gradients(self.backbone, prompts, batch, self.max_tokens)
+        graph = self.graphs.begin(prompts, batch)
+        if graph is None:
+            # Other kernels draw other dropout masks: those of this pass must be those of its recomputation.
+            twice = batch.seed is not None
+            return run_gradients(self.backbone, prompts, batch, self.max_tokens, twice=twice)
+        with graph.measured(self._weights), twice_or_told():
+            found = run_gradients(self.backbone, prompts, batch, self.max_tokens, graph=graph)
+        self.graphs.keep(graph)
+        return found
 
     def hvp(self, prompts: Tensor, batch: Batch, vectors: Tensor) -> Tensor:
         """Hessian-vector products [R, P, d]; see ``run_hvps``."""
+        graph = self.graphs.take(prompts, batch)
+        for tokens, flops in row_work(self.backbone, batch, prompts.shape[1]):
+            # The gradient that a kept graph is of was counted when it was asked for.
+            self.work.add(0 if graph else tokens, flops.hvp - (flops.gradient if graph else 0.0))
+        if graph is not None:
+            return graph.hvp(vectors)
         return run_hvps(self.backbone, prompts, batch, vectors, self.max_tokens)
+
+    @cached_property
+    def _weights(self) -> set[int]:
+        return {p.untyped_storage().data_ptr() for p in self.backbone.model.parameters()}
 
 
 def _token_counts(batch: Batch, runs: int) -> Tensor:

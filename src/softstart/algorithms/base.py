@@ -28,6 +28,9 @@ class Episodes:
 class Loss(Protocol):
     """The loss of M tasks at once, each under its own prompt (``PromptObjective``, or a toy in tests)."""
 
+    def expect(self, batches: Sequence[Any]) -> None:
+        """Announce that ``hvp`` will follow for the next gradients, those on ``batches``, in reverse."""
+
     def gradient(self, prompts: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
         """Prompts [M, P, d] → (losses [M], gradients [M, P, d])."""
 

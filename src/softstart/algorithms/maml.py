@@ -3,7 +3,8 @@
     inner   φ_{k+1} = φ_k - α ∇L_support,k(φ_k),  φ_0 = θ
     outer   dL_query(φ_K)/dθ = (I - αH_0) … (I - αH_{K-1}) ∇L_query(φ_K),  H_k = ∇²L_support,k(φ_k)
 
-The product is applied right to left, one Hessian-vector product a step, so memory does not grow with K.
+The product is applied right to left, one Hessian-vector product a step, so memory does not grow with K; the
+loss may keep graphs of inner gradients to save their recomputation.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class MAML:
 
     def meta_gradient(self, loss: Loss, theta: Tensor, episodes: Episodes) -> tuple[Tensor, Logs]:
         """Mean over tasks of the gradient through the inner loop."""
+        loss.expect(episodes.support)
         path = inner_loop(loss, theta, episodes, self.inner_lr)
         query, v = loss.gradient(path.prompts[-1], episodes.query)
         for phi, batch in zip(path.prompts[-2::-1], reversed(episodes.support), strict=True):

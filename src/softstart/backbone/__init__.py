@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from softstart.backbone.base import Backbone, Decoding, candidates_tensor, prefer_device
 from softstart.backbone.batch import IGNORE, Batch, collate
+from softstart.backbone.causal import CausalBackbone
 from softstart.backbone.loading import FAMILIES, TINY, load_backbone
 from softstart.backbone.placement import PLACEMENTS, Placement
+from softstart.backbone.seq2seq import Seq2SeqBackbone
 from softstart.backbone.t5 import T5Backbone
 
 __all__ = [
@@ -15,8 +17,10 @@ __all__ = [
     "TINY",
     "Backbone",
     "Batch",
+    "CausalBackbone",
     "Decoding",
     "Placement",
+    "Seq2SeqBackbone",
     "T5Backbone",
     "candidates_tensor",
     "collate",

@@ -16,9 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from softstart.backbone import kernels
 from softstart.backbone.batch import Batch
+from softstart.backbone.flops import Flops
 from softstart.backbone.placement import PLACEMENTS, Placement
 from softstart.errors import SoftstartError
+from softstart.token_cache import fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -54,6 +57,10 @@ class Backbone(ABC):
 
     model_types: ClassVar[tuple[str, ...]] = ()
     """``config.model_type`` values of the family."""
+    peft_task: ClassVar[str] = "SEQ_2_SEQ_LM"
+    """What PEFT calls this kind of model."""
+    revision: str | None = None
+    """The hub revision it was loaded from."""
 
     def __init__(
         self,
@@ -68,6 +75,10 @@ class Backbone(ABC):
                 f"unknown placement '{placement}'", mend=f"Use one of {', '.join(PLACEMENTS)}."
             )
         self.model: Any = model.requires_grad_(False).eval()
+        kernels.keep_freed_memory()
+        for module in model.modules():
+            if type(module) is nn.Linear:
+                module.__class__ = kernels.Linear
         self.tokenizer: Any = tokenizer
         self.name = name
         self.placement: Placement = placement
@@ -80,11 +91,21 @@ class Backbone(ABC):
         device: str | None = None,
         revision: str | None = None,
         placement: Placement = "prefix",
+        device_map: str | dict[str, Any] | None = None,
+        gradient_checkpointing: bool = False,
     ) -> Backbone:
         """Load a frozen backbone of the right family; see ``softstart.backbone.loading.load_backbone``."""
         from softstart.backbone.loading import load_backbone
 
-        return load_backbone(name_or_path, dtype=dtype, device=device, revision=revision, placement=placement)
+        return load_backbone(
+            name_or_path,
+            dtype=dtype,
+            device=device,
+            revision=revision,
+            placement=placement,
+            device_map=device_map,
+            gradient_checkpointing=gradient_checkpointing,
+        )
 
     # What a family says.
 
@@ -118,6 +139,22 @@ class Backbone(ABC):
         return table
 
     @property
+    def vocabulary(self) -> Tensor:
+        """The embedding of every token as the layers see it, [V, d]: some families scale their table."""
+        with torch.no_grad():
+            table: Tensor = self.embedding(torch.arange(self.embedding.num_embeddings, device=self.device))
+        return table
+
+    @property
+    def window(self) -> int | None:
+        """The longest sequence (prompt and text, for causal models the output too); None if unbounded."""
+        config = self.model.config
+        limit = getattr(config, "max_position_embeddings", None)
+        # T5 takes relative positions and names no limit but the one it was trained at.
+        unbounded = limit is None or limit <= 0 or hasattr(config, "relative_attention_num_buckets")
+        return None if limit is None or unbounded else int(limit)
+
+    @property
     def device(self) -> torch.device:
         """Where the embeddings live; prompts and batches go there."""
         return self.embedding.weight.device
@@ -138,6 +175,11 @@ class Backbone(ABC):
             h.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return h.hexdigest()
 
+    @cached_property
+    def tokenizer_digest(self) -> str:
+        """Which tokenizer it is, whatever its name ("" for one that cannot tell)."""
+        return fingerprint(self.tokenizer) or ""
+
     def nll(
         self, prompts: Tensor, batch: Batch, *, seed: int | None = None, twice: bool = False
     ) -> tuple[Tensor, Tensor]:
@@ -156,8 +198,14 @@ class Backbone(ABC):
         """
         with self._dropout(seed), _kernels(twice):
             embeds, mask = self.place(prompts, batch)
-            logits = self.logits(self.encode(embeds, mask), mask, batch.labels)
-        return _token_nll(logits, batch.labels)
+            return self.label_nll(self.encode(embeds, mask), mask, batch.labels)
+
+    def label_nll(self, state: Any, mask: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums of the labels' NLL [B] and their counts [B], from what ``encode`` gave."""
+        logits = self.logits(state, mask, labels)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        losses = nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
+        return losses.sum(1), (labels >= 0).sum(1)
 
     @torch.no_grad()
     def generate(
@@ -195,9 +243,17 @@ class Backbone(ABC):
             embeds, mask = self.place(prompts, part)
             state = self.repeat_state(self.encode(embeds, mask), choices)
             labels = candidates[rows].flatten(0, 1)
-            sums, counts = _token_nll(self.logits(state, mask.repeat_interleave(choices, 0), labels), labels)
+            sums, counts = self.label_nll(state, mask.repeat_interleave(choices, 0), labels)
             scores[rows] = torch.where(counts > 0, -sums, -torch.inf).view(-1, choices)
         return scores
+
+    def row_flops(self, text: int, output: int) -> Flops:
+        """Model FLOPs of one row of ``text`` tokens, prompt included, and ``output`` label tokens.
+
+        Two for each weight outside of the embedding and each token, unless the family knows better.
+        """
+        weights = sum(p.numel() for p in self.model.parameters()) - self.embedding.weight.numel()
+        return Flops(2.0 * weights * (text + output))
 
     def place(self, prompts: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Embed the text and join each row's prompt to it: embeddings [B, P+S, d] and mask [B, P+S]."""
@@ -206,10 +262,19 @@ class Backbone(ABC):
                 f"the prompt has width {prompts.shape[-1]} but backbone '{self.name}' embeds {self.width}",
                 mend="Use the backbone the prompt was trained for, or a prompt trained for this backbone.",
             )
+        self.fits(prompts.shape[1] + batch.input_ids.shape[1])
         text = self.embedding(batch.input_ids)
         # index_select, not indexing: its backward adds in a fixed order, so threads do not change the bits.
         rows = prompts.index_select(0, batch.run).to(text.dtype)
         return PLACEMENTS[self.placement](rows, text, batch.attention_mask)
+
+    def fits(self, length: int) -> None:
+        """Refuse a sequence that is longer than the model's window."""
+        if self.window is not None and length > self.window:
+            raise SoftstartError(
+                f"{length} tokens in a row (prompt included) but '{self.name}' reads at most {self.window}",
+                mend="Lower max_input_tokens or the prompt's length.",
+            )
 
     def trainable_copy(self) -> Self:
         """A copy whose weights can be trained (full fine-tuning); this backbone stays as it is."""
@@ -235,12 +300,6 @@ class Backbone(ABC):
 
 def _kernels(twice: bool) -> contextlib.AbstractContextManager[Any]:
     return sdpa_kernel(SDPBackend.MATH) if twice else contextlib.nullcontext()
-
-
-def _token_nll(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    losses = nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
-    return losses.sum(1), (labels >= 0).sum(1)
 
 
 def prefer_device(device: str | None) -> torch.device:

@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
 
 from softstart.backbone.base import Backbone, prefer_device
+from softstart.backbone.causal import CausalBackbone
+from softstart.backbone.checking import check_exact
 from softstart.backbone.placement import Placement
+from softstart.backbone.seq2seq import Seq2SeqBackbone
 from softstart.backbone.t5 import T5Backbone
 from softstart.errors import SoftstartError
 
 TINY = "softstart/tiny"
 """The embedded backbone that ships in the package."""
 
-FAMILIES: tuple[type[Backbone], ...] = (T5Backbone,)
-"""Supported model families; adding one is adding its class here."""
+FAMILIES: tuple[type[Backbone], ...] = (T5Backbone, Seq2SeqBackbone, CausalBackbone)
+"""Listed model families, tested one by one. Others are checked on the model itself when it is loaded."""
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
+
+OVERFLOW = ("t5", "mt5", "umt5", "longt5", "switch_transformers", "pegasus")
+"""Families whose activations overflow in float16."""
 
 
 def load_backbone(
@@ -30,23 +44,29 @@ def load_backbone(
     device: str | None = None,
     revision: str | None = None,
     placement: Placement = "prefix",
+    device_map: str | dict[str, Any] | None = None,
+    gradient_checkpointing: bool = False,
 ) -> Backbone:
     """Load a frozen backbone.
 
     Args:
         name_or_path: ``"softstart/tiny"`` (embedded), a local folder, or a Hugging Face hub id.
-        dtype: ``float32``, ``bfloat16`` or ``float64``.
+        dtype: ``float32``, ``bfloat16``, ``float64``, or ``float16`` where the family does not overflow.
         device: ``"cpu"``, ``"cuda:0"``, …; by default the GPU where there is one.
         revision: hub revision (a commit, to be reproducible).
         placement: where the prompt goes.
+        device_map: spread a model that is larger than one GPU, as transformers does (``"auto"``); needs
+            accelerate and leaves no choice of ``device``.
+        gradient_checkpointing: recompute each layer in the backward pass instead of keeping what it
+            computed: about a third more time for a fraction of the memory; numbers stay the same.
 
     Raises:
-        SoftstartError: unknown name, family or dtype, or files that cannot be read.
+        SoftstartError: unknown name or dtype, a family that cannot work, or files that cannot be read.
     """
-    if dtype == "float16":
-        raise SoftstartError("T5-type models overflow in float16", mend="Use dtype bfloat16 or float32.")
     if dtype not in DTYPES:
         raise SoftstartError(f"unknown dtype '{dtype}'", mend=f"Use one of {', '.join(DTYPES)}.")
+    if device_map is not None and device is not None:
+        raise SoftstartError("device and device_map exclude each other", mend="Leave one of them out.")
     from transformers import AutoConfig, AutoTokenizer
 
     path = name_or_path
@@ -54,29 +74,103 @@ def load_backbone(
         from softstart.tiny import weights_path
 
         path = str(weights_path())
-    try:
+    with _loading(name_or_path):
         config = AutoConfig.from_pretrained(path, revision=revision)
-        family = _family(name_or_path, config.model_type)
-        with _quiet():
-            model: Any = _auto_class(config).from_pretrained(path, revision=revision, dtype=DTYPES[dtype])
+    family, listed = _family(name_or_path, config)
+    if dtype == "float16" and config.model_type in OVERFLOW:
+        raise SoftstartError("T5-type models overflow in float16", mend="Use dtype bfloat16 or float32.")
+    with _loading(name_or_path):
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as problem:
-        raise SoftstartError(
-            f"backbone '{name_or_path}' cannot be loaded ({str(problem).strip().splitlines()[0]})",
-            mend=f"Give {TINY}, a folder with a transformers checkpoint, or a hub id (needs a network once).",
-        ) from problem
-    return family(model.to(prefer_device(device)), tokenizer, name=name_or_path, placement=placement)
+        with _quiet():
+            model: Any = _auto_class(config).from_pretrained(
+                path, revision=revision, dtype=DTYPES[dtype], device_map=device_map
+            )
+    if device_map is None:
+        model = model.to(prefer_device(device))
+    if gradient_checkpointing:
+        recompute_layers(model)
+    backbone = family(model, _with_padding(tokenizer, name_or_path), name=name_or_path, placement=placement)
+    backbone.revision = revision or getattr(config, "_commit_hash", None)
+    if not listed:
+        check_exact(backbone)
+    return backbone
 
 
-def _family(name: str, model_type: str) -> type[Backbone]:
+def recompute_layers(model: Any) -> None:
+    """Gradient checkpointing of every layer, in place.
+
+    transformers' own switch works in training mode only, which would turn dropout on. Non-reentrant, so that
+    it can be differentiated twice.
+    """
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    for layer in model.modules():
+        if isinstance(layer, GradientCheckpointingLayer):
+            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, context_fn=_same_kernels)
+
+
+def _same_kernels() -> tuple[Any, Any]:
+    """Contexts of a layer's forward pass and of its recomputation: the same attention kernels in both."""
+    return nullcontext(), _Kernels(math=not torch.backends.cuda.flash_sdp_enabled())
+
+
+class _Kernels:
+    """Enters the math kernels of attention where ``math``; unlike ``sdpa_kernel``, any number of times."""
+
+    def __init__(self, math: bool) -> None:
+        self.math = math
+
+    def __enter__(self) -> None:
+        self.context = sdpa_kernel(SDPBackend.MATH) if self.math else nullcontext()
+        self.context.__enter__()
+
+    def __exit__(self, *exc: Any) -> None:
+        self.context.__exit__(*exc)
+
+
+def _family(name: str, config: Any) -> tuple[type[Backbone], bool]:
+    """The class for a configuration, and whether its family is listed."""
+    from transformers.models.auto import modeling_auto
+
+    kind = config.model_type
     for family in FAMILIES:
-        if model_type in family.model_types:
-            return family
+        if kind in family.model_types:
+            return family, True
+    if config.is_encoder_decoder and kind in modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+        return Seq2SeqBackbone, False
+    # Masked models (BERT) have a causal head in transformers too, but were not trained to write.
+    masked = kind in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.is_encoder_decoder
+    if kind in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not masked:
+        return CausalBackbone, False
+    reason = "an encoder only, which writes no output" if masked else "not a text-to-text or causal model"
     known = ", ".join(t for family in FAMILIES for t in family.model_types)
     raise SoftstartError(
-        f"backbone '{name}' is of the family '{model_type}', which is not supported yet",
-        mend=f"Supported: {known}.",
+        f"backbone '{name}' is of the family '{kind}': {reason}",
+        mend=f"Supported are {known}, and what proves exact when it is loaded.",
     )
+
+
+def _with_padding(tokenizer: Any, name: str) -> Any:
+    """A tokenizer that can fill rows up; which token does it is of no matter, no row sees it."""
+    if tokenizer.eos_token_id is None:
+        raise SoftstartError(
+            f"the tokenizer of backbone '{name}' has no end-of-sequence token",
+            mend="Set eos_token in its tokenizer_config.json: outputs must be able to end.",
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+@contextmanager
+def _loading(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as problem:
+        raise SoftstartError(
+            f"backbone '{name}' cannot be loaded ({str(problem).strip().splitlines()[0]})",
+            mend=f"Give {TINY}, a folder with a transformers checkpoint, or a hub id (needs a network once).",
+        ) from problem
 
 
 @contextmanager

@@ -2,39 +2,79 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
+import torch
 from torch import Tensor
 
+from softstart.backbone import kernels, t5_layers
 from softstart.backbone.base import Backbone, Decoding
+from softstart.backbone.batch import IGNORE
+from softstart.backbone.flops import Flops, t5_flops
 
 
 class T5Backbone(Backbone):
-    """The T5 family (Raffel et al., 2020; LM adaptation: Lester et al., 2021)."""
+    """The T5 family (Raffel et al., 2020; LM adaptation: Lester et al., 2021).
+
+    Forward passes and greedy decoding are ours (``t5_layers``) while the model's modules are transformers'
+    own; a model with quantized, offloaded, spread or recomputed layers is run by transformers.
+    """
 
     model_types: ClassVar[tuple[str, ...]] = ("t5", "mt5")
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lean = _is_plain(self.model)
+        self._biases: dict[bool, tuple[int, Tensor]] = {}
+        if self.lean:
+            t5_layers.lay_out(self.model)
+
     def encode(self, embeds: Tensor, mask: Tensor) -> Tensor:
         """Encoder output [B, P+S, d]."""
-        hidden: Tensor = self.model.encoder(inputs_embeds=embeds, attention_mask=mask).last_hidden_state
+        encoder = self.model.encoder
+        if self.lean:
+            bias = self._bias(encoder, mask.shape[1])
+            return t5_layers.encode(encoder, embeds, mask, bias, self._pass())
+        hidden: Tensor = encoder(inputs_embeds=embeds, attention_mask=mask).last_hidden_state
         return hidden
 
     def logits(self, state: Any, mask: Tensor, labels: Tensor) -> Tensor:
         """Decoder logits [B, T, V] by teacher forcing."""
+        if self.lean:
+            return t5_layers.head(self.model, self._decode(state, mask, labels))
         shifted = self.model.prepare_decoder_input_ids_from_labels(labels)
         out: Tensor = self.model(
             encoder_outputs=(state,), attention_mask=mask, decoder_input_ids=shifted, use_cache=False
         ).logits
         return out
 
+    def label_nll(self, state: Any, mask: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums of the labels' NLL [B] and their counts [B]."""
+        if not self.lean:
+            return super().label_nll(state, mask, labels)
+        sums = t5_layers.label_losses(self.model, self._decode(state, mask, labels), labels)
+        return sums, (labels != IGNORE).sum(1)
+
     def repeat_state(self, state: Any, times: int) -> Any:
         """Repeat encoder rows."""
         return state.repeat_interleave(times, 0)
 
     def generate_ids(self, embeds: Tensor, mask: Tensor, decoding: Decoding) -> Tensor:
-        """Greedy or beam search by transformers' own ``generate``."""
+        """Greedy search of our own, beam search by transformers' ``generate`` on our encoder output."""
+        if self.lean and decoding.num_beams == 1 and _is_free(self.model.generation_config):
+            return t5_layers.greedy(
+                self.model,
+                self.encode(embeds, mask),
+                mask,
+                self._bias(self.model.decoder, decoding.max_new_tokens),
+                max_new_tokens=decoding.max_new_tokens,
+                penalty=decoding.repetition_penalty,
+            )
+        from transformers.modeling_outputs import BaseModelOutput
+
+        encoded: Any = BaseModelOutput(last_hidden_state=self.encode(embeds, mask))
         ids: Tensor = self.model.generate(
-            inputs_embeds=embeds,
+            encoder_outputs=encoded,
             attention_mask=mask,
             do_sample=False,
             num_beams=decoding.num_beams,
@@ -44,3 +84,62 @@ class T5Backbone(Backbone):
             early_stopping=decoding.num_beams > 1,
         )
         return ids
+
+    def row_flops(self, text: int, output: int) -> Flops:
+        """As ``Backbone.row_flops``, by T5's own formula."""
+        return t5_flops(self.model.config, text, output)
+
+    def trainable_copy(self) -> Self:
+        """As ``Backbone.trainable_copy``."""
+        twin = super().trainable_copy()
+        twin._biases = {}
+        return twin
+
+    def _decode(self, state: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
+        decoder, how = self.model.decoder, self._pass()
+        shifted = self.model.prepare_decoder_input_ids_from_labels(labels)
+        return t5_layers.decode(decoder, shifted, state, mask, self._bias(decoder, labels.shape[1]), how)
+
+    def _pass(self) -> t5_layers.Pass:
+        config = self.model.config
+        return t5_layers.Pass(
+            config.dropout_rate if self.model.training else 0.0,
+            # ``nll`` allows nothing but the math kernel where a second derivative is wanted.
+            not torch.backends.cuda.flash_sdp_enabled(),
+            config.dense_act_fn,
+        )
+
+    def _bias(self, stack: Any, length: int) -> Tensor:
+        """The position bias; as it depends on distances alone, a long one contains the shorter ones."""
+        table = stack.block[0].layer[0].SelfAttention.relative_attention_bias.weight
+        if table.requires_grad and torch.is_grad_enabled():
+            return t5_layers.position_bias(stack, length)
+        bias: Tensor
+        version, bias = self._biases.get(stack.is_decoder, (-1, table))
+        if version != table._version or bias.shape[-1] < length:
+            with torch.no_grad():
+                bias = t5_layers.position_bias(stack, -(-length // 64) * 64)
+            self._biases[stack.is_decoder] = (table._version, bias)
+        part: Tensor = bias[:, :, :length, :length]
+        return part
+
+
+def _is_plain(model: Any) -> bool:
+    from transformers import MT5ForConditionalGeneration, T5ForConditionalGeneration
+
+    known = type(model) in (T5ForConditionalGeneration, MT5ForConditionalGeneration)
+    # Hooks of accelerate and layer recomputation replace the ``forward`` of single modules.
+    return known and all(
+        "forward" not in vars(module)
+        and (not isinstance(module, torch.nn.Linear) or type(module) is kernels.Linear)
+        for module in model.modules()
+    )
+
+
+def _is_free(config: Any) -> bool:
+    """Whether a generation configuration leaves greedy search alone."""
+    rules = ("min_length", "min_new_tokens", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size")
+    bans = ("bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "sequence_bias")
+    forced = ("forced_bos_token_id", "forced_eos_token_id", "exponential_decay_length_penalty")
+    ends = config.eos_token_id
+    return isinstance(ends, int) and not any(getattr(config, name, None) for name in (*rules, *bans, *forced))

@@ -1,0 +1,104 @@
+"""Run the benchmarks and print Markdown: ``python -m benchmarks.engine [--shapes …] [--rounds N]``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import torch
+from benchmarks.engine import adaptation, maml
+from benchmarks.engine.timing import Absent, Contender, interleaved, peak, peak_elsewhere, table
+from benchmarks.engine.work import SHAPES, Work
+
+from softstart.machine import this_machine
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__)
+    parser.add_argument("what", nargs="?", default="all", choices=["all", "adaptation", "maml", "peak"])
+    parser.add_argument("--shapes", nargs="+", default=["tiny", "embedded"], choices=[*SHAPES, "embedded"])
+    parser.add_argument("--packs", nargs="+", type=int, default=[1, 4])
+    parser.add_argument("--inner", nargs="+", type=int, default=[1, 5])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--no-peaks", action="store_true", help="leave out peak memory")
+    parser.add_argument("--who", help="one contender (for peak)")
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    if asked.what == "peak":
+        try:
+            made = maml.CONTENDERS[asked.who](Work(asked.shapes[0], rows=2), steps=asked.inner[0])
+            maml.CONTENDERS[asked.who](Work("micro", rows=2), steps=1)()  # loads what is loaded once
+            print(f"{peak(made):.0f}")
+        except Absent as problem:
+            sys.exit(str(problem))
+        return
+    for line in _report(asked):
+        print(line, flush=True)
+
+
+def _report(asked: argparse.Namespace) -> Iterator[str]:
+    machine = this_machine()
+    versions = ", ".join(
+        f"{k} {v}" for k, v in machine.packages.items() if k in ("torch", "transformers", "peft")
+    )
+    load = f"; load average before {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    yield f"{machine.devices[0].kind}, {machine.cores} cores, {asked.threads} threads; {versions}{load}."
+    for shape in asked.shapes:
+        if asked.what in ("all", "adaptation"):
+            for runs in asked.packs:
+                for ragged in (True, False):
+                    work = Work(shape, runs, ragged=ragged)
+                    lengths = "ragged lengths" if ragged else "equal lengths"
+                    yield f"\n### Adaptation, {shape}, {runs} runs of batch 8, {lengths} (unit: a step)\n"
+                    yield from _compare(
+                        {name: partial(make, work) for name, make in adaptation.CONTENDERS.items()},
+                        asked.rounds,
+                        runs * adaptation.STEPS,
+                    )
+        if asked.what in ("all", "maml"):
+            for steps in asked.inner:
+                work = Work(shape, rows=2)
+                yield f"\n### Exact MAML, {shape}, K = {steps}, 1 task, batch 2 (unit: a meta-gradient)\n"
+                yield from _compare(
+                    {name: partial(make, work, steps=steps) for name, make in maml.CONTENDERS.items()},
+                    asked.rounds,
+                    1,
+                )
+            if not asked.no_peaks:
+                yield from _peaks(shape, asked)
+
+
+def _compare(makers: Mapping[str, Callable[[], Contender]], rounds: int, units: float) -> Iterator[str]:
+    contenders: dict[str, Any] = {}
+    missing = []
+    for name, make in makers.items():
+        try:
+            contenders[name] = make()
+        except Absent as problem:
+            missing.append(f"Not run: {name} ({problem}).")
+    yield from table(interleaved(contenders, rounds), units)
+    yield from missing
+
+
+def _peaks(shape: str, asked: argparse.Namespace) -> Iterator[str]:
+    yield f"\n### Peak memory of exact MAML, {shape}, MiB above the loaded model, one process each\n"
+    yield "| who | " + " | ".join(f"K = {k}" for k in asked.inner) + " |"
+    yield "|---" * (1 + len(asked.inner)) + "|"
+    for name in maml.CONTENDERS:
+        cells = [
+            peak_elsewhere(
+                "--shapes", shape, "--who", name, "--inner", str(k), "--threads", str(asked.threads)
+            )
+            for k in asked.inner
+        ]
+        yield f"| {name} | " + " | ".join(cells) + " |"
+
+
+main()

@@ -1,0 +1,127 @@
+"""The exact second-order meta-gradient of one task after K inner steps, each library in its own way."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from benchmarks.engine.timing import Absent, Contender
+from benchmarks.engine.work import PROMPT, Work
+from torch import nn
+
+from softstart.algorithms import MAML, Episodes
+from softstart.backbone import Batch
+from softstart.objective import PromptObjective
+
+LR = 0.3
+
+
+def softstart(work: Work, steps: int, budget: int | None) -> Contender:
+    """A stored trajectory; ``budget`` is for kept graphs."""
+    support, query = _episode(work, steps)
+
+    def step() -> torch.Tensor:
+        loss = PromptObjective(work.backbone, None, budget)
+        algorithm = MAML(inner_lr=LR, inner_steps=steps)
+        return algorithm.meta_gradient(loss, work.starts[0], Episodes(1, support, query))[0]
+
+    return step
+
+
+class Prompted(nn.Module):
+    """A prompt on a frozen model; ``hidden`` keeps the model out of the parameters."""
+
+    def __init__(self, model: Any, prompt: torch.Tensor, hidden: bool) -> None:
+        super().__init__()
+        self.prompt = nn.Parameter(prompt.clone())
+        if hidden:
+            self.__dict__["model"] = model
+        else:
+            self.model = model
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        text = self.model.get_input_embeddings()(batch.input_ids)
+        embeds = torch.cat((self.prompt.expand(len(batch), -1, -1), text), 1)
+        mask = torch.cat((batch.attention_mask.new_ones(len(batch), PROMPT), batch.attention_mask), 1)
+        loss: torch.Tensor = self.model(inputs_embeds=embeds, attention_mask=mask, labels=batch.labels).loss
+        return loss
+
+
+def higher_loop(work: Work, steps: int) -> Contender:
+    """The paper's way."""
+    try:
+        import higher
+    except ImportError as problem:
+        raise Absent("higher is not installed: pip install 'softstart[bench]'") from problem
+    net = Prompted(_eager(work), work.starts[0], hidden=False)
+    support, query = _episode(work, steps)
+
+    def step() -> torch.Tensor:
+        optimizer = torch.optim.SGD([net.prompt], lr=LR)
+        with higher.innerloop_ctx(net, optimizer, copy_initial_weights=False) as (inner, update):
+            for batch in support:
+                update.step(inner(batch))
+            (gradient,) = torch.autograd.grad(inner(query), net.prompt)
+        return gradient
+
+    return step
+
+
+def torchopt_loop(work: Work, steps: int) -> Contender:
+    """TorchOpt's differentiable SGD; it asks for a module without frozen parameters."""
+    try:
+        import torchopt
+    except ImportError as problem:
+        raise Absent("torchopt is not installed: pip install 'softstart[bench]'") from problem
+    model = _eager(work)
+    support, query = _episode(work, steps)
+
+    def step() -> torch.Tensor:
+        net = Prompted(model, work.starts[0], hidden=True)
+        start, optimizer = net.prompt, torchopt.MetaSGD(net, lr=LR)
+        for batch in support:
+            optimizer.step(net(batch))
+        (gradient,) = torch.autograd.grad(net(query), start)
+        return gradient
+
+    return step
+
+
+def learn2learn_loop(work: Work, steps: int) -> Contender:
+    """learn2learn's MAML wrapper."""
+    try:
+        from learn2learn.algorithms import MAML as Wrapped
+    except ImportError as problem:
+        raise Absent("learn2learn is not installed (its 0.2.0 does not build here)") from problem
+    wrapped = Wrapped(Prompted(_eager(work), work.starts[0], hidden=True), lr=LR)
+    support, query = _episode(work, steps)
+
+    def step() -> torch.Tensor:
+        inner = wrapped.clone()
+        for batch in support:
+            inner.adapt(inner(batch))
+        (gradient,) = torch.autograd.grad(inner(query), wrapped.module.prompt)
+        return gradient
+
+    return step
+
+
+def _eager(work: Work) -> Any:
+    model = work.plain()
+    model.set_attn_implementation("eager")  # the fused kernels have no second derivative
+    return model
+
+
+def _episode(work: Work, steps: int) -> tuple[list[Batch], Batch]:
+    return [work.batch(0, seed=k) for k in range(steps)], work.batch(0, seed=steps)
+
+
+CONTENDERS = {
+    "softstart, all graphs kept": partial(softstart, budget=1 << 40),
+    "softstart, last graph kept": partial(softstart, budget=None),
+    "softstart, all recomputed": partial(softstart, budget=0),
+    "higher": higher_loop,
+    "torchopt": torchopt_loop,
+    "learn2learn": learn2learn_loop,
+}

@@ -1,0 +1,91 @@
+"""Fair timing: interleaved rounds in one process, medians with spread; peak memory in fresh processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+
+Contender = Callable[[], torch.Tensor]
+
+
+class Absent(Exception):
+    """A peer that is not installed or does not run here, with the reason."""
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Seconds of every round, and the largest difference of the answer from the first contender's."""
+
+    seconds: tuple[float, ...]
+    difference: float
+
+
+def interleaved(contenders: Mapping[str, Contender], rounds: int) -> dict[str, Timed]:
+    """Run everybody once to warm up, then ``rounds`` times in turn.
+
+    Answers are compared with the first contender's, relative to its norm, so that other work is seen.
+    """
+    answers = {name: work() for name, work in contenders.items()}
+    first = next(iter(answers.values()))
+    taken: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, work in contenders.items():
+            began = time.perf_counter()
+            work()
+            taken[name].append(time.perf_counter() - began)
+    return {
+        name: Timed(tuple(taken[name]), float((answers[name] - first).norm() / first.norm()))
+        for name in contenders
+    }
+
+
+def table(timed: Mapping[str, Timed], units: float) -> list[str]:
+    """Markdown rows: median time, units a second, the first contender's speed over each one's by rounds."""
+    ours = next(iter(timed.values()))
+    lines = [
+        "| who | ms | units/s | the first row is faster by [min–max] | difference |",
+        "|---|---|---|---|---|",
+    ]
+    for name, t in timed.items():
+        ratios = [theirs / mine for theirs, mine in zip(t.seconds, ours.seconds, strict=True)]
+        middle = median(t.seconds)
+        spread = f"{median(ratios):.2f} [{min(ratios):.2f}–{max(ratios):.2f}]"
+        lines.append(
+            f"| {name} | {1e3 * middle:.0f} | {units / middle:.2f} | {spread} | {t.difference:.1e} |"
+        )
+    return lines
+
+
+def peak(work: Contender) -> float:
+    """MiB above what the process held before, at the peak of one call in this process (Linux).
+
+    The peak is set back first, or building the model would hide it.
+    """
+    if not sys.platform.startswith("linux"):
+        raise Absent("peak memory is read from /proc, which only Linux has")
+    before = _status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    work()
+    return (_status("VmHWM") - before) / 1024
+
+
+def peak_elsewhere(*arguments: str) -> str:
+    """``peak`` in a fresh process: ``python -m benchmarks.engine peak …``; a number, or why there is none."""
+    command = [sys.executable, "-m", "benchmarks.engine", "peak", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
+    return lines[-1] if lines else "failed"
+
+
+def _status(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1])
+    raise Absent(f"{field} is not in /proc/self/status")

@@ -1,0 +1,75 @@
+"""Decoder-only language models: the label tokens follow the text in the same sequence."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from softstart.backbone.base import Backbone, Decoding
+from softstart.backbone.placement import suffix
+from softstart.backbone.seq2seq import decoding_arguments, plain_generation
+from softstart.errors import SoftstartError
+
+
+class CausalBackbone(Backbone):
+    """GPT-2, OPT, GPT-NeoX (Pythia), Llama, Mistral, Qwen, Gemma and others of their kind.
+
+    A row is ``[prompt | text | output | padding]``. No token sees what comes after it, so padding on the
+    right needs no mask and positions count from the row's first vector whatever its neighbors are.
+    """
+
+    model_types: ClassVar[tuple[str, ...]] = (
+        "gpt2", "opt", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text",
+    )  # fmt: skip
+    peft_task: ClassVar[str] = "CAUSAL_LM"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        plain_generation(self.model, self.tokenizer)
+        # Read by ``softstart.encoding``: an output goes on where its input ends.
+        self.tokenizer.follows = True
+
+    def encode(self, embeds: Tensor, mask: Tensor) -> Tensor:
+        """The embeddings [B, P+S, d] themselves: text and output are read in one pass."""
+        return embeds
+
+    def logits(self, state: Any, mask: Tensor, labels: Tensor) -> Tensor:
+        """Logits [B, T, V] at the positions before each label token."""
+        texts, length = mask.sum(1), labels.shape[1]
+        first = int(texts.min()) - 1
+        if first < 0:
+            raise SoftstartError(
+                "a row has neither prompt nor text to predict its output from",
+                mend="Use a prompt, or a template that is never empty.",
+            )
+        self.fits(state.shape[1] + length)
+        joined, _ = suffix(self.embedding(labels.clamp_min(0)), state, mask)
+        # The head is the widest layer: only where some row has a label.
+        span = torch.arange(first, int(texts.max()) - 1 + length, device=joined.device)
+        out = self.model(inputs_embeds=joined, logits_to_keep=span, use_cache=False).logits
+        wanted = (texts - 1 - first)[:, None] + torch.arange(length, device=texts.device)
+        found: Tensor = out[torch.arange(len(out), device=out.device)[:, None], wanted.to(out.device)]
+        return found.to(labels.device)
+
+    def repeat_state(self, state: Any, times: int) -> Any:
+        """Repeat rows."""
+        return state.repeat_interleave(times, 0)
+
+    def generate_ids(self, embeds: Tensor, mask: Tensor, decoding: Decoding) -> Tensor:
+        """Greedy or beam search; the repetition penalty counts generated tokens, not those of the text."""
+        self.fits(mask.shape[1] + decoding.max_new_tokens)
+        joined, flags = left_padded(embeds, mask)
+        ids: Tensor = self.model.generate(
+            inputs_embeds=joined, attention_mask=flags, **decoding_arguments(decoding)
+        )
+        return ids
+
+
+def left_padded(embeds: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Right-padded rows [B, S, d] with mask [B, S], moved so that all of them end in the last column."""
+    length = mask.shape[1]
+    place = torch.arange(length, device=mask.device) + mask.sum(1, keepdim=True)
+    source = place % length
+    return embeds.gather(1, source[..., None].expand_as(embeds)), mask.gather(1, source)

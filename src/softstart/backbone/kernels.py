@@ -1,0 +1,237 @@
+"""Building blocks of a forward pass that cost a CPU less than what torch or transformers pick by themselves.
+
+Every function here equals its plain formula up to rounding, can be differentiated with respect to all its
+tensors, and, but for ``attention`` with ``fused=True``, twice. How much each is worth: ``benchmarks/engine``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import sys
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+FEW_ROWS = 64
+"""Below so many rows oneDNN's set-up costs more than its faster arithmetic saves."""
+
+_GELU = math.sqrt(8 / math.pi)  # tanh(z) = 2 sigmoid(2z) - 1, so the usual sqrt(2 / pi) doubles.
+_CUBIC = 0.044715
+
+KEPT = 256 << 20
+"""Bytes of freed memory a process keeps for its next activations."""
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Let this process keep up to ``KEPT`` bytes it has freed (Linux with glibc; elsewhere nothing happens).
+
+    By default glibc hands large activations back to the system after every step and the next step pays a page
+    fault for each 4 KB of them again.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(-3, KEPT)  # M_MMAP_THRESHOLD
+    mallopt(-1, KEPT)  # M_TRIM_THRESHOLD
+
+
+def linear(x: Tensor, weight: Tensor) -> Tensor:
+    """x Wᵀ: [..., K] and [N, K] → [..., N].
+
+    In float32 on a CPU the product is oneDNN's: torch's default, MKL, does not use the AVX-512 units of AMD
+    processors, which halves its speed there.
+    """
+    if x.numel() < FEW_ROWS * x.shape[-1] or not _onednn(x):
+        return functional.linear(x, weight)
+    product: Tensor = _Linear.apply(x, weight)
+    return product
+
+
+def _onednn(x: Tensor) -> bool:
+    return x.dtype == torch.float32 and x.device.type == "cpu" and _pointwise() is not None
+
+
+@cache
+def _pointwise() -> Any:
+    """oneDNN's product, a private operator of torch: None where this torch lacks or has changed it."""
+    try:
+        product = torch.ops.mkldnn._linear_pointwise
+        x, weight = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0], [5.0, 6.0]])
+        same = torch.equal(product(x, weight, None, "none", [], ""), torch.tensor([[11.0, 17.0]]))
+    except (AttributeError, RuntimeError, TypeError):
+        return None
+    return product if same else None
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight)
+        product: Tensor = _pointwise()(x, weight, None, "none", [], "")
+        return product
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        (g,) = gradients
+        x, weight = ctx.saved_tensors
+        return (
+            linear(g, weight.t()) if ctx.needs_input_grad[0] else None,
+            linear(g.flatten(0, -2).t(), x.flatten(0, -2).t()) if ctx.needs_input_grad[1] else None,
+        )
+
+
+class Linear(nn.Linear):
+    """``nn.Linear`` that multiplies with ``linear``; a module becomes one by a change of its class."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """As ``nn.Linear``."""
+        product = linear(input, self.weight)
+        return product if self.bias is None else product + self.bias
+
+
+def joined(*modules: nn.Linear) -> Tensor:
+    """The weights [N, K] of several linear maps of the same input, one below the other: [ΣN, K].
+
+    After ``lay_out`` and while the weights are frozen this is a view: no copy, no memory.
+    """
+    first = modules[0].weight
+    if not first.requires_grad:
+        ends = [m.weight.data_ptr() + m.weight.nbytes for m in modules]
+        if all(m.weight.data_ptr() == end for m, end in zip(modules[1:], ends, strict=False)):
+            rows = sum(m.weight.shape[0] for m in modules)
+            return first.detach().as_strided((rows, first.shape[1]), (first.shape[1], 1))
+    return torch.cat([m.weight for m in modules])
+
+
+@torch.no_grad()
+def lay_out(*modules: nn.Linear) -> None:
+    """Move the weights of the modules side by side in memory; their values and names stay."""
+    together = torch.cat([m.weight for m in modules])
+    for module, part in zip(modules, together.split([m.weight.shape[0] for m in modules]), strict=True):
+        module.weight.data = part
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float, *, twice: bool = False) -> Tensor:
+    """x / rms(x) times the weights [d], over the last axis; statistics in float32 at least (T5's layer norm).
+
+    ``twice``: differentiable twice.
+    """
+    if twice:
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        return (wide * (wide.square().mean(-1, keepdim=True) + eps).rsqrt()).to(x.dtype) * weight
+    normed: Tensor = _RMSNorm.apply(x, weight, eps)
+    return normed
+
+
+class _RMSNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        scale = wide.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
+        ctx.save_for_backward(x, weight, scale)
+        return (wide * scale).to(x.dtype).mul_(weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        (g,) = gradients
+        x, weight, scale = ctx.saved_tensors
+        wide = x.to(scale.dtype)
+        dx = dweight = None
+        if ctx.needs_input_grad[1]:
+            dweight = (g * wide * scale).flatten(0, -2).sum(0).to(weight.dtype)
+        if ctx.needs_input_grad[0]:
+            inner = (g * weight).to(scale.dtype)
+            along = (inner * wide).mean(-1, keepdim=True).mul_(scale.pow(3))
+            dx = inner.mul_(scale).addcmul_(wide, along, value=-1).to(x.dtype)
+        return dx, dweight, None
+
+
+def gated_gelu(both: Tensor, *, twice: bool = False) -> Tensor:
+    """gelu(a) b of the halves of [..., 2 f]: [..., f], with the tanh form of GELU (T5 v1.1).
+
+    ``twice``: differentiable twice.
+    """
+    if twice:
+        a, b = both.chunk(2, -1)
+        return functional.gelu(a, approximate="tanh") * b
+    gated: Tensor = _GatedGELU.apply(both)
+    return gated
+
+
+class _GatedGELU(torch.autograd.Function):
+    # A sigmoid is several times cheaper than torch's tanh and its gelu_backward, and is kept for backward.
+    @staticmethod
+    def forward(ctx: Any, both: Tensor) -> Tensor:
+        a, b = both.chunk(2, -1)
+        gate = a.square().mul_(_GELU * _CUBIC).add_(_GELU).mul_(a).sigmoid_()
+        ctx.save_for_backward(both, gate)
+        return (gate * a).mul_(b)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (g,) = gradients
+        both, gate = ctx.saved_tensors
+        a, b = both.chunk(2, -1)
+        out = torch.empty_like(both)
+        da, db = out.chunk(2, -1)
+        act = gate * a
+        torch.mul(act, g, out=db)
+        slope = a.square().mul_(3 * _GELU * _CUBIC).add_(_GELU)  # of the sigmoid's argument
+        slope.mul_(act).mul_(1 - gate).add_(gate).mul_(g)
+        torch.mul(slope, b, out=da)
+        return out
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, *, dropout: float, fused: bool) -> Tensor:
+    """softmax(q kᵀ + bias) v without scaling: [B, H, T, D], [B, H, S, D] twice → [B, H, T, D].
+
+    Args:
+        q: queries.
+        k: keys.
+        v: values.
+        bias: added to the scores; [B or 1, H or 1, T or 1, S].
+        dropout: on the probabilities.
+        fused: use torch's fused kernels, which cannot be differentiated twice.
+    """
+    if fused and not dropout:
+        return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
+    scores = torch.softmax(q @ k.transpose(2, 3) + bias, -1)
+    return functional.dropout(scores, dropout) @ v
+
+
+def narrow_attention(
+    q: Tensor, states: Tensor, key: Tensor, value: Tensor, bias: Tensor, *, dropout: float
+) -> Tensor:
+    """Attention of a few queries to many states without ever forming the states' keys and values.
+
+    The key map acts on the queries instead (q·Ks = Kᵀq·s) and the value map on the attended means, exactly
+    the same numbers: H T d multiplications a state instead of d H D, so it pays while T < D.
+
+    Args:
+        q: queries [B, T, H, D].
+        states: [B, S, d].
+        key: weight of the key map [H D, d].
+        value: weight of the value map [H D, d].
+        bias: added to the scores; [B or 1, 1, 1, S].
+        dropout: on the probabilities.
+
+    Returns:
+        [B, T, H D].
+    """
+    rows, count, heads, width = q.shape
+    onto = torch.einsum("bthx,hxd->bhtd", q, key.view(heads, width, -1)).flatten(1, 2)  # [B, H T, d]
+    scores = torch.bmm(onto, states.transpose(1, 2)).view(rows, heads, count, -1) + bias
+    scores = functional.dropout(torch.softmax(scores, -1), dropout)
+    means = torch.bmm(scores.flatten(1, 2), states).view(rows, heads, count, -1)
+    return torch.einsum("bhtd,hxd->bthx", means, value.view(heads, width, -1)).flatten(2)

@@ -1,0 +1,78 @@
+"""Encoder-decoder language models of any family, prompt on the encoder side."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from softstart.backbone.base import Backbone, Decoding
+
+
+class Seq2SeqBackbone(Backbone):
+    """BART, mBART, PEGASUS, UMT5 and others of their kind; T5 and mT5 have their own class."""
+
+    model_types: ClassVar[tuple[str, ...]] = ("bart", "mbart", "pegasus", "umt5")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        plain_generation(self.model, self.tokenizer)
+
+    def encode(self, embeds: Tensor, mask: Tensor) -> Tensor:
+        """Encoder output [B, P+S, d]."""
+        encoder = self.model.get_encoder()
+        hidden: Tensor = encoder(inputs_embeds=embeds, attention_mask=mask).last_hidden_state
+        return hidden
+
+    def logits(self, state: Any, mask: Tensor, labels: Tensor) -> Tensor:
+        """Decoder logits [B, T, V] by teacher forcing."""
+        # mBART looks for a row's last token; one that has none (a missing candidate) is given one.
+        empty = (labels < 0).all(1)
+        labels = labels.clone()
+        labels[empty, 0] = self.tokenizer.eos_token_id
+        shifted = self.model.prepare_decoder_input_ids_from_labels(labels)
+        out: Tensor = self.model(
+            encoder_outputs=(state,), attention_mask=mask, decoder_input_ids=shifted, use_cache=False
+        ).logits
+        return out.to(labels.device)
+
+    def repeat_state(self, state: Any, times: int) -> Any:
+        """Repeat encoder rows."""
+        return state.repeat_interleave(times, 0)
+
+    def generate_ids(self, embeds: Tensor, mask: Tensor, decoding: Decoding) -> Tensor:
+        """Greedy or beam search by transformers' own ``generate``."""
+        ids: Tensor = self.model.generate(
+            inputs_embeds=embeds, attention_mask=mask, **decoding_arguments(decoding)
+        )
+        return ids
+
+
+def decoding_arguments(decoding: Decoding) -> dict[str, Any]:
+    """Arguments of transformers' ``generate``."""
+    return {
+        "do_sample": False,
+        "num_beams": decoding.num_beams,
+        "max_new_tokens": decoding.max_new_tokens,
+        "repetition_penalty": decoding.repetition_penalty,
+        "length_penalty": decoding.length_penalty,
+        "early_stopping": decoding.num_beams > 1,
+    }
+
+
+def plain_generation(model: Any, tokenizer: Any) -> None:
+    """Drop what a checkpoint says about generation but for its special tokens.
+
+    Checkpoints bring sampling temperatures, minimum lengths or forbidden n-grams of the task they were made
+    for (BART's: no repeated trigram); ``generate`` would apply them silently.
+    """
+    from transformers import GenerationConfig
+
+    given = model.generation_config
+    tokens = ("bos_token_id", "eos_token_id", "decoder_start_token_id", "forced_bos_token_id")
+    kept = {name: value for name in tokens if (value := getattr(given, name, None)) is not None}
+    kept.setdefault("eos_token_id", tokenizer.eos_token_id)
+    start = getattr(model.config, "decoder_start_token_id", None)
+    if start is not None:
+        kept.setdefault("decoder_start_token_id", start)
+    model.generation_config = GenerationConfig(**kept, pad_token_id=tokenizer.pad_token_id)
