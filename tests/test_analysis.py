@@ -1,3 +1,4 @@
+import io
 import math
 
 import numpy as np
@@ -7,12 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import SHARED
+from softstart import cli
 from softstart.analysis import (
     CELL,
     adaptation_area,
     arg_table,
     average_relative_gain,
     bootstrap_interval,
+    largest_budget,
+    refuse_mixed,
     relative_gains,
 )
 from softstart.errors import SoftstartError
@@ -42,7 +46,8 @@ def cell(frame, method):
 def test_reproduces_every_published_arg():
     rows, published = pd.read_csv(PAPER / "results.csv"), pd.read_csv(PAPER / "arg.csv")
     ours = average_relative_gain(rows)
-    both = published.merge(ours, on=CELL, suffixes=("_published", ""), validate="one_to_one")
+    cell = [column for column in CELL if column != "budget"]
+    both = published.merge(ours, on=cell, suffixes=("_published", ""), validate="one_to_one")
     assert len(both) == len(published) == len(ours)
     for column in ("arg", "median_relgain", "n_tasks"):
         np.testing.assert_allclose(both[column], both[f"{column}_published"], rtol=0, atol=1e-9)
@@ -240,3 +245,33 @@ def test_area_under_the_dev_curve():
     assert areas.loc["maml", "area"] == pytest.approx((0.75 * 10 + 1.0 * 10) / 20)
     assert adaptation_area(curves, until=10).set_index("method")["area"].to_dict() == {"pt": 0, "maml": 0.75}
     assert adaptation_area(pd.DataFrame()).empty
+
+
+def test_a_method_with_budgets_of_its_own_is_held_against_the_largest_of_the_baseline():
+    pt = [table({"pt": {"a": [score] * 3}}, budget=budget) for budget, score in ((10, 0.2), (60, 0.5))]
+    rows = pd.concat([*pt, table({"ft": {"a": [0.6] * 3}}, budget=40)])
+    summary = arg_table(rows)
+    assert cell(summary, "ft")["arg"] == pytest.approx(20)
+    top = largest_budget(summary)
+    assert list(top["method"]) == ["ft", "pt"]
+    assert set(top["budget"]) == {60}
+
+
+def test_different_protocols_are_no_comparison():
+    rows = pd.concat([table({"pt": {"a": [0.5] * 3}}, shots=16), table({"maml": {"a": [0.6] * 3}}, shots=32)])
+    with pytest.raises(SoftstartError, match=r"a was measured under different protocols, shots: 16 \(pt\)"):
+        refuse_mixed(rows)
+    refuse_mixed(rows.assign(variant=rows["shots"].map({16: "main", 32: "more"})))
+    refuse_mixed(rows.assign(shots=math.nan))
+
+
+@pytest.mark.skipif(PAPER is None or not (PAPER / "arg.csv").is_file(), reason="shared/paper is not here")
+def test_arg_from_the_command_line_equals_the_published(capsys):
+    assert cli._main(["arg", str(PAPER / "results.csv"), "--baseline", "pt", "--format", "csv"], False) == 0
+    ours = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    published = pd.read_csv(PAPER / "arg.csv")
+    both = published.merge(ours, on=[c for c in CELL if c != "budget"], suffixes=("_published", ""))
+    assert len(both) == len(published)
+    for column in ("arg", "median_relgain", "n_tasks"):
+        np.testing.assert_allclose(both[column], both[f"{column}_published"], rtol=0, atol=1e-9)
+    assert both["p_holm"].dropna().between(0, 1).all()

@@ -113,7 +113,7 @@ def test_numbers_of_the_table_are_those_of_the_data_and_lead_to_their_runs(tmp_p
 
 def test_the_page_loads_nothing_and_runs_nothing(tmp_path):
     page = report(tmp_path, results(), costs={"maml": {"meta_seconds": 93.2, "tokens": 12_000}})
-    assert not page.all("script")
+    assert not [script for script in page.all("script") if "src" in script]
     assert not page.all("link")
     loaded = [e.get("src") or e.get("href") for e in page.elements if e.get("src") or e.get("href")]
     assert all(target.startswith("#") or target == "results.csv" for target in loaded)
@@ -128,7 +128,8 @@ def test_the_page_loads_nothing_and_runs_nothing(tmp_path):
 def test_names_are_text_wherever_they_appear(tmp_path):
     rows = results(tasks=("emo", EVIL), methods=("pt", "maml", '"><b>mine'), backbone="<i>tiny</i>")
     page = report(tmp_path, rows, notes=["<u>note</u>"], environment={"<k>": "<v>"})
-    assert not {"script", "i", "u", "k", "v"} & {e["tag"] for e in page.elements}
+    assert not {"i", "u", "k", "v"} & {e["tag"] for e in page.elements}
+    assert len(page.all("script")) == 2  # the page's own
     assert not any("mine" in e["text"] for e in page.all("b"))
     assert EVIL in page.all("table")[0]["text"]
     assert EVIL in [e.get("data-task") for e in page.all("td")]
@@ -171,7 +172,11 @@ def test_several_settings_and_meta_seeds_each_get_their_part(tmp_path):
     rows = pd.concat([results(seeds=(1, 2)), results(seeds=(1, 2), setting="other")])
     meta = pd.DataFrame([("maml", s, 3 - s / 100) for s in range(200)], columns=["method", "step", "loss"])
     page = report(tmp_path, rows, meta_curves=meta)
-    assert [e["text"] for e in page.all("h2")][:2] == ["mini · tiny", "other · tiny"]
+    assert [e["text"] for e in page.all("h2")][:3] == [
+        "All settings",
+        "mini · tiny",
+        "other · tiny",
+    ]
     caveats = next(e["text"] for e in page.all("ul") if e.get("class") == "caveats")
     assert "2 meta-training seeds" in caveats
     assert "one seed" not in caveats
@@ -269,3 +274,77 @@ def test_every_method_fits_into_the_terminal(width):
     assert [label(m) in header for m in METHODS] == [True] * 6
     assert ("±" in text) == (width > 80)
     assert "percent." in text
+
+
+def test_variants_are_plotted_and_listed_beside_the_study_as_declared(tmp_path):
+    rows = pd.concat([results(), results(variant="short")])
+    rows.loc[rows["variant"] == "short", "test"] *= 0.9
+    page = report(tmp_path, rows)
+    figure = next(e for e in page.all("svg") if "in points by variant" in e.get("aria-label", ""))
+    arg = arg_table(rows).set_index(["variant", "method"])
+    for variant in ("main", "short"):
+        gain = arg.loc[(variant, "maml")]
+        tip = f"{variant}, MAML: {signed(gain.mean_abs_gain)} points"
+        assert tip in figure["text"]
+        assert any(signed(gain.arg) in e["text"] for e in page.all("td"))
+    assert "Of 10 comparisons with PT" in page.all("header")[0]["text"]
+    assert sum(e.get("class") == "variant" for e in page.all("details")) == 1
+
+
+def test_the_head_says_what_was_asked_found_and_how_sure(tmp_path):
+    rows = results(methods=("pt", "maml", "reptile"))
+    head = report(tmp_path, rows).all("header")[0]["text"]
+    assert "Do MAML and Reptile score higher than PT on 3 target tasks, with 2 few-shot samples" in head
+    best = arg_table(rows).set_index("method")["arg"].idxmax()
+    gains = relative_gains(rows)
+    gains = gains[gains["method"] == best]
+    assert f"{label(best)} has the highest average relative gain" in head
+    weightiest = (gains["gain"] - gains["gain"].mean()).abs().idxmax()
+    left = gains.drop(weightiest)["gain"].mean()
+    assert f"without {gains.loc[weightiest, 'task']}, its weightiest task, ARG is {signed(left)}" in head
+    assert "One meta-training seed" in head
+
+
+def test_departures_and_what_was_kept(tmp_path):
+    protocol = [
+        {"what": "beams", "published": "4", "here": "1"},
+        {"what": "outer steps", "published": "5000", "here": "5000"},
+    ]
+    page = report(tmp_path, results(), protocol=protocol)
+    text = page.all("body")[0]["text"]
+    assert "1 of 2 values differ" in text
+    assert "The 1 value as published" in text
+    assert "outer steps" in [e["text"] for e in page.all("dt")]
+
+
+def test_a_recommendation_is_judged_on_the_page(tmp_path):
+    targets = ("emo", "anli", "trec")
+    followed = [
+        {"settings": "a, b", "method": "maml", "task": t, "measure": "gradient", "start": "a", "gain": g,
+         "random": 1.0, "fixed": 2.0, "best": 9.0}
+        for t, g in zip(targets, (1.0, 2.0, 6.0), strict=True)
+    ]  # fmt: skip
+    names = [*targets, "source"]
+    found = {
+        "measures": {"gradient": {"tasks": names, "values": np.eye(4).tolist()}},
+        "correlations": [],
+        "points": [
+            {
+                "setting": "mini",
+                "method": "maml",
+                "measure": "gradient",
+                "task": t,
+                "similarity": s,
+                "gain": g,
+            }
+            for t, s, g in zip(targets, (0.1, None, 0.3), (4.0, 5.0, -2.5), strict=True)
+        ],
+        "followed": followed,
+    }
+    page = report(tmp_path, results(), similarity=found)
+    body = [[td["text"] for td in page.all("td")][i : i + 7] for i in range(len(page.all("td")))]
+    assert ["MAML", "+3.0", "+1.0", "+2.0", "+9.0", "1.000", "3"] not in body  # p of 2 in 8 at most
+    assert any(row[:5] == ["MAML", "+3.0", "+1.0", "+2.0", "+9.0"] for row in body)
+    scatter = next(e for e in page.all("svg") if "against similarity" in e.get("aria-label", ""))
+    assert scatter["text"].count("MAML") == 2  # the unknown one is left out
+    assert "trec, MAML: \u22122.5 points at +0.30" in scatter["text"]

@@ -5,10 +5,14 @@ from softstart.analysis.arg import (
     arg_table,
     average_relative_gain,
     bootstrap_interval,
+    influence,
+    largest_budget,
     relative_gains,
     with_defaults,
 )
-from softstart.analysis.curves import adaptation_area
+from softstart.analysis.curves import adaptation_area, speed_by_run, speed_table
+from softstart.analysis.permutation import compare_methods, holm, sign_flip_p
+from softstart.analysis.protocol import refuse_mixed
 
 __all__ = [
     "CELL",
@@ -16,6 +20,14 @@ __all__ = [
     "arg_table",
     "average_relative_gain",
     "bootstrap_interval",
+    "compare_methods",
+    "holm",
+    "influence",
+    "largest_budget",
+    "refuse_mixed",
     "relative_gains",
+    "sign_flip_p",
+    "speed_by_run",
+    "speed_table",
     "with_defaults",
 ]

@@ -12,22 +12,23 @@ means and counted in ``n_undefined``.
 
 Functions take a table of results, one row per adapted and tested prompt (the learning rate already
 selected on dev), with the columns ``method``, ``task``, ``sample`` and ``test`` (a fraction); ``setting``,
-``backbone``, ``prompt_length``, ``variant`` and ``seed`` (of meta-training and of the baseline's start)
-where they vary; any others are ignored. The baseline has to be run under the same setting, backbone, prompt
-length and seeds; fine-tuning carries the prompt length of the study it belongs to.
+``backbone``, ``prompt_length``, ``budget`` (steps of adaptation allowed; 0, or none, is the full budget),
+``variant`` and ``seed`` (of meta-training and of the baseline's start) where they vary; any others are
+ignored. The baseline has to be run under the same setting, backbone, prompt length, budget and seeds;
+fine-tuning carries the prompt length of the study it belongs to.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from softstart.analysis.resampling import Floats, dense, mean, median, percentile_intervals, task_means
 from softstart.errors import SoftstartError
 
-Floats = npt.NDArray[np.float64]
-
-CELL = ["setting", "method", "backbone", "prompt_length", "variant"]
+CELL = ["setting", "method", "backbone", "prompt_length", "budget", "variant"]
 """The columns that name one cell of a comparison: a method under one protocol, over all target tasks."""
 
 _GROUP = [column for column in CELL if column != "method"]
@@ -36,9 +37,16 @@ _DEFAULTS: dict[str, str | int] = {
     "setting": "custom",
     "backbone": "",
     "prompt_length": 0,
+    "budget": 0,
     "variant": "main",
     "seed": 0,
 }
+
+Planned = tuple[int, int] | Mapping[str, tuple[int, int]]
+"""How many tasks a cell should hold and how many runs (samples times meta seeds) a task; maybe by setting."""
+
+INTERVALS = ["low", "high", "median_low", "median_high", "abs_low", "abs_high"]
+"""The limits that ``bootstrap_interval`` gives: of ARG, of the median gain, of the mean gain in points."""
 
 KEPT_ASIDE = ("yelp_onlybs8_backup",)
 """Variants of the published study that are no cells: rows which its author kept beside the tables."""
@@ -57,7 +65,7 @@ def relative_gains(rows: pd.DataFrame, baseline: str = "pt") -> pd.DataFrame:
     Raises:
         SoftstartError: for a missing column, two rows for one run, or no row of the baseline.
     """
-    pairs = _pairs(_canonical(rows), baseline)
+    pairs = paired(rows, baseline)
     pairs["sample"] = pairs["sample"].where(pairs["test"].notna())
     by_task = pairs.groupby([*CELL, "task"])
     gains = by_task[["test", "baseline"]].mean()
@@ -71,16 +79,16 @@ def relative_gains(rows: pd.DataFrame, baseline: str = "pt") -> pd.DataFrame:
 
 
 def average_relative_gain(
-    rows: pd.DataFrame, baseline: str = "pt", *, planned: tuple[int, int] | None = None
+    rows: pd.DataFrame, baseline: str = "pt", *, planned: Planned | None = None
 ) -> pd.DataFrame:
     """ARG of every cell, with what one needs to know to trust it.
 
     Args:
         rows: the result table.
         baseline: the method that gains are relative to.
-        planned: how many tasks a cell should hold, and how many runs (samples times meta seeds) a task. By
-            default a cell is judged by its peers: all tasks that any method or the baseline has under the
-            same setting, backbone, prompt length and variant, each with as many runs as the best covered.
+        planned: how complete a cell has to be. By default it is judged by its peers: all tasks that any
+            method or the baseline has under the same setting, backbone, prompt length, budget and variant,
+            each with as many runs as the best covered.
 
     Returns:
         One row per cell: the columns of ``CELL``; ``arg`` and ``median_relgain`` (percent),
@@ -92,7 +100,7 @@ def average_relative_gain(
     Raises:
         SoftstartError: as ``relative_gains``.
     """
-    table = _canonical(rows)
+    table = canonical(rows)
     gains = relative_gains(table, baseline)
     paired = gains[gains["n_samples"] > 0]
     cells = gains.groupby(CELL)
@@ -114,8 +122,13 @@ def average_relative_gain(
     counts = ["n_undefined", "wins", "ties", "losses", "n_samples_min", "n_runs_min"]
     summary[counts] = summary[counts].fillna(0).astype(int)
     plan = summary.merge(_coverage(table, baseline), on=_GROUP, how="left")
-    tasks, runs = (plan["tasks"], plan["runs"]) if planned is None else planned
-    summary["n_missing"] = tasks - summary["n_tasks"] - summary["n_undefined"]
+    tasks, runs = plan["tasks"], plan["runs"]
+    if isinstance(planned, Mapping):
+        tasks = plan["setting"].map({name: n for name, (n, _) in planned.items()}).fillna(tasks)
+        runs = plan["setting"].map({name: n for name, (_, n) in planned.items()}).fillna(runs)
+    elif planned is not None:
+        tasks, runs = (plan["setting"].map(lambda _, n=n: n) for n in planned)
+    summary["n_missing"] = (tasks - summary["n_tasks"] - summary["n_undefined"]).astype(int)
     summary["complete"] = (summary["n_missing"] == 0) & (summary["n_runs_min"] == runs)
     return summary
 
@@ -135,34 +148,60 @@ def bootstrap_interval(
     interval says nothing about another. A cell's interval does not depend on the other cells.
 
     Returns:
-        One row per cell: the columns of ``CELL``, ``low`` and ``high`` (percent; NaN with fewer than two
-        runs or no defined gain).
+        One row per cell: the columns of ``CELL`` and ``INTERVALS``: ``low`` and ``high`` of ARG (percent),
+        ``median_low`` and ``median_high`` of the median gain (percent), ``abs_low`` and ``abs_high`` of the
+        mean gain in points; NaN with fewer than two runs or no defined gain.
 
     Raises:
         SoftstartError: as ``relative_gains``.
     """
-    pairs = _pairs(_canonical(rows), baseline)
-    tails = [(1 - level) / 2 * 100, (1 + level) / 2 * 100]
-    intervals = []
+    pairs = paired(rows, baseline)
+    found = []
     for cell, runs in pairs.groupby(CELL):
-        scores = _dense(runs.dropna())
-        low = high = np.nan
-        if scores.shape[1] * scores.shape[2] > 1:
-            args = _resampled_args(scores, resamples, np.random.default_rng(seed))
-            if np.isfinite(args).any():
-                low, high = np.nanpercentile(args, tails)
-        intervals.append((*cell, low, high))
-    return pd.DataFrame(intervals, columns=[*CELL, "low", "high"])
+        scores = dense(runs.dropna(), ["test", "baseline"])
+        bands = percentile_intervals(scores, gain_statistics, level=level, resamples=resamples, seed=seed)
+        found.append((*cell, *bands.ravel()))
+    return pd.DataFrame(found, columns=[*CELL, *INTERVALS])
 
 
 def arg_table(
-    rows: pd.DataFrame, baseline: str = "pt", *, planned: tuple[int, int] | None = None, seed: int = 0
+    rows: pd.DataFrame, baseline: str = "pt", *, planned: Planned | None = None, seed: int = 0
 ) -> pd.DataFrame:
-    """``average_relative_gain`` with the 95 % interval of ``bootstrap_interval`` beside ``arg``."""
+    """``average_relative_gain`` with the 95 % intervals of ``bootstrap_interval`` beside it."""
     summary = average_relative_gain(rows, baseline, planned=planned)
     table = summary.merge(bootstrap_interval(rows, baseline, seed=seed), on=CELL)
     front = [*CELL, "arg", "low", "high"]
     return table[[*front, *(column for column in table if column not in front)]]
+
+
+def influence(gains: pd.DataFrame) -> pd.DataFrame:
+    """How much each task carries: ARG of its cell without it.
+
+    Args:
+        gains: what ``relative_gains`` returns.
+
+    Returns:
+        One row per cell and task with a defined gain: the columns of ``CELL``, ``task``, ``gain``,
+        ``arg_without`` (percent; NaN for the only task) and ``change`` (``arg_without`` minus ARG).
+    """
+    table = gains.loc[gains["gain"].notna(), [*CELL, "task", "gain"]].reset_index(drop=True)
+    cells = table.groupby(CELL)["gain"]
+    total, n = cells.transform("sum"), cells.transform("count")
+    without = (total - table["gain"]) / (n - 1).where(n > 1)
+    return table.assign(arg_without=without, change=without - total / n)
+
+
+def largest_budget(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of every method at its largest budget (0: full), under the largest of their group.
+
+    So methods with budgets of their own (fine-tuning) stay beside the others.
+    """
+    table = table.reset_index(drop=True)
+    order = table["budget"].where(table["budget"] > 0, np.inf)
+    group = [table[column] for column in _GROUP if column != "budget"]
+    kept = table[order == order.groupby([*group, table["method"]]).transform("max")]
+    common = order.groupby(group).transform("max").loc[kept.index]
+    return kept.assign(budget=common.where(np.isfinite(common), 0).astype(int))
 
 
 def with_defaults(rows: pd.DataFrame) -> pd.DataFrame:
@@ -179,11 +218,15 @@ def with_defaults(rows: pd.DataFrame) -> pd.DataFrame:
             mend="It needs one row per run with method, task, sample (or split_seed) and test.",
         )
     rows = rows.assign(**{column: value for column, value in _DEFAULTS.items() if column not in rows})
-    return rows.fillna(_DEFAULTS)
+    return rows.fillna(_DEFAULTS).astype({"budget": int})
 
 
-def _canonical(rows: pd.DataFrame) -> pd.DataFrame:
-    """The columns that gains need, validated; numeric test scores; no rows kept aside."""
+def canonical(rows: pd.DataFrame) -> pd.DataFrame:
+    """The columns that gains need, validated; numeric test scores; no rows kept aside.
+
+    Raises:
+        SoftstartError: for a missing column, two rows for one run, or a score that is no number.
+    """
     table = with_defaults(rows)[[*CELL, "task", *_RUN, "test"]]
     table = table[~table["variant"].isin(KEPT_ASIDE)]
     try:
@@ -200,29 +243,60 @@ def _canonical(rows: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _pairs(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """Every run beside the baseline's run on the same task, sample and meta seed; NaN where it has none."""
-    base = table[table["method"] == baseline]
-    if base.empty:
-        methods = ", ".join(sorted(map(str, table["method"].unique())))
-        raise SoftstartError(f"no rows of the baseline '{baseline}'", mend=f"The table has: {methods}.")
-    base = base.rename(columns={"variant": "baseline_variant", "test": "baseline"}).drop(columns="method")
-    table = table.assign(baseline_variant=_baseline_variant(table, base))
-    keys = [*(c for c in _GROUP if c != "variant"), "baseline_variant", "task", *_RUN]
-    pairs = table.merge(base, on=keys, how="left").drop(columns="baseline_variant")
+def paired(rows: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """Every run's ``test`` beside the ``baseline``'s; both NaN where one has none.
+
+    Raises:
+        SoftstartError: as ``relative_gains``.
+    """
+    pairs = beside(canonical(rows), baseline, ["test"]).rename(columns={"test_baseline": "baseline"})
     both = pairs["test"].notna() & pairs["baseline"].notna()
     return pairs.assign(test=pairs["test"].where(both), baseline=pairs["baseline"].where(both))
 
 
-def _baseline_variant(table: pd.DataFrame, base: pd.DataFrame) -> pd.Series:
-    """Which variant of the baseline each row is held against: its own if that was run, else "main".
+def beside(table: pd.DataFrame, baseline: str, values: Sequence[str]) -> pd.DataFrame:
+    """Every run beside the baseline's run of the same cell, task, sample and meta seed.
 
-    An ablation of the target side (fewer shots, another prompt length) changes the baseline too and has
-    its own; one of the source side (which tasks, how many rows) does not. This gives the published choice.
+    Args:
+        table: one row per run, with every column that ``with_defaults`` gives and the columns ``values``.
+        baseline: the method to stand beside.
+        values: what to take from it, into columns with ``_baseline`` after their name; NaN without a run.
+
+    Raises:
+        SoftstartError: no row of the baseline.
     """
-    own = pd.MultiIndex.from_frame(table[_GROUP])
-    run = pd.MultiIndex.from_frame(base[[*_GROUP[:-1], "baseline_variant"]])
-    return table["variant"].where(own.isin(run), "main")
+    base = table[table["method"] == baseline]
+    if base.empty:
+        methods = ", ".join(sorted(map(str, table["method"].unique())))
+        raise SoftstartError(f"no rows of the baseline '{baseline}'", mend=f"The table has: {methods}.")
+    base = base.rename(columns={**_HELD, **{value: f"{value}_baseline" for value in values}})
+    table = table.assign(baseline_variant=_own_or(table, base, "variant", "main"))
+    table = table.assign(baseline_budget=_own_or(table, base, "budget", _largest(base)))
+    keys = [*_FIXED, *_HELD.values(), "task", *_RUN]
+    columns = [*keys, *(f"{value}_baseline" for value in values)]
+    return table.merge(base[columns], on=keys, how="left").drop(columns=[*_HELD.values()])
+
+
+_FIXED = ["setting", "backbone", "prompt_length"]
+_HELD = {"variant": "baseline_variant", "budget": "baseline_budget"}
+
+
+def _own_or(table: pd.DataFrame, base: pd.DataFrame, column: str, other: object) -> pd.Series:
+    """What of the baseline each row is held against: its own ``column`` if that was run, else ``other``.
+
+    Of variants: an ablation of the target side (fewer shots, another prompt length) changes the baseline too
+    and has its own; one of the source side (which tasks, how many rows) does not and is held against "main".
+    This gives the published choice. Of budgets: a method with budgets of its own (fine-tuning) is held
+    against the baseline's largest.
+    """
+    own = pd.MultiIndex.from_frame(table[[*_FIXED, column]])
+    run = pd.MultiIndex.from_frame(base[[*_FIXED, _HELD[column]]])
+    return table[column].where(own.isin(run), other)
+
+
+def _largest(base: pd.DataFrame) -> int:
+    budgets = base["baseline_budget"]
+    return 0 if (budgets == 0).any() else int(budgets.max())
 
 
 def _coverage(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
@@ -237,34 +311,10 @@ def _coverage(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
     return pd.DataFrame({"tasks": tasks, "runs": runs.groupby(level=_GROUP).max()}).reset_index()
 
 
-def _dense(runs: pd.DataFrame) -> Floats:
-    """The scores of one cell as [2, tasks, samples, seeds], method and baseline; NaN where there is no run.
-
-    Samples are ranked within each task, so that the first ones are those it has.
-    """
-    task = runs["task"].astype("category").cat.codes.to_numpy()
-    sample = runs.groupby("task")["sample"].rank(method="dense").astype(int).to_numpy() - 1
-    seed = runs["seed"].astype("category").cat.codes.to_numpy()
-    shape = tuple(int(index.max(initial=-1)) + 1 for index in (task, sample, seed))
-    scores: Floats = np.full((2, *shape), np.nan)
-    scores[:, task, sample, seed] = runs[["test", "baseline"]].to_numpy().T
-    return scores
-
-
-def _resampled_args(scores: Floats, resamples: int, rng: np.random.Generator) -> Floats:
-    """ARG of every resample of ``scores`` [2, T, I, S], as [resamples]."""
-    _, tasks, samples, seeds = scores.shape
-    available = (~np.isnan(scores[0])).any(axis=-1).sum(axis=-1)
-    task = rng.integers(tasks, size=(resamples, tasks))
-    sample = (rng.random((resamples, tasks, samples)) * available[task][..., None]).astype(int)
-    seed = rng.integers(seeds, size=(resamples, seeds))
-    # Drawing as many samples as the best covered task has would make the others look better measured.
-    counted = np.arange(samples) < available[task][..., None]
-    drawn = scores[:, task[..., None, None], sample[..., None], seed[:, None, None, :]]
-    drawn = np.where(counted[..., None], drawn, np.nan)
-    n = (~np.isnan(drawn[0])).sum(axis=(-1, -2))
+def gain_statistics(drawn: Floats) -> Floats:
+    """ARG and median gain (percent) and mean gain (points) of drawn scores [2, B, T, I, S], as [3, B]."""
+    method, baseline = task_means(drawn)
+    difference = (method - baseline) * 100
     with np.errstate(divide="ignore", invalid="ignore"):
-        method, baseline = np.nansum(drawn, axis=(-1, -2)) / n
-        gain = np.where(baseline > 0, (method - baseline) / baseline * 100, np.nan)
-        defined = ~np.isnan(gain)
-        return np.asarray(np.nansum(gain, axis=-1) / defined.sum(axis=-1), dtype=np.float64)
+        gain = np.where(baseline > 0, difference / baseline, np.nan)
+    return np.stack([mean(gain), median(gain), mean(difference)])

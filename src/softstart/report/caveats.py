@@ -7,18 +7,81 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from softstart.report.tables import Comparison, interval, label, points, signed
+from softstart.report.tables import Comparison, Gain, in_order, interval, label, p_value, points, signed
 
 _WEAK = 0.05
 """A baseline below this score (5 points) makes relative gains large and fragile."""
 
 
+def question(rows: pd.DataFrame, baseline: str) -> str:
+    """What was asked: which methods are compared with the baseline, on what and after how many steps."""
+    others = [label(m) for m in in_order(rows["method"]) if m != baseline]
+    if not others:
+        return f"How well does {label(baseline)} learn {_count(rows['task'].nunique(), 'target task')}?"
+    listed = " and ".join([", ".join(others[:-1]), others[-1]] if len(others) > 1 else others)
+    budgets = sorted({int(b) for b in rows["budget"] if b > 0})
+    steps = f", after {' or '.join(f'{b:,}' for b in budgets)} steps of adaptation" if budgets else ""
+    return (
+        f"Do{'' if len(others) > 1 else 'es'} {listed} score higher than {label(baseline)} on "
+        f"{_count(rows['task'].nunique(), 'target task')}, with "
+        f"{_count(rows['sample'].nunique(), 'few-shot sample')} of each{steps}?"
+    )
+
+
+def overall(groups: Sequence[Comparison], baseline: str) -> str:
+    """What was found in several groups of cells: how many gains and losses are sure, and the highest."""
+    cells = [(g.name, m, gain) for g in groups for m, gain in g.arg.items() if m != baseline]
+    known = [cell for cell in cells if not math.isnan(cell[2].arg)]
+    if not known:
+        return f"There is nothing to compare with {label(baseline)} yet."
+    name, method, best = max(known, key=lambda cell: cell[2].arg)
+    above, below = sum(g.low > 0 for *_, g in known), sum(g.high < 0 for *_, g in known)
+    return (
+        f"Of {_count(len(known), 'comparison')} with {label(baseline)}, {above} show a gain and {below} a "
+        "loss whose interval excludes zero. The highest average relative gain is that of "
+        f"{label(method)} in {name}: {signed(best.arg)}\u00a0% {interval(best.low, best.high)}."
+    )
+
+
+def leading(group: Comparison, baseline: str) -> str | None:
+    """The method with the highest ARG; None without any."""
+    args = {m: g.arg for m, g in group.arg.items() if m != baseline and not math.isnan(g.arg)}
+    return max(args, key=lambda m: args[m]) if args else None
+
+
+def certainty(gain: Gain, p: float, without: tuple[float, str] | None, seeds: int) -> str:
+    """How sure a gain is: its companions, its test, what hangs on one task, and what was not varied.
+
+    Args:
+        gain: a method's row of the ARG table.
+        p: its corrected p-value.
+        without: its ARG without its weightiest task, and that task.
+        seeds: meta-training seeds.
+    """
+    wins, ties, losses = gain.record
+    told = [
+        f"Median gain {signed(gain.median)}\u00a0%, mean gain {signed(gain.abs_gain)} points; better on "
+        f"{wins}, equal on {ties}, worse on {_count(losses, 'task')}"
+    ]
+    if without:
+        told.append(f"without {without[1]}, its weightiest task, ARG is {signed(without[0])}\u00a0%")
+    if not math.isnan(p):
+        told.append(
+            f"paired test corrected for the methods compared: p {'' if p < 0.001 else '= '}{p_value(p)}"
+        )
+    seed = " One meta-training seed: another could come out differently." if seeds == 1 else ""
+    return f"{'; '.join(told)}.{seed}"
+
+
+def _count(n: int, name: str) -> str:
+    return f"{n:,} {name}{'' if n == 1 else 's'}"
+
+
 def headline(group: Comparison, baseline: str) -> str:
     """What was found in a group of cells: the method with the highest ARG, and whether that is sure."""
-    args = {m: g.arg for m, g in group.arg.items() if m != baseline and not math.isnan(g.arg)}
-    if not args:
+    method = leading(group, baseline)
+    if method is None:
         return f"There is nothing to compare with {label(baseline)} yet."
-    method = max(args, key=lambda m: args[m])
     gain = group.arg[method]
     if math.isnan(gain.low):
         sure = "there are too few runs for an interval"
@@ -46,8 +109,9 @@ def caveats(rows: pd.DataFrame, groups: Sequence[Comparison], baseline: str) -> 
         f"weak {name} can carry it: read it beside the median, the gain in points, wins and losses.",
         "Intervals are 95 % bootstrap intervals over target tasks, samples within them"
         + (f", and {seeds} meta-training seeds." if seeds > 1 else ".")
-        + " A method whose interval excludes zero is the best of several looked at; "
-        "no correction for many comparisons is made.",
+        + " They are not corrected for many comparisons: the highest of several is partly luck.",
+        "p: paired sign-flip test of the mean gain in points over tasks; p (Holm): corrected for the methods "
+        f"compared with {name} in the same table, not for looking at several tables.",
     ]
     if seeds == 1:
         found.append(

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from softstart.analysis import largest_budget, with_defaults
 from softstart.report.tables import Comparison, comparisons, interval, label, points, signed
 
 _WIDE = 4
@@ -17,15 +18,16 @@ _WIDE = 4
 def comparison_table(rows: pd.DataFrame, arg: pd.DataFrame, width: int = 100) -> Table:
     """Mean and standard deviation of test (points) by method and target task, with ARG and its interval.
 
-    Few target tasks are columns; with more, or several settings, tasks are rows and methods columns. The
-    best mean of a task is bold; * marks an incomplete cell, † one with an undefined gain.
+    At the largest budget, where there are several. Few target tasks are columns; with more, or several
+    settings, tasks are rows and methods columns. The best mean of a task is bold; * marks an incomplete cell,
+    † one with an undefined gain.
 
     Args:
         rows: one row per selected run (see ``softstart.analysis.arg``).
         arg: the table of ``softstart.analysis.arg_table`` on the same rows.
         width: columns of the terminal; where they are too few, deviations are left out.
     """
-    groups = list(comparisons(rows, arg))
+    groups = list(comparisons(largest_budget(with_defaults(rows)), arg))
     if len(groups) == 1 and len(groups[0].tasks) <= _WIDE:
         table = _methods_as_rows(groups[0])
     else:

@@ -29,7 +29,8 @@ _MARKERS: tuple[Callable[[float, float], str], ...] = (
 def marker(series: int) -> str:
     """The marker of series i alone, as an inline SVG of 14 by 14 for legends."""
     shape = _MARKERS[series % len(_MARKERS)](7, 7)
-    return f'<svg class="key" viewBox="0 0 14 14" aria-hidden="true"><g class="s{series}">{shape}</g></svg>'
+    size = 'viewBox="0 0 14 14" width="14" height="14"'
+    return f'<svg class="key" {size} aria-hidden="true"><g class="s{series}">{shape}</g></svg>'
 
 
 def bars(
@@ -81,15 +82,21 @@ def dots(
     title: str,
     unit: str = "%",
     absent: Mapping[str, str] | None = None,
+    limits: Mapping[tuple[str, str], tuple[float, float]] | None = None,
 ) -> str:
     """One line per row (a task) with one marker per series (a method): row → name → value.
+
+    ``limits`` gives (row, name) an interval, drawn behind its marker; then series lie below one another.
 
     The axis is linear up to ±150 and compressed beyond (asinh), so that one huge gain does not flatten the
     rest. ``absent`` gives rows without any finite value a few words in place of markers.
     """
-    width, row, top, right = 720, 30, 8, 20
+    limits = limits or {}
+    most = max((len(values) for values in rows.values()), default=1)
+    width, row, top, right = 720, 14 + 9 * most if limits else 30, 8, 14 + 6 * len(unit)
     left = 30 + 7.2 * min(26, max((len(name) for name in rows), default=4))
     finite = [v for values in rows.values() for v in values.values() if math.isfinite(v)]
+    finite += [v for band in limits.values() for v in band if math.isfinite(v)]
     lowest, highest = padded(min([0.0, *finite]), max([0.0, *finite]))
     compressed = max(-lowest, highest) > 150
     scale = (lambda v: math.asinh(v / 25)) if compressed else (lambda v: v)
@@ -102,19 +109,24 @@ def dots(
     marks: Sequence[float] = ticks(lowest, highest)
     if compressed:
         decades = (-100, -50, -20, 0, 20, 50, 100, 200, 500, 1000, 2000, 5000)
-        marks = [v for v in decades if lowest <= v <= highest]
+        marks = _apart([v for v in decades if lowest <= v <= highest], at, 52)
     parts = _grid_x(marks, at, top, bottom, unit)
-    for i, (name, values) in enumerate(rows.items()):
-        y = top + row * (i + 0.5)
+    for n, (name, values) in enumerate(rows.items()):
+        y = top + row * (n + 0.5)
         parts.append(f'<path class="rule" d="M{left:.1f} {y:.1f}H{width - right}"/>')
         parts.append(_text(left - 12, y + 4.5, _short(name, 26), "end", "name"))
         shown = {s: v for s, v in values.items() if math.isfinite(v)}
         if not shown and absent and name in absent:
             parts.append(_text(left + 8, y + 4.5, absent[name], "start", "small"))
-        for method, value in shown.items():
-            tip = escape(f"{name}, {method}: {signed(value)} {unit}")
-            shape = _MARKERS[series[method] % len(_MARKERS)](at(value), y)
-            parts.append(f'<g class="dot s{series[method]}"><title>{tip}</title>{shape}</g>')
+        for i, (method, value) in enumerate(shown.items()):
+            low, high = limits.get((name, method), (math.nan, math.nan))
+            tip = escape(f"{name}, {method}: {signed(value)} {unit} {interval(low, high)}".strip())
+            level = y + (9 * (i - (len(shown) - 1) / 2) if limits else 0)
+            band = ""
+            if math.isfinite(low) and math.isfinite(high):
+                band = f'<path class="band" d="M{at(low):.1f} {level:.1f}H{at(high):.1f}"/>'
+            shape = _MARKERS[series[method] % len(_MARKERS)](at(value), level)
+            parts.append(f'<g class="dot s{series[method]}"><title>{tip}</title>{band}{shape}</g>')
     return _svg(width, bottom + 34, title, parts)
 
 
@@ -125,8 +137,12 @@ def lines(
     title: str,
     x_label: str = "step",
     y_limits: tuple[float, float] | None = None,
+    bands: Mapping[str, Sequence[tuple[float, float, float]]] | None = None,
 ) -> str:
-    """A small panel of lines, one per series; y in the units of the data. NaN breaks a line."""
+    """A small panel of lines, one per series; y in the units of the data. NaN breaks a line.
+
+    ``bands`` gives a series (x, low, high), shaded behind the lines.
+    """
     width, height, left, right, top, bottom = 300, 190, 40, 12, 10, 34
     xs = [x for points in curves.values() for x, _ in points]
     ys = [y for points in curves.values() for _, y in points if math.isfinite(y)]
@@ -140,14 +156,15 @@ def lines(
             top + (y1 - y) / (y1 - y0) * (height - top - bottom),
         )
 
-    parts = []
-    for tick in ticks(y0, y1, 5):
-        y = at(x0, tick)[1]
-        parts.append(f'<path class="grid" d="M{left} {y:.1f}H{width - right}"/>')
-        parts.append(_text(left - 6, y + 4, f"{tick:g}", "end", "small"))
+    parts = _grid_y(ticks(y0, y1, 5), lambda v: at(x0, v)[1], left, width - right)
     for tick, anchor in ((x0, "start"), (x1, "end")):
         parts.append(_text(at(tick, y0)[0], height - bottom + 16, f"{tick:g}", anchor, "small"))
     parts.append(_text((left + width - right) / 2, height - bottom + 16, x_label, "middle", "small"))
+    for name, edges in (bands or {}).items():
+        around = [(x, high) for x, _, high in edges] + [(x, low) for x, low, _ in reversed(edges)]
+        if around and all(math.isfinite(v) for point in around for v in point):
+            outline = "L".join("{:.1f} {:.1f}".format(*at(x, min(max(y, y0), y1))) for x, y in around)
+            parts.append(f'<path class="shade s{series[name]}" d="M{outline}z"/>')
     for name, points in curves.items():
         tip = f"<title>{escape(name)}</title>"
         where = [at(x, y) if math.isfinite(y) else None for x, y in points]
@@ -160,6 +177,115 @@ def lines(
         end = f'<circle class="end" cx="{last[0]:.1f}" cy="{last[1]:.1f}" r="2.6"/>' if last else ""
         parts.append(f'<g class="line s{series[name]}">{tip}<path d="{path}"/>{end}</g>')
     return _svg(width, height, title, parts)
+
+
+def heat_map(names: Sequence[str], values: Sequence[Sequence[float]], *, title: str) -> str:
+    """A square of similarities in [-1, 1], names on the left; the darker, the more alike.
+
+    Cells of a row that have one of 20 shades are one path, and a row says which tasks are most alike, so that
+    a hundred tasks stay light.
+    """
+    side, left = 16, 30 + 6.6 * min(26, max(map(len, names), default=4))
+    width, height = left + side * len(names) + 4, side * len(names) + 8
+    parts = []
+    for i, row in enumerate(values):
+        parts.append(_text(left - 8, 4 + side * (i + 0.72), _short(names[i], 26), "end", "small"))
+        nearest = sorted((j for j in range(len(row)) if j != i), key=lambda j: -row[j])[:3]
+        tip = f"{names[i]}, most like {', '.join(f'{names[j]} {signed(row[j], 2)}' for j in nearest)}"
+        shades: dict[int, str] = {}
+        for j, value in enumerate(row):
+            shade = round(20 * max(-1.0, min(1.0, value)))
+            cell = f"M{left + side * j:.0f} {4 + side * i}h{side - 1}v{side - 1}h-{side - 1}z"
+            shades[shade] = shades.get(shade, "") + cell
+        paths = "".join(
+            f'<path class="{"near" if shade > 0 else "apart"}" opacity="{abs(shade) / 20:g}" d="{cells}"/>'
+            for shade, cells in sorted(shades.items())
+            if shade
+        )
+        parts.append(f"<g><title>{escape(tip)}</title>{paths}</g>")
+    return _svg(round(width), height, title, parts)
+
+
+def scatter(
+    groups: Mapping[str, Sequence[tuple[str, float, float]]],
+    series: Mapping[str, int],
+    *,
+    title: str,
+    x_label: str,
+) -> str:
+    """A small panel of points, one marker shape a series: series → (name, x, y in points)."""
+    width, height, left, right, top, bottom = 300, 200, 40, 12, 10, 40
+    known = {
+        name: [p for p in points if math.isfinite(p[1]) and math.isfinite(p[2])]
+        for name, points in groups.items()
+    }
+    every = [point for points in known.values() for point in points]
+    x0, x1 = padded(min((x for _, x, _ in every), default=0.0), max((x for _, x, _ in every), default=1.0))
+    y0, y1 = padded(min([0.0, *(y for *_, y in every)]), max([0.0, *(y for *_, y in every)]))
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return (
+            left + (x - x0) / (x1 - x0) * (width - left - right),
+            top + (y1 - y) / (y1 - y0) * (height - top - bottom),
+        )
+
+    parts = _grid_y(ticks(y0, y1, 5), lambda v: at(x0, v)[1], left, width - right)
+    for mark in ticks(x0, x1, 4):
+        parts.append(_text(at(mark, 0)[0], height - bottom + 16, signed(mark, 2), "middle", "small"))
+    parts.append(_text((left + width - right) / 2, height - 6, x_label, "middle", "small"))
+    for name, points in known.items():
+        for task, x, y in points:
+            tip = escape(f"{task}, {name}: {signed(y)} points at {signed(x, 2)}")
+            shape = _MARKERS[series[name] % len(_MARKERS)](*at(x, y))
+            parts.append(f'<g class="dot s{series[name]}"><title>{tip}</title>{shape}</g>')
+    return _svg(width, height, title, parts)
+
+
+def by_budget(
+    panels: Mapping[str, Mapping[str, Sequence[tuple[int, float, float, float]]]],
+    series: Mapping[str, int],
+) -> dict[str, str]:
+    """Gain against budget: a panel for each group, all on one scale, as group → SVG.
+
+    Args:
+        panels: group → series → points (steps, value, low, high) in order of steps; 0 steps is the full
+            budget, NaN leaves out a mark or its interval.
+        series: which marker and color each series has.
+    """
+    width, height, left, right, top, bottom = 300, 200, 40, 12, 10, 34
+    every = [point for curves in panels.values() for points in curves.values() for point in points]
+    finite = [v for _, *values in every for v in values if math.isfinite(v)]
+    y0, y1 = padded(min([0.0, *finite]), max([0.0, *finite]))
+    budgets = sorted({point[0] for point in every}, key=lambda b: b or math.inf)
+
+    def at(budget: int, shift: float, value: float) -> tuple[float, float]:
+        column = (width - left - right) / max(1, len(budgets))
+        x = left + column * (budgets.index(budget) + 0.5 + 0.6 * shift)
+        return x, top + (y1 - value) / (y1 - y0) * (height - top - bottom)
+
+    figures = {}
+    for group, curves in panels.items():
+        parts = _grid_y(ticks(y0, y1, 5), lambda v: at(budgets[0], 0, v)[1], left, width - right)
+        for budget in budgets:
+            name = str(budget) if budget else "full"
+            parts.append(_text(at(budget, 0, 0)[0], height - bottom + 16, name, "middle", "small"))
+        parts.append(_text((left + width - right) / 2, height - 4, "steps of adaptation", "middle", "small"))
+        for i, (name, points) in enumerate(curves.items()):
+            shift = (i + 0.5) / len(curves) - 0.5
+            parts.append(f'<g class="gain s{series[name]}">')
+            for budget, value, low, high in points:
+                if not math.isfinite(value):
+                    continue
+                x, y = at(budget, shift, value)
+                tip = f"{name}, {budget or 'all'} steps: {signed(value)} points {interval(low, high)}"
+                parts.append(f"<g><title>{escape(tip.strip())}</title>")
+                if math.isfinite(low) and math.isfinite(high):
+                    y_low, y_high = (at(budget, shift, v)[1] for v in (low, high))
+                    parts.append(f'<path d="M{x:.1f} {y_low:.1f}V{y_high:.1f}"/>')
+                parts.append(f"{_MARKERS[series[name] % len(_MARKERS)](x, y)}</g>")
+            parts.append("</g>")
+        figures[group] = _svg(width, height, f"Gain in points by steps of adaptation: {group}", parts)
+    return figures
 
 
 def ticks(low: float, high: float, about: int = 6) -> list[float]:
@@ -177,6 +303,15 @@ def padded(low: float, high: float) -> tuple[float, float]:
     return low - room, high + room
 
 
+def _apart(marks: Sequence[float], at: Callable[[float], float], room: float) -> list[float]:
+    """Marks whose labels do not touch: zero first, then outwards."""
+    kept: list[float] = []
+    for mark in sorted(marks, key=abs):
+        if all(abs(at(mark) - at(other)) >= room for other in kept):
+            kept.append(mark)
+    return sorted(kept)
+
+
 def _grid_x(
     marks: Sequence[float], at: Callable[[float], float], top: float, bottom: float, unit: str
 ) -> list[str]:
@@ -188,6 +323,15 @@ def _grid_x(
         parts.append(
             _text(x, bottom + 18, f"{signed(mark, 0 if mark == int(mark) else 1)} {unit}", "middle", "small")
         )
+    return parts
+
+
+def _grid_y(marks: Sequence[float], at: Callable[[float], float], left: float, right: float) -> list[str]:
+    parts = []
+    for mark in marks:
+        kind = "zero" if mark == 0 else "grid"
+        parts.append(f'<path class="{kind}" d="M{left} {at(mark):.1f}H{right}"/>')
+        parts.append(_text(left - 6, at(mark) + 4, f"{mark:g}".replace("-", "\u2212"), "end", "small"))
     return parts
 
 

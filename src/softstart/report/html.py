@@ -1,4 +1,4 @@
-"""The report: one HTML file that opens anywhere, without network, script or assets."""
+"""The report: one HTML file that opens anywhere, without network or assets."""
 
 from __future__ import annotations
 
@@ -13,25 +13,16 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from softstart.analysis import with_defaults
+from softstart.analysis import largest_budget, with_defaults
 from softstart.errors import SoftstartError
 from softstart.files import atomic
-from softstart.report import figures, views
-from softstart.report.caveats import caveats, headline
+from softstart.report import figures, sections, views
+from softstart.report.caveats import caveats, overall, question
+from softstart.report.style import color
 from softstart.report.tables import comparisons, in_order, label, points
 
-# Okabe and Ito's color-blind-safe palette, darkened or lightened for contrast: (on light, on dark).
-_COLORS = {
-    "pt": ("#6b7280", "#9aa3b2"),
-    "ft": ("#b8588f", "#e59cc6"),
-    "multitask": ("#d18f00", "#f2b134"),
-    "maml": ("#0072b2", "#56b4e9"),
-    "fomaml": ("#00896b", "#35c79c"),
-    "reptile": ("#d55e00", "#ff8f4a"),
-}
-_SPARE = (("#7570b3", "#a9a5e0"), ("#8a6d3b", "#c9a66b"), ("#2b8cbe", "#8ccbe8"), ("#a50f15", "#f0888c"))
-_MOST_RUNS = 3000
-"""With more runs the page names results.csv in place of listing them, to stay light."""
+_MOST_RUNS = 1500
+"""With more runs the page does not list them all in its body, to stay light."""
 
 
 def write_report(
@@ -47,6 +38,8 @@ def write_report(
     meta_curves: pd.DataFrame | None = None,
     environment: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
+    similarity: Mapping[str, Any] | None = None,
+    protocol: Sequence[Mapping[str, str]] = (),
 ) -> None:
     """Write the self-contained HTML report of a study, atomically.
 
@@ -56,32 +49,49 @@ def write_report(
         rows: one row per selected run (see ``softstart.analysis.arg``); ``run`` is its key.
         curves: dev scores of adaptation: ``method``, ``task``, ``step``, ``dev``, the columns that name a
             run, and ``selected`` where not every run was; may be empty.
-        arg: ``softstart.analysis.arg_table(rows)``.
-        gains: ``softstart.analysis.relative_gains(rows)``.
+        arg: ``softstart.analysis.arg_table`` of ``softstart.analysis.largest_budget(rows)``.
+        gains: ``softstart.analysis.relative_gains`` of the same.
         costs: one row per method or stage (a mapping of mappings is turned into one). Columns that end in
             ``seconds`` are shown as durations, whole numbers with separators; others as they are.
         baseline: the method gains are relative to.
         meta_curves: loss of meta-training: ``method``, ``step``, ``loss``, and ``seed`` where several.
         environment: versions, machine, date: what one needs to run it again.
         notes: further caveats, one sentence each.
+        similarity: what ``softstart similarity`` wrote (``similarity.json``).
+        protocol: ``what``, ``published`` and ``here`` of every value of the published protocol.
 
     Raises:
         SoftstartError: if there is no row yet, a column is missing or the file cannot be written.
     """
-    rows = with_defaults(rows)
+    every = with_defaults(rows)
+    rows = largest_budget(every)
     if rows.empty:
         raise SoftstartError("there is no result to report yet", mend="Run the study first.")
     series = {method: i for i, method in enumerate(in_order([*rows["method"], baseline]))}
     groups = list(comparisons(rows, arg, gains))
+    judged = baseline in set(rows["method"])
+    beside = views.extra(rows, gains, baseline)
     page = _template().render(
         title=str(study.get("name", "Study")),
+        question=question(rows, baseline),
+        overall=overall(groups, baseline),
         tiles=views.tiles(rows, costs),
-        colors=[_color(method, i) for method, i in series.items()],
+        colors=[(i, *color(method, i)) for method, i in series.items()],
         keys={method: Markup(figures.marker(i)) for method, i in series.items()},
         groups=[
-            {"headline": headline(group, baseline), **views.comparison(group, series, baseline)}
+            {"finding": views.finding(group, baseline, beside, rows["seed"].nunique())}
+            | views.comparison(group, series, baseline, beside)
             for group in groups
         ],
+        matrix=views.matrix(groups, [method for method in series if method != baseline]),
+        others=[method for method in series if method != baseline],
+        budgets=sections.budgets(every, series, baseline) if judged else [],
+        speed=sections.speed(rows, curves, baseline) if judged else None,
+        agreement=sections.published(gains, baseline) if judged else None,
+        ablations=sections.ablations(arg, series, baseline) if judged else [],
+        similarity=sections.similarity(similarity, series),
+        departures=sections.departures(protocol),
+        behind=sections.behind(rows),
         curves=list(views.learning_curves(rows, curves, series)),
         meta_curve=views.meta_curve(meta_curves, series),
         costs=views.cost_table(costs),
@@ -107,9 +117,5 @@ def _template() -> Template:
     )
     environment.filters.update(points=points, label=label)
     style = (resources.files("softstart.report") / "report.css").read_text(encoding="utf-8")
-    return environment.get_template("report.html.j2", globals={"css": Markup(style)})
-
-
-def _color(method: str, i: int) -> tuple[int, str, str]:
-    light, dark = _COLORS.get("multitask" if method == "multi" else method, _SPARE[i % len(_SPARE)])
-    return i, light, dark
+    script = (resources.files("softstart.report") / "report.js").read_text(encoding="utf-8")
+    return environment.get_template("report.html.j2", globals={"css": Markup(style), "js": Markup(script)})

@@ -64,10 +64,12 @@ class Gain:
 class Comparison:
     """One group of cells: what is compared under one setting, backbone, prompt length and variant.
 
-    ``scores`` is by (task, method), ``arg`` by method, ``gains`` by (task, method) in percent, ``baseline``
-    by task: the baseline's mean test (a fraction) on the runs compared, the highest where those differ.
+    ``key`` holds the values of ``GROUP``; ``scores`` is by (task, method), ``arg`` by method, ``gains`` by
+    (task, method) in percent, ``baseline`` by task: the baseline's mean test (a fraction) on the runs
+    compared, the highest where those differ.
     """
 
+    key: tuple[object, ...]
     name: str
     methods: tuple[str, ...]
     tasks: tuple[str, ...]
@@ -96,6 +98,7 @@ def comparisons(
         part = pd.DataFrame(columns=["task", "baseline"]) if gains is None else _part(gains, key)
         of_gains = part.to_dict("records")
         yield Comparison(
+            key,
             names[key],
             in_order(group["method"]),
             tuple(sorted(map(str, group["task"].unique()))),
@@ -107,19 +110,34 @@ def comparisons(
 
 
 def group_names(rows: pd.DataFrame) -> dict[tuple[object, ...], str]:
-    """A title for every group of cells; prompt length and variant only where they tell groups apart."""
+    """A title for every group of cells; prompt length, budget and variant where they tell groups apart."""
     groups = rows[GROUP].drop_duplicates()
     varies = {column: groups[column].nunique() > 1 for column in GROUP}
     names: dict[tuple[object, ...], str] = {}
     for key in groups.itertuples(index=False, name=None):
-        setting, backbone, length, variant = key
+        setting, backbone, length, budget, variant = key
         parts = [str(setting), str(backbone)]
         if varies["prompt_length"]:
             parts.append(f"prompt length {length}")
+        if varies["budget"]:
+            parts.append(f"{budget} steps" if budget else "full budget")
         if varies["variant"] and variant != "main":
             parts.append(str(variant))
         names[key] = " · ".join(part for part in parts if part)
     return names
+
+
+def by_group(table: pd.DataFrame, *, without: str | None = None) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The groups of a table that holds the columns of ``CELL``, each under its title, in order of appearance.
+
+    Args:
+        table: one row per cell, or more.
+        without: a column that is to stay together in one group.
+    """
+    joined = table if without is None else table.assign(**{without: table[without].iloc[0]})
+    names = group_names(joined)
+    for key, part in joined.groupby(GROUP, sort=False):
+        yield names[key], table.loc[part.index]
 
 
 def in_order(methods: pd.Series | Sequence[str]) -> tuple[str, ...]:
@@ -150,6 +168,34 @@ def signed(value: float, digits: int = 1) -> str:
 def interval(low: float, high: float, digits: int = 1) -> str:
     """An interval of differences in brackets; empty if there is none."""
     return "" if math.isnan(low) or math.isnan(high) else f"[{signed(low, digits)}, {signed(high, digits)}]"
+
+
+AGREEMENT_HEADER = ["setting", "method", "ARG %, ours", "published", "tasks", "same sign", "rank correlation"]
+AGREEMENT_NOTE = (
+    "Relative gains of T5-large as published, on the tasks that both have: how many have the same sign, and "
+    "the correlation of the ranks of the gains over tasks."
+)
+
+
+def agreement_cells(table: pd.DataFrame) -> list[list[str]]:
+    """The rows of ``softstart.analysis.reference.agreement`` as text, under ``AGREEMENT_HEADER``."""
+    return [
+        [
+            str(row["setting"]), label(str(row["method"])), signed(row["arg"]), signed(row["arg_published"]),
+            str(row["n_tasks"]), f"{100 * row['same_sign']:.0f} %", signed(row["rank"], 2),
+        ]
+        for row in table.to_dict("records")
+    ]  # fmt: skip
+
+
+def p_value(value: float) -> str:
+    """A p-value for tables: "<.001", ".023", an en dash for NaN."""
+    return "–" if math.isnan(value) else "<.001" if value < 0.001 else f"{value:.3f}".removeprefix("0")
+
+
+def steps_or_never(value: float) -> str:
+    """A number of steps; "never" for infinity (censored), an en dash for NaN."""
+    return "–" if math.isnan(value) else "never" if math.isinf(value) else f"{value:g}"
 
 
 def duration(seconds: float) -> str:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from softstart.analysis import compare_methods, influence
+from softstart.analysis.tasks import task_intervals
 from softstart.report import figures
+from softstart.report.caveats import certainty, headline, leading
 from softstart.report.tables import (
     GROUP,
     Comparison,
@@ -20,16 +24,22 @@ from softstart.report.tables import (
     in_order,
     interval,
     label,
+    p_value,
     points,
     signed,
 )
 
 
-def comparison(group: Comparison, series: Mapping[str, int], baseline: str) -> dict[str, Any]:
-    """One group of cells: ARG bars, the table of scores, the gains by task."""
+def comparison(group: Comparison, series: Mapping[str, int], baseline: str, extra: Extra) -> dict[str, Any]:
+    """One group of cells: ARG bars, the table of scores, the gains by task with their intervals."""
     judged = [m for m in group.methods if m != baseline and m in group.arg]
     args = {label(m): (group.arg[m].arg, group.arg[m].low, group.arg[m].high) for m in judged}
     gains = {t: {label(m): group.gains.get((t, m), math.nan) for m in judged} for t in group.tasks}
+    limits = _of_group(extra.limits, group)
+    bands = {
+        (str(r["task"]), label(str(r["method"]))): (float(r["low"]), float(r["high"]))
+        for r in limits.to_dict("records")
+    }
     undefined = {
         task: f"undefined: {label(baseline)} scores {points(100 * score)}"
         for task, score in group.baseline.items()
@@ -39,15 +49,89 @@ def comparison(group: Comparison, series: Mapping[str, int], baseline: str) -> d
     what = f"over {label(baseline)}, {group.name}"
     return {
         "name": group.name,
+        "id": anchor_of(group.name),
+        "main": group.key[GROUP.index("variant")] == "main",
         "methods": group.methods,
         "tasks": [(task, [_cell(group, task, method) for method in group.methods]) for task in group.tasks],
-        "summary": _summary(group),
+        "summary": [*_summary(group), *_doubts(group, extra, baseline)],
         "judged": judged,
         "bars": Markup(figures.bars(args, of_label, title=f"Average relative gain {what}")),
         "dots": Markup(
-            figures.dots(gains, of_label, title=f"Relative gain {what}, by task", absent=undefined)
+            figures.dots(
+                gains, of_label, title=f"Relative gain {what}, by task", absent=undefined, limits=bands
+            )
         ),
     }
+
+
+@dataclass(frozen=True)
+class Extra:
+    """Tables beside the gains: ``task_intervals``, ``compare_methods`` and ``influence``; may be empty."""
+
+    limits: pd.DataFrame
+    tests: pd.DataFrame
+    influence: pd.DataFrame
+
+
+def extra(rows: pd.DataFrame, gains: pd.DataFrame, baseline: str) -> Extra:
+    """The tables of ``Extra``; empty ones without the baseline."""
+    if baseline not in set(rows["method"]):
+        return Extra(*[pd.DataFrame(columns=[*GROUP, "method", "other", "task"])] * 3)
+    tests = compare_methods(rows, baseline)
+    return Extra(task_intervals(rows, baseline), tests[tests["other"] == baseline], influence(gains))
+
+
+def _of_group(table: pd.DataFrame, group: Comparison) -> pd.DataFrame:
+    return table[(table[GROUP] == list(group.key)).all(axis=1)]
+
+
+def doubt(group: Comparison, extra: Extra, method: str) -> tuple[float, tuple[float, str] | None]:
+    """How far to trust an ARG: the corrected p-value, and what is left without which weightiest task."""
+    tests = _of_group(extra.tests, group)
+    found: list[float] = tests.loc[tests["method"] == method, "p_holm"].tolist() if "p_holm" in tests else []
+    p = float(found[0]) if found else math.nan
+    without = _of_group(extra.influence, group)
+    if "change" not in without:
+        return p, None
+    of_method = without[(without["method"] == method) & (without["gain"] != 0)].dropna(subset="change")
+    if of_method.empty:
+        return p, None
+    most = max(of_method.to_dict("records"), key=lambda row: abs(row["change"]))
+    return p, (float(most["arg_without"]), str(most["task"]))
+
+
+def _doubts(group: Comparison, extra: Extra, baseline: str) -> list[tuple[str, list[str]]]:
+    """``doubt`` as rows of the table of scores."""
+    p, rest = [], []
+    for method in group.methods:
+        value, without = doubt(group, extra, method)
+        p.append("" if method == baseline else p_value(value))
+        rest.append(f"{signed(without[0])} ({without[1]})" if without else "")
+    return [("p (Holm)", p), ("ARG without its weightiest task, %", rest)]
+
+
+def finding(group: Comparison, baseline: str, extra: Extra, seeds: int) -> tuple[str, str]:
+    """What was found in a group of cells, and how sure that is; the second may be empty."""
+    method = leading(group, baseline)
+    sure = "" if method is None else certainty(group.arg[method], *doubt(group, extra, method), seeds)
+    return headline(group, baseline), sure
+
+
+def matrix(
+    groups: Sequence[Comparison], methods: Sequence[str]
+) -> list[tuple[str, str, list[tuple[str, str, bool]]]]:
+    """ARG by group and method: (name, anchor, by method (ARG, its interval, whether that excludes zero))."""
+    rows = []
+    for group in groups:
+        gains = [group.arg.get(method) for method in methods]
+        cells = [
+            (signed(g.arg) + g.marks, interval(g.low, g.high), g.low > 0 or g.high < 0)
+            if g
+            else ("", "", False)
+            for g in gains
+        ]
+        rows.append((group.name, anchor_of(group.name), cells))
+    return rows
 
 
 def _cell(group: Comparison, task: str, method: str) -> dict[str, Any]:
@@ -57,7 +141,7 @@ def _cell(group: Comparison, task: str, method: str) -> dict[str, Any]:
         "method": method,
         "score": score,
         "best": score is not None and group.is_best(task, method),
-        "anchor": _anchor(group.name, task, method),
+        "anchor": anchor_of(group.name, task, method),
     }
 
 
@@ -92,17 +176,33 @@ def learning_curves(
             methods = [m for m in in_order(of_task["method"]) if m in series]
             means = {label(m): _mean_curve(of_task[of_task["method"] == m]) for m in methods}
             title = f"Dev score while adapting to {task}"
-            figure = figures.lines(means, _by_label(series), title=title, y_limits=limits)
+            bands = {label(m): _band(of_task[of_task["method"] == m]) for m in methods}
+            named = _by_label(series)
+            figure = figures.lines(means, named, title=title, y_limits=limits, bands=bands)
             panels.append((str(task), Markup(figure)))
         yield names[key], panels
 
 
+def _band(curve: pd.DataFrame) -> list[tuple[float, float, float]]:
+    """One standard error below and above the mean curve; empty with a single run."""
+    wide = _by_run(curve) * 100
+    if wide.shape[1] < 2:
+        return []
+    mean, error = wide.mean(axis=1), wide.sem(axis=1)
+    return [(float(s), float(m - e), float(m + e)) for s, m, e in zip(wide.index, mean, error, strict=True)]
+
+
 def _mean_curve(curve: pd.DataFrame) -> list[tuple[float, float]]:
-    """Mean dev score (points) by step; a run that stopped early stays at its last score."""
+    """Mean dev score (points) by step."""
+    mean = _by_run(curve).mean(axis=1) * 100
+    return list(zip(mean.index.astype(float), mean.astype(float), strict=True))
+
+
+def _by_run(curve: pd.DataFrame) -> pd.DataFrame:
+    """Dev scores, steps by runs; a run that stopped early stays at its last score."""
     run = [column for column in ("sample", "seed", "lr", "run") if column in curve]
     wide = curve.assign(all=0).pivot_table(index="step", columns=["all", *run], values="dev")
-    mean = wide.ffill().mean(axis=1) * 100
-    return list(zip(mean.index.astype(float), mean.astype(float), strict=True))
+    return wide.ffill()
 
 
 def meta_curve(curves: pd.DataFrame | None, series: Mapping[str, int]) -> tuple[list[str], Markup] | None:
@@ -142,6 +242,10 @@ def _cost(column: str, value: Any) -> str:
         return "–"
     if column.endswith("seconds"):
         return duration(float(value))
+    if column == "flops":
+        return f"{value:.2g}".replace("e+", "e")
+    if column == "memory":
+        return f"{value / 2**20:,.0f} MiB"
     return f"{int(value):,}" if float(value).is_integer() else f"{value:,.2f}"
 
 
@@ -170,7 +274,7 @@ def runs(rows: pd.DataFrame) -> list[dict[str, Any]]:
     seen: set[str] = set()
     for row in rows.sort_values([*GROUP, "task", "method", "sample", "seed"]).to_dict("records"):
         name = names[tuple(row[column] for column in GROUP)]
-        anchor = _anchor(name, str(row["task"]), str(row["method"]))
+        anchor = anchor_of(name, str(row["task"]), str(row["method"]))
         cells = [(column, _run_value(column, row[column])) for column in columns]
         found.append(
             {"anchor": None if anchor in seen else anchor, "cells": cells, "run": row.get("run", "")}
@@ -185,7 +289,7 @@ def _run_value(column: str, value: Any) -> str:
     return points(float(value) * 100, 2) if column in ("dev", "test") else str(value)
 
 
-def _anchor(*parts: str) -> str:
+def anchor_of(*parts: str) -> str:
     """A fragment identifier of letters, digits, hyphens and underscores; distinct parts stay distinct."""
     ascii_only = ("".join(c if c.isascii() and c.isalnum() else f"_{ord(c):x}_" for c in p) for p in parts)
     return "-".join(("runs", *ascii_only))

@@ -1,0 +1,88 @@
+"""Is one method better than another over tasks? Paired sign-flip permutation tests, corrected by Holm.
+
+For two methods and their mean tests on the tasks both have, d(task) is the difference in points. If the
+methods were exchangeable, every d would be as likely with the other sign: the p-value is the share of the
+2^T sign patterns whose mean is at least as far from zero as the one observed (two-sided). Differences are in
+points because a relative gain does not change its sign when the two methods change places. The smallest
+p-value that T tasks can give is 2 / 2^T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from softstart.analysis.arg import CELL, beside, canonical
+
+EXACT_UP_TO = 16
+"""With so many tasks or fewer (65,536 patterns) every pattern is counted; with more, a random sample."""
+
+_GROUP = [column for column in CELL if column != "method"]
+_TOLERANCE = 1e-12
+
+
+def sign_flip_p(
+    differences: Sequence[float] | npt.NDArray[np.float64], *, patterns: int = 20_000, seed: int = 0
+) -> float:
+    """Two-sided p-value of a mean difference over tasks; NaN without any.
+
+    Args:
+        differences: one a task, [T]; none may be NaN.
+        patterns: how many random sign patterns stand for all of them with more than ``EXACT_UP_TO`` tasks.
+            The observed one is counted among them, so that p is never 0.
+        seed: of the random patterns.
+    """
+    d = np.asarray(differences, dtype=np.float64)
+    if not len(d):
+        return float("nan")
+    if len(d) <= EXACT_UP_TO:
+        signs = 1.0 - 2.0 * (np.arange(2 ** len(d))[:, None] >> np.arange(len(d)) & 1)
+    else:
+        signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(patterns, len(d)))
+        signs[0] = 1.0
+    return float(np.mean(np.abs(signs @ d) >= abs(d.sum()) - _TOLERANCE))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment of one family of p-values; NaN stays NaN and is no member."""
+    order = sorted((i for i, value in enumerate(p) if not np.isnan(value)), key=lambda i: p[i])
+    adjusted, largest = [float("nan")] * len(p), 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * p[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+def compare_methods(rows: pd.DataFrame, baseline: str = "pt", *, seed: int = 0) -> pd.DataFrame:
+    """Every method against the baseline, and every pair of the others, within each group of cells.
+
+    Only runs (sample and meta seed) that both methods have are compared.
+
+    Returns:
+        One row per pair and group (setting, backbone, prompt length, budget, variant): these columns;
+        ``method``, ``other``; ``difference`` (points, mean over tasks, positive where ``method`` is better);
+        ``n_tasks``; ``p``; ``p_holm``, adjusted within the group among the comparisons with the baseline, and
+        among those between methods.
+
+    Raises:
+        SoftstartError: as ``relative_gains``.
+    """
+    table = canonical(rows)
+    names = sorted(table["method"].unique(), key=lambda name: (name != baseline, name))
+    found = []
+    for i, other in enumerate(names):
+        pairs = beside(table[table["method"].isin(names[i:])], other, ["test"])
+        pairs = pairs[pairs["method"] != other]
+        pairs = pairs.assign(difference=(pairs["test"] - pairs["test_baseline"]) * 100)
+        for cell, d in pairs.groupby([*CELL, "task"])["difference"].mean().dropna().groupby(CELL):
+            of = dict(zip(CELL, cell, strict=True))
+            p = sign_flip_p(d.to_numpy(), seed=seed)
+            found.append((*(of[c] for c in _GROUP), of["method"], other, d.mean(), len(d), p))
+    columns = [*_GROUP, "method", "other", "difference", "n_tasks", "p"]
+    result = pd.DataFrame(found, columns=columns)
+    family = [*_GROUP, result["other"] == baseline]
+    result["p_holm"] = result.groupby(family)["p"].transform(lambda p: holm(list(p)))
+    return result

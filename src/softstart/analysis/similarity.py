@@ -1,0 +1,186 @@
+"""How alike tasks are, whether that foretells gains, and whether following it would have helped.
+
+A similarity is a symmetric table over T tasks, larger where tasks are more alike. Needs ``scipy`` (extra
+``analysis``) for matched rows and clustering.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from softstart.analysis.permutation import sign_flip_p
+from softstart.errors import SoftstartError
+
+Floats = npt.NDArray[np.float64]
+
+
+def cosine(vectors: Floats) -> Floats:
+    """Cosine between the rows of ``vectors`` [T, D]: [T, T]; 0 beside a row of zeros."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = vectors / np.where(norms > 0, norms, 1.0)
+    return np.asarray(unit @ unit.T, dtype=np.float64)
+
+
+def prompt_similarity(prompts: Floats, how: str = "flat") -> Floats:
+    """Cosine between soft prompts [T, P, d]: [T, T].
+
+    Args:
+        prompts: one prompt a task.
+        how: ``flat``, entry by entry; ``mean``, of the averages over rows; ``matched``, entry by entry after
+            the rows of one prompt are put in the order that makes it largest (optimal assignment): prompts
+            that differ by the order of their rows are the same.
+
+    Raises:
+        SoftstartError: an unknown ``how``.
+    """
+    if how == "flat":
+        return cosine(prompts.reshape(len(prompts), -1))
+    if how == "mean":
+        return cosine(prompts.mean(axis=1))
+    if how != "matched":
+        raise SoftstartError(f"unknown comparison of prompts '{how}'", mend="Use flat, mean or matched.")
+    try:
+        from scipy.optimize import linear_sum_assignment
+    except ImportError as problem:
+        raise SoftstartError(
+            "matching rows needs scipy", mend="pip install 'softstart[analysis]'"
+        ) from problem
+    norms = np.linalg.norm(prompts, axis=(1, 2))
+    found = np.eye(len(prompts))
+    for i in range(len(prompts)):
+        for j in range(i):
+            products = prompts[i] @ prompts[j].T
+            best = products[linear_sum_assignment(products, maximize=True)].sum()
+            found[i, j] = found[j, i] = best / (norms[i] * norms[j] or 1.0)
+    return found
+
+
+def category_agreement(categories: Sequence[str]) -> Floats:
+    """Share of leading parts that two category paths ("classification/emotion") have in common: [T, T]."""
+    paths = [category.split("/") for category in categories]
+
+    def shared(a: list[str], b: list[str]) -> float:
+        same = [x == y for x, y in zip(a, b, strict=False)]
+        return float(np.cumprod(same).sum()) / max(len(a), len(b))
+
+    return np.array([[shared(a, b) for b in paths] for a in paths])
+
+
+def cluster_order(similarity: Floats) -> list[int]:
+    """An order of tasks with similar ones side by side: leaves of average-linkage clustering.
+
+    Without scipy the order stays as it is.
+    """
+    try:
+        from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
+        from scipy.spatial.distance import squareform
+    except ImportError:
+        return list(range(len(similarity)))
+    if len(similarity) < 3:
+        return list(range(len(similarity)))
+    distance = squareform(similarity.max() - (similarity + similarity.T) / 2, checks=False)
+    return [int(i) for i in leaves_list(optimal_leaf_ordering(linkage(distance, "average"), distance))]
+
+
+def affinity(similarity: pd.DataFrame, source: Sequence[str], target: Sequence[str]) -> pd.Series:
+    """How alike each target is to the source tasks: the mean over them, by target.
+
+    Args:
+        similarity: tasks by tasks, both axes named.
+        source: the source tasks of a setting.
+        target: its target tasks.
+    """
+    return similarity.loc[list(target), list(source)].mean(axis=1)
+
+
+def rank_correlation(
+    x: Sequence[float] | pd.Series,
+    y: Sequence[float] | pd.Series,
+    *,
+    permutations: int = 10_000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Spearman's correlation of two readings of the same tasks and its two-sided permutation p-value.
+
+    Pairs with a NaN are left out. NaN with fewer than three pairs or where one side is constant. The observed
+    order counts among the permutations, so that p is never 0.
+    """
+    table = pd.DataFrame({"x": list(x), "y": list(y)}).dropna().rank()
+    if len(table) < 3 or table.nunique().min() < 2:
+        return float("nan"), float("nan")
+    a, b = (((c - c.mean()) / c.std(ddof=0)).to_numpy() for c in (table["x"], table["y"]))
+    observed = float(a @ b / len(a))
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permuted(np.broadcast_to(b, (permutations, len(b))), axis=1) @ a / len(a)
+    hits = int((np.abs(shuffled) >= abs(observed) - 1e-12).sum())
+    return observed, (hits + 1) / (permutations + 1)
+
+
+def follow(gains: pd.DataFrame, affinities: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """What a recommendation by similarity would have gained, each target left out in its turn.
+
+    The rule: of the starts at hand (one a set of source tasks) take the one whose sources are most similar to
+    the target. Which measure of similarity to trust is learned from the other targets alone: the one whose
+    rule has the highest mean gain there. ``fixed`` is the start that is best on average for the others.
+
+    Args:
+        gains: targets by starts, in points or percent; targets with a NaN are left out.
+        affinities: measure → targets by starts.
+
+    Returns:
+        One row per target: ``task``, ``measure`` and ``start`` followed, ``gain``; beside it ``random`` (mean
+        over starts), ``fixed`` and ``best`` (the best start in hindsight: an upper bound).
+
+    Raises:
+        SoftstartError: fewer than two starts or targets, or no measure.
+    """
+    gains = gains.dropna()
+    if gains.shape[1] < 2 or len(gains) < 2 or not affinities:
+        raise SoftstartError("a recommendation needs two starts, two targets and a measure of similarity")
+    picks = {name: table.loc[gains.index, gains.columns].idxmax(axis=1) for name, table in affinities.items()}
+    taken = pd.DataFrame(
+        {
+            name: [gains.at[task, start] for task, start in zip(gains.index, pick, strict=True)]
+            for name, pick in picks.items()
+        },
+        index=gains.index,
+    )
+    rows = []
+    for task in gains.index:
+        others = gains.index != task
+        measure = str(taken[others].mean().idxmax())
+        fixed = gains[others].mean().idxmax()
+        rows.append(
+            {
+                "task": task,
+                "measure": measure,
+                "start": picks[measure][task],
+                "gain": float(taken.loc[task, measure]),
+                "random": float(gains.loc[task].mean()),
+                "fixed": float(gains.loc[task, fixed]),
+                "best": float(gains.loc[task].max()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def follow_summary(followed: pd.DataFrame) -> pd.DataFrame:
+    """Mean gain of following the recommendation against its alternatives, by method.
+
+    Args:
+        followed: what ``follow`` returns, of several methods and sets of settings: ``method``, ``settings``.
+
+    Returns:
+        ``settings``, ``method``, ``n_tasks``, ``gain``, ``random``, ``fixed``, ``best`` and ``p``, of the
+        paired sign-flip test over targets against random choice.
+    """
+    rows = []
+    for (settings, method), part in followed.groupby(["settings", "method"], sort=False):
+        means = {column: part[column].mean() for column in ("gain", "random", "fixed", "best")}
+        p = sign_flip_p((part["gain"] - part["random"]).to_numpy())
+        rows.append({"settings": settings, "method": method, "n_tasks": len(part), **means, "p": p})
+    return pd.DataFrame(rows)

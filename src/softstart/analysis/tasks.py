@@ -1,0 +1,30 @@
+"""How sure the gain on each single task is."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from softstart.analysis.arg import CELL, gain_statistics, paired
+from softstart.analysis.resampling import dense, percentile_intervals
+
+
+def task_intervals(
+    rows: pd.DataFrame, baseline: str = "pt", *, resamples: int = 2_000, seed: int = 0
+) -> pd.DataFrame:
+    """95 % intervals of the gain on every task, resampling its samples and the meta seeds.
+
+    Returns:
+        One row per cell and task: the columns of ``CELL``, ``task``, ``low`` and ``high`` (percent),
+        ``abs_low`` and ``abs_high`` (points); NaN with fewer than two runs.
+
+    Raises:
+        SoftstartError: as ``relative_gains``.
+    """
+    found = []
+    for key, runs in paired(rows, baseline).groupby([*CELL, "task"]):
+        scores = dense(runs.dropna(), ["test", "baseline"])
+        (low, high), _, (abs_low, abs_high) = percentile_intervals(
+            scores, gain_statistics, resamples=resamples, seed=seed
+        )
+        found.append((*key, low, high, abs_low, abs_high))
+    return pd.DataFrame(found, columns=[*CELL, "task", "low", "high", "abs_low", "abs_high"])

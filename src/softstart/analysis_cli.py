@@ -1,0 +1,247 @@
+"""``softstart arg``, ``report``, ``similarity`` and ``inspect``: what results, tasks and prompts say."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from softstart.errors import SoftstartError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+    from softstart.prompt import SoftPrompt
+    from softstart.study import Outcome
+
+console = Console()
+
+
+def arg(
+    results: Annotated[list[Path], typer.Argument(help="One results.csv or several.")],
+    baseline: Annotated[str, typer.Option(help="Gains are relative to this method.")] = "pt",
+    format: Annotated[str, typer.Option(help="table or csv.")] = "table",
+    mixed: Annotated[bool, typer.Option("--mixed", help="Accept results of different protocols.")] = False,
+) -> None:
+    """Average relative gain of every method in a result table, with intervals and paired tests."""
+    from softstart.analysis import CELL, arg_table, compare_methods, refuse_mixed
+
+    if format not in ("table", "csv"):
+        raise SoftstartError(f"unknown format '{format}'", mend="Use table or csv.")
+    rows = _read(results)
+    if not mixed:
+        refuse_mixed(rows)
+    tests = compare_methods(rows, baseline)
+    tests = tests.loc[tests["other"] == baseline, [*CELL, "p", "p_holm"]]
+    table = arg_table(rows, baseline).merge(tests, on=CELL, how="left")
+    if format == "csv":
+        sys.stdout.write(table.to_csv(index=False))
+    else:
+        console.print(table.to_string(index=False), highlight=False, soft_wrap=True)
+
+
+def _read(paths: list[Path]) -> pd.DataFrame:
+    import pandas as pd
+
+    tables = []
+    for path in paths:
+        try:
+            tables.append(pd.read_csv(path))
+        except (OSError, ValueError) as problem:
+            raise SoftstartError(f"cannot read the results ({problem})", where=str(path)) from problem
+    return pd.concat(tables, ignore_index=True)
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="A study folder.")],
+    markdown: Annotated[Path | None, typer.Option(help="Write the comparison to this file, too.")] = None,
+    command: Annotated[
+        str | None, typer.Option(help="What made the results; shown in the Markdown file.")
+    ] = None,
+    raster: Annotated[
+        bool, typer.Option("--raster", help="Draw figures as PNG and PDF, too (needs matplotlib).")
+    ] = False,
+) -> None:
+    """Write report.html of a study folder again, and its tables and figures as files under report/."""
+    from softstart.study import report_study
+
+    outcome = report_study(existing(folder))
+    if "pt" in set(outcome.rows.get("method", ())):
+        commands = [*([command] if command else []), _called()]
+        for path in (outcome.folder / "report" / "report.md", *([markdown] if markdown else [])):
+            _markdown(outcome, path, commands)
+        _files(outcome, raster)
+    show(outcome)
+    if markdown:
+        console.print(str(markdown), highlight=False, soft_wrap=True)
+
+
+def _files(outcome: Outcome, raster: bool) -> None:
+    from softstart.report.files import write_files
+
+    found = outcome.folder / "similarity.json"
+    write_files(
+        outcome.folder / "report",
+        outcome.rows,
+        outcome.arg,
+        outcome.gains,
+        similarity=json.loads(found.read_text(encoding="utf-8")) if found.exists() else None,
+        raster=raster,
+    )
+
+
+def similarity(
+    folder: Annotated[Path, typer.Argument(help="A study folder with results.")],
+    device: Annotated[str | None, typer.Option(help="Where to compute; by default the GPU.")] = None,
+) -> None:
+    """How alike a study's tasks are, whether that foretells gains, and whether following it pays."""
+    from softstart.analysis.similarity import follow_summary
+    from softstart.task_similarity import similarities
+
+    found = similarities(existing(folder), device)
+    lines = [f"{len(next(iter(found.measures.values())))} tasks; measures: {', '.join(found.measures)}"]
+    if len(found.correlations):
+        lines += ["", "Similarity to the sources against gain (rank correlation over targets):"]
+        lines.append(found.correlations.round(3).to_string(index=False))
+    if len(found.followed):
+        lines += ["", "Following the recommendation, each target left out (gain in points):"]
+        lines.append(follow_summary(found.followed).round(2).to_string(index=False))
+    else:
+        lines += ["", "No two settings share targets: there is no start to choose, so nothing to recommend."]
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+    console.print(str(folder / "similarity.json"), highlight=False, soft_wrap=True)
+
+
+def inspect(
+    prompt: Annotated[Path, typer.Argument(help="A prompt file, or a folder in PEFT's format.")],
+    before: Annotated[Path | None, typer.Option(help="An earlier prompt, such as its start.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="By default the one the prompt names.")] = None,
+    nearest: Annotated[int, typer.Option(min=1, help="Vocabulary words a row.")] = 3,
+    study: Annotated[
+        Path | None, typer.Option(help="A study folder: also measure MAML's inner loop on its sources.")
+    ] = None,
+) -> None:
+    """Norms, nearest vocabulary words and movement of a prompt; with --study what second order adds."""
+    from softstart.backbone import load_backbone
+    from softstart.inspection import prompt_facts
+
+    loaded = _prompt(prompt)
+    model = load_backbone(backbone or loaded.backbone)
+    tensor = loaded.check_for(model, str(prompt))
+    earlier = _prompt(before).check_for(model, str(before)) if before else None
+    facts = prompt_facts(model, tensor, earlier, nearest=nearest)
+    low, middle, high = facts.vocabulary
+    console.print(f"{len(facts.rows)} rows of width {tensor.shape[1]}", highlight=False)
+    spread = f"median {middle:.2f}, 90 % within {low:.2f} to {high:.2f}"
+    console.print(f"vocabulary norms: {spread}", highlight=False)
+    for i, row in enumerate(facts.rows):
+        words = "  ".join(f"{word} {score:.2f}" for word, score in row.nearest)
+        text = f"{i:4d}  norm {row.norm:8.2f}  {words}"
+        if before:
+            old = "  ".join(f"{word} {score:.2f}" for word, score in row.before)
+            text += f"   moved {row.moved:8.2f} from {old}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+    if study:
+        _second_order(existing(study), tensor)
+
+
+def _prompt(path: Path) -> SoftPrompt:
+    from softstart.prompt import SoftPrompt
+
+    return SoftPrompt.from_pretrained(path) if path.is_dir() else SoftPrompt.load(path)
+
+
+def _second_order(folder: Path, theta: Tensor) -> None:
+    from softstart.algorithms import MAML
+    from softstart.inspection import second_order
+    from softstart.meta_training import EpisodeSampler, Item
+    from softstart.study.plan import Inputs
+    from softstart.study.prepare import Resources
+    from softstart.study.spec import MAIN, load_study, resolve_methods, variants_of
+    from softstart.study.store import Store
+
+    declared = load_study(folder / "study.yaml")
+    resources = Resources(variants_of(declared))
+    model = resources.backbone(MAIN)
+    with Store(folder, readonly=True) as store:
+        part = next(p for p in Inputs.from_json(store.inputs()).parts if p.variant == MAIN)
+    tasks = [resources.encoded(MAIN, name) for name in part.source]
+    samples = declared.source_samples or declared.samples
+    items = [Item(task.name, task.train[s], task.dev[s]) for task in tasks for s in samples]
+    shown = False
+    for method in resolve_methods(declared):
+        if method.meta is None or method.kind not in ("maml", "fomaml"):
+            continue
+        a = method.algorithm
+        maml = MAML(**{k: getattr(a, k) for k in ("inner_lr", "inner_steps", "support_size", "query_size")})
+        sampler = EpisodeSampler(items, maml, method.meta, model.tokenizer.pad_token_id, model.device)
+        found = second_order(model, maml, theta.to(model.device), [sampler.draw(step) for step in range(8)])
+        shown = True
+        console.print(
+            f"{method.name}: the inner loop moves the prompt {100 * found.displacement:.3g} % of its norm; "
+            f"exact and first-order meta-gradient: cosine {found.cosine:.4f}, lengths {found.ratio:.3g} to 1",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    if not shown:
+        console.print("the study has no method with an inner loop on a query set", highlight=False)
+
+
+def _markdown(outcome: Outcome, path: Path, commands: list[str]) -> None:
+    import pandas as pd
+    import yaml
+
+    from softstart.report.markdown import write_markdown
+    from softstart.study.results import environments
+    from softstart.study.store import Store
+
+    folder = outcome.folder
+    with Store(folder, readonly=True) as store:
+        computed = (*store.runs().values(), *store.metas().values())
+    write_markdown(
+        path,
+        yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8")),
+        outcome.rows,
+        pd.read_csv(folder / "curves.csv"),
+        outcome.arg,
+        outcome.gains,
+        commands=commands,
+        environment=environments(row["environment"] for row in computed),
+    )
+
+
+def _called() -> str:
+    """The command line as it was called."""
+    return shlex.join(["softstart", *sys.argv[1:]])
+
+
+def show(outcome: Outcome) -> None:
+    """Print the comparison and where it lies.
+
+    Raises:
+        SoftstartError: there is no result yet, or part of the study failed.
+    """
+    from softstart.report.console import comparison_table
+
+    if outcome.rows.empty:
+        raise SoftstartError(f"no result yet ({'; '.join(outcome.failures) or 'nothing is computed'})")
+    console.print(comparison_table(outcome.rows, outcome.arg, console.width))
+    for name in ("report.html", "results.csv"):
+        console.print(str(outcome.folder / name), highlight=False, soft_wrap=True)
+    if outcome.failures:
+        raise SoftstartError(
+            f"{len(outcome.failures)} part(s) of the study failed: {outcome.failures[0]}",
+            mend="Everything else is kept; run again after mending.",
+        )
+
+
+def existing(folder: Path) -> Path:
+    """The folder, if it is one."""
+    if not folder.is_dir():
+        raise SoftstartError("no such study folder", where=str(folder), mend="Give the --out of a run.")
+    return folder

@@ -1,0 +1,42 @@
+"use strict";
+// Sorts tables by a click on a column's head and shows the runs behind a number. The page is complete without.
+(() => {
+  const value = (cell) => {
+    const text = (cell?.dataset.mean ?? cell?.textContent ?? "").trim().replace("\u2212", "-");
+    const number = parseFloat(text);
+    return Number.isNaN(number) ? text : number;
+  };
+  const order = (a, b) => (typeof a === "number" && typeof b === "number" ? a - b
+    : typeof a === typeof b ? a.localeCompare(b) : typeof a === "number" ? -1 : 1);
+  for (const table of document.querySelectorAll("table.sortable")) {
+    const heads = [...table.tHead.rows[0].cells];
+    heads.forEach((head, column) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...head.childNodes);
+      head.append(button);
+      button.addEventListener("click", () => {
+        const up = head.getAttribute("aria-sort") !== "ascending";
+        heads.forEach((other) => other.removeAttribute("aria-sort"));
+        head.setAttribute("aria-sort", up ? "ascending" : "descending");
+        const body = table.tBodies[0];
+        const rows = [...body.rows].sort((a, b) => order(value(a.cells[column]), value(b.cells[column])));
+        body.append(...(up ? rows : rows.reverse()));
+      });
+    });
+  }
+  const runs = JSON.parse(document.getElementById("runs").textContent);
+  const dialog = document.getElementById("behind");
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a[data-cell]");
+    if (!link || !runs.cells[link.dataset.cell] || !dialog.showModal) return;
+    event.preventDefault();
+    dialog.querySelector("h2").textContent = link.dataset.title;
+    dialog.querySelector("tbody").replaceChildren(...runs.cells[link.dataset.cell].map((run) => {
+      const row = document.createElement("tr");
+      row.append(...run.map((text) => Object.assign(document.createElement("td"), { textContent: text })));
+      return row;
+    }));
+    dialog.showModal();
+  });
+})();

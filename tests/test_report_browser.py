@@ -1,0 +1,194 @@
+"""The page in a real browser: Debian's chromium, driven by selenium; skipped where one is missing."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from softstart.analysis import arg_table, largest_budget, relative_gains, with_defaults
+from softstart.report import write_report
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+selenium = pytest.importorskip("selenium", reason="selenium is not installed")
+pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium with chromedriver here")
+
+
+def results():
+    rng = np.random.default_rng(0)
+    tasks = ("ag_news", "amazon_polarity", "a_task_whose_name_never_seems_to_come_to_any_end", "circa")
+    rows = [
+        {"setting": "random", "method": method, "task": task, "sample": sample, "seed": seed, "lr": 0.3,
+         "budget": budget, "dev": rng.uniform(0.3, 0.9), "test": rng.uniform(0.3, 0.9),
+         "run": f"{method}-{task}-{sample}-{seed}"}
+        for method in ("pt", "multitask", "maml", "fomaml", "reptile", "</script><b>own")
+        for task in tasks
+        for sample in (13, 21) for seed in (1, 2) for budget in (10, 60)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    path, rows = tmp_path_factory.mktemp("browser") / "report.html", results()
+    short = rows.assign(variant="a_shorter_prompt_than_in_the_study_itself", run=rows["run"] + "-s")
+    rows = pd.concat([rows.assign(variant="main"), short], ignore_index=True)
+    top, runs = largest_budget(with_defaults(rows)), rows.drop_duplicates("run")
+    curves = pd.concat([runs.assign(selected=True, step=s, dev=runs["test"] * s / 60) for s in (0, 30, 60)])
+    names = sorted(rows["task"].unique())
+    similarity = {
+        "measures": {"gradient": {"tasks": names, "values": np.eye(4).tolist()}},
+        "correlations": [
+            {
+                "setting": "random",
+                "method": "maml",
+                "measure": "gradient",
+                "rho": 0.5,
+                "p": None,
+                "n_tasks": 4,
+            }
+        ],
+        "points": [
+            {
+                "setting": "random",
+                "method": "maml",
+                "measure": "gradient",
+                "task": t,
+                "similarity": 0.1 * i,
+                "gain": 3.0 * i,
+            }
+            for i, t in enumerate(names)
+        ],
+    }
+    costs = pd.DataFrame({"method": ["pt", "maml"], "adaptation_seconds": [3.0, 4.0]})
+    write_report(
+        path,
+        {"name": "A study"},
+        rows,
+        curves,
+        arg_table(top),
+        relative_gains(top),
+        costs,
+        similarity=similarity,
+        protocol=[{"what": "a_value_with_a_long_name" * 2, "published": "x" * 60, "here": "1"}],
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    driver.set_page_load_timeout(60)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def opened(browser, page):
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.get(page.as_uri())
+    return browser
+
+
+def test_it_loads_from_disk_without_a_word_in_the_console(opened):
+    assert opened.title == "A study · Softstart report"
+    assert [entry for entry in opened.get_log("browser") if entry["level"] != "INFO"] == []
+    loaded = opened.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
+    assert loaded == []
+    headings = [e.text for e in opened.find_elements("tag name", "h2")]
+    for title in ("Does a learned start also start faster?", "Beside the published study", "Learning curves"):
+        assert title in headings
+
+
+def test_tables_sort_by_any_column_both_ways(opened):
+    table = opened.find_element("css selector", "table.scores")
+    head = table.find_elements("css selector", "thead th")[3]
+    for direction, sign in (("ascending", 1), ("descending", -1)):
+        head.find_element("tag name", "button").send_keys("\n")  # by keyboard
+        assert head.get_attribute("aria-sort") == direction
+        cells = [
+            row.find_elements("tag name", "td")[2] for row in table.find_elements("css selector", "tbody tr")
+        ]
+        means = [sign * float(cell.get_attribute("data-mean")) for cell in cells]
+        assert means == sorted(means)
+    assert table.find_element("css selector", "tfoot th").text == "ARG, %"
+
+
+def test_a_number_opens_the_runs_behind_it(opened):
+    rows = results()
+    link = opened.find_element("css selector", "td[data-method=maml][data-task=circa] a")
+    link.send_keys("\n")
+    dialog = opened.find_element("id", "behind")
+    assert dialog.is_displayed()
+    assert dialog.find_element("tag name", "h2").text.startswith("MAML on circa")
+    shown = [[td.text for td in tr.find_elements("tag name", "td")]
+             for tr in dialog.find_elements("css selector", "tbody tr")]  # fmt: skip
+    runs = rows[(rows.method == "maml") & (rows.task == "circa") & (rows.budget == 60)]
+    assert [row[-1] for row in shown] == list(runs.sort_values(["sample", "seed"])["run"])
+    assert [row[-2] for row in shown] == [f"{100 * test:.2f}" for test in runs["test"]]
+    dialog.find_element("tag name", "button").click()
+    assert not dialog.is_displayed()
+
+
+def test_nothing_overflows_on_a_phone(opened):
+    phone = {"width": 375, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    opened.refresh()
+    wide = opened.execute_script(
+        """const out = [];
+        for (const e of document.querySelectorAll("body *")) {
+          if (e.closest(".card, dialog, svg, details")) continue;
+          if (e.getBoundingClientRect().right > innerWidth + 0.5) out.push(e.outerHTML.slice(0, 80));
+        }
+        for (const e of document.querySelectorAll(".card")) {
+          if (e.getBoundingClientRect().right > innerWidth + 0.5) out.push(e.className);
+        }
+        return [out, innerWidth, document.documentElement.scrollWidth];"""
+    )
+    assert wide == [[], 375, 375]
+
+
+def test_every_figure_and_control_has_a_name(opened):
+    unnamed = opened.execute_script(
+        """return [...document.querySelectorAll("svg[role=img]:not([aria-label]), button, a")]
+          .filter(e => e.tagName === "svg" || (!e.textContent.trim() && !e.ariaLabel)).length"""
+    )
+    assert unnamed == 0
+    tree = json.dumps(opened.execute_cdp_cmd("Accessibility.getFullAXTree", {}))
+    assert "Average relative gain over PT" in tree
+
+
+def test_print_is_dark_on_white_whatever_the_screen_and_fits_the_paper(opened):
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    ground = "return [getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
+    paper = {"width": 700, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    try:
+        opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "screen", "features": dark})
+        assert opened.execute_script(ground) == ["rgb(20, 22, 26)", "rgb(232, 230, 225)"]
+        opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", paper)
+        opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": dark})
+        assert opened.execute_script(ground) == ["rgb(255, 255, 255)", "rgb(0, 0, 0)"]
+        assert opened.execute_script("return document.documentElement.scrollWidth") <= 700
+    finally:
+        opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+
+
+def test_the_keyboard_reaches_the_results_first_and_every_setting_from_the_overview(opened):
+    from selenium.webdriver.common.keys import Keys
+
+    opened.find_element("tag name", "body").send_keys(Keys.TAB)
+    assert opened.switch_to.active_element.text == "Skip to the results"
+    opened.switch_to.active_element.send_keys("\n")
+    assert opened.execute_script("return location.hash") == "#main"
+    link = opened.find_elements("css selector", "table.arg tbody a")[1]
+    link.send_keys("\n")
+    there = opened.execute_script("return document.querySelector(':target').getAttribute('aria-label')")
+    assert there == link.text
