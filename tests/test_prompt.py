@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import sqlite3
 import stat
+from pathlib import Path
 
+import numpy as np
 import peft
 import pytest
 import torch
+import transformers
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import prompts, random_batch, random_t5, relative
+from families import random_backbone, random_model
+from models import prompts, random_batch, random_t5, relative, word_tokenizer
+from shared import SHARED
+from softstart.backbone import Backbone, Decoding, collate
 from softstart.errors import SoftstartError
-from softstart.prompt import SoftPrompt, from_tensor, gaussian, task_names, vocabulary
+from softstart.prompt import (
+    SoftPrompt,
+    class_labels,
+    from_prompt,
+    from_tensor,
+    gaussian,
+    nearest_source,
+    ordinary_tokens,
+    similarity,
+    source_average,
+    task_names,
+    text,
+    vocabulary,
+)
 from softstart.storage import load_tensors
+from softstart.study import parse_study, run_study
+from softstart.study.plan import Inputs
+from toy_study import STUDY, make_world
 
 
 def generator(seed=0):
@@ -39,6 +65,29 @@ def test_task_name_start_is_means_then_vocabulary():
     assert torch.equal(start[1], table[3])
     assert torch.equal(start[2:], vocabulary(table, range(10, 30))(3, generator()))
     assert torch.equal(draw(1, generator()), start[:1])
+
+
+def test_starts_from_labels_text_and_source_prompts(tmp_path):
+    table = torch.randn(50, 4)
+    labels = class_labels(table, [[1, 2], [3]], vocabulary(table, range(10, 30)))(3, generator())
+    assert torch.equal(labels[1], table[3])
+    assert torch.equal(text(table, [7, 8, 9])(5, generator()), table[[7, 8, 9, 7, 8]])
+    assert torch.equal(text(table, [7, 8, 9])(2, generator()), table[[7, 8]])
+    with pytest.raises(SoftstartError, match="the text to start from is empty"):
+        text(table, [])
+    prompts = torch.randn(6, 3, 4, generator=generator(4))
+    assert torch.allclose(source_average(prompts)(3, generator()), prompts.mean(0))
+    target = prompts[4] * 2.5  # nearness is of direction, and of all rows with all rows
+    pairs = [
+        sum(torch.cosine_similarity(a, b, dim=0) for a in target for b in source) / 9 for source in prompts
+    ]
+    assert torch.allclose(similarity(target, prompts), torch.stack(pairs), atol=1e-6)
+    nearest = int(torch.stack(pairs).argmax())
+    assert torch.equal(nearest_source(target, prompts)(3, generator()), prompts[nearest])
+    SoftPrompt(prompts[0]).save(tmp_path / "p.safetensors")
+    assert torch.equal(from_prompt(tmp_path / "p.safetensors")(3, generator()), prompts[0])
+    tokenizer = word_tokenizer()
+    assert ordinary_tokens(tokenizer, 4) == [3, 4, 5, 6]
 
 
 def test_other_starts():
@@ -74,9 +123,188 @@ def test_peft_loads_the_adapter_and_computes_the_same_loss(tmp_path):
 
 
 def test_a_suffix_prompt_is_not_offered_to_peft(tmp_path):
-    SoftPrompt(torch.ones(2, 3), placement="suffix").save(tmp_path / "adapter")
+    prompt = SoftPrompt(torch.ones(2, 3), placement="suffix")
+    prompt.save(tmp_path / "adapter")
     assert not (tmp_path / "adapter" / "adapter_config.json").exists()
     assert SoftPrompt.load(tmp_path / "adapter").placement == "suffix"
+    with pytest.raises(SoftstartError, match="a suffix prompt cannot be a PEFT adapter: PEFT puts every"):
+        prompt.save_pretrained(tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(("name", "submodules"), [("mt5", None), ("mt5", 1), ("bart", None), ("gpt2", None)])
+def test_adapters_that_peft_wrote_are_read_and_give_its_loss(tmp_path, name, submodules):
+    """PEFT's default for encoder-decoders holds 2P rows; it computes with the first P of them."""
+    backbone = random_backbone(name, torch.float32)
+    config = peft.PromptTuningConfig(
+        task_type=backbone.peft_task, num_virtual_tokens=3, num_transformer_submodules=submodules,
+        base_model_name_or_path="some/model", revision="f00d",
+    )  # fmt: skip
+    model = peft.get_peft_model(random_model(name, torch.float32), config).eval()
+    model.save_pretrained(tmp_path)
+    prompt = SoftPrompt.from_pretrained(tmp_path)
+    doubled = name != "gpt2" and submodules is None
+    assert len(load_tensors(tmp_path / "adapter_model.safetensors")[0]["prompt_embeddings"]) == 3 * (
+        1 + doubled
+    )
+    assert prompt.tensor.shape == (3, 16)
+    assert ("the adapter held 6 rows for 3 virtual tokens" in prompt.info.get("note", "")) == doubled
+    assert prompt.peft_task == backbone.peft_task
+    batch = random_batch([(6, 3, 0)])
+    sums, counts = backbone.nll(prompt.tensor[None], batch)
+    ids, labels = batch.input_ids, batch.labels
+    if name == "gpt2":
+        ids = torch.cat((ids, labels), 1)
+        labels = torch.cat((torch.full_like(batch.input_ids, -100), labels), 1)
+    with torch.no_grad():
+        theirs = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels).loss
+    assert abs(sums[0] / counts[0] - theirs) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["bart", "gpt2"])
+def test_the_documented_recipe_goes_on_training_in_peft(tmp_path, name):
+    """The code of docs/ecosystem.md as it stands, then transformers' Trainer."""
+    backbone = random_backbone(name, torch.float32)
+    SoftPrompt.of(backbone, prompts(backbone, runs=1)[0]).save_pretrained(tmp_path / "start")
+    with pytest.raises(ValueError, match="Cannot set a prompt learning adapter to trainable"):
+        peft.PeftModel.from_pretrained(random_model(name), str(tmp_path / "start"), is_trainable=True)
+    page = (Path(__file__).parent.parent / "docs" / "ecosystem.md").read_text(encoding="utf-8")
+    recipe = page.split("<!-- recipe -->")[1].split("```python\n")[1].split("```")[0]
+    scope = {"model": random_model(name, torch.float32), "start": str(tmp_path / "start")}
+    exec(recipe, scope)
+    model = scope["model"]
+    weights = model.prompt_encoder["default"].embedding.weight
+    before = weights.detach().clone()
+    assert torch.equal(before, SoftPrompt.load(tmp_path / "start").tensor)
+    trained = [n for n, p in model.named_parameters() if p.requires_grad]
+    assert trained == ["prompt_encoder.default.embedding.weight"]
+    row = {"input_ids": [5, 6, 7], "attention_mask": [1, 1, 1], "labels": [7, 8, 9]}
+    options = transformers.TrainingArguments(
+        output_dir=str(tmp_path / "run"), max_steps=5, learning_rate=0.1, report_to=[], use_cpu=True,
+        disable_tqdm=True, logging_strategy="no", save_strategy="no", remove_unused_columns=False,
+    )  # fmt: skip
+    with torch.no_grad():
+        batch = {key: torch.tensor([value]) for key, value in row.items()}
+        loss = float(model(**batch).loss)
+    transformers.Trainer(model, options, train_dataset=[row] * 4).train()
+    model.eval()
+    with torch.no_grad():
+        assert float(model(**batch).loss) < loss
+    model.save_pretrained(tmp_path / "after")
+    after = SoftPrompt.from_pretrained(tmp_path / "after").tensor
+    assert torch.equal(after, weights)
+    assert not torch.equal(after, before)
+
+
+@pytest.mark.parametrize("name", ["bart", "gpt2"])
+@pytest.mark.parametrize("beams", [1, 3])
+def test_the_documented_serving_by_plain_transformers_writes_what_we_write(name, beams, capsys):
+    backbone = random_backbone(name, torch.float32)
+    prompt = SoftPrompt.of(backbone, prompts(backbone, runs=1, scale=2.0)[0])
+    page = (Path(__file__).parent.parent / "docs" / "ecosystem.md").read_text(encoding="utf-8")
+    code = page.split("<!-- serve -->")[1].split("```python\n")[1].split("```")[0]
+    code = code.replace("the film was good", "w5 w6 w7").replace("=8)", f"=8, num_beams={beams})")
+    exec(code, {"model": backbone.model, "tokenizer": backbone.tokenizer, "prompt": prompt, "torch": torch})
+    batch = collate([[5, 6, 7]], [[]], [0], pad=0)
+    (ours,) = backbone.generate(prompt.tensor[None], batch, Decoding(beams, max_new_tokens=8))
+    assert capsys.readouterr().out.strip() == ours
+
+
+def test_a_study_on_a_causal_model_writes_prompts_that_peft_places_as_it_does(tmp_path):
+    make_world(tmp_path)
+    shutil.rmtree(tmp_path / "model")
+    random_model("gpt2", torch.float32).save_pretrained(tmp_path / "model")
+    word_tokenizer().save_pretrained(tmp_path / "model")
+    changes = {"methods": {"pt": {}, "fomaml": {"inner_lr": 0.1}}, "samples": [13], "learning_rates": [0.5]}
+    changes |= {"gym": str(tmp_path / "gym"), "backbone": str(tmp_path / "model")}
+    outcome = run_study(parse_study(yaml.safe_dump(STUDY | changes), "unit"), tmp_path / "out", device="cpu")
+    assert not outcome.failures
+    files = list((tmp_path / "out" / "prompts").iterdir())
+    assert len(files) == 2 * 2 + 1  # two methods, two targets, one learned start
+    backbone = Backbone.from_pretrained(str(tmp_path / "model"), device="cpu")
+    batch = random_batch([(6, 3, 0)])
+    ids = torch.cat((batch.input_ids, batch.labels), 1)
+    labels = torch.cat((torch.full_like(batch.input_ids, -100), batch.labels), 1)
+    for file in files:
+        prompt = SoftPrompt.load(file)
+        assert prompt.tokenizer_digest == backbone.tokenizer_digest
+        prompt.save_pretrained(tmp_path / file.stem)
+        assert peft.PeftConfig.from_pretrained(str(tmp_path / file.stem)).task_type == "CAUSAL_LM"
+        model = peft.PeftModel.from_pretrained(random_model("gpt2", torch.float32), str(tmp_path / file.stem))
+        sums, counts = backbone.nll(prompt.check_for(backbone)[None], batch)
+        with torch.no_grad():
+            theirs = model.eval()(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels).loss
+        assert abs(sums[0] / counts[0] - theirs) < 1e-6
+    with sqlite3.connect(tmp_path / "out" / "study.db") as db:
+        stored = json.loads(db.execute("SELECT data FROM inputs").fetchone()[0])
+    old = Inputs.from_json(json.dumps({key: value for key, value in stored.items() if key != "made_on"}))
+    assert (old.made_on, old.parts) == ({}, Inputs.from_json(json.dumps(stored)).parts)
+
+
+def test_the_papers_files_and_numpy_arrays_are_read(tmp_path):
+    tensor = torch.randn(4, 6)
+    torch.save({"promptnumber": 4, "promptembedding": tensor}, tmp_path / "start.pt")
+    paper = SoftPrompt.from_pretrained(tmp_path / "start.pt")
+    assert torch.equal(paper.tensor, tensor)
+    assert (paper.placement, paper.info["from"]) == ("suffix", "Qin et al. (2023)")
+    np.save(tmp_path / "prompt.npy", tensor.numpy())
+    assert torch.equal(SoftPrompt.from_pretrained(tmp_path / "prompt.npy").tensor, tensor)
+    torch.save({"prompt_embeddings": tensor}, tmp_path / "adapter_model.bin")
+    assert torch.equal(SoftPrompt.from_pretrained(tmp_path).tensor, tensor)
+
+
+@pytest.mark.skipif(SHARED is None, reason="needs the paper's files")
+def test_the_released_starts_are_read():
+    files = sorted((SHARED / "paper" / "prompts").glob("*.pt"))
+    assert len(files) == 8
+    for file in files:
+        prompt = SoftPrompt.from_pretrained(file)
+        assert prompt.tensor.shape == (100, 1024)
+        assert prompt.tensor.isfinite().all()
+
+
+class Danger:
+    def __reduce__(self):
+        return (os.mkdir, ("danger",))
+
+
+def test_files_that_could_run_code_are_not_opened(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"promptembedding": torch.ones(2, 3), "x": Danger()}, "bad.pt")
+    np.save("bad.npy", np.array([Danger()], dtype=object), allow_pickle=True)
+    Path("text.pt").write_text("hello")
+    tensors = "not a readable file of tensors"
+    expected = {
+        "bad.pt": tensors,
+        "text.pt": tensors,
+        "bad.npy": "not a readable array",
+        "no.pt": "no such file",
+    }
+    for name, message in expected.items():
+        with pytest.raises(SoftstartError, match=message):
+            SoftPrompt.from_pretrained(name)
+    assert not Path("danger").exists()
+    Path("lora").mkdir()
+    Path("lora/adapter_config.json").write_text('{"peft_type": "LORA"}')
+    with pytest.raises(SoftstartError, match="an adapter of the kind LORA, not a soft prompt"):
+        SoftPrompt.from_pretrained("lora")
+    with pytest.raises(SoftstartError, match="a local prompt has no revision"):
+        SoftPrompt.from_pretrained("bad.pt", revision="main")
+
+
+def test_a_prompt_of_another_tokenizer_or_revision_is_refused_with_both_sides():
+    backbone = random_t5(torch.float32)
+    prompt = SoftPrompt.of(backbone, prompts(backbone, runs=1)[0])
+    assert torch.equal(prompt.check_for(backbone), prompt.tensor)
+    other = random_t5(torch.float32)
+    other.tokenizer.add_tokens(["new"])
+    mine, theirs = backbone.tokenizer_digest[:12], other.tokenizer_digest[:12]
+    with pytest.raises(SoftstartError, match=f"trained with tokenizer {mine} .* has tokenizer {theirs}"):
+        prompt.check_for(other)
+    unknown = SoftPrompt(torch.ones(2, 16), "a/b", revision="1")
+    backbone.revision = "2"
+    with pytest.raises(SoftstartError, match=r"on 'a/b' at revision 1 .* than 'random-t5' at revision 2"):
+        unknown.check_for(backbone)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -129,27 +129,56 @@ class EntryGym:
 
 
 WHOLE = 42
-"""The name of the one sample of ``whole_task``."""
+"""The name of the first sample of ``whole_task``."""
 
 
-def whole_task(raw: RawData, *, dev_share: float = 0.25, max_dev: int = 200) -> Task:
-    """A task of your own with all its rows: one sample, named ``WHOLE``, whose dev part is a share of them.
+def whole_task(raw: RawData, *, splits: int = 1, dev_share: float = 0.25, max_dev: int = 200) -> Task:
+    """A task of your own with all its rows: each sample is another split of them into train and dev.
 
-    Without a test file a fifth of the rows becomes the test set.
+    Without a test file a fifth of the rows becomes the test set, the same for all splits. The samples are
+    named ``WHOLE``, ``WHOLE + 1``, …
 
     Raises:
         SoftstartError: as ``own_entry``, or fewer than two rows to learn from.
     """
     entry = own_entry(raw)
     drawn = draw(Job(entry, Path(), False, allow_short=True))
-    rows = _examples([keyed.line for keyed in shuffled(drawn.pool, WHOLE)])
-    dev = min(max_dev, max(1, int(dev_share * len(rows))))
-    if len(rows) <= dev:
-        raise SoftstartError(f"{len(rows)} row to learn from; two are the least", where=raw.data)
-    sample = Sample(WHOLE, rows[dev:], rows[:dev])
-    return Task(
-        entry.name, entry.kind, entry.metric, entry.category, {WHOLE: sample}, _examples(drawn.test), raw.data
-    )
+    dev = min(max_dev, max(1, int(dev_share * len(drawn.pool))))
+    if len(drawn.pool) <= dev:
+        raise SoftstartError(f"{len(drawn.pool)} row to learn from; two are the least", where=raw.data)
+    samples = {}
+    for seed in range(WHOLE, WHOLE + splits):
+        rows = _examples([keyed.line for keyed in shuffled(drawn.pool, seed)])
+        samples[seed] = Sample(seed, rows[dev:], rows[:dev])
+    test = _examples(drawn.test)
+    return Task(entry.name, entry.kind, entry.metric, entry.category, samples, test, raw.data)
+
+
+def source_tasks(folder: str | Path, like: RawData | None = None) -> list[Task]:
+    """The tables of a folder as source tasks to learn a start from: none of their rows is kept for a test.
+
+    Args:
+        folder: holds one CSV, TSV, JSONL or parquet file a task; what else is there is left alone.
+        like: how the rows of every file become a task; its ``data`` is not used.
+
+    Raises:
+        SoftstartError: as ``whole_task``, or no table in the folder.
+    """
+    root = Path(folder)
+    files = sorted(path for path in root.iterdir() if path.suffix in SUFFIXES) if root.is_dir() else []
+    if not files:
+        raise SoftstartError(
+            "no tables to learn from", where=str(root), mend=f"Give a folder of {', '.join(SUFFIXES)} files."
+        )
+    tasks = []
+    for file in files:
+        task = whole_task(replace(like or RawData(""), data=str(file)))
+        sample = task.samples[WHOLE]
+        whole = replace(sample, train=sample.train + task.test)
+        tasks.append(replace(task, samples={WHOLE: whole}, test=()))
+    if len({task.name for task in tasks}) < len(tasks):
+        raise SoftstartError("two tables have the same name", where=str(root), mend="Rename one.")
+    return tasks
 
 
 def open_raw(path: str | Path, *, shots: int | None = None) -> EntryGym:

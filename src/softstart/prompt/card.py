@@ -1,0 +1,81 @@
+"""The model card of a prompt: generated from what is known of it, nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+TOLD = ("method", "algorithm", "setting", "source", "task", "scores", "license", "note", "from")
+"""Keys of ``info`` that have a place of their own in the card; all others are hyper-parameters."""
+
+
+def model_card(shape: tuple[int, ...], facts: Mapping[str, Any]) -> str:
+    """README.md with a YAML header, as the hub shows it.
+
+    ``info["scores"]`` may list results: ``{"task", "metric", "score", "low", "high"}``, with the bounds of a
+    95 % interval where there is one.
+    """
+    info, backbone = facts["info"], facts["backbone"]
+    header = [
+        "---",
+        "library_name: peft",
+        *([f"base_model: {json.dumps(backbone)}"] if backbone else []),
+        f"license: {json.dumps(info.get('license', 'other'))}",
+        "tags: [softstart, prompt-tuning, soft-prompt, meta-learning]",
+        "---",
+    ]
+    return "\n".join([*header, "", *_what(shape, facts), *_scores(info), *_use(facts), ""])
+
+
+def _what(shape: tuple[int, ...], facts: Mapping[str, Any]) -> list[str]:
+    info = facts["info"]
+    known = {
+        "Backbone": f"`{facts['backbone'] or 'unknown'}`",
+        "Backbone revision": facts["revision"] or "not recorded",
+        "Backbone weights (SHA-256)": facts["backbone_digest"] or "not recorded",
+        "Tokenizer (SHA-256)": facts["tokenizer_digest"] or "not recorded",
+        "Prompt": f"{shape[0]} vectors of width {shape[1]}, placed as {facts['placement']}",
+        "Method": info.get("method"),
+        "Algorithm": info.get("algorithm"),
+        "Setting": info.get("setting"),
+        "Source tasks": ", ".join(info["source"]) if info.get("source") else None,
+        "Task": info.get("task"),
+        "Read from": info.get("from"),
+        "Note": info.get("note"),
+    }
+    known |= {f"`{key}`": json.dumps(value) for key, value in info.items() if key not in TOLD}
+    kind = "A learned start for prompt tuning" if info.get("source") else "A soft prompt"
+    rows = [f"| {key} | {value} |" for key, value in known.items() if value is not None]
+    title = info.get("task") or info.get("setting") or "soft prompt"
+    return [f"# {kind}: {title}", "", "| | |", "|---|---|", *rows, ""]
+
+
+def _scores(info: Mapping[str, Any]) -> list[str]:
+    if not info.get("scores"):
+        return ["No scores were recorded with this prompt.", ""]
+    lines = ["| task | metric | score | 95 % interval |", "|---|---|---|---|"]
+    for row in info["scores"]:
+        bounds = (
+            f"{row['low']:.1f} to {row['high']:.1f}" if "low" in row and "high" in row else "not recorded"
+        )
+        lines.append(f"| {row['task']} | {row['metric']} | {row['score']:.1f} | {bounds} |")
+    return ["## Scores", "", *lines, ""]
+
+
+def _use(facts: Mapping[str, Any]) -> list[str]:
+    auto = "AutoModelForCausalLM" if facts["peft_task"] == "CAUSAL_LM" else "AutoModelForSeq2SeqLM"
+    at = f", revision={facts['revision']!r}" if facts["revision"] else ""
+    return [
+        "## Use",
+        "",
+        "```python",
+        "from peft import PeftModel",
+        f"from transformers import {auto}",
+        "",
+        f"model = {auto}.from_pretrained({facts['backbone']!r}{at})",
+        'model = PeftModel.from_pretrained(model, "THIS_REPOSITORY")',
+        "```",
+        "",
+        "or, to start prompt tuning from it, `softstart adapt --init THIS_REPOSITORY --train mine.csv`.",
+    ]

@@ -1,0 +1,161 @@
+"""Files that hold soft prompts: ours and PEFT's (the same), the paper's ``.pt``, NumPy's ``.npy``."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from softstart.errors import SoftstartError
+from softstart.files import atomic
+from softstart.storage import load_tensors, save_tensors
+
+TENSOR = "prompt_embeddings"
+WEIGHTS_FILE = "adapter_model.safetensors"
+PICKLED_FILE = "adapter_model.bin"
+CONFIG_FILE = "adapter_config.json"
+PAPER_KEY = "promptembedding"
+"""Key of the tensor in the files released with Qin et al. (2023)."""
+SUFFIXES = (".safetensors", ".pt", ".bin", ".npy")
+
+FACTS = (
+    "backbone", "backbone_digest", "placement", "info", "revision", "tokenizer_digest", "peft_task",
+)  # fmt: skip
+
+DAMAGED = (OSError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError)
+"""What torch's reader of damaged files fails with."""
+
+Read = tuple[dict[str, Tensor], dict[str, Any]]
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write one ``.safetensors`` file, or a folder with the PEFT configuration if the prompt is a prefix."""
+    if path.suffix == ".safetensors":
+        save_tensors(path, tensors, facts)
+        return
+    save_tensors(path / WEIGHTS_FILE, tensors, facts)
+    if facts["placement"] == "prefix":
+        length, width = tensors[TENSOR].shape
+        write_text(path / CONFIG_FILE, json.dumps(peft_config(length, width, facts), indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def peft_config(length: int, width: int, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """``adapter_config.json`` of PEFT's prompt tuning."""
+    return {
+        "peft_type": "PROMPT_TUNING",
+        "task_type": facts["peft_task"],
+        "base_model_name_or_path": facts["backbone"],
+        "revision": facts["revision"] or None,
+        "num_virtual_tokens": length,
+        "token_dim": width,
+        # PEFT's own default for encoder-decoders is 2, whose second half never gets a gradient.
+        "num_transformer_submodules": 1,
+        "prompt_tuning_init": "RANDOM",
+        "inference_mode": True,
+    }
+
+
+def read(path: Path, name: str = TENSOR) -> tuple[Tensor, dict[str, Any]]:
+    """The prompt [P, d] of a file or folder, and what is known of it.
+
+    Raises:
+        SoftstartError: missing or damaged files, or no prompt [P, d] in them.
+    """
+    file, config = path, {}
+    if path.is_dir():
+        file = path / WEIGHTS_FILE
+        if not file.exists() and (path / PICKLED_FILE).exists():
+            file = path / PICKLED_FILE
+        config = _config(path / CONFIG_FILE)
+    readers = {".pt": _torch_file, ".bin": _torch_file, ".npy": _numpy_file}
+    tensors, header = readers.get(file.suffix, load_tensors)(file)
+    tensor = tensors.get(name)
+    if tensor is None or tensor.ndim != 2 or not tensor.is_floating_point():
+        raise SoftstartError(
+            f"holds no soft prompt ('{name}' of shape [P, d])",
+            where=str(file),
+            mend="Give a prompt written by Softstart or a PEFT prompt-tuning adapter.",
+        )
+    facts = {key: header[key] for key in FACTS if key in header}
+    if not facts and config:
+        return _from_peft(tensor, config)
+    return tensor, facts
+
+
+def _from_peft(tensor: Tensor, config: Mapping[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+    facts: dict[str, Any] = {
+        "backbone": config.get("base_model_name_or_path") or "",
+        "revision": config.get("revision") or "",
+        "peft_task": config.get("task_type") or "SEQ_2_SEQ_LM",
+        "info": {"from": "PEFT"},
+    }
+    length = config.get("num_virtual_tokens") or len(tensor)
+    if len(tensor) == 2 * length:
+        facts["info"]["note"] = (
+            f"the adapter held {2 * length} rows for {length} virtual tokens: PEFT puts the first {length} "
+            "before the text and never uses or trains the others, which are left out"
+        )
+        tensor = tensor[:length].clone()
+    return tensor, facts
+
+
+def _config(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        kind = config.get("peft_type")
+    except (OSError, ValueError, AttributeError) as problem:
+        raise SoftstartError(f"not a readable PEFT configuration ({problem})", where=str(path)) from problem
+    if kind != "PROMPT_TUNING":
+        raise SoftstartError(
+            f"an adapter of the kind {kind}, not a soft prompt",
+            where=str(path),
+            mend="Only PROMPT_TUNING adapters are soft prompts before the text.",
+        )
+    loaded: dict[str, Any] = config
+    return loaded
+
+
+def _torch_file(path: Path) -> Read:
+    """A ``.pt`` of the paper, or PEFT's old ``.bin``; only tensors are read, never objects."""
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as problem:
+        raise SoftstartError("no such file", where=str(path)) from problem
+    except (*DAMAGED, pickle.UnpicklingError) as problem:
+        reason = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+        raise SoftstartError(
+            f"not a readable file of tensors ({reason})",
+            where=str(path),
+            mend="Files that hold anything but tensors are not opened.",
+        ) from problem
+    values = found if isinstance(found, dict) else {TENSOR: found}
+    tensors = {str(key): value for key, value in values.items() if isinstance(value, Tensor)}
+    if PAPER_KEY in tensors:
+        # The paper's code put the prompt after the text, and after its padding.
+        return {TENSOR: tensors[PAPER_KEY]}, {"placement": "suffix", "info": {"from": "Qin et al. (2023)"}}
+    return tensors, {}
+
+
+def _numpy_file(path: Path) -> Read:
+    try:
+        array = np.load(path, allow_pickle=False)
+        tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    except FileNotFoundError as problem:
+        raise SoftstartError("no such file", where=str(path)) from problem
+    except (OSError, ValueError, TypeError, EOFError) as problem:
+        raise SoftstartError(f"not a readable array ({problem})", where=str(path)) from problem
+    return {TENSOR: tensor}, {"info": {"from": "NumPy"}}

@@ -1,0 +1,236 @@
+"""The soft prompt: a tensor [P, d] and what it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from softstart.errors import SoftstartError
+from softstart.prompt import formats, hub
+from softstart.prompt.card import model_card
+from softstart.prompt.formats import TENSOR
+
+
+class Owner(Protocol):
+    """What a prompt needs to know of a backbone."""
+
+    name: str
+    revision: str | None
+    placement: Any
+    peft_task: ClassVar[str]
+
+    @property
+    def width(self) -> int:
+        """d."""
+
+    @property
+    def digest(self) -> str:
+        """Which network it is."""
+
+    @property
+    def tokenizer_digest(self) -> str:
+        """Which tokenizer it has."""
+
+
+@dataclass(frozen=True, eq=False)
+class SoftPrompt:
+    """A soft prompt and the backbone it was made for.
+
+    The file format is PEFT's prompt-tuning adapter (``prompt_embeddings`` [P, d] in
+    ``adapter_model.safetensors`` beside ``adapter_config.json``), so a learned start drops into
+    ``PeftModel.from_pretrained``. PEFT only knows prefix prompts; a suffix prompt is stored without the PEFT
+    configuration.
+
+    Args:
+        tensor: [P, d], float32.
+        backbone: name or path of the backbone.
+        backbone_digest: ``Backbone.digest`` of the network it was trained on ("" if unknown).
+        placement: where it goes, ``"prefix"`` or ``"suffix"``.
+        info: how it came to be (method, setting, task, learning rate, seed, …); JSON-compatible.
+        revision: hub revision of the backbone ("" if unknown).
+        tokenizer_digest: ``Backbone.tokenizer_digest`` ("" if unknown).
+        peft_task: what PEFT calls the kind of model: ``SEQ_2_SEQ_LM`` or ``CAUSAL_LM``.
+    """
+
+    tensor: Tensor
+    backbone: str = ""
+    backbone_digest: str = ""
+    placement: str = "prefix"
+    info: dict[str, Any] = field(default_factory=dict)
+    revision: str = ""
+    tokenizer_digest: str = ""
+    peft_task: str = "SEQ_2_SEQ_LM"
+
+    @classmethod
+    def of(cls, backbone: Owner, tensor: Tensor, info: Mapping[str, Any] | None = None) -> SoftPrompt:
+        """A prompt [P, d] made on this backbone."""
+        return cls(
+            tensor.detach().cpu().to(torch.float32),
+            backbone.name,
+            backbone.digest,
+            str(backbone.placement),
+            dict(info or {}),
+            **made_on(backbone),
+        )
+
+    def check_for(self, backbone: Owner, where: str = "prompt") -> Tensor:
+        """The tensor [P, d], if the prompt belongs to this backbone.
+
+        Raises:
+            SoftstartError: naming both sides of what differs: width, weights (and revisions), tokenizer or
+                placement.
+        """
+        self.check(
+            width=backbone.width,
+            digest=backbone.digest,
+            placement=str(backbone.placement),
+            backbone=backbone.name,
+            where=where,
+            revision=backbone.revision or "",
+            tokenizer=backbone.tokenizer_digest,
+        )
+        return self.tensor
+
+    def check(
+        self,
+        *,
+        width: int,
+        digest: str,
+        placement: str,
+        backbone: str,
+        where: str = "prompt",
+        revision: str = "",
+        tokenizer: str = "",
+    ) -> None:
+        """Refuse a prompt that belongs to another backbone or placement; what is unknown is not compared.
+
+        Raises:
+            SoftstartError: naming both sides of the mismatch.
+        """
+        own, other = _at(self.backbone or "an unknown backbone", self.revision), _at(backbone, revision)
+        if self.tensor.shape[1] != width:
+            raise SoftstartError(
+                f"the prompt has width {self.tensor.shape[1]} but backbone '{backbone}' embeds {width}",
+                where=where,
+                mend=f"It was trained for {own}: use that one.",
+            )
+        weights = bool(self.backbone_digest) and self.backbone_digest != digest
+        revisions = not self.backbone_digest and revision and self.revision not in ("", revision)
+        if weights or revisions:
+            raise SoftstartError(
+                f"the prompt was trained on {own} with other weights than {other}",
+                where=where,
+                mend="Load the same checkpoint and revision it was trained on.",
+            )
+        if tokenizer and self.tokenizer_digest not in ("", tokenizer):
+            raise SoftstartError(
+                f"the prompt was trained with tokenizer {self.tokenizer_digest[:12]} of {own}, "
+                f"but {other} has tokenizer {tokenizer[:12]}",
+                where=where,
+                mend="Use the tokenizer files it was trained with.",
+            )
+        if self.placement != placement:
+            raise SoftstartError(
+                f"the prompt was trained as {self.placement} but is used as {placement}",
+                where=where,
+                mend=f"Set placement: {self.placement}.",
+            )
+
+    def save(self, path: Path, beside: Mapping[str, Tensor] | None = None) -> None:
+        """Write one ``.safetensors`` file, or a PEFT adapter folder when the path has another ending.
+
+        ``beside`` are further prompts [P, d] to keep in the file, by name; ``load`` finds them by it.
+        """
+        further = {name: tensor.to(torch.float32) for name, tensor in (beside or {}).items()}
+        formats.write(path, {TENSOR: self.tensor.to(torch.float32), **further}, self._facts())
+
+    @classmethod
+    def load(cls, path: Path, name: str = TENSOR) -> SoftPrompt:
+        """Read a prompt file or folder; ``name`` as ``save`` kept it.
+
+        Formats: what ``save`` writes, PEFT prompt-tuning adapters (safetensors or ``.bin``), the ``.pt``
+        files of Qin et al. (2023), ``.npy`` of the prompt-tuning code of Lester et al. (2021). No file can
+        run code. Of a PEFT adapter with 2P rows (PEFT's default for encoder-decoders) the first P are taken
+        and ``info["note"]`` says so: PEFT never uses the others.
+
+        Raises:
+            SoftstartError: missing or damaged files, or no prompt [P, d] in them.
+        """
+        tensor, facts = formats.read(path, name)
+        return cls(tensor.to(torch.float32), **facts)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a folder that ``PeftModel.from_pretrained`` loads: adapter, configuration, model card.
+
+        Raises:
+            SoftstartError: the prompt is a suffix, which PEFT cannot place.
+        """
+        if self.placement != "prefix":
+            raise SoftstartError(
+                f"a {self.placement} prompt cannot be a PEFT adapter: PEFT puts every prompt before the text",
+                where=str(folder),
+                mend="Train with placement: prefix, or save it as a .safetensors file.",
+            )
+        self.save(Path(folder))
+        formats.write_text(Path(folder) / "README.md", self.model_card())
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path, *, revision: str | None = None) -> SoftPrompt:
+        """Load a prompt from a file, a folder, or a repository of the Hugging Face hub.
+
+        Args:
+            name_or_path: anything ``load`` reads, or a hub id.
+            revision: hub revision; a commit, to be reproducible.
+
+        Raises:
+            SoftstartError: as ``load``, or no such repository or revision.
+        """
+        local = Path(name_or_path)
+        if local.exists() or local.suffix in formats.SUFFIXES:
+            if revision is not None:
+                raise SoftstartError("a local prompt has no revision", where=str(local), mend="Leave it out.")
+            return cls.load(local)
+        return cls.load(hub.download(str(name_or_path), revision))
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False, message: str = "Upload soft prompt") -> str:
+        """Upload what ``save_pretrained`` writes to the hub, and return the address of the commit.
+
+        The login is that of huggingface_hub (``hf auth login`` or ``HF_TOKEN``).
+
+        Raises:
+            SoftstartError: the hub refuses or cannot be reached, or the prompt is a suffix.
+        """
+        return hub.upload(self.save_pretrained, repo_id, private=private, message=message)
+
+    def model_card(self) -> str:
+        """README.md of the adapter: what it is, how it came to be, how to use it."""
+        return model_card(tuple(self.tensor.shape), self._facts())
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "backbone": self.backbone,
+            "backbone_digest": self.backbone_digest,
+            "placement": self.placement,
+            "info": self.info,
+            "revision": self.revision,
+            "tokenizer_digest": self.tokenizer_digest,
+            "peft_task": self.peft_task,
+        }
+
+
+def made_on(backbone: Owner) -> dict[str, str]:
+    """What a prompt says of its backbone beside name and digest, by field of ``SoftPrompt``."""
+    return {
+        "revision": backbone.revision or "",
+        "tokenizer_digest": backbone.tokenizer_digest,
+        "peft_task": backbone.peft_task,
+    }
+
+
+def _at(name: str, revision: str) -> str:
+    return f"'{name}' at revision {revision}" if revision else f"'{name}'"
