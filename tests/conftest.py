@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -14,6 +15,7 @@ import torch
 from hypothesis import settings
 from transformers.models.t5 import modeling_t5
 
+import toy_study
 from models import random_t5
 from softstart.backbone import T5Backbone
 
@@ -39,3 +41,18 @@ def exact_norm(monkeypatch: pytest.MonkeyPatch) -> None:
 def t5(exact_norm: None) -> T5Backbone:
     """The float64 reference model."""
     return random_t5()
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random backbone, a toy gym and a study file."""
+    return toy_study.make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="session")
+def finished(world: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """One uninterrupted run of the toy study: its folder, and what was printed."""
+    out = tmp_path_factory.mktemp("finished") / "study"
+    done = toy_study.call(*toy_study.command(world, out))
+    assert done.returncode == 0, done.stderr
+    return out, done.stdout

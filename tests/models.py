@@ -93,3 +93,29 @@ PLAIN = TextFormat(template="{input}")
 def toy_encoded(backbone: T5Backbone, name: str = "toy", seed: int = 0) -> EncodedTask:
     """``toy_task`` as token rows."""
     return encode_task(toy_task(name, seed=seed), backbone.tokenizer, PLAIN)
+
+
+class SavedBytes:
+    """Bytes that autograd keeps for backward passes: how many at most at any time."""
+
+    def __init__(self):
+        self.live = self.peak = 0
+
+    def __enter__(self):
+        counter = self
+
+        class Kept:
+            def __init__(self, tensor):
+                self.tensor = tensor
+                counter.live += tensor.nbytes
+                counter.peak = max(counter.peak, counter.live)
+
+            def __del__(self):
+                counter.live -= self.tensor.nbytes
+
+        self.hooks = torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor)
+        self.hooks.__enter__()
+        return self
+
+    def __exit__(self, *exc):
+        self.hooks.__exit__(*exc)

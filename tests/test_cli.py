@@ -2,82 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
-import yaml
 
-from models import random_t5, toy_task
 from softstart import cli
 from softstart.prompt import SoftPrompt
+from toy_study import SOFTSTART, STUDY, TASKS, call, command, contents
 
-SOFTSTART = str(Path(sys.executable).parent / "softstart")
-TASKS = ("toy-a", "toy-b", "toy-c", "toy-d")
-STUDY = {
-    "name": "unit",
-    "setting": {"name": "unit", "source": ["toy-a", "toy-b"], "target": ["toy-c", "toy-d"]},
-    "samples": [13, 21],
-    "text": {"template": "{input}"},
-    "prompt": {"length": 4},
-    "meta": {"steps": 6, "lr": 0.3, "checkpoint_every": 2},
-    "methods": {
-        "pt": {},
-        "ft": {},
-        "multitask": {},
-        "maml": {"inner_lr": 0.1},
-        "fomaml": {"inner_lr": 0.1},
-        "reptile": {"inner_lr": 0.1, "inner_steps": 2},
-    },
-    "learning_rates": [0.5, 0.2],
-    "adaptation": {"steps": 8, "eval_every": 4},
-    "finetuning": {"steps": 8, "eval_every": 4},
-    "finetuning_learning_rates": [0.01],
-    "evaluation": {"scoring": "rank"},
-}
 TIMES = ["seconds"]
-
-
-@pytest.fixture(scope="session")
-def world(tmp_path_factory):
-    """A folder with a random backbone, a gym in CrossFit's format and a study file."""
-    root = tmp_path_factory.mktemp("cli")
-    backbone = random_t5(torch.float32)
-    backbone.model.save_pretrained(root / "model")
-    backbone.tokenizer.save_pretrained(root / "model")
-    for i, name in enumerate(TASKS):
-        task, folder = toy_task(name, seed=i), root / "gym" / name
-        folder.mkdir(parents=True)
-        for seed, sample in task.samples.items():
-            for split in ("train", "dev"):
-                write(folder / f"{name}_4_{seed}_{split}.tsv", getattr(sample, split))
-        write(folder / f"{name}_test.tsv", task.test)
-        (folder / "task.json").write_text('{"kind": "classification", "metric": "ACC", "category": "toy"}')
-    (root / "study.yaml").write_text(yaml.safe_dump(STUDY))
-    return root
-
-
-def write(path, rows):
-    path.write_text("".join(f"{e.input}\t{e.outputs[0]}\n" for e in rows))
-
-
-def command(world, out, *more):
-    return [
-        SOFTSTART, "run", str(world / "study.yaml"), "--gym", str(world / "gym"),
-        "--backbone", str(world / "model"), "--out", str(out), "--threads", "1", *more,
-    ]  # fmt: skip
-
-
-def call(*arguments):
-    environment = {**os.environ, "COLUMNS": "120"}
-    return subprocess.run(list(map(str, arguments)), capture_output=True, text=True, env=environment)
 
 
 def one_line_error(code, stderr):
@@ -86,15 +24,6 @@ def one_line_error(code, stderr):
     assert lines[0].startswith("error: ")
     assert code == 1
     return lines[0]
-
-
-@pytest.fixture(scope="session")
-def finished(world, tmp_path_factory):
-    """One uninterrupted run of the study."""
-    out = tmp_path_factory.mktemp("finished") / "study"
-    done = call(*command(world, out))
-    assert done.returncode == 0, done.stderr
-    return out, done.stdout
 
 
 def test_the_whole_road(finished, world):
@@ -138,8 +67,9 @@ def test_arg_from_the_command_line_equals_the_definition(finished):
         assert table.loc[method, "arg"] == pytest.approx(defined.mean(), abs=1e-9)
 
 
-def test_a_second_call_computes_nothing_and_a_wider_grid_only_the_rest(finished, world):
-    out, _ = finished
+def test_a_second_call_computes_nothing_and_a_wider_grid_only_the_rest(finished, world, tmp_path):
+    out = tmp_path / "study"
+    subprocess.run(["cp", "-rp", finished[0], out], check=True)
     before = {f: f.stat().st_mtime_ns for f in (out / "prompts").iterdir()}
     assert call(*command(world, out)).returncode == 0
     assert {f: f.stat().st_mtime_ns for f in (out / "prompts").iterdir()} == before
@@ -185,6 +115,7 @@ def test_killed_and_repeated_equals_uninterrupted(finished, world, tmp_path, how
     assert done.returncode == 0, done.stderr
     got = pd.read_csv(out / "results.csv")
     pd.testing.assert_frame_equal(got.drop(columns=TIMES), reference.drop(columns=TIMES))
+    assert contents(out) == contents(finished[0])
 
 
 def test_report_writes_the_page_again(finished):

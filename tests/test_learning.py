@@ -59,7 +59,7 @@ def test_prompt_tuning_beats_chance_with_a_margin_on_most_targets(backbone):
 
 def test_meta_training_lowers_the_loss_of_its_sources(backbone):
     gym = MiniGym()
-    names = MINI_SETTINGS["random"]["source"][:8]
+    names = MINI_SETTINGS["mini-random"]["source"][:8]
     tasks = [encode_task(gym.load(name), backbone.tokenizer, PLAIN) for name in names]
     start = draw_start(backbone, PromptSpec(length=20), names, 1)
     curve = meta_train(

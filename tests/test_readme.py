@@ -40,5 +40,5 @@ def test_shipped_studies_are_valid_and_every_command_exists():
     help_text = subprocess.run(
         [str(Path(sys.executable).parent / "softstart"), "--help"], capture_output=True, text=True
     ).stdout
-    for verb in set(re.findall(r"softstart ([a-z]+)(?= |`)", README)) - {"import"}:
+    for verb in set(re.findall(r"softstart ([a-z-]+)(?= |`)", README)) - {"import"}:
         assert verb in help_text, verb

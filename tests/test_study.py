@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 
 import pytest
@@ -10,7 +11,8 @@ import yaml
 
 from softstart.errors import SoftstartError
 from softstart.evaluation import Assessment
-from softstart.study.plan import Inputs, TaskFacts, make_plan
+from softstart.study.departures import protocol
+from softstart.study.plan import Inputs, Part, TaskFacts, make_plan
 from softstart.study.spec import parse_study, resolve_methods
 from softstart.study.store import Store
 
@@ -28,7 +30,9 @@ DIGESTS = {name: name * 2 for name in (*SOURCE, *TARGET)}
 def plan(changes=None, digests=DIGESTS, backbone="b"):
     study = parse_study(yaml.safe_dump({**STUDY, **(changes or {})}), "study.yaml")
     facts = {name: TaskFacts(digest, "ACC", 16) for name, digest in digests.items()}
-    inputs = Inputs(backbone, "x", tuple(SOURCE), tuple(TARGET), facts)
+    sources = tuple(digests[name] for name in SOURCE)
+    part = Part("main", "x", tuple(SOURCE), tuple(TARGET), facts, sources)
+    inputs = Inputs(backbone, 8, (part,))
     assert Inputs.from_json(inputs.to_json()) == inputs
     return make_plan(study, inputs)
 
@@ -134,37 +138,78 @@ def run_row(key, **changes):
 
 def test_the_store_keeps_rows_across_processes_and_all_or_nothing(tmp_path):
     with Store(tmp_path) as store:
-        store.add_runs([run_row("a"), run_row("b", dev=float("nan")), run_row("gone", prompt="p")])
+        store.add(runs=[run_row("a"), run_row("b", dev=float("nan")), run_row("gone", prompt="p")])
         with pytest.raises(SoftstartError):
-            store.add_runs([run_row("c"), {"key": "d", "nonsense": 1}])
-        store.set_tests({"a": Assessment(0.75, {"outside": 0.5})})
+            store.add(runs=[run_row("c"), {"key": "d", "nonsense": 1}])
+        store.add(tests={("a", 1): Assessment(0.75, {"outside": 0.5})})
     with Store(tmp_path) as store:
-        runs = store.runs()
+        runs, tests = store.runs(), store.tests()
     assert runs.keys() == {"a", "b"}
-    assert (runs["a"]["test"], runs["b"]["test"], runs["b"]["dev"]) == (0.75, None, None)
+    assert runs["b"]["dev"] is None
     assert runs["a"]["curve"] == [[0, 0.1, None]]
     assert json.loads(runs["a"]["environment"]) == {}
-    assert json.loads(runs["a"]["companions"]) == {"outside": 0.5}
+    assert {of: row["test"] for of, row in tests.items()} == {("a", 1): 0.75}
+    assert json.loads(tests["a", 1]["companions"]) == {"outside": 0.5}
 
 
 def test_a_meta_training_without_its_prompt_counts_as_missing(tmp_path):
     with Store(tmp_path) as store:
         row = {"key": "m", "method": "maml", "seed": 1, "seconds": 1.0, "prompt": "p", "curve": []}
-        store.add_meta({**row, "environment": {}})
+        store.add(metas=[{**row, "environment": {}}])
         assert store.metas() == {}
         store.prompt_path("m").write_bytes(b"x")
         assert store.metas().keys() == {"m"}
 
 
 def test_a_second_writer_a_newer_schema_and_a_damaged_file_are_refused(tmp_path):
-    with Store(tmp_path), pytest.raises(SoftstartError, match="another process is working on this study"):
+    with Store(tmp_path), pytest.raises(SoftstartError, match=rf"another process .* \(pid {os.getpid()}\)"):
         Store(tmp_path)
     with sqlite3.connect(tmp_path / "study.db") as db:
         db.execute("PRAGMA user_version=99")
-    with pytest.raises(SoftstartError, match=r"schema 99, this Softstart knows 1\. Update Softstart"):
+    with pytest.raises(SoftstartError, match=r"schema 99, this Softstart knows 2\. Update Softstart"):
         Store(tmp_path)
     (tmp_path / "study.db").write_bytes(b"not a database, but long enough to look at" * 50)
     for name in ("study.db-wal", "study.db-shm"):
         (tmp_path / name).unlink(missing_ok=True)
     with pytest.raises(SoftstartError, match="move it away and run again"):
         Store(tmp_path)
+
+
+def test_departures_from_the_published_protocol_are_found_and_only_they():
+    as_run = {
+        "methods": {"pt": {}, "maml": {}, "fomaml": {}, "reptile": {"difference": True}, "multitask": {}},
+        "backbone": "google/t5-large-lm-adapt",
+        "setting": {"name": "cls2cls", "source": SOURCE, "target": TARGET},
+        "samples": [13, 21, 42, 87, 100],
+        "prompt": {"init": "task_names"},
+        "meta": {"dropout": True},
+        "learning_rates": [0.5, 0.4, 0.3, 0.2],
+        "gym": "folder",
+        "adaptation": {"batch_size": 16, "select": "last", "eval_start": False, "dropout": True},
+        "evaluation": {
+            "decoding": {
+                "num_beams": 4, "max_new_tokens": 128, "repetition_penalty": 2.5, "length_penalty": 1.0,
+            }
+        },
+    }  # fmt: skip
+    facts = {name: TaskFacts(name, "ACC", 16) for name in DIGESTS}
+    inputs = Inputs("b", 8, (Part("main", "cls2cls", tuple(SOURCE), tuple(TARGET), facts),))
+
+    def departing(**changes):
+        study = parse_study(yaml.safe_dump({**STUDY, **as_run, **changes}, sort_keys=False), "study.yaml")
+        return {v.what: v.here for v in protocol(study, inputs) if not v.same}
+
+    # What a study cannot declare: read in docs/paper.md.
+    always = {
+        "test sets", "tokens of an output", "precision", "frequent words", "place of the prompt",
+        "start of plain prompt tuning", "maml, fomaml: gradients of tasks", "multitask: outer steps",
+        "steps of adaptation",
+    }  # fmt: skip
+    assert set(departing()) == always
+    changed = departing(meta={"dropout": True, "steps": 60}, meta_seeds=[42, 43], prompt={"length": 20})
+    assert {what: changed[what] for what in changed.keys() - always} == {
+        "seeds of meta-training": "42, 43",
+        "rows of the prompt": "20",
+        "start": "vocabulary",
+        "maml, fomaml, reptile: outer steps": "60",
+    }

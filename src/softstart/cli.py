@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.console import Console
 
+from softstart.analysis_cli import arg, inspect, report, show, similarity
 from softstart.errors import SoftstartError
 from softstart.gym_cli import gym_app
+from softstart.machine_cli import doctor
+from softstart.own_cli import add_to
+from softstart.study_cli import results, show_estimate, status
 
 if TYPE_CHECKING:
-    from softstart.study import Outcome, Study
+    from softstart.study import Study
 
 app = typer.Typer(
     add_completion=False,
@@ -28,23 +32,44 @@ app = typer.Typer(
 tiny_app = typer.Typer(no_args_is_help=True, help="The embedded tiny language model.")
 app.add_typer(tiny_app, name="tiny")
 app.add_typer(gym_app, name="gym")
+app.command()(status)
+app.command()(doctor)
+app.command("results")(results)
+app.command()(arg)
+app.command()(report)
+add_to(app)
+app.command()(similarity)
+app.command()(inspect)
 
 console = Console()
 errors = Console(stderr=True)
 
 Out = Annotated[Path | None, typer.Option("--out", help="Study folder; by default runs/NAME.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …; by default the GPU if there is one.")]
-Threads = Annotated[int | None, typer.Option(help="CPU threads; by default all cores.")]
+Threads = Annotated[int | None, typer.Option(help="Compute in this process alone, with so many CPU threads.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Worker processes of one thread each; by default one a core; 1, and on a GPU: this process.",
+    ),
+]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a key: --set meta.steps=100.")]
 
 
 @app.command()
-def demo(out: Out = Path("demo"), device: Device = None, threads: Threads = None, seed: int = 42) -> None:
+def demo(
+    out: Out = Path("demo"),
+    device: Device = None,
+    workers: Workers = None,
+    threads: Threads = None,
+    seed: int = 42,
+) -> None:
     """The whole story on the embedded model and mini gym: offline, on a CPU, in minutes."""
     from softstart.study import parse_study
 
     text = resources.files("softstart.study").joinpath("demo.yaml").read_text(encoding="utf-8")
-    _execute(parse_study(text, "demo.yaml", [f"meta_seeds=[{seed}]"]), out, device, threads)
+    _execute(parse_study(text, "demo.yaml", [f"meta_seeds=[{seed}]"]), out, device, workers, threads)
 
 
 @app.command()
@@ -55,53 +80,25 @@ def run(
     backbone: Annotated[str | None, typer.Option(help="softstart/tiny, a folder or a hub id.")] = None,
     overrides: Overrides = None,
     device: Device = None,
+    workers: Workers = None,
     threads: Threads = None,
+    ray: Annotated[
+        str | None, typer.Option(help="A Ray cluster to compute on: its address, or local.")
+    ] = None,
+    tracker: Annotated[
+        str | None, typer.Option(help="Send learning curves to tensorboard, trackio, wandb or mlflow.")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option(help="Compute again what diverged.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Show what would be computed and what it takes.")] = False,
 ) -> None:
     """Run what is missing of a study and report. Safe to kill and repeat."""
     extra = [f"{key}={value}" for key, value in (("gym", gym), ("backbone", backbone)) if value]
-    _execute(_load(study, [*extra, *(overrides or [])]), out, device, threads)
-
-
-@app.command()
-def report(folder: Annotated[Path, typer.Argument(help="A study folder.")]) -> None:
-    """Write the tables and report.html of a study folder again, from what is computed."""
-    from softstart.study import report_study
-
-    _show(report_study(_existing(folder)))
-
-
-@app.command()
-def status(folder: Annotated[Path, typer.Argument(help="A study folder.")]) -> None:
-    """Where a study stands."""
-    from softstart.study import report_study
-
-    outcome = report_study(_existing(folder))
-    tested = int(outcome.rows["test"].notna().sum())
-    console.print(
-        f"{outcome.missing} runs missing, {len(outcome.rows)} results, {tested} of them tested: {folder}"
-    )
-
-
-@app.command()
-def arg(
-    results: Annotated[Path, typer.Argument(help="A results.csv.")],
-    baseline: Annotated[str, typer.Option(help="Gains are relative to this method.")] = "pt",
-    format: Annotated[str, typer.Option(help="table or csv.")] = "table",
-) -> None:
-    """Average relative gain of every method in a result table."""
-    import pandas as pd
-
-    from softstart.analysis.arg import arg_table
-
-    try:
-        rows = pd.read_csv(results)
-    except (OSError, ValueError) as problem:
-        raise SoftstartError(f"cannot read the results ({problem})", where=str(results)) from problem
-    table = arg_table(rows, baseline)
-    if format == "csv":
-        sys.stdout.write(table.to_csv(index=False))
-    else:
-        console.print(table.to_string(index=False), highlight=False, soft_wrap=True)
+    declared = _load(study, [*extra, *(overrides or [])])
+    if dry_run:
+        at_a_time = workers or (1 if threads else None)
+        show_estimate(declared, out or Path("runs") / declared.name, device, at_a_time)
+        return
+    _execute(declared, out, device, workers, threads, ray=ray, tracker=tracker, retry_failed=retry_failed)
 
 
 @tiny_app.command()
@@ -174,36 +171,36 @@ def _load(path: Path, overrides: list[str] | None = None) -> Study:
     return load_study(path, overrides or [])
 
 
-def _existing(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise SoftstartError("no such study folder", where=str(folder), mend="Give the --out of a run.")
-    return folder
-
-
-def _execute(study: Study, out: Path | None, device: str | None, threads: int | None) -> None:
+def _execute(
+    study: Study,
+    out: Path | None,
+    device: str | None,
+    workers: int | None,
+    threads: int | None,
+    *,
+    ray: str | None = None,
+    tracker: str | None = None,
+    retry_failed: bool = False,
+) -> None:
     import torch
 
     from softstart.console import TerminalDisplay
-    from softstart.study import run_study
+    from softstart.study import default_workers, run_study
 
+    if threads and (workers or 1) > 1:
+        raise SoftstartError("--threads is for this process alone", mend="Leave out --workers or --threads.")
     if threads:
         torch.set_num_threads(threads)
     folder = out or Path("runs") / study.name
     with TerminalDisplay(console) as display:
-        outcome = run_study(study, folder, display=display, device=device)
-    _show(outcome)
-
-
-def _show(outcome: Outcome) -> None:
-    from softstart.report.console import comparison_table
-
-    if outcome.rows.empty:
-        raise SoftstartError(f"no result yet ({'; '.join(outcome.failures) or 'nothing is computed'})")
-    console.print(comparison_table(outcome.rows, outcome.arg, console.width))
-    for name in ("report.html", "results.csv"):
-        console.print(str(outcome.folder / name), highlight=False, soft_wrap=True)
-    if outcome.failures:
-        raise SoftstartError(
-            f"{len(outcome.failures)} part(s) of the study failed: {outcome.failures[0]}",
-            mend="Everything else is kept; run again after mending.",
+        outcome = run_study(
+            study,
+            folder,
+            display=display,
+            device=device,
+            workers=workers or (1 if threads else default_workers(device)),
+            ray=ray,
+            tracker=tracker,
+            retry_failed=retry_failed,
         )
+    show(outcome)

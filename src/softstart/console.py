@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Protocol, Self
 
@@ -42,12 +43,14 @@ class Quiet:
 
 
 class TerminalDisplay:
-    """A rich bar on a terminal; a plain line every ``every`` seconds elsewhere (logs, pipes)."""
+    """A rich bar on a terminal; elsewhere (logs, pipes) a plain line every ``every`` seconds, and when the
+    stage changes, but not ten times as often."""
 
     def __init__(self, console: Console, every: float = 10.0) -> None:
         self.console, self.every = console, every
         self.total, self.done, self.name, self.note = 1.0, 0.0, "", ""
-        self.began = self.last = time.monotonic()
+        self.began = time.monotonic()
+        self.last = -math.inf
         self.bar: Progress | None = None
 
     def __enter__(self) -> Self:
@@ -108,7 +111,7 @@ class TerminalDisplay:
                     self.id, description=self.name, completed=self.done, total=self.total,
                     note=self.note, eta=self.eta,
                 )  # fmt: skip
-        elif force or now - self.last >= self.every:
+        elif now - self.last >= (self.every / 10 if force else self.every):
             self.last = now
             spent = duration(now - self.began)
             share = f"{100 * self.done / self.total:3.0f}%"

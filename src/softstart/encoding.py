@@ -95,10 +95,11 @@ def encode_task(task: Task, tokenizer: PreTrainedTokenizerBase, text: TextFormat
     outputs["labels"] = list(task.labels)
 
     def make() -> dict[str, list[list[int]]]:
-        short = {name: _tokenize(tokenizer, texts, text.max_output_tokens) for name, texts in outputs.items()}
+        short = {name: _tokenize_outputs(tokenizer, t, text.max_output_tokens) for name, t in outputs.items()}
         return short | {name: _tokenize(tokenizer, t, text.max_input_tokens) for name, t in inputs.items()}
 
-    limits = {"input": text.max_input_tokens, "output": text.max_output_tokens}
+    limits: dict[str, int | str] = {"input": text.max_input_tokens, "output": text.max_output_tokens}
+    limits |= {name: value for name in ("follows", "tgt_lang") if (value := getattr(tokenizer, name, None))}
     ids = cached({**inputs, **outputs}, limits, tokenizer, make)
 
     def rows(name: str) -> Rows:
@@ -127,6 +128,16 @@ def encode_task(task: Task, tokenizer: PreTrainedTokenizerBase, text: TextFormat
     )
 
 
+def encode_texts(
+    tokenizer: Any, texts: Sequence[str], limit: int | None, *, outputs: bool = False
+) -> list[list[int]]:
+    """Token ids of texts to read, or with ``outputs`` to write, cut to ``limit`` tokens; None: whole."""
+    if limit is None:
+        whole: list[list[int]] = tokenizer(list(texts), verbose=False).input_ids if texts else []
+        return whole
+    return (_tokenize_outputs if outputs else _tokenize)(tokenizer, texts, limit)
+
+
 def to_batch(
     pairs: Sequence[tuple[list[int], list[int]]], runs: Sequence[int], pad: int, seed: int | None = None
 ) -> Batch:
@@ -153,7 +164,27 @@ def epoch_slice(n: int, start: int, count: int, *key: int) -> list[int]:
 
 
 def _tokenize(tokenizer: Any, texts: Sequence[str], limit: int) -> list[list[int]]:
+    """Token ids of texts to read, with the special tokens of the tokenizer, cut to ``limit``."""
     if not texts:
         return []
     ids: list[list[int]] = tokenizer(list(texts), truncation=True, max_length=limit).input_ids
     return ids
+
+
+def _tokenize_outputs(tokenizer: Any, texts: Sequence[str], limit: int) -> list[list[int]]:
+    """Token ids of texts to write, cut to ``limit``.
+
+    An encoder-decoder's tokenizer ends them itself. For a causal model (``follows`` is set by its backbone)
+    an output goes on where its input ends: a space and no special tokens before it, the end token after it.
+    """
+    if not texts:
+        return []
+    if getattr(tokenizer, "tgt_lang", None):
+        ids: list[list[int]] = tokenizer(text_target=list(texts), truncation=True, max_length=limit).input_ids
+        return ids
+    if not getattr(tokenizer, "follows", False):
+        return _tokenize(tokenizer, texts, limit)
+    spaced = any(token.startswith("▁") for token in tokenizer.tokenize("a")[:1])
+    words = [text if spaced else f" {text}" for text in texts]
+    bare = tokenizer(words, add_special_tokens=False, truncation=True, max_length=limit - 1).input_ids
+    return [[*row, tokenizer.eos_token_id] for row in bare]

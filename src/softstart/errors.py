@@ -21,6 +21,10 @@ class SoftstartError(Exception):
         super().__init__(message if mend is None else f"{message}. {mend}")
 
 
+class Diverged(SoftstartError):
+    """Training whose loss is no longer finite: the same again would end the same way."""
+
+
 def did_you_mean(name: str, known: Collection[str]) -> str:
     """A sentence with the known names nearest to an unknown one; empty if nothing is near."""
     containing = sorted(k for k in known if name.lower() in k.lower())

@@ -50,18 +50,23 @@ def list_tasks(
     catalog: Catalog = None,
     as_json: Json = False,
 ) -> None:
-    """The tasks there are."""
-    from softstart.gym.listing import list_facts
+    """The tasks there are. For the mini gym: what each is for, or why it is not used, and its levels, %."""
+    from softstart.gym.listing import LEVELS, list_facts
 
     facts = list_facts(category, metric, setting, available, gym, catalog)
     if as_json:
         _json(facts)
         return
-    table = _table("task", "category", "metric", "kind", "k", "available", "sources / targets of")
+    mini = bool(facts) and all("role" in row for row in facts)
+    last = ("role", *LEVELS) if mini else ("kind", "available", "sources / targets of")
+    table = _table("task", "category", "metric", "k", *last)
     for row in facts:
-        used = f"{len(row['source_in'])} / {len(row['target_in'])}"
-        table.add_row(row["name"], row["category"], row["metric"], row["kind"], str(row["shots"]),
-                      row["available"], used)  # fmt: skip
+        shown = [row[key] for key in ("name", "category", "metric", "shots")]
+        if mini:
+            shown += [row["role"], *("-" if row[key] is None else f"{100 * row[key]:.1f}" for key in LEVELS)]
+        else:
+            shown += [row["kind"], row["available"], f"{len(row['source_in'])} / {len(row['target_in'])}"]
+        table.add_row(*map(str, shown))
     _print(table)
     console.print(f"{len(facts)} tasks", highlight=False)
 

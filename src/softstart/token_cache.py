@@ -33,7 +33,7 @@ WORTH_KEEPING = 20_000
 
 
 def cached(
-    texts: Mapping[str, list[str]], limits: Mapping[str, int], tokenizer: Any, make: Callable[[], Ids]
+    texts: Mapping[str, list[str]], limits: Mapping[str, int | str], tokenizer: Any, make: Callable[[], Ids]
 ) -> Ids:
     """Token ids of every part of ``texts``: from the cache, or made and kept.
 
@@ -78,7 +78,7 @@ def fingerprint(tokenizer: Any) -> str | None:
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _digest(texts: Mapping[str, list[str]], limits: Mapping[str, int], identity: str) -> str:
+def _digest(texts: Mapping[str, list[str]], limits: Mapping[str, int | str], identity: str) -> str:
     digest = hashlib.sha256(f"{FORM} {identity} {sorted(limits.items())}".encode())
     for name, part in texts.items():
         digest.update(f"\0{name} {len(part)}".encode())

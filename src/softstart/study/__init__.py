@@ -2,42 +2,54 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
 
-from softstart.analysis.arg import arg_table, relative_gains
+from softstart.analysis.arg import arg_table, largest_budget, relative_gains, with_defaults
 from softstart.console import Display, Quiet
 from softstart.errors import SoftstartError
 from softstart.files import atomic
-from softstart.gym.settings import Setting, load_setting
-from softstart.gym.sources import open_gym
-from softstart.gym.task import Gym
 from softstart.report.html import write_report
+from softstart.study.departures import protocol
+from softstart.study.executors import Executor, InProcess, Setup
 from softstart.study.plan import Inputs, Plan, make_plan
-from softstart.study.prepare import prepare
+from softstart.study.prepare import Resources, resolve_setting
+from softstart.study.processes import LocalProcesses, default_workers
 from softstart.study.results import costs, environments, meta_curves, results
-from softstart.study.spec import Study, load_study, parse_study, resolve_methods
+from softstart.study.schedule import StudyRun
+from softstart.study.spec import MAIN, Study, load_study, parse_study, variants_of
+from softstart.study.status import STUDY_FILE, Recorded
 from softstart.study.store import Store
+from softstart.study.trackers import open_tracker
 
 BASELINE = "pt"
 """Gains are relative to plain prompt tuning."""
 
-STUDY_FILE = "study.yaml"
-
-__all__ = ["Outcome", "Study", "load_study", "parse_study", "report_study", "run_study"]
+__all__ = [
+    "Outcome",
+    "Study",
+    "default_workers",
+    "load_study",
+    "parse_study",
+    "report_study",
+    "run_study",
+    "study_tables",
+]
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What a study came to: tables, and the nodes that failed.
 
-    ``rows`` holds one row a selected run, ``gains`` one a method and task, ``arg`` one a method with an
-    interval. ``missing`` counts runs not computed yet.
+    ``rows`` holds one row a selected run; ``gains`` one a method and task and ``arg`` one a method with an
+    interval, at the largest budget. ``missing`` counts runs not computed yet.
     """
 
     rows: pd.DataFrame
@@ -49,7 +61,15 @@ class Outcome:
 
 
 def run_study(
-    study: Study, folder: Path, *, display: Display | None = None, device: str | None = None
+    study: Study,
+    folder: Path,
+    *,
+    display: Display | None = None,
+    device: str | None = None,
+    workers: int = 1,
+    ray: str | None = None,
+    tracker: str | None = None,
+    retry_failed: bool = False,
 ) -> Outcome:
     """Compute what is missing of a study and write its tables and report into ``folder``.
 
@@ -58,51 +78,98 @@ def run_study(
         folder: the study folder; results already there are reused.
         display: shows progress.
         device: where to compute; by default the GPU where there is one.
+        workers: 1 computes in this process, with the threads it has; more are so many processes of one
+            thread each. Their number changes no number, but one thread and several may differ in last bits.
+        ray: address of a Ray cluster whose workers compute in place of this machine's; ``local`` starts one.
+        tracker: where to send learning curves, one of ``trackers.TRACKERS``.
+        retry_failed: compute again what diverged.
 
     Raises:
         SoftstartError: bad input; failures of single nodes are in the outcome instead.
     """
-    gym = open_gym(study.gym, shots=study.shots)
-    setting = resolve_setting(study, gym)
-    setting.check_against(gym)
+    display = display or Quiet()
+    resources = Resources(variants_of(study), device)
+    for variant, each in resources.studies.items():
+        for spec in each.every_setting:
+            resolve_setting(each, spec, resources.gym(variant))
     with Store(folder) as store:
-        run = prepare(study, setting, gym, store, display or Quiet(), device)
+        display.stage("loading the backbone")
+        resources.backbone(MAIN)
+        display.stage("reading tasks")
+        inputs = resources.inputs()
+        store.set_inputs(inputs.to_json())
+        if retry_failed:
+            store.forget_failures()
         with atomic(folder / STUDY_FILE) as temporary:
             temporary.write_text(yaml.safe_dump(resolved(study), sort_keys=False), encoding="utf-8")
-        run.execute()
-        return _write(study, run.inputs, run.plan, store, run.failures)
+        plan = make_plan(study, inputs)
+        recorded = Recorded(display, folder)
+        follower = open_tracker(tracker, study.name, folder) if tracker else None
+        run = StudyRun(inputs, plan, store, recorded, follower)
+        setup = Setup(resources.studies, device, folder.resolve() / "checkpoints", inputs)
+        executor = _executor(setup, resources, min(workers, len(run.units)), ray if run.units else None)
+        # The workers load what they need themselves.
+        del resources
+        try:
+            run.execute(executor)
+        finally:
+            executor.close()
+            recorded.close()
+            if follower:
+                follower.close()
+        return _write(study, plan, store, run.failures)
+
+
+def _executor(setup: Setup, resources: Resources, workers: int, ray: str | None) -> Executor:
+    if ray is not None:
+        from softstart.study.ray_cluster import RayCluster
+
+        return RayCluster(setup, resources.tasks(), ray)
+    return LocalProcesses(setup, workers) if workers > 1 else InProcess(setup.worker(resources))
 
 
 def report_study(folder: Path) -> Outcome:
     """Write the tables and the report of a study folder from what is computed; needs no backbone, no gym.
 
     Raises:
+        SoftstartError: not a study folder, or its results do not belong to the plan; then nothing is written.
+    """
+    study = load_study(folder / STUDY_FILE)
+    with Store(folder, readonly=True) as store:
+        plan = make_plan(study, Inputs.from_json(store.inputs()))
+        _refuse_loss(folder, plan, store)
+        return _write(study, plan, store, [])
+
+
+def _refuse_loss(folder: Path, plan: Plan, store: Store) -> None:
+    """Stop before results that can no longer be made from the store are written over with fewer."""
+    planned, done = {run.key for run in plan.runs}, set(store.runs())
+    rows, there = len(results(plan, store)[0]), pd.DataFrame({"run": []})
+    with suppress(OSError, ValueError):
+        there = pd.read_csv(folder / "results.csv", usecols=["run"])
+    lost = there[~there["run"].isin(planned & done)]
+    if (len(lost) and rows < len(there)) or (done and not done & planned):
+        what = f"{len(lost)} of {len(there)} results" if len(lost) else f"all {len(done)} runs"
+        why = "do not belong to the study as it is planned now; it, its data or the protocol has changed"
+        if len(lost) and set(lost["run"]) <= planned:
+            why = "have lost their prompt files"
+        raise SoftstartError(
+            f"{what} in this folder {why}; nothing was written",
+            where=str(folder),
+            mend="Run the study again, or report with the version that made it.",
+        )
+
+
+def study_tables(folder: Path) -> dict[str, pd.DataFrame]:
+    """The tables ``results``, ``runs`` and ``curves`` of a study folder; nothing is written.
+
+    Raises:
         SoftstartError: not a study folder.
     """
     study = load_study(folder / STUDY_FILE)
-    with Store(folder) as store:
-        inputs = Inputs.from_json(store.inputs())
-        return _write(study, inputs, make_plan(study, inputs), store, [])
-
-
-def resolve_setting(study: Study, gym: Gym) -> Setting:
-    """The setting a study names or spells out.
-
-    Raises:
-        SoftstartError: an unknown name, overlapping tasks, or nothing to learn a start from.
-    """
-    if isinstance(study.setting, str):
-        return load_setting(study.setting, gym)
-    own = study.setting
-    setting = Setting(own.name, tuple(own.source), tuple(own.target))
-    learners = [method.name for method in resolve_methods(study) if method.algorithm]
-    if learners and not setting.source:
-        raise SoftstartError(
-            f"method '{learners[0]}' has no source task to learn from",
-            where=f"setting '{setting.name}'",
-            mend="Name some under 'source'.",
-        )
-    return setting
+    with Store(folder, readonly=True) as store:
+        tables = results(make_plan(study, Inputs.from_json(store.inputs())), store)
+    return dict(zip(("results", "runs", "curves"), tables, strict=True))
 
 
 def resolved(study: Study) -> Mapping[str, Any]:
@@ -111,18 +178,20 @@ def resolved(study: Study) -> Mapping[str, Any]:
     return data
 
 
-def _write(study: Study, inputs: Inputs, plan: Plan, store: Store, failures: list[str]) -> Outcome:
+def _write(study: Study, plan: Plan, store: Store, failures: list[str]) -> Outcome:
     done, metas, folder = store.runs(), store.metas(), store.folder
-    rows, runs, curves = results(study, inputs, plan, done)
+    rows, runs, curves = results(plan, store)
     for name, table in (("results", rows), ("runs", runs), ("curves", curves)):
         with atomic(folder / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False)
     gains, arg = pd.DataFrame(), pd.DataFrame()
     if BASELINE in set(rows["method"]):
-        planned = (len(inputs.target), len(study.samples) * len(study.meta_seeds))
-        gains, arg = relative_gains(rows, BASELINE), arg_table(rows, BASELINE, planned=planned)
+        top = largest_budget(with_defaults(rows))
+        gains = relative_gains(top, BASELINE)
+        arg = arg_table(top, BASELINE, planned=_planned(plan))
     if len(rows):
         computed = (*done.values(), *metas.values())
+        found = folder / "similarity.json"
         write_report(
             folder / "report.html",
             resolved(study),
@@ -130,10 +199,21 @@ def _write(study: Study, inputs: Inputs, plan: Plan, store: Store, failures: lis
             curves,
             arg,
             gains,
-            costs(study, plan, done, metas),
+            costs(plan, done, metas),
             baseline=BASELINE,
             meta_curves=meta_curves(plan, metas),
             environment=environments(row["environment"] for row in computed),
+            similarity=json.loads(found.read_text(encoding="utf-8")) if found.exists() else None,
+            protocol=[asdict(value) for value in protocol(study, Inputs.from_json(store.inputs()))],
         )
     missing = sum(node.key not in done for node in plan.runs)
     return Outcome(rows, gains, arg, failures, missing, folder)
+
+
+def _planned(plan: Plan) -> tuple[int, int] | None:
+    """How many tasks a cell should hold and how many runs a task; None where parts of the study differ."""
+    sizes = set()
+    for part in {id(cell.part): cell.part for cell in plan.cells}.values():
+        study = plan.studies[part.variant]
+        sizes.add((len(part.target), len(study.samples) * len(study.meta_seeds)))
+    return sizes.pop() if len(sizes) == 1 else None

@@ -1,7 +1,8 @@
 """Expand a study to what has to be computed: meta-trainings, then the runs that need them.
 
 Every node has a key, a hash of everything that can change its numbers. A node that is in the store under its
-key is never computed again.
+key is never computed again, and nodes with equal keys (a baseline under two settings with the same targets)
+are one node.
 """
 
 from __future__ import annotations
@@ -9,39 +10,66 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
-from softstart.study.spec import Method, Study, resolve_methods
+from softstart.errors import SoftstartError
+from softstart.study.spec import Method, Study, resolve_methods, variants_of
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of the code paths that decide numbers; raised when a change makes old results incomparable."""
 
-NO_EFFECT = ("max_tokens", "checkpoint_every")
+NO_EFFECT = ("max_tokens", "memory_budget", "checkpoint_every")
 """Settings that change how the work is cut, not its result."""
+
+FINE_TUNING_COST = 2.0
+"""A fine-tuning row against a prompt-tuning row, roughly (weight gradients, no packing)."""
+
+EVALUATION_COST = 0.7
+"""A generated row against a row that goes forward and backward."""
 
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """What planning and reporting need to know of a task: its ``Task.digest``, metric and k."""
+    """What planning and reporting need to know of a task: its ``Task.digest``, metric and k, and the number
+    of rows of its test set and of a sample's dev set.
+    """
 
     digest: str
     metric: str
     shots: int
+    dev: int = 0
+    test: int = 0
+
+
+@dataclass(frozen=True)
+class Part:
+    """One comparison of a study: a variant under a setting.
+
+    ``tasks`` holds every source and target task, ``source_digests`` the ``Task.digest`` of each source task
+    (a task that is on both sides may have other shots as a source).
+    """
+
+    variant: str
+    setting: str
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+    tasks: Mapping[str, TaskFacts]
+    source_digests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Inputs:
     """What a study's numbers depend on beside its declaration; stored with the results.
 
-    ``backbone_digest`` is ``Backbone.digest``; ``tasks`` holds every source and target task.
+    ``backbone_digest`` is ``Backbone.digest``, ``width`` its d; ``made_on`` is what else a ``SoftPrompt``
+    says of its backbone (empty in older folders).
     """
 
     backbone_digest: str
-    setting: str
-    source: tuple[str, ...]
-    target: tuple[str, ...]
-    tasks: Mapping[str, TaskFacts]
+    width: int
+    parts: tuple[Part, ...]
+    made_on: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """As stored."""
@@ -49,19 +77,35 @@ class Inputs:
 
     @classmethod
     def from_json(cls, text: str) -> Inputs:
-        """What ``to_json`` wrote."""
-        data = json.loads(text)
-        tasks = {name: TaskFacts(**facts) for name, facts in data["tasks"].items()}
-        return cls(
-            data["backbone_digest"], data["setting"], tuple(data["source"]), tuple(data["target"]), tasks
-        )
+        """What ``to_json`` wrote.
+
+        Raises:
+            SoftstartError: another version of Softstart wrote it.
+        """
+        try:
+            data = json.loads(text)
+            parts = tuple(map(_part, data["parts"]))
+            return cls(data["backbone_digest"], data["width"], parts, data.get("made_on", {}))
+        except (KeyError, TypeError, ValueError) as problem:
+            raise SoftstartError(
+                f"the study was run with another version of Softstart and cannot be read ({problem!r})",
+                mend="Run the study again, or use the version that made it.",
+            ) from problem
 
 
-@dataclass(frozen=True)
+def _part(data: Mapping[str, Any]) -> Part:
+    tasks = {name: TaskFacts(**facts) for name, facts in data["tasks"].items()}
+    lists = {name: tuple(data[name]) for name in ("source", "target", "source_digests")}
+    return Part(data["variant"], data["setting"], tasks=tasks, **lists)
+
+
+@dataclass(frozen=True, slots=True)
 class MetaNode:
     """One meta-training: a method under one seed."""
 
     key: str
+    variant: str
+    setting: str
     method: Method
     seed: int
     source: tuple[str, ...]
@@ -78,11 +122,12 @@ class MetaNode:
         return m.steps * tasks * (inner + a.query_size)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RunNode:
     """One adaptation or fine-tuning: start x target task x sample x learning rate x seed."""
 
     key: str
+    variant: str
     method: Method
     task: str
     sample: int
@@ -91,11 +136,20 @@ class RunNode:
     start: str | None
     """Key of the meta-training it starts from; None for the baselines."""
 
+    @property
+    def group(self) -> str:
+        """The same for all runs of a cell, which may compete while they train (``AdaptConfig.rungs``)."""
+        return f"{self.start}/{self.task}/{self.sample}/{self.seed}"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Cell:
-    """The runs that compete for one result: one method, target task, sample and seed; every learning rate."""
+    """The runs that compete for one result: one method, target task, sample and seed; every learning rate.
 
+    ``seed`` is a meta seed; a baseline's runs may have another (``Study.baseline_seeds``).
+    """
+
+    part: Part
     method: Method
     task: str
     sample: int
@@ -105,90 +159,134 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """All nodes of a study, in the order they are computed."""
+    """All nodes of a study, each once, and the cells they belong to."""
 
     metas: list[MetaNode]
     cells: list[Cell]
+    studies: Mapping[str, Study]
+    """Every variant."""
 
     @property
     def runs(self) -> Iterator[RunNode]:
-        """Every run of every cell."""
-        return (run for cell in self.cells for run in cell.runs)
+        """Every run of every cell, each once."""
+        return iter({run.key: run for cell in self.cells for run in cell.runs}.values())
 
 
 def make_plan(study: Study, inputs: Inputs) -> Plan:
     """The plan of a study."""
-    methods = resolve_methods(study)
-    common = {
-        "protocol": PROTOCOL,
-        "backbone": inputs.backbone_digest,
-        "dtype": study.dtype,
-        "text": asdict(study.text),
-        "prompt": study.prompt.model_dump(),
-    }
-    metas = {}
-    for method in methods:
+    studies = variants_of(study)
+    metas: dict[str, MetaNode] = {}
+    runs: dict[str, RunNode] = {}
+    cells: list[Cell] = []
+    for part in inputs.parts:
+        cells += _Planner(studies[part.variant], part, inputs.backbone_digest, metas, runs).cells()
+    return Plan(list(metas.values()), cells, studies)
+
+
+def run_cost(run: RunNode, study: Study, task: TaskFacts) -> float:
+    """Estimated work of a run, as ``MetaNode.cost``; fine-tuning tests as it goes."""
+    tuned = run.method.kind == "ft"
+    config = study.finetuning if tuned else study.adaptation
+    rows = config.steps * config.batch_size * (FINE_TUNING_COST if tuned else 1.0)
+    evaluated = task.dev * (config.steps / config.eval_every + 1) + (task.test if tuned else 0)
+    return rows + evaluated * EVALUATION_COST
+
+
+class _Planner:
+    """Plans one part; ``metas`` and ``runs`` hold the nodes of all parts by key."""
+
+    def __init__(
+        self,
+        study: Study,
+        part: Part,
+        backbone: str,
+        metas: dict[str, MetaNode],
+        runs: dict[str, RunNode],
+    ) -> None:
+        self.study, self.part, self.all_metas, self.runs = study, part, metas, runs
+        self.methods = resolve_methods(study)
+        common = {
+            "protocol": PROTOCOL,
+            "backbone": backbone,
+            "dtype": study.dtype,
+            "text": asdict(study.text),
+        }
+        # Values are kept as JSON: a plan hashes the same parts many thousand times.
+        self.common = _json({**common, "prompt": study.prompt.model_dump()})
+        tuning = _json({**common, "evaluation": asdict(study.evaluation)})
+        self.tuned = {**tuning, **_json({"training": asdict(study.finetuning), "tuned": True})}
+        self.adapted = {
+            **tuning,
+            **_json({"training": asdict(study.adaptation), "tuned": False}),
+            "prompt": self.common["prompt"],
+        }
+        if study.adaptation.rungs:
+            self.adapted |= _json({"rivals": study.learning_rates})
+
+    def cells(self) -> Iterator[Cell]:
+        study = self.study
+        metas = {(m.name, seed): self._meta(m, seed) for m in self.methods for seed in study.meta_seeds}
+        baseline = study.baseline_seeds or study.meta_seeds
+        for task in self.part.target:
+            for method in self.methods:
+                for i, seed in enumerate(study.meta_seeds):
+                    start = metas[method.name, seed]
+                    own = seed if start else baseline[i % len(baseline)]
+                    for sample in study.samples:
+                        runs = self._runs(method, task, sample, own, start)
+                        yield Cell(self.part, method, task, sample, seed, runs)
+
+    def _meta(self, method: Method, seed: int) -> str | None:
         if method.algorithm is None or method.meta is None:
-            continue
-        for seed in study.meta_seeds:
-            key = _key(
-                common,
-                kind=method.kind,
-                algorithm=asdict(cast(Any, method.algorithm)),
-                meta={**asdict(method.meta), "seed": seed},
-                source={name: inputs.tasks[name].digest for name in inputs.source},
-                samples=study.source_samples or study.samples,
-            )
-            metas[method.name, seed] = MetaNode(key, method, seed, inputs.source)
-    cells = [
-        _cell(study, common, method, task, inputs.tasks[task].digest, sample, seed, metas)
-        for task in inputs.target
-        for method in methods
-        for seed in study.meta_seeds
-        for sample in study.samples
-    ]
-    return Plan(list(metas.values()), cells)
-
-
-def _cell(
-    study: Study,
-    common: Mapping[str, Any],
-    method: Method,
-    task: str,
-    digest: str,
-    sample: int,
-    seed: int,
-    metas: Mapping[tuple[str, int], MetaNode],
-) -> Cell:
-    meta = metas.get((method.name, seed))
-    start = meta.key if meta else None
-    tuned = method.kind == "ft"
-    training = study.finetuning if tuned else study.adaptation
-    rates = study.finetuning_learning_rates if tuned else study.learning_rates
-    runs = []
-    for lr in rates:
-        key = _key(
-            {k: v for k, v in common.items() if not (tuned and k == "prompt")},
-            training=asdict(training),
-            tuned=tuned,
-            start=start,
-            task=task,
-            digest=digest,
-            sample=sample,
-            seed=seed,
-            lr=lr,
-            evaluation=asdict(study.evaluation),
+            return None
+        own = _json(
+            {
+                "kind": method.kind,
+                "algorithm": asdict(cast(Any, method.algorithm)),
+                "meta": {**asdict(method.meta), "seed": seed},
+                "source": dict(zip(self.part.source, self.part.source_digests, strict=True)),
+                "samples": self.study.source_samples or self.study.samples,
+            }
         )
-        runs.append(RunNode(key, method, task, sample, lr, seed, start))
-    return Cell(method, task, sample, seed, tuple(runs))
+        key = _key({**self.common, **own})
+        if key not in self.all_metas:
+            part = self.part
+            self.all_metas[key] = MetaNode(key, part.variant, part.setting, method, seed, part.source)
+        return key
+
+    def _runs(
+        self, method: Method, task: str, sample: int, seed: int, start: str | None
+    ) -> tuple[RunNode, ...]:
+        tuned = method.kind == "ft"
+        rates = self.study.finetuning_learning_rates if tuned else self.study.learning_rates
+        digest = self.part.tasks[task].digest
+        own = _json({"start": start, "task": task, "digest": digest, "sample": sample, "seed": seed})
+        common = {**(self.tuned if tuned else self.adapted), **own}
+        runs = []
+        for lr in rates:
+            key = _key({**common, "lr": json.dumps(lr)})
+            if key not in self.runs:
+                variant = self.part.variant
+                self.runs[key] = RunNode(key, variant, method, task, sample, lr, seed, start)
+            runs.append(self.runs[key])
+        return tuple(runs)
 
 
-def _key(common: Mapping[str, Any], **parts: Any) -> str:
-    text = json.dumps(_effective({**common, **parts}), sort_keys=True)
+def _json(parts: Mapping[str, Any]) -> dict[str, str]:
+    return {name: json.dumps(_effective(value), sort_keys=True) for name, value in parts.items()}
+
+
+def _key(parts: Mapping[str, str]) -> str:
+    text = "{" + ", ".join(f'"{name}": {parts[name]}' for name in sorted(parts)) + "}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _effective(value: Any) -> Any:
+    """A value without what cannot change a number."""
     if isinstance(value, Mapping):
-        return {k: _effective(v) for k, v in value.items() if k not in NO_EFFECT}
+        return {
+            k: _effective(v)
+            for k, v in value.items()
+            if k not in NO_EFFECT and not (k in ("budgets", "rungs") and not v)
+        }
     return value

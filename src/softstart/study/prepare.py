@@ -1,56 +1,207 @@
-"""From a declared study to one that can run: load the backbone, read and encode the tasks, make the plan."""
+"""From a declared study to one that can run: the backbone and the tasks, loaded when first needed."""
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from softstart.backbone import load_backbone
-from softstart.console import Display
-from softstart.encoding import encode_task
+from softstart.backbone import Backbone, load_backbone
+from softstart.encoding import EncodedTask, TextFormat, encode_task, rng_for
 from softstart.errors import SoftstartError
-from softstart.gym.settings import Setting
+from softstart.gym.settings import Setting, load_setting
+from softstart.gym.sources import open_gym
 from softstart.gym.task import Gym, Task
-from softstart.study.plan import Inputs, TaskFacts, make_plan
-from softstart.study.run import StudyRun
-from softstart.study.spec import Study
-from softstart.study.store import Store
+from softstart.prompt import made_on
+from softstart.study.plan import Inputs, Part, TaskFacts
+from softstart.study.spec import SettingSpec, Study, resolve_methods
 
 
-def prepare(
-    study: Study, setting: Setting, gym: Gym, store: Store, display: Display, device: str | None = None
-) -> StudyRun:
-    """Load the backbone and the tasks and make the plan.
+class Resources:
+    """The backbone and the tasks of every variant of a study; each is loaded once, when first asked for.
 
-    Raises:
-        SoftstartError: an unknown task or sample, a broken file, a backbone that cannot be loaded.
+    Args:
+        studies: every variant by name.
+        device: where to compute; by default the GPU where there is one.
+        expected: what the backbone and the tasks have to be; anything else is refused.
+        fetch: gives a task by its digest; by default tasks are read from the gym.
     """
-    display.stage("loading the backbone")
-    backbone = load_backbone(
-        study.backbone,
-        dtype=study.dtype,
-        device=device,
-        revision=study.revision,
-        placement=study.prompt.placement,
-    )
-    display.stage("reading tasks")
-    names = list(dict.fromkeys((*setting.source, *setting.target)))
-    loaded = {name: gym.load(name) for name in names}
-    loaded = {name: replace(task, test=task.test[: study.test_rows]) for name, task in loaded.items()}
-    for name, task in loaded.items():
-        needed = set(study.samples) if name in setting.target else set()
-        needed |= set(study.source_samples or study.samples) if name in setting.source else set()
-        if missing := sorted(needed - set(task.samples)):
+
+    def __init__(
+        self,
+        studies: Mapping[str, Study],
+        device: str | None = None,
+        expected: Inputs | None = None,
+        fetch: Callable[[str], Task] | None = None,
+    ) -> None:
+        self.studies, self.device, self.expected, self.fetch = studies, device, expected, fetch
+        parts = expected.parts if expected else ()
+        self._digests = {
+            (p.variant, name, False): facts.digest for p in parts for name, facts in p.tasks.items()
+        }
+        self._digests |= {
+            (p.variant, name, True): digest
+            for p in parts
+            for name, digest in zip(p.source, p.source_digests, strict=True)
+        }
+        self._backbones: dict[str, Backbone] = {}
+        self._gyms: dict[tuple[str, int | None], Gym] = {}
+        self._tasks: dict[tuple[str, int | None, int | None, str], Task] = {}
+        self._encoded: dict[tuple[str, TextFormat], EncodedTask] = {}
+
+    def backbone(self, variant: str) -> Backbone:
+        """The backbone, with the variant's placement of prompts.
+
+        Raises:
+            SoftstartError: it cannot be loaded.
+        """
+        study = self.studies[variant]
+        placement = study.prompt.placement
+        if placement not in self._backbones:
+            if self._backbones:
+                twin = copy.copy(next(iter(self._backbones.values())))
+                twin.placement = placement
+                self._backbones[placement] = twin
+            else:
+                self._backbones[placement] = load_backbone(
+                    study.backbone,
+                    dtype=study.dtype,
+                    device=self.device,
+                    revision=study.revision,
+                    placement=placement,
+                )
+                if self.expected and self._backbones[placement].digest != self.expected.backbone_digest:
+                    raise SoftstartError(
+                        f"backbone '{study.backbone}' has other weights here than where the study began",
+                        mend="Use the same files on all machines (set revision).",
+                    )
+        return self._backbones[placement]
+
+    def gym(self, variant: str, *, source: bool = False) -> Gym:
+        """The variant's gym, of its target or its source tasks.
+
+        Raises:
+            SoftstartError: there is none.
+        """
+        study = self.studies[variant]
+        key = (study.gym, study.source_shots or study.shots if source else study.shots)
+        if key not in self._gyms:
+            self._gyms[key] = open_gym(study.gym, shots=key[1])
+        return self._gyms[key]
+
+    def task(self, variant: str, name: str, *, source: bool = False) -> Task:
+        """A task as the variant uses it, as a target or as a source.
+
+        Raises:
+            SoftstartError: there is none, its files are broken, or it is not what was expected.
+        """
+        study = self.studies[variant]
+        key = (study.gym, study.source_shots or study.shots if source else study.shots, study.test_rows, name)
+        if key not in self._tasks:
+            self._tasks[key] = self._load(variant, name, source)
+        return self._tasks[key]
+
+    def _load(self, variant: str, name: str, source: bool) -> Task:
+        digest = self._digests.get((variant, name, source))
+        if digest is not None and self.fetch is not None:
+            return self.fetch(digest)
+        gym = self.gym(variant, source=source)
+        task = gym.load(name)
+        task = replace(task, test=task.test[: self.studies[variant].test_rows])
+        if digest not in (None, task.digest):
+            raise SoftstartError(
+                f"task '{name}' has changed since the study began",
+                where=gym.name,
+                mend="Leave the data alone while a study runs; run again to use the new ones.",
+            )
+        return task
+
+    def tasks(self) -> dict[str, Task]:
+        """Every task loaded so far, by digest."""
+        return {task.digest: task for task in self._tasks.values()}
+
+    def encoded(self, variant: str, name: str, *, source: bool = False) -> EncodedTask:
+        """A task as token rows."""
+        task, text = self.task(variant, name, source=source), self.studies[variant].text
+        key = (task.digest, text)
+        if key not in self._encoded:
+            self._encoded[key] = encode_task(task, self.backbone(variant).tokenizer, text)
+        return self._encoded[key]
+
+    def inputs(self) -> Inputs:
+        """What the numbers of the study depend on beside its declaration.
+
+        Raises:
+            SoftstartError: an unknown task or sample, a broken file, a backbone that cannot be loaded.
+        """
+        backbone = self.backbone(next(iter(self.studies)))
+        parts = tuple(
+            self._part(variant, resolve_setting(study, spec, self.gym(variant)))
+            for variant, study in self.studies.items()
+            for spec in study.every_setting
+        )
+        return Inputs(backbone.digest, backbone.width, parts, made_on(backbone))
+
+    def _part(self, variant: str, setting: Setting) -> Part:
+        study = self.studies[variant]
+        source = [
+            self._checked(variant, name, study.source_samples or study.samples, source=True)
+            for name in setting.source
+        ]
+        target = [self._checked(variant, name, study.samples) for name in setting.target]
+        return Part(
+            variant,
+            setting.name,
+            setting.source,
+            setting.target,
+            {task.name: _facts(task) for task in (*source, *target)},
+            tuple(task.digest for task in source),
+        )
+
+    def _checked(self, variant: str, name: str, samples: Sequence[int], *, source: bool = False) -> Task:
+        task = self.task(variant, name, source=source)
+        if missing := sorted(set(samples) - set(task.samples)):
             raise SoftstartError(
                 f"task '{name}' has no sample {missing[0]}",
-                where=gym.name,
+                where=self.gym(variant, source=source).name,
                 mend=f"It has {', '.join(map(str, sorted(task.samples)))}: set samples.",
             )
-    facts = {name: TaskFacts(task.digest, task.metric, shots_of(task)) for name, task in loaded.items()}
-    inputs = Inputs(backbone.digest, setting.name, setting.source, setting.target, facts)
-    store.set_inputs(inputs.to_json())
-    tasks = {name: encode_task(task, backbone.tokenizer, study.text) for name, task in loaded.items()}
-    return StudyRun(study, inputs, backbone, tasks, make_plan(study, inputs), store, display)
+        return task
+
+
+def _facts(task: Task) -> TaskFacts:
+    dev = max(len(sample.dev) for sample in task.samples.values())
+    return TaskFacts(task.digest, task.metric, shots_of(task), dev, len(task.test))
+
+
+def resolve_setting(study: Study, spec: str | SettingSpec, gym: Gym) -> Setting:
+    """A setting that a study names or spells out.
+
+    Raises:
+        SoftstartError: an unknown name, unknown or overlapping tasks, or nothing to learn a start from.
+    """
+    if isinstance(spec, str):
+        setting = load_setting(spec, gym)
+    else:
+        setting = Setting(spec.name, tuple(spec.source), tuple(spec.target))
+        learners = [method.name for method in resolve_methods(study) if method.algorithm]
+        if learners and not setting.source:
+            raise SoftstartError(
+                f"method '{learners[0]}' has no source task to learn from",
+                where=f"setting '{setting.name}'",
+                mend="Name some under 'source'.",
+            )
+    setting.check_against(gym)
+    return replace(setting, source=some_sources(setting.source, study.source_tasks))
+
+
+def some_sources(names: Sequence[str], count: int | None) -> tuple[str, ...]:
+    """The first source tasks of a list shuffled once, in the setting's order: smaller counts are subsets."""
+    if count is None:
+        return tuple(names)
+    first = set(rng_for(len(names)).permutation(len(names))[:count].tolist())
+    return tuple(name for i, name in enumerate(names) if i in first)
 
 
 def shots_of(task: Task) -> int:

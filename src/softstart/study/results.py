@@ -3,84 +3,135 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
-from softstart.study.plan import Inputs, Plan
-from softstart.study.run import best_run
+from softstart.study.plan import Cell, Plan, RunNode
+from softstart.study.selection import budgets_of, choose
 from softstart.study.spec import Study
+from softstart.study.store import Store
 
 RESULT_COLUMNS = [
     "setting", "method", "backbone", "prompt_length", "variant", "task", "metric", "shots", "sample", "seed",
-    "lr", "dev", "test", "gold_f1", "outside", "best_step", "steps", "status", "seconds", "run",
+    "lr", "budget", "dev", "test", "gold_f1", "outside", "best_step", "steps", "status", "seconds", "run",
 ]  # fmt: skip
+_NAMES = [*RESULT_COLUMNS[: RESULT_COLUMNS.index("lr") + 1], "run"]
 
 
-def results(
-    study: Study, inputs: Inputs, plan: Plan, done: dict[str, dict[str, Any]]
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def results(plan: Plan, store: Store) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """The tables of a study, as far as it is computed.
 
     Returns:
-        (results: the run of each cell that dev selected, columns ``RESULT_COLUMNS``; runs: every run, with a
-        column ``selected``; curves: dev score and training loss of every run by step).
+        (results: for each cell and budget of steps the run that dev selected, columns ``RESULT_COLUMNS``;
+        runs: every run of every cell at its largest budget, with a column ``selected``; curves: dev score and
+        training loss of every run by step). Without declared budgets there is one, all steps.
     """
+    done, tests = store.runs(), store.tests()
+    chosen: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     curves: list[dict[str, Any]] = []
     for cell in plan.cells:
-        best = best_run(cell, done)
-        for node in cell.runs:
-            if node.key not in done:
-                continue
-            run = done[node.key]
-            base = {
-                "setting": inputs.setting,
-                "method": cell.method.name,
-                "backbone": study.backbone,
-                "prompt_length": study.prompt.length,
-                "variant": "main",
-                "task": cell.task,
-                "metric": inputs.tasks[cell.task].metric,
-                "shots": inputs.tasks[cell.task].shots,
-                "sample": cell.sample,
-                "seed": cell.seed,
-                "lr": node.lr,
-                "run": node.key,
-            }
-            fields = ("dev", "test", "best_step", "steps", "status", "seconds")
-            selected = best is not None and best.key == node.key
-            beside = json.loads(run["companions"] or "{}")
-            base |= {"gold_f1": beside.get("gold-F1"), "outside": beside.get("outside")}
-            rows.append({**base, **{f: run[f] for f in fields}, "selected": selected})
+        study = plan.studies[cell.part.variant]
+        budgets = budgets_of(study, cell.method)
+        last = None
+        for budget in budgets:
+            choice = last = choose(cell, study, done, budget)
+            if choice:
+                at = {"budget": budget, "dev": choice.dev, "best_step": choice.best_step}
+                row = _row(cell, choice.run, study, done[choice.run.key], at)
+                chosen.append(row | _tested(tests, choice.run.key, choice.tested_step))
+        for run in (run for run in cell.runs if run.key in done):
+            selected = last is not None and last.run.key == run.key
+            row = _row(cell, run, study, done[run.key], {"budget": budgets[-1], "selected": selected})
+            rows.append(row | (_tested(tests, run.key, last.tested_step) if last and selected else {}))
+            base = {name: row[name] for name in (*_NAMES, "selected")}
             curves += [
-                {**base, "selected": selected, "step": step, "dev": dev, "loss": loss}
-                for step, dev, loss in run["curve"]
+                {**base, "step": step, "dev": dev, "loss": loss} for step, dev, loss in done[run.key]["curve"]
             ]
-    runs = pd.DataFrame(rows, columns=[*RESULT_COLUMNS, "selected"])
+    return (
+        _table(chosen, RESULT_COLUMNS),
+        _table(rows, [*RESULT_COLUMNS, "selected"]),
+        pd.DataFrame(curves, columns=[*_NAMES, "selected", "step", "dev", "loss"]),
+    )
+
+
+def _row(
+    cell: Cell, run: RunNode, study: Study, done: Mapping[str, Any], at: Mapping[str, Any]
+) -> dict[str, Any]:
+    facts = cell.part.tasks[cell.task]
+    return {
+        "setting": cell.part.setting,
+        "method": cell.method.name,
+        "backbone": study.backbone,
+        "prompt_length": study.prompt.length,
+        "variant": cell.part.variant,
+        "task": cell.task,
+        "metric": facts.metric,
+        "shots": facts.shots,
+        "sample": cell.sample,
+        "seed": cell.seed,
+        "lr": run.lr,
+        "run": run.key,
+        **{name: done[name] for name in ("dev", "best_step", "steps", "status", "seconds")},
+        **at,
+    }
+
+
+def _tested(tests: Mapping[tuple[str, int], Mapping[str, Any]], run: str, step: int) -> dict[str, Any]:
+    test = tests.get((run, step))
+    if test is None:
+        return {}
+    beside = json.loads(test["companions"] or "{}")
+    return {"test": test["test"], "gold_f1": beside.get("gold-F1"), "outside": beside.get("outside")}
+
+
+def _table(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=columns)
     measured = ["dev", "test", "gold_f1", "outside"]
-    runs[measured] = runs[measured].astype(float)
-    chosen = runs[runs["selected"].astype(bool)].drop(columns="selected").reset_index(drop=True)
-    return chosen, runs, pd.DataFrame(curves)
+    table[measured] = table[measured].astype(float)
+    return table
 
 
-def costs(study: Study, plan: Plan, done: Mapping[str, Any], metas: Mapping[str, Any]) -> pd.DataFrame:
-    """Seconds by method: meta-training and adaptation, with the number of runs and steps behind them."""
+def at_largest_budget(rows: pd.DataFrame) -> pd.DataFrame:
+    """The results that a comparison of methods starts from: each method at the largest of its budgets."""
+    if rows.empty:
+        return rows
+    largest = rows.groupby(["variant", "method"])["budget"].transform("max")
+    return rows[rows["budget"] == largest].reset_index(drop=True)
+
+
+def costs(plan: Plan, done: Mapping[str, Any], metas: Mapping[str, Any]) -> pd.DataFrame:
+    """What each method took: seconds of meta-training and adaptation, runs and steps.
+
+    ``tokens`` and ``flops`` are sums over both and ``memory`` (bytes) is the largest, where recorded.
+    """
     table = []
-    for name in study.methods:
-        meta = [metas[n.key]["seconds"] for n in plan.metas if n.method.name == name and n.key in metas]
+    for name in dict.fromkeys(cell.method.name for cell in plan.cells):
+        meta = [metas[n.key] for n in plan.metas if n.method.name == name and n.key in metas]
         own = [done[r.key] for r in plan.runs if r.method.name == name and r.key in done]
         table.append(
             {
                 "method": name,
-                "meta_training_seconds": sum(meta),
+                "meta_training_seconds": sum(row["seconds"] for row in meta),
                 "adaptation_seconds": sum(row["seconds"] for row in own),
                 "runs": len(own),
                 "steps": sum(row["steps"] or 0 for row in own),
+                **{of: _over(fold, of, [*meta, *own]) for of, fold in _MEASURED.items()},
             }
         )
-    return pd.DataFrame(table)
+    return pd.DataFrame(table).dropna(axis="columns", how="all")
+
+
+_MEASURED: dict[str, Callable[[list[float]], float]] = {"tokens": sum, "flops": sum, "memory": max}
+
+
+def _over(fold: Callable[[list[float]], float], name: str, rows: list[dict[str, Any]]) -> float:
+    """A sum or maximum; NaN unless every row has the value."""
+    values = [row.get(name) for row in rows]
+    known = [float(value) for value in values if value is not None]
+    return fold(known) if known and len(known) == len(values) else float("nan")
 
 
 def meta_curves(plan: Plan, metas: Mapping[str, Any]) -> pd.DataFrame:

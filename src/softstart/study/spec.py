@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -22,6 +23,12 @@ from softstart.meta_training import MetaConfig
 BASELINES = ("pt", "ft")
 """Methods without meta-training: plain prompt tuning and full fine-tuning."""
 
+MAIN = "main"
+"""The variant that is the study as declared."""
+
+SHARED = ("name", "backbone", "revision", "dtype", "variants")
+"""What a variant cannot override."""
+
 METHODS = (*BASELINES, *ALGORITHMS)
 
 Positive = Annotated[int, Field(gt=0)]
@@ -29,7 +36,7 @@ Rates = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
 
 class PromptSpec(_Strict):
@@ -62,15 +69,24 @@ class Study(_Strict):
     """``mini`` or a folder in CrossFit's format."""
     shots: Positive | None = None
     """Which k of a folder that holds several."""
-    setting: str | SettingSpec
+    setting: str | SettingSpec | None = None
+    settings: list[str | SettingSpec] = []
+    """Several settings in one study, in place of ``setting``; what they share is computed once."""
     samples: Annotated[list[int], Field(min_length=1)] = [13, 21, 42, 87, 100]
     """Seeds of the k-shot samples of target tasks."""
     source_samples: list[int] | None = None
     """Seeds of the samples of source tasks; None: the same."""
+    source_shots: Positive | None = None
+    """Which k of a folder source tasks have; None: the same."""
+    source_tasks: Positive | None = None
+    """Learn from so many of a setting's source tasks only, the first of one shuffled list."""
     test_rows: Positive | None = None
     """Test on the first rows only (the authors of the study cut some tests to 1,000)."""
     meta_seeds: Annotated[list[int], Field(min_length=1)] = [42]
-    """Seeds of meta-training and of the baselines' starts and data order."""
+    """Seeds of meta-training and of the data order of adaptation."""
+    baseline_seeds: Annotated[list[int], Field(min_length=1)] | None = None
+    """Seeds of the baselines' starts and data order; None: the meta seeds. With fewer of them than meta
+    seeds, a baseline run stands beside several meta seeds."""
     text: TextFormat = TextFormat()
     prompt: PromptSpec = PromptSpec()
     methods: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
@@ -83,6 +99,25 @@ class Study(_Strict):
     evaluation: Evaluation = Evaluation()
     pack_size: Positive = 16
     """Most runs trained together; does not change their numbers."""
+    variants: dict[str, dict[str, Any]] = {}
+    """Ablations: name → overrides of this study (``prompt.length: 5``). Each is a study of its own under
+    that name; they share what they have in common with this one, which is the variant "main"."""
+
+    @property
+    def every_setting(self) -> list[str | SettingSpec]:
+        """The settings, whether one or several are declared."""
+        return self.settings or ([] if self.setting is None else [self.setting])
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if bool(self.settings) == (self.setting is not None):
+            raise ValueError("name one setting under 'setting' or several under 'settings'")
+        for part in (self.adaptation, self.finetuning):
+            budgets = list(part.budgets)
+            if budgets != sorted(set(budgets)) or not all(0 < b <= part.steps for b in budgets):
+                name = type(part).__name__
+                raise ValueError(f"{name}.budgets must ascend from 1 to at most {part.steps}, its steps")
+        return self
 
     @model_validator(mode="after")
     def _positive(self) -> Self:
@@ -133,16 +168,49 @@ def parse_study(text: str, where: str, overrides: Sequence[str] = ()) -> Study:
         raise SoftstartError("a study is a mapping of keys to values", where=where)
     for override in overrides:
         _override(data, override)
+    study = _validated(data, where)
+    for name, variant in variants_of(study, where).items():
+        resolve_methods(variant, where if name == MAIN else f"{where}: variants.{name}")
+    return study
+
+
+def variants_of(study: Study, where: str = "study") -> dict[str, Study]:
+    """The study itself under the name "main", then every variant as a study of its own.
+
+    Raises:
+        SoftstartError: an override that does not fit, or one of what all variants share.
+    """
+    base = study.model_dump(mode="json", exclude={"variants"})
+    studies = {MAIN: study.model_copy(update={"variants": {}})}
+    for name, overrides in study.variants.items():
+        place = f"{where}: variants.{name}"
+        data = copy.deepcopy(base)
+        for key, value in overrides.items():
+            if key.split(".")[0] in SHARED or name == MAIN:
+                raise SoftstartError(
+                    f"'{name if name == MAIN else key}' is shared by all variants",
+                    where=place,
+                    mend="Make it a study of its own.",
+                )
+            for other in {"setting": ["settings"], "settings": ["setting"]}.get(key, []):
+                data.pop(other)
+            _assign(data, key, value, place)
+        studies[name] = _validated(data, place)
+    return studies
+
+
+def _validated(data: Mapping[str, Any], where: str) -> Study:
     try:
-        study = Study.model_validate(data)
+        return Study.model_validate(data)
     except ValidationError as problem:
         first = problem.errors()[0]
         key = ".".join(map(str, first["loc"]))
+        message = first["msg"].removeprefix("Value error, ")
         raise SoftstartError(
-            f"{key}: {first['msg']}", where=where, mend="Mend this key in the study or with --set."
+            f"{key}: {message}" if key else message,
+            where=where,
+            mend="Mend this key in the study or with --set.",
         ) from problem
-    resolve_methods(study, where)
-    return study
 
 
 def resolve_methods(study: Study, where: str = "study") -> list[Method]:
@@ -151,10 +219,11 @@ def resolve_methods(study: Study, where: str = "study") -> list[Method]:
     Raises:
         SoftstartError: an unknown method, or an override that is no field of its algorithm or of ``meta``.
     """
-    return [_method(name, dict(values), study.meta, where) for name, values in study.methods.items()]
+    return [resolve_method(name, dict(values), study.meta, where) for name, values in study.methods.items()]
 
 
-def _method(name: str, values: dict[str, Any], meta: MetaConfig, where: str) -> Method:
+def resolve_method(name: str, values: dict[str, Any], meta: MetaConfig, where: str) -> Method:
+    """A method from its overrides; see ``resolve_methods``."""
     kind = values.pop("algorithm", name)
     if kind not in METHODS:
         raise SoftstartError(
@@ -195,10 +264,15 @@ def _override(data: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals:
         raise SoftstartError(f"override '{override}' is not of the form key=value", mend="Write --set a.b=c.")
+    _assign(data, key, yaml.safe_load(value), f"override '{override}'")
+
+
+def _assign(data: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Set ``a.b.c`` in nested mappings."""
     *parents, last = key.split(".")
     node: Any = data
     for parent in parents:
         node = node.setdefault(parent, {}) if isinstance(node, dict) else None
         if not isinstance(node, Mapping):
-            raise SoftstartError(f"override '{override}': '{parent}' holds no keys")
-    node[last] = yaml.safe_load(value)
+            raise SoftstartError(f"'{parent}' holds no keys", where=where)
+    node[last] = value

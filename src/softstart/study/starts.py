@@ -29,7 +29,7 @@ def draw_start(backbone: Backbone, spec: PromptSpec, names: Sequence[str], *key:
 
 def initializer(backbone: Backbone, spec: PromptSpec, names: Sequence[str]) -> Initializer:
     """The initializer a study names."""
-    table = backbone.embedding.weight.detach()
+    table = backbone.vocabulary
     if spec.init == "gaussian":
         return gaussian(backbone.width)
     special = set(backbone.tokenizer.all_special_ids)

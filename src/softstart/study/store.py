@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,19 +14,43 @@ from typing import IO, Any
 from softstart.errors import SoftstartError
 from softstart.evaluation import Assessment
 
-SCHEMA = 1
+DATABASE = "study.db"
+SCHEMA = 2
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS inputs (id INTEGER PRIMARY KEY CHECK (id = 1), data TEXT);
 CREATE TABLE IF NOT EXISTS meta_trainings (
-    key TEXT PRIMARY KEY, method TEXT, seed INTEGER, seconds REAL, prompt TEXT, curve TEXT, environment TEXT
+    key TEXT PRIMARY KEY, method TEXT, seed INTEGER, seconds REAL, prompt TEXT, curve TEXT,
+    tokens INTEGER, flops REAL, memory INTEGER, environment TEXT
 );
 CREATE TABLE IF NOT EXISTS runs (
     key TEXT PRIMARY KEY, method TEXT, task TEXT, sample INTEGER, lr REAL, seed INTEGER, start TEXT,
     dev REAL, best_step INTEGER, steps INTEGER, status TEXT, seconds REAL, prompt TEXT, curve TEXT,
-    test REAL, companions TEXT, environment TEXT
+    tokens INTEGER, flops REAL, memory INTEGER, environment TEXT
+);
+CREATE TABLE IF NOT EXISTS tests (
+    run TEXT, step INTEGER, test REAL, companions TEXT, PRIMARY KEY (run, step)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS failures (
+    key TEXT PRIMARY KEY, name TEXT, kind TEXT, reason TEXT
 );
 """
+
+MIGRATIONS = {
+    1: """
+ALTER TABLE meta_trainings ADD COLUMN tokens INTEGER;
+ALTER TABLE meta_trainings ADD COLUMN flops REAL;
+ALTER TABLE meta_trainings ADD COLUMN memory INTEGER;
+ALTER TABLE runs ADD COLUMN tokens INTEGER;
+ALTER TABLE runs ADD COLUMN flops REAL;
+ALTER TABLE runs ADD COLUMN memory INTEGER;
+INSERT INTO tests SELECT key, best_step, test, companions FROM runs WHERE test IS NOT NULL;
+ALTER TABLE runs DROP COLUMN test;
+ALTER TABLE runs DROP COLUMN companions;
+DELETE FROM inputs;
+""",
+}
+"""How a database of each older schema becomes one of the next."""
 
 
 class Store:
@@ -33,27 +58,21 @@ class Store:
 
     Args:
         folder: the study folder; made if it is not there.
+        readonly: only look, also while another process works on the study.
 
     Raises:
         SoftstartError: the folder cannot be written, another process works on it, or the database is damaged
             or of a newer version.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, readonly: bool = False) -> None:
         self.folder = folder
-        self.path = folder / "study.db"
-        try:
-            (folder / "prompts").mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / "study.lock").open("w")
-        except OSError as problem:
-            raise SoftstartError(
-                f"cannot write ({problem.strerror})",
-                where=str(folder),
-                mend="Choose a writable folder (--out).",
-            ) from problem
-        _lock(self._lock, folder)
+        self.path = folder / DATABASE
+        if readonly and not self.path.exists():
+            raise self._nothing()
+        self._lock = None if readonly else _lock(folder)
         with self._errors():
-            self.db = sqlite3.connect(self.path)
+            self.db = sqlite3.connect(self.path, timeout=30)
             self.db.row_factory = sqlite3.Row
             version = self.db.execute("PRAGMA user_version").fetchone()[0]
             if version > SCHEMA:
@@ -62,15 +81,22 @@ class Store:
                     where=str(self.path),
                     mend="Update Softstart.",
                 )
-            self.db.execute("PRAGMA journal_mode=WAL")
-            self.db.executescript(TABLES)
-            self.db.execute(f"PRAGMA user_version={SCHEMA}")
-            self.db.commit()
+            if version < SCHEMA:
+                self._migrate(version)
+
+    def _migrate(self, version: int) -> None:
+        """Bring the tables to this schema in one transaction; version 0 is a new file."""
+        steps = [MIGRATIONS[v] for v in range(version or SCHEMA, SCHEMA)]
+        self.db.execute("PRAGMA journal_mode=WAL")
+        self.db.executescript(
+            f"BEGIN IMMEDIATE; {TABLES} {' '.join(steps)} PRAGMA user_version={SCHEMA}; COMMIT;"
+        )
 
     def close(self) -> None:
         """Release the database and the lock."""
         self.db.close()
-        self._lock.close()
+        if self._lock:
+            self._lock.close()
 
     def __enter__(self) -> Store:
         return self
@@ -80,7 +106,7 @@ class Store:
 
     def prompt_path(self, key: str) -> Path:
         """The file of a learned prompt or start."""
-        return self.folder / "prompts" / f"{key}.safetensors"
+        return prompt_path(self.folder, key)
 
     def checkpoint_path(self, key: str) -> Path:
         """The file of work under way."""
@@ -105,7 +131,7 @@ class Store:
         with self._errors():
             row = self.db.execute("SELECT data FROM inputs").fetchone()
         if row is None:
-            raise SoftstartError("no study was run here", where=str(self.folder), mend="Run one first.")
+            raise self._nothing()
         return str(row[0])
 
     def metas(self) -> dict[str, dict[str, Any]]:
@@ -116,36 +142,70 @@ class Store:
         """Finished runs by key; one whose prompt file is gone counts as unfinished."""
         return self._rows("runs")
 
-    def add_meta(self, row: Mapping[str, Any]) -> None:
-        """Record a finished meta-training; its prompt file must be in place."""
-        self._insert("meta_trainings", [row])
+    def tests(self) -> dict[tuple[str, int], dict[str, Any]]:
+        """Test scores by run and by the step of the prompt tested."""
+        with self._errors():
+            rows = [dict(row) for row in self.db.execute("SELECT * FROM tests")]
+        return {(row["run"], row["step"]): row for row in rows}
 
-    def add_runs(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Record finished runs in one transaction; their prompt files must be in place."""
-        self._insert("runs", rows)
+    def failures(self) -> dict[str, dict[str, Any]]:
+        """What failed and was not computed since, by key."""
+        with self._errors():
+            return {row["key"]: dict(row) for row in self.db.execute("SELECT * FROM failures")}
 
-    def set_tests(self, scores: Mapping[str, Assessment]) -> None:
-        """Record test scores of finished runs and what goes beside them, in one transaction."""
-        rows = [(test.score, json.dumps(test.companions), key) for key, test in scores.items()]
+    def add(
+        self,
+        *,
+        metas: Sequence[Mapping[str, Any]] = (),
+        runs: Sequence[Mapping[str, Any]] = (),
+        tests: Mapping[tuple[str, int], Assessment] | None = None,
+    ) -> None:
+        """Record finished meta-trainings, runs and test scores (by run and step) in one transaction.
+
+        The prompt files of what is recorded must be in place.
+        """
+        scores = [
+            {"run": run, "step": step, "test": test.score, "companions": test.companions}
+            for (run, step), test in (tests or {}).items()
+        ]
         with self._errors(), self.db:
-            self.db.executemany("UPDATE runs SET test=?, companions=? WHERE key=?", rows)
+            for table, rows in (("meta_trainings", metas), ("runs", runs), ("tests", scores)):
+                self._insert(table, rows)
+            keys = [(row["key"],) for row in (*metas, *runs)]
+            self.db.executemany("DELETE FROM failures WHERE key=?", keys)
+
+    def add_failure(self, key: str, name: str, kind: str, reason: str) -> None:
+        """Record what failed and why."""
+        with self._errors(), self.db:
+            self._insert("failures", [{"key": key, "name": name, "kind": kind, "reason": reason}])
+
+    def forget_failures(self) -> None:
+        """Make everything that failed or diverged missing again."""
+        with self._errors(), self.db:
+            self.db.execute("DELETE FROM failures")
+            diverged = "SELECT key FROM runs WHERE status='diverged'"
+            self.db.execute(f"DELETE FROM tests WHERE run IN ({diverged})")
+            self.db.execute("DELETE FROM runs WHERE status='diverged'")
 
     def _insert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        with self._errors(), self.db:
-            for row in rows:
-                columns = ", ".join(row)
-                marks = ", ".join("?" * len(row))
-                values = [json.dumps(v) if isinstance(v, (list, dict)) else v for v in row.values()]
-                self.db.execute(f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({marks})", values)
+        for row in rows:
+            columns = ", ".join(row)
+            marks = ", ".join("?" * len(row))
+            values = [json.dumps(v) if isinstance(v, (list, dict)) else v for v in row.values()]
+            self.db.execute(f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({marks})", values)
 
     def _rows(self, table: str) -> dict[str, dict[str, Any]]:
         with self._errors():
             rows = [dict(row) for row in self.db.execute(f"SELECT * FROM {table}")]
+        prompts = {path.stem for path in (self.folder / "prompts").glob("*.safetensors")}
         return {
             row["key"]: {**row, "curve": json.loads(row["curve"])}
             for row in rows
-            if row["prompt"] is None or self.prompt_path(row["key"]).exists()
+            if row["prompt"] is None or row["key"] in prompts
         }
+
+    def _nothing(self) -> SoftstartError:
+        return SoftstartError("no study was run here", where=str(self.folder), mend="Run one first.")
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -159,16 +219,37 @@ class Store:
             ) from problem
 
 
-def _lock(file: IO[str], folder: Path) -> None:
-    if sys.platform == "win32":
-        return
-    import fcntl
+def prompt_path(folder: Path, key: str) -> Path:
+    """The file of a learned prompt or start in a study folder."""
+    return folder / "prompts" / f"{key}.safetensors"
 
+
+def _lock(folder: Path) -> IO[str]:
+    """The lock file of a study folder, held and with our process id in it."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        (folder / "prompts").mkdir(parents=True, exist_ok=True)
+        file = (folder / "study.lock").open("a+")
     except OSError as problem:
         raise SoftstartError(
-            "another process is working on this study",
+            f"cannot write ({problem.strerror})",
             where=str(folder),
-            mend="Wait for it, or use another --out.",
+            mend="Choose a writable folder (--out).",
         ) from problem
+    if sys.platform != "win32":
+        import fcntl
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as problem:
+            file.seek(0)
+            holder = file.read().strip()
+            file.close()
+            raise SoftstartError(
+                f"another process is working on this study (pid {holder or 'unknown'})",
+                where=str(folder),
+                mend="Wait for it, or use another --out.",
+            ) from problem
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file
