@@ -16,10 +16,10 @@ ray = pytest.importorskip("ray")
 
 
 class Saboteur(Quiet):
-    """Kills a worker when the first work has begun, and a whole node after the first results."""
+    """Kills a worker when the first work has begun, and a whole node when later work of a kind begins."""
 
-    def __init__(self, cluster, node) -> None:
-        self.cluster, self.node = cluster, node
+    def __init__(self, cluster, node, later: str) -> None:
+        self.cluster, self.node, self.later = cluster, node, later
         self.killed: list[str] = []
 
     def stage(self, name: str) -> None:
@@ -29,19 +29,20 @@ class Saboteur(Quiet):
         if not self.killed and workers:
             os.kill(int(workers[0]), signal.SIGKILL)
             self.killed.append("worker")
-        elif self.killed == ["worker"] and name.startswith("adaptation"):
+        elif self.killed == ["worker"] and name.startswith(self.later):
             self.cluster.remove_node(self.node, allow_graceful=False)
             self.killed.append("node")
 
 
 @pytest.mark.slow
-def test_a_cluster_that_loses_a_worker_and_a_node_gives_the_same_numbers(world, finished, tmp_path):
+@pytest.mark.parametrize("later", ["", "adaptation"], ids=["while a worker restarts", "after results"])
+def test_a_cluster_that_loses_a_worker_and_a_node_gives_the_same_numbers(world, finished, tmp_path, later):
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
         node = cluster.add_node(num_cpus=2)
-        saboteur = Saboteur(cluster, node)
+        saboteur = Saboteur(cluster, node, later)
         outcome = run_study(toy(world), tmp_path / "o", display=saboteur, ray=cluster.address, device="cpu")
     finally:
         ray.shutdown()

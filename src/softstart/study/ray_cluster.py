@@ -98,6 +98,7 @@ class RayCluster:
         """Wait for the next end of a piece of work."""
         while True:
             self._assign()
+            self._shed()
             busy = {actor.call: actor for actor in self._actors if actor.item is not None}
             ended, _ = self.ray.wait(list(busy), num_returns=1, timeout=1.0)
             for key, share, note in self.ray.get(self._board.take.remote()):
@@ -129,6 +130,16 @@ class RayCluster:
             actor = idle[0] if idle else self._start()
             actor.item = self._again.pop(0)
             actor.call = actor.handle.perform.remote(actor.item, id(actor.item))
+
+    def _shed(self) -> None:
+        """End idle actors beyond what the cluster has room for since it lost a machine.
+
+        An actor that was just starting there waits for room elsewhere; an idle one would hold it for ever.
+        """
+        surplus = len(self._actors) - self.slots
+        for actor in [actor for actor in self._actors if actor.item is None][: max(0, surplus)]:
+            self.ray.kill(actor.handle)
+            self._actors.remove(actor)
 
     def _start(self) -> _Actor:
         needs = {"num_gpus": 1} if self._kind == "GPU" else {"num_cpus": 1}
