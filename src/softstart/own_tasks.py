@@ -17,14 +17,16 @@ from torch import Tensor
 from softstart.adaptation import AdaptConfig, AdaptRun, adapt
 from softstart.algorithms import ALGORITHMS, Algorithm, MultiTask
 from softstart.backbone import IGNORE, Backbone, candidates_tensor
-from softstart.encoding import TextFormat, encode_task, encode_texts, rng_for
+from softstart.encoding import TextFormat, encode_task, encode_texts
 from softstart.errors import SoftstartError
 from softstart.evaluation import Evaluation, Job, assess, text_batch
 from softstart.gym.task import Task
 from softstart.gym.template import Template, apply
 from softstart.meta_training import MetaConfig, meta_train
 from softstart.progress import Progress, silent
-from softstart.prompt import SoftPrompt, ordinary_tokens, vocabulary
+from softstart.prompt import SoftPrompt
+from softstart.study.spec import PromptSpec, resolve_method
+from softstart.study.starts import draw_start
 
 PT = "PT from scratch"
 LEARNED = "learned start"
@@ -64,9 +66,7 @@ class Tuned:
 
 def plain_start(backbone: Backbone, length: int, seed: int = 0, top: int = 5000) -> Tensor:
     """A start [P, d] of frequent words: plain prompt tuning (Lester et al., 2021)."""
-    ids = ordinary_tokens(backbone.tokenizer, top)
-    generator = torch.Generator().manual_seed(int(rng_for(seed, 3).integers(2**31)))
-    return vocabulary(backbone.vocabulary, ids)(length, generator).cpu()
+    return draw_start(backbone, PromptSpec(length=length, top=top), (), seed)
 
 
 def adapt_own(
@@ -192,8 +192,6 @@ def outer_loop(
     Raises:
         SoftstartError: no such algorithm or field, or a value that cannot be.
     """
-    from softstart.study.spec import resolve_method
-
     values: dict[str, Any] = {"query_size": MIXED.query_size} if name == "multitask" else {}
     for override in overrides:
         key, equals, value = override.partition("=")

@@ -141,6 +141,8 @@ class Backbone(ABC):
     @property
     def vocabulary(self) -> Tensor:
         """The embedding of every token as the layers see it, [V, d]: some families scale their table."""
+        if type(self.embedding) is nn.Embedding:
+            return self.embedding.weight.detach()
         with torch.no_grad():
             table: Tensor = self.embedding(torch.arange(self.embedding.num_embeddings, device=self.device))
         return table

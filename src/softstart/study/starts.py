@@ -10,7 +10,7 @@ from torch import Tensor
 
 from softstart.backbone import Backbone
 from softstart.encoding import rng_for
-from softstart.prompt import Initializer, gaussian, task_names, vocabulary
+from softstart.prompt import Initializer, gaussian, ordinary_tokens, task_names, vocabulary
 from softstart.study.spec import PromptSpec
 
 
@@ -32,9 +32,7 @@ def initializer(backbone: Backbone, spec: PromptSpec, names: Sequence[str]) -> I
     table = backbone.vocabulary
     if spec.init == "gaussian":
         return gaussian(backbone.width)
-    special = set(backbone.tokenizer.all_special_ids)
-    ordinary = [i for i in range(len(backbone.tokenizer)) if i not in special][: spec.top]
-    frequent = vocabulary(table, ordinary)
+    frequent = vocabulary(table, ordinary_tokens(backbone.tokenizer, spec.top))
     if spec.init == "vocabulary":
         return frequent
     words = [re.sub("[_-]+", " ", name) for name in names]
