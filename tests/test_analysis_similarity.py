@@ -101,6 +101,25 @@ def test_following_a_true_measure_pays_and_a_false_one_is_not_trusted():
         follow(gains[["near"]], {"true": good})
 
 
+def test_a_target_chooses_among_the_starts_that_were_tried_on_it():
+    gains = pd.DataFrame(
+        {"near": [5.0, 6.0, math.nan], "far": [1.0, math.nan, 2.0], "all": [4.0, 2.0, 3.0], "one": math.nan},
+        ["a", "b", "c"],
+    )
+    like = pd.DataFrame(
+        {"near": [0.9, 0.9, 0.9], "far": [0.1] * 3, "all": [0.5] * 3, "one": [1.0] * 3}, gains.index
+    )
+    found = follow(gains, {"m": like}, {"near": 2, "far": 2, "all": 5, "one": 9}).set_index("task")
+    assert found["start"].tolist() == ["near", "near", "all"]
+    assert found["gain"].tolist() == [5, 6, 3]
+    assert found["random"].tolist() == pytest.approx([10 / 3, 4, 2.5])
+    assert found["widest"].tolist() == [4, 2, 3]
+    # Others' means for a: near 6, far 2, all 2.5; for b: near 5, all 3.5; for c: far 1, all 3.
+    assert found["fixed"].tolist() == [5, 6, 3]
+    with pytest.raises(SoftstartError, match="needs two starts"):
+        follow(gains[["one", "all"]], {"m": like})
+
+
 def test_affinity_is_the_mean_over_sources():
     table = pd.DataFrame(np.arange(9.0).reshape(3, 3), list("abc"), list("abc"))
     assert affinity(table, ["a", "b"], ["c"]).to_dict() == {"c": 6.5}
@@ -111,7 +130,7 @@ def test_gradients_of_tasks_are_those_of_autograd_and_states_those_of_the_encode
     names = ("one", "two")
     tasks = [encode_task(toy_task(n, seed=i), backbone.tokenizer, TextFormat()) for i, n in enumerate(names)]
     start = torch.randn(3, backbone.width, dtype=backbone.prompt_dtype)
-    ours = gradient_vectors(backbone, start, tasks, 13, max_tokens=60)
+    ours = gradient_vectors(backbone, start, tasks, [13, 13], max_tokens=60)
     from softstart.encoding import rng_for, to_batch
 
     rows = tasks[1].train[13]
@@ -121,10 +140,10 @@ def test_gradients_of_tasks_are_those_of_autograd_and_states_those_of_the_encode
     loss.sum().backward()
     np.testing.assert_allclose(ours[1], leaf.grad.flatten().numpy(), rtol=1e-4, atol=1e-7)
     for part in ("inputs", "outputs"):
-        assert encoder_vectors(backbone, tasks, 13, part).shape == (2, backbone.width)
+        assert encoder_vectors(backbone, tasks, [13, 13], part).shape == (2, backbone.width)
     texts = tasks[0].train[13].inputs
     states = [backbone.model.encoder(torch.tensor([ids])).last_hidden_state[0].mean(0) for ids in texts]
-    found = encoder_vectors(backbone, tasks, 13)[0]
+    found = encoder_vectors(backbone, tasks, [13, 13])[0]
     np.testing.assert_allclose(found, torch.stack(states).mean(0).detach().numpy(), rtol=1e-4, atol=1e-6)
 
 

@@ -192,3 +192,16 @@ def test_the_keyboard_reaches_the_results_first_and_every_setting_from_the_overv
     link.send_keys("\n")
     there = opened.execute_script("return document.querySelector(':target').getAttribute('aria-label')")
     assert there == link.text
+
+
+def test_folded_parts_are_printed_and_folded_again(opened):
+    opened.execute_script(
+        "window.folded = () => document.querySelectorAll('details[open]').length;"
+        "addEventListener('beforeprint', () => { window.open_in_print = folded(); });"
+    )
+    parts = opened.find_elements("css selector", "details:not(.long)")
+    assert len(parts) > 1
+    assert opened.execute_script("return folded()") == 0
+    opened.execute_cdp_cmd("Page.printToPDF", {})
+    assert opened.execute_script("return window.open_in_print") == len(parts)
+    assert opened.execute_script("return folded()") == 0

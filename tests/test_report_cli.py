@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import xml.etree.ElementTree as ET
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -123,6 +124,10 @@ def test_similarity_is_measured_and_put_on_the_page(softstart, study):
     assert "4 tasks; measures: gradient" in out
     assert "nothing to recommend" in out
     found = json.loads((study / "similarity.json").read_text())
+    for how in ("flat", "mean", "matched"):
+        prompts = np.array(found["measures"][f"prompt, {how}"]["values"])
+        np.testing.assert_allclose(np.diag(prompts), 1, atol=1e-4)
+        assert np.abs(np.triu(prompts, 1)).max() < 1 - 1e-4
     table = np.array(found["measures"]["gradient"]["values"])
     np.testing.assert_allclose(table, table.T, atol=1e-4)
     np.testing.assert_allclose(np.diag(table), 1, atol=1e-4)
@@ -138,6 +143,25 @@ def test_similarity_is_measured_and_put_on_the_page(softstart, study):
     page = (study / "report.html").read_text()
     assert "Gain in points against similarity to the sources" in page
     assert (study / "report" / "similarity.svg").exists()
+
+
+def test_a_new_task_is_told_where_to_start(softstart, study, tmp_path):
+    table = tmp_path / "mine.csv"
+    rows = [
+        f"a {w} day,{'good' if i % 2 else 'bad'}"
+        for i, w in enumerate(["red", "big", "old", "new", "wet", "dry"] * 4)
+    ]
+    table.write_text("\n".join(["input,output", *rows]) + "\n")
+    code, out, err = softstart("similarity", study, "--train", table)
+    assert code == 0, err
+    assert "Nearest sources: toy-" in out
+    line = out.strip().splitlines()[-1]
+    assert line.startswith("softstart adapt --init ")
+    start = SoftPrompt.load(Path(line.split()[3]))
+    assert start.info["method"] in ("multitask", "maml", "fomaml", "reptile")
+    code, _, err = softstart("similarity", study, "--train", tmp_path / "none.csv")
+    assert code == 1
+    assert "none.csv" in err
 
 
 def test_inspect_says_what_a_prompt_is_made_of(softstart, study):

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from softstart.errors import SoftstartError
+from softstart.own_cli import Input, Label, Output
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,17 +30,21 @@ def arg(
     format: Annotated[str, typer.Option(help="table or csv.")] = "table",
     mixed: Annotated[bool, typer.Option("--mixed", help="Accept results of different protocols.")] = False,
 ) -> None:
-    """Average relative gain of every method in a result table, with intervals and paired tests."""
-    from softstart.analysis import CELL, arg_table, compare_methods, refuse_mixed
+    """Average relative gain of every method in a result table, with intervals and paired tests.
+
+    \b
+    Examples:
+      softstart arg runs/mine/results.csv
+      softstart arg a.csv b.csv --baseline multitask --format csv
+    """
+    from softstart.analysis import arg_table, refuse_mixed, with_tests
 
     if format not in ("table", "csv"):
         raise SoftstartError(f"unknown format '{format}'", mend="Use table or csv.")
     rows = _read(results)
     if not mixed:
         refuse_mixed(rows)
-    tests = compare_methods(rows, baseline)
-    tests = tests.loc[tests["other"] == baseline, [*CELL, "p", "p_holm"]]
-    table = arg_table(rows, baseline).merge(tests, on=CELL, how="left")
+    table = with_tests(rows, arg_table(rows, baseline), baseline)
     if format == "csv":
         sys.stdout.write(table.to_csv(index=False))
     else:
@@ -68,7 +73,13 @@ def report(
         bool, typer.Option("--raster", help="Draw figures as PNG and PDF, too (needs matplotlib).")
     ] = False,
 ) -> None:
-    """Write report.html of a study folder again, and its tables and figures as files under report/."""
+    """Write report.html of a study folder again, and its tables and figures as files under report/.
+
+    \b
+    Examples:
+      softstart report runs/mine
+      softstart report runs/mine --markdown comparison.md --raster
+    """
     from softstart.study import report_study
 
     outcome = report_study(existing(folder))
@@ -98,14 +109,42 @@ def _files(outcome: Outcome, raster: bool) -> None:
 
 def similarity(
     folder: Annotated[Path, typer.Argument(help="A study folder with results.")],
+    train: Annotated[
+        str | None, typer.Option(help="Labeled rows of your own task: which start should it take?")
+    ] = None,
+    input: Input = None,
+    output: Output = None,
+    label: Label = None,
+    prompt_steps: Annotated[
+        int,
+        typer.Option(min=0, help="Steps of tuning a prompt for every task, to compare prompts; 0: do not."),
+    ] = 60,
     device: Annotated[str | None, typer.Option(help="Where to compute; by default the GPU.")] = None,
 ) -> None:
-    """How alike a study's tasks are, whether that foretells gains, and whether following it pays."""
+    """How alike a study's tasks are, whether that foretells gains, and whether following it pays.
+
+    \b
+    Examples:
+      softstart similarity runs/mine
+      softstart similarity runs/mine --train mine.csv
+    """
+    from rich.progress import Progress
+
     from softstart.analysis.similarity import follow_summary
     from softstart.task_similarity import similarities
 
-    found = similarities(existing(folder), device)
+    existing(folder)
+    if train:
+        return _recommend(folder, train, input, output, label, device)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("tuning prompts", total=None)
+        found = similarities(
+            folder, device, prompt_steps=prompt_steps,
+            progress=lambda n, note="": bar.update(task, advance=n, description="tuning prompts"),
+        )  # fmt: skip
     lines = [f"{len(next(iter(found.measures.values())))} tasks; measures: {', '.join(found.measures)}"]
+    if prompt_steps and "prompt, matched" not in found.measures:
+        lines.append("rows of prompts are not matched: pip install 'softstart[analysis]'")
     if len(found.correlations):
         lines += ["", "Similarity to the sources against gain (rank correlation over targets):"]
         lines.append(found.correlations.round(3).to_string(index=False))
@@ -118,6 +157,25 @@ def similarity(
     console.print(str(folder / "similarity.json"), highlight=False, soft_wrap=True)
 
 
+def _recommend(
+    folder: Path, train: str, input: str | None, output: str | None, label: str | None, device: str | None
+) -> None:
+    from softstart.gym.own import RawData, whole_task
+    from softstart.task_similarity import recommend
+
+    found = recommend(folder, whole_task(RawData(train, input=input, output=output, label=label)), device)
+    nearest = (f"{row.task} {row.similarity:.2f}" for row in found.sources[:5].itertuples())
+    lines = [
+        f"By {found.measure}, the sources of these settings are most similar to {train}:",
+        found.starts.drop(columns="init").round(3).to_string(index=False),
+        "",
+        f"Nearest sources: {', '.join(nearest)}",
+        "",
+        f"softstart adapt --init {found.starts['init'].iloc[0]} --train {train}",
+    ]
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+
+
 def inspect(
     prompt: Annotated[Path, typer.Argument(help="A prompt file, or a folder in PEFT's format.")],
     before: Annotated[Path | None, typer.Option(help="An earlier prompt, such as its start.")] = None,
@@ -127,7 +185,13 @@ def inspect(
         Path | None, typer.Option(help="A study folder: also measure MAML's inner loop on its sources.")
     ] = None,
 ) -> None:
-    """Norms, nearest vocabulary words and movement of a prompt; with --study what second order adds."""
+    """Norms, nearest vocabulary words and movement of a prompt; with --study what second order adds.
+
+    \b
+    Examples:
+      softstart inspect start
+      softstart inspect tuned --before start --nearest 5
+    """
     from softstart.backbone import load_backbone
     from softstart.inspection import prompt_facts
 

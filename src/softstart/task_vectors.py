@@ -20,16 +20,16 @@ def gradient_vectors(
     backbone: Backbone,
     start: Tensor,
     tasks: Sequence[EncodedTask],
-    sample: int,
+    samples: Sequence[int],
     *,
     max_tokens: int | None = 8192,
 ) -> Floats:
     """Gradients of every task's training loss at one shared start [P, d]: [T, P·d].
 
-    All rows of the sample's train file; the first accepted answer of each.
+    All rows of the train file of each task's sample, named in ``samples``; the first accepted answer of each.
     """
     found = []
-    for task in tasks:
+    for task, sample in zip(tasks, samples, strict=True):
         rows = task.train[sample]
         pairs = rows.pick(rows.trainable, rng_for(sample))
         batch = to_batch(pairs, [0] * len(pairs), backbone.tokenizer.pad_token_id).to(backbone.device)
@@ -40,18 +40,18 @@ def gradient_vectors(
 
 @torch.no_grad()
 def encoder_vectors(
-    backbone: Backbone, tasks: Sequence[EncodedTask], sample: int, part: str = "inputs"
+    backbone: Backbone, tasks: Sequence[EncodedTask], samples: Sequence[int], part: str = "inputs"
 ) -> Floats:
-    """Mean encoder state over the tokens and rows of a sample's train file, without any prompt: [T, d].
+    """Mean encoder state over the tokens and rows of a train file, without any prompt: [T, d].
 
     Args:
         backbone: the frozen model.
         tasks: the tasks.
-        sample: seed of the sample.
+        samples: the sample of each task that is looked at, by its seed.
         part: ``inputs``, or ``outputs`` (the first accepted answers).
     """
     found = []
-    for task in tasks:
+    for task, sample in zip(tasks, samples, strict=True):
         rows = task.train[sample]
         texts = rows.inputs if part == "inputs" else [answers[0] for answers in rows.outputs if answers]
         states = [_pooled(backbone, ids) for ids in texts if ids]

@@ -11,7 +11,7 @@ from softstart.analysis.arg import (
     with_defaults,
 )
 from softstart.analysis.curves import adaptation_area, speed_by_run, speed_table
-from softstart.analysis.permutation import compare_methods, holm, sign_flip_p
+from softstart.analysis.permutation import compare_methods, holm, sign_flip_p, with_tests
 from softstart.analysis.protocol import refuse_mixed
 
 __all__ = [
@@ -30,4 +30,5 @@ __all__ = [
     "speed_by_run",
     "speed_table",
     "with_defaults",
+    "with_tests",
 ]

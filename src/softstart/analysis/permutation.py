@@ -86,3 +86,10 @@ def compare_methods(rows: pd.DataFrame, baseline: str = "pt", *, seed: int = 0) 
     family = [*_GROUP, result["other"] == baseline]
     result["p_holm"] = result.groupby(family)["p"].transform(lambda p: holm(list(p)))
     return result
+
+
+def with_tests(rows: pd.DataFrame, arg: pd.DataFrame, baseline: str = "pt") -> pd.DataFrame:
+    """An ARG table of these rows with ``p`` and ``p_holm``, of each method against the baseline."""
+    tests = compare_methods(rows, baseline)
+    tests = tests.loc[tests["other"] == baseline, [*CELL, "p", "p_holm"]]
+    return arg.merge(tests, on=CELL, how="left")

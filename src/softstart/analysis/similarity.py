@@ -120,7 +120,11 @@ def rank_correlation(
     return observed, (hits + 1) / (permutations + 1)
 
 
-def follow(gains: pd.DataFrame, affinities: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def follow(
+    gains: pd.DataFrame,
+    affinities: Mapping[str, pd.DataFrame],
+    sizes: Mapping[str, int] | None = None,
+) -> pd.DataFrame:
     """What a recommendation by similarity would have gained, each target left out in its turn.
 
     The rule: of the starts at hand (one a set of source tasks) take the one whose sources are most similar to
@@ -128,20 +132,27 @@ def follow(gains: pd.DataFrame, affinities: Mapping[str, pd.DataFrame]) -> pd.Da
     rule has the highest mean gain there. ``fixed`` is the start that is best on average for the others.
 
     Args:
-        gains: targets by starts, in points or percent; targets with a NaN are left out.
+        gains: targets by starts, in points or percent; NaN where a start was not tried. Targets with fewer
+            than two starts are left out.
         affinities: measure → targets by starts.
+        sizes: the number of source tasks of each start.
 
     Returns:
         One row per target: ``task``, ``measure`` and ``start`` followed, ``gain``; beside it ``random`` (mean
-        over starts), ``fixed`` and ``best`` (the best start in hindsight: an upper bound).
+        over starts), ``fixed``, ``widest`` (mean over the starts with the most source tasks: no choice
+        among sources) and ``best`` (the best start in hindsight: an upper bound).
 
     Raises:
         SoftstartError: fewer than two starts or targets, or no measure.
     """
-    gains = gains.dropna()
-    if gains.shape[1] < 2 or len(gains) < 2 or not affinities:
+    gains = gains[gains.notna().sum(axis=1) >= 2]
+    if len(gains) < 2 or not affinities:
         raise SoftstartError("a recommendation needs two starts, two targets and a measure of similarity")
-    picks = {name: table.loc[gains.index, gains.columns].idxmax(axis=1) for name, table in affinities.items()}
+    tried = gains.notna()
+    picks = {
+        name: table.loc[gains.index, gains.columns].where(tried).idxmax(axis=1)
+        for name, table in affinities.items()
+    }
     taken = pd.DataFrame(
         {
             name: [gains.at[task, start] for task, start in zip(gains.index, pick, strict=True)]
@@ -151,18 +162,20 @@ def follow(gains: pd.DataFrame, affinities: Mapping[str, pd.DataFrame]) -> pd.Da
     )
     rows = []
     for task in gains.index:
-        others = gains.index != task
+        others, own = gains.index != task, gains.loc[task].dropna()
         measure = str(taken[others].mean().idxmax())
-        fixed = gains[others].mean().idxmax()
+        known = gains.loc[others, own.index].mean().dropna()
+        size = pd.Series(sizes or {}, dtype=float).reindex(own.index)
         rows.append(
             {
                 "task": task,
                 "measure": measure,
                 "start": picks[measure][task],
                 "gain": float(taken.loc[task, measure]),
-                "random": float(gains.loc[task].mean()),
-                "fixed": float(gains.loc[task, fixed]),
-                "best": float(gains.loc[task].max()),
+                "random": float(own.mean()),
+                "fixed": float(own[known.idxmax()] if len(known) else own.mean()),
+                "widest": float(own[size == size.max()].mean()),
+                "best": float(own.max()),
             }
         )
     return pd.DataFrame(rows)
@@ -175,12 +188,15 @@ def follow_summary(followed: pd.DataFrame) -> pd.DataFrame:
         followed: what ``follow`` returns, of several methods and sets of settings: ``method``, ``settings``.
 
     Returns:
-        ``settings``, ``method``, ``n_tasks``, ``gain``, ``random``, ``fixed``, ``best`` and ``p``, of the
-        paired sign-flip test over targets against random choice.
+        ``settings``, ``method``, ``n_tasks``, ``gain``, ``random``, ``fixed``, ``widest``, ``best`` and, of
+        paired sign-flip tests over targets, ``p`` (against random choice) and ``p_widest``.
     """
     rows = []
     for (settings, method), part in followed.groupby(["settings", "method"], sort=False):
-        means = {column: part[column].mean() for column in ("gain", "random", "fixed", "best")}
-        p = sign_flip_p((part["gain"] - part["random"]).to_numpy())
-        rows.append({"settings": settings, "method": method, "n_tasks": len(part), **means, "p": p})
+        means = {name: part[name].mean() for name in ("gain", "random", "fixed", "widest", "best")}
+        p = {
+            name: sign_flip_p((part["gain"] - part[other]).dropna().to_numpy())
+            for name, other in (("p", "random"), ("p_widest", "widest"))
+        }
+        rows.append({"settings": settings, "method": method, "n_tasks": len(part), **means, **p})
     return pd.DataFrame(rows)

@@ -12,6 +12,9 @@ from softstart.report.tables import Comparison, Gain, in_order, interval, label,
 _WEAK = 0.05
 """A baseline below this score (5 points) makes relative gains large and fragile."""
 
+_LEVEL = 0.05
+"""Of the paired tests."""
+
 
 def question(rows: pd.DataFrame, baseline: str) -> str:
     """What was asked: which methods are compared with the baseline, on what and after how many steps."""
@@ -36,10 +39,12 @@ def overall(groups: Sequence[Comparison], baseline: str) -> str:
         return f"There is nothing to compare with {label(baseline)} yet."
     name, method, best = max(known, key=lambda cell: cell[2].arg)
     above, below = sum(g.low > 0 for *_, g in known), sum(g.high < 0 for *_, g in known)
+    held = sum(g.sure and g.p <= _LEVEL for *_, g in known)
     return (
         f"Of {_count(len(known), 'comparison')} with {label(baseline)}, {above} show a gain and {below} a "
-        "loss whose interval excludes zero. The highest average relative gain is that of "
-        f"{label(method)} in {name}: {signed(best.arg)}\u00a0% {interval(best.low, best.high)}."
+        "loss whose interval excludes zero; the paired test, corrected for the methods compared in a "
+        f"setting, confirms {held} of these {above + below} (p at most {_LEVEL:g}). The highest average "
+        f"relative gain is that of {label(method)} in {name}: {signed(best.arg)}\u00a0% {interval(best.low, best.high)}."
     )
 
 
@@ -49,12 +54,11 @@ def leading(group: Comparison, baseline: str) -> str | None:
     return max(args, key=lambda m: args[m]) if args else None
 
 
-def certainty(gain: Gain, p: float, without: tuple[float, str] | None, seeds: int) -> str:
+def certainty(gain: Gain, without: tuple[float, str] | None, seeds: int) -> str:
     """How sure a gain is: its companions, its test, what hangs on one task, and what was not varied.
 
     Args:
         gain: a method's row of the ARG table.
-        p: its corrected p-value.
         without: its ARG without its weightiest task, and that task.
         seeds: meta-training seeds.
     """
@@ -65,12 +69,14 @@ def certainty(gain: Gain, p: float, without: tuple[float, str] | None, seeds: in
     ]
     if without:
         told.append(f"without {without[1]}, its weightiest task, ARG is {signed(without[0])}\u00a0%")
-    if not math.isnan(p):
-        told.append(
-            f"paired test corrected for the methods compared: p {'' if p < 0.001 else '= '}{p_value(p)}"
-        )
+    if not math.isnan(gain.p):
+        told.append(f"paired test corrected for the methods compared: p {_equals(gain.p)}")
     seed = " One meta-training seed: another could come out differently." if seeds == 1 else ""
     return f"{'; '.join(told)}.{seed}"
+
+
+def _equals(p: float) -> str:
+    return ("" if p < 0.001 else "= ") + p_value(p)
 
 
 def _count(n: int, name: str) -> str:
@@ -85,7 +91,12 @@ def headline(group: Comparison, baseline: str) -> str:
     gain = group.arg[method]
     if math.isnan(gain.low):
         sure = "there are too few runs for an interval"
-    elif gain.low > 0 or gain.high < 0:
+    elif gain.sure and gain.p > _LEVEL:
+        sure = (
+            "the interval does not include zero, but the paired test, corrected for the methods compared, "
+            f"does not confirm it (p {_equals(gain.p)})"
+        )
+    elif gain.sure:
         sure = "the interval does not include zero"
     else:
         sure = "the interval includes zero, so no difference is shown"
@@ -111,7 +122,8 @@ def caveats(rows: pd.DataFrame, groups: Sequence[Comparison], baseline: str) -> 
         + (f", and {seeds} meta-training seeds." if seeds > 1 else ".")
         + " They are not corrected for many comparisons: the highest of several is partly luck.",
         "p: paired sign-flip test of the mean gain in points over tasks; p (Holm): corrected for the methods "
-        f"compared with {name} in the same table, not for looking at several tables.",
+        f"compared with {name} in the same table, not for looking at several tables. The smallest p that T "
+        "tasks can give is 2 / 2^T, which is .125 for four and .008 for eight.",
     ]
     if seeds == 1:
         found.append(

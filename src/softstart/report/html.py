@@ -13,7 +13,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from softstart.analysis import largest_budget, with_defaults
+from softstart.analysis import largest_budget, with_defaults, with_tests
 from softstart.errors import SoftstartError
 from softstart.files import atomic
 from softstart.report import figures, sections, views
@@ -68,8 +68,8 @@ def write_report(
     if rows.empty:
         raise SoftstartError("there is no result to report yet", mend="Run the study first.")
     series = {method: i for i, method in enumerate(in_order([*rows["method"], baseline]))}
-    groups = list(comparisons(rows, arg, gains))
     judged = baseline in set(rows["method"])
+    groups = list(comparisons(rows, with_tests(rows, arg, baseline) if judged else arg, gains))
     beside = views.extra(rows, gains, baseline)
     page = _template().render(
         title=str(study.get("name", "Study")),

@@ -12,10 +12,10 @@ import pandas as pd
 from softstart.analysis import (
     CELL,
     arg_table,
-    compare_methods,
     largest_budget,
     speed_table,
     with_defaults,
+    with_tests,
 )
 from softstart.analysis.reference import agreement
 from softstart.errors import SoftstartError
@@ -104,9 +104,7 @@ def budget_figure(arg: pd.DataFrame, baseline: str = "pt") -> str:
 
 def _ordered(rows: pd.DataFrame, arg: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """The ARG table in the order of the rows, with the tests against the baseline."""
-    tests = compare_methods(rows, baseline)
-    tests = tests.loc[tests["other"] == baseline, [*CELL, "p", "p_holm"]]
-    return rows[CELL].drop_duplicates().merge(arg, on=CELL).merge(tests, on=CELL, how="left")
+    return rows[CELL].drop_duplicates().merge(with_tests(rows, arg, baseline), on=CELL)
 
 
 def _opening(study: Mapping[str, Any], rows: pd.DataFrame, commands: Sequence[str]) -> Iterator[str]:

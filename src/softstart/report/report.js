@@ -1,5 +1,5 @@
 "use strict";
-// Sorts tables by a click on a column's head and shows the runs behind a number. The page is complete without.
+// Sorts tables by a click on a column's head, shows the runs behind a number and unfolds parts for print. The page is complete without.
 (() => {
   const value = (cell) => {
     const text = (cell?.dataset.mean ?? cell?.textContent ?? "").trim().replace("\u2212", "-");
@@ -39,4 +39,11 @@
     }));
     dialog.showModal();
   });
+  // On paper nothing can be unfolded; the list of all runs stays in results.csv.
+  let folded = [];
+  addEventListener("beforeprint", () => {
+    folded = [...document.querySelectorAll("details:not([open], .long)")];
+    folded.forEach((part) => { part.open = true; });
+  });
+  addEventListener("afterprint", () => folded.forEach((part) => { part.open = false; }));
 })();

@@ -207,19 +207,20 @@ def _recommendation(followed: Sequence[Mapping[str, Any]]) -> Grid | None:
     if not followed:
         return None
     table = follow_summary(pd.DataFrame(followed))
-    means = ("gain", "random", "fixed", "best")
+    means = ("gain", "random", "widest", "fixed", "best")
     body = [
         [
             str(row["settings"]),
             label(str(row["method"])),
             *(signed(row[name]) for name in means),
             p_value(row["p"]),
+            p_value(row["p_widest"]),
             str(row["n_tasks"]),
         ]
         for row in table.to_dict("records")
     ]
-    header = ["starts from", "method", "recommended", "random", "best on others", "best in hindsight"]
-    return [*header, "p", "targets"], body
+    header = ["starts from", "method", "recommended", "random", "most sources", "best on others"]
+    return [*header, "best in hindsight", "p, random", "p, most sources", "targets"], body
 
 
 def _rho(row: Mapping[str, Any]) -> tuple[str, str]:

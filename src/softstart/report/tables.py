@@ -53,6 +53,13 @@ class Gain:
     n_missing: int
     record: tuple[int, int, int]
     complete: bool
+    p: float = math.nan
+    """Of the paired test against the baseline, corrected for the methods compared; NaN if unknown."""
+
+    @property
+    def sure(self) -> bool:
+        """Whether the interval of ARG excludes zero."""
+        return self.low > 0 or self.high < 0
 
     @property
     def marks(self) -> str:
@@ -227,6 +234,7 @@ def _gain(row: Mapping[Hashable, Any]) -> Gain:
         n_missing=int(row["n_missing"]),
         record=(int(row["wins"]), int(row["ties"]), int(row["losses"])),
         complete=bool(row["complete"]),
+        p=float(row.get("p_holm", math.nan)),
     )
 
 

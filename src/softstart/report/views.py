@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from softstart.analysis import compare_methods, influence
+from softstart.analysis import influence
 from softstart.analysis.tasks import task_intervals
 from softstart.report import figures
 from softstart.report.caveats import certainty, headline, leading
@@ -66,46 +66,41 @@ def comparison(group: Comparison, series: Mapping[str, int], baseline: str, extr
 
 @dataclass(frozen=True)
 class Extra:
-    """Tables beside the gains: ``task_intervals``, ``compare_methods`` and ``influence``; may be empty."""
+    """Tables beside the gains: ``task_intervals`` and ``influence``; may be empty."""
 
     limits: pd.DataFrame
-    tests: pd.DataFrame
     influence: pd.DataFrame
 
 
 def extra(rows: pd.DataFrame, gains: pd.DataFrame, baseline: str) -> Extra:
     """The tables of ``Extra``; empty ones without the baseline."""
     if baseline not in set(rows["method"]):
-        return Extra(*[pd.DataFrame(columns=[*GROUP, "method", "other", "task"])] * 3)
-    tests = compare_methods(rows, baseline)
-    return Extra(task_intervals(rows, baseline), tests[tests["other"] == baseline], influence(gains))
+        return Extra(*[pd.DataFrame(columns=[*GROUP, "method", "task"])] * 2)
+    return Extra(task_intervals(rows, baseline), influence(gains))
 
 
 def _of_group(table: pd.DataFrame, group: Comparison) -> pd.DataFrame:
     return table[(table[GROUP] == list(group.key)).all(axis=1)]
 
 
-def doubt(group: Comparison, extra: Extra, method: str) -> tuple[float, tuple[float, str] | None]:
-    """How far to trust an ARG: the corrected p-value, and what is left without which weightiest task."""
-    tests = _of_group(extra.tests, group)
-    found: list[float] = tests.loc[tests["method"] == method, "p_holm"].tolist() if "p_holm" in tests else []
-    p = float(found[0]) if found else math.nan
+def weightiest(group: Comparison, extra: Extra, method: str) -> tuple[float, str] | None:
+    """What is left of an ARG without the task that carries most of it, and that task."""
     without = _of_group(extra.influence, group)
     if "change" not in without:
-        return p, None
+        return None
     of_method = without[(without["method"] == method) & (without["gain"] != 0)].dropna(subset="change")
     if of_method.empty:
-        return p, None
+        return None
     most = max(of_method.to_dict("records"), key=lambda row: abs(row["change"]))
-    return p, (float(most["arg_without"]), str(most["task"]))
+    return float(most["arg_without"]), str(most["task"])
 
 
 def _doubts(group: Comparison, extra: Extra, baseline: str) -> list[tuple[str, list[str]]]:
-    """``doubt`` as rows of the table of scores."""
+    """How far to trust the ARG of each method, as rows of the table of scores."""
     p, rest = [], []
     for method in group.methods:
-        value, without = doubt(group, extra, method)
-        p.append("" if method == baseline else p_value(value))
+        gain, without = group.arg.get(method), weightiest(group, extra, method)
+        p.append(p_value(gain.p) if gain and method != baseline else "")
         rest.append(f"{signed(without[0])} ({without[1]})" if without else "")
     return [("p (Holm)", p), ("ARG without its weightiest task, %", rest)]
 
@@ -113,7 +108,7 @@ def _doubts(group: Comparison, extra: Extra, baseline: str) -> list[tuple[str, l
 def finding(group: Comparison, baseline: str, extra: Extra, seeds: int) -> tuple[str, str]:
     """What was found in a group of cells, and how sure that is; the second may be empty."""
     method = leading(group, baseline)
-    sure = "" if method is None else certainty(group.arg[method], *doubt(group, extra, method), seeds)
+    sure = "" if method is None else certainty(group.arg[method], weightiest(group, extra, method), seeds)
     return headline(group, baseline), sure
 
 
@@ -125,9 +120,7 @@ def matrix(
     for group in groups:
         gains = [group.arg.get(method) for method in methods]
         cells = [
-            (signed(g.arg) + g.marks, interval(g.low, g.high), g.low > 0 or g.high < 0)
-            if g
-            else ("", "", False)
+            (signed(g.arg) + g.marks, interval(g.low, g.high), g.sure) if g else ("", "", False)
             for g in gains
         ]
         rows.append((group.name, anchor_of(group.name), cells))
