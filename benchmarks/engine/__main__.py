@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from statistics import median
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 from benchmarks.engine import adaptation, maml
-from benchmarks.engine.timing import Absent, Contender, interleaved, peak, peak_elsewhere, table
+from benchmarks.engine.timing import (
+    PRODUCT,
+    PRODUCTS,
+    Absent,
+    Contender,
+    interleaved,
+    peak,
+    peak_elsewhere,
+    table,
+)
 from benchmarks.engine.work import SHAPES, Work
 
 from softstart.machine import this_machine
@@ -26,6 +37,7 @@ def main() -> None:
     parser.add_argument("--packs", nargs="+", type=int, default=[1, 4])
     parser.add_argument("--inner", nargs="+", type=int, default=[1, 5])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=5, help="steps of a run in a round of adaptation")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--no-peaks", action="store_true", help="leave out peak memory")
     parser.add_argument("--who", help="one contender (for peak)")
@@ -54,13 +66,14 @@ def _report(asked: argparse.Namespace) -> Iterator[str]:
         if asked.what in ("all", "adaptation"):
             for runs in asked.packs:
                 for ragged in (True, False):
-                    work = Work(shape, runs, ragged=ragged)
+                    work = Work(shape, runs, ragged=ragged, steps=asked.steps)
                     lengths = "ragged lengths" if ragged else "equal lengths"
                     yield f"\n### Adaptation, {shape}, {runs} runs of batch 8, {lengths} (unit: a step)\n"
                     yield from _compare(
                         {name: partial(make, work) for name, make in adaptation.CONTENDERS.items()},
                         asked.rounds,
-                        runs * adaptation.STEPS,
+                        runs * asked.steps,
+                        work.flops,
                     )
         if asked.what in ("all", "maml"):
             for steps in asked.inner:
@@ -75,7 +88,10 @@ def _report(asked: argparse.Namespace) -> Iterator[str]:
                 yield from _peaks(shape, asked)
 
 
-def _compare(makers: Mapping[str, Callable[[], Contender]], rounds: int, units: float) -> Iterator[str]:
+def _compare(
+    makers: Mapping[str, Callable[[], Contender]], rounds: int, units: float, flops: float = math.nan
+) -> Iterator[str]:
+    """The rows of a table; ``flops`` of a unit say which share of the float32 matrix product is reached."""
     contenders: dict[str, Any] = {}
     missing = []
     for name, make in makers.items():
@@ -83,7 +99,11 @@ def _compare(makers: Mapping[str, Callable[[], Contender]], rounds: int, units: 
             contenders[name] = make()
         except Absent as problem:
             missing.append(f"Not run: {name} ({problem}).")
-    yield from table(interleaved(contenders, rounds), units)
+    if not math.isnan(flops):
+        contenders |= PRODUCTS
+    timed = interleaved(contenders, rounds)
+    products = [median(timed.pop(name).seconds) for name in PRODUCTS if name in timed]
+    yield from table(timed, units, flops / PRODUCT * min(products, default=math.nan))
     yield from missing
 
 

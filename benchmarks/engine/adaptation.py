@@ -13,21 +13,25 @@ from softstart.backbone import IGNORE
 from softstart.objective import run_gradients
 
 LR = 0.3
-STEPS = 5
-"""Steps of a run in one round."""
 
 
-def softstart(work: Work) -> Contender:
+def softstart(work: Work, dtype: torch.dtype = torch.float32) -> Contender:
     """All runs as one pack."""
     batch, bound = work.joined(list(range(work.runs))), 2048
+    backbone = work.backbone if dtype == torch.float32 else work.backbone_in(dtype)
 
     def step() -> torch.Tensor:
         prompts = work.starts.clone()
-        for _ in range(STEPS):
-            prompts -= LR * run_gradients(work.backbone, prompts, batch, bound)[1]
+        for _ in range(work.steps):
+            prompts -= LR * run_gradients(backbone, prompts, batch, bound)[1]
         return prompts - work.starts
 
     return step
+
+
+def softstart_half(work: Work) -> Contender:
+    """All runs as one pack on a bfloat16 backbone; prompts and their updates stay float32."""
+    return softstart(work, torch.bfloat16)
 
 
 def transformers_loop(work: Work) -> Contender:
@@ -39,7 +43,7 @@ def transformers_loop(work: Work) -> Contender:
         for r in range(work.runs):
             prompt, batch = work.starts[r].clone().requires_grad_(), work.batch(r)
             optimizer = torch.optim.SGD([prompt], lr=LR)
-            for _ in range(STEPS):
+            for _ in range(work.steps):
                 text = model.get_input_embeddings()(batch.input_ids)
                 embeds = torch.cat((prompt.expand(len(batch), -1, -1), text), 1)
                 mask = torch.cat((batch.attention_mask.new_ones(len(batch), PROMPT), batch.attention_mask), 1)
@@ -52,9 +56,9 @@ def transformers_loop(work: Work) -> Contender:
     return step
 
 
-def peft_loop(work: Work) -> Contender:
+def peft_loop(work: Work, dtype: torch.dtype = torch.float32) -> Contender:
     """PEFT's PromptTuning in a plain torch loop."""
-    model, prompt = _peft(work)
+    model, prompt = _peft(work, dtype)
 
     def step() -> torch.Tensor:
         done = []
@@ -67,7 +71,7 @@ def peft_loop(work: Work) -> Contender:
                 "attention_mask": batch.attention_mask,
                 "labels": batch.labels,
             }
-            for _ in range(STEPS):
+            for _ in range(work.steps):
                 optimizer.zero_grad()
                 model(**given).loss.backward()
                 optimizer.step()
@@ -75,6 +79,11 @@ def peft_loop(work: Work) -> Contender:
         return torch.stack(done)
 
     return step
+
+
+def peft_half(work: Work) -> Contender:
+    """PEFT's PromptTuning in a plain torch loop on a bfloat16 model."""
+    return peft_loop(work, torch.bfloat16)
 
 
 def peft_trainer(work: Work) -> Contender:
@@ -87,7 +96,7 @@ def peft_trainer(work: Work) -> Contender:
         raise Absent(f"transformers.Trainer: {problem}") from problem
     folder = tempfile.mkdtemp()
     arguments = TrainingArguments(
-        folder, max_steps=STEPS, per_device_train_batch_size=work.rows, learning_rate=LR, optim="sgd",
+        folder, max_steps=work.steps, per_device_train_batch_size=work.rows, learning_rate=LR, optim="sgd",
         lr_scheduler_type="constant", max_grad_norm=0.0, use_cpu=True, report_to="none", save_strategy="no",
         logging_strategy="no", disable_tqdm=True, dataloader_pin_memory=False,
     )  # fmt: skip
@@ -111,7 +120,7 @@ def peft_trainer(work: Work) -> Contender:
     return step
 
 
-def _peft(work: Work) -> tuple[Any, torch.nn.Parameter]:
+def _peft(work: Work, dtype: torch.dtype = torch.float32) -> tuple[Any, torch.nn.Parameter]:
     try:
         from peft import PromptTuningConfig, get_peft_model
     except ImportError as problem:
@@ -121,7 +130,7 @@ def _peft(work: Work) -> tuple[Any, torch.nn.Parameter]:
         num_virtual_tokens=PROMPT,
         num_transformer_submodules=1,  # the encoder's prompt alone
     )
-    model = get_peft_model(work.plain(), config)
+    model = get_peft_model(work.plain().to(dtype), config)
     return model, model.prompt_encoder["default"].embedding.weight
 
 
@@ -138,4 +147,6 @@ CONTENDERS = {
     "transformers loop": transformers_loop,
     "PEFT, plain loop": peft_loop,
     "PEFT, HF Trainer": peft_trainer,
+    "softstart, bfloat16": softstart_half,
+    "PEFT, plain loop, bfloat16": peft_half,
 }

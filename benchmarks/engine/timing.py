@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 from statistics import median
 
 import torch
+
+from softstart.backbone import kernels
 
 Contender = Callable[[], torch.Tensor]
 
@@ -30,7 +33,8 @@ class Timed:
 def interleaved(contenders: Mapping[str, Contender], rounds: int) -> dict[str, Timed]:
     """Run everybody once to warm up, then ``rounds`` times in turn.
 
-    Answers are compared with the first contender's, relative to its norm, so that other work is seen.
+    Answers of one shape are compared with the first contender's, relative to its norm, so that other work is
+    seen.
     """
     answers = {name: work() for name, work in contenders.items()}
     first = next(iter(answers.values()))
@@ -40,18 +44,37 @@ def interleaved(contenders: Mapping[str, Contender], rounds: int) -> dict[str, T
             began = time.perf_counter()
             work()
             taken[name].append(time.perf_counter() - began)
-    return {
-        name: Timed(tuple(taken[name]), float((answers[name] - first).norm() / first.norm()))
-        for name in contenders
-    }
+    return {name: Timed(tuple(taken[name]), _difference(answers[name], first)) for name in contenders}
 
 
-def table(timed: Mapping[str, Timed], units: float) -> list[str]:
-    """Markdown rows: median time, units a second, the first contender's speed over each one's by rounds."""
+SIDE = 1024
+PRODUCT = 2.0 * SIDE**3
+"""FLOPs of each of ``PRODUCTS``."""
+_SQUARE = torch.ones(SIDE, SIDE)
+PRODUCTS: dict[str, Contender] = {
+    "product": lambda: _SQUARE @ _SQUARE,
+    "product, oneDNN": lambda: kernels.linear(_SQUARE, _SQUARE),
+}
+"""Float32 products of square matrices: the faster one is the best that the machine reaches."""
+
+
+def _difference(answer: torch.Tensor, first: torch.Tensor) -> float:
+    return float((answer - first).norm() / first.norm()) if answer.shape == first.shape else math.nan
+
+
+def table(timed: Mapping[str, Timed], units: float, ideal: float = math.nan) -> list[str]:
+    """Markdown rows: median time, units a second, the first contender's speed over each one's by rounds.
+
+    Args:
+        timed: by contender, the first one ours.
+        units: of work in a round.
+        ideal: seconds that a unit would take at the speed of ``product``; its share is a column.
+    """
     ours = next(iter(timed.values()))
+    shares = "" if math.isnan(ideal) else " of the product's speed |"
     lines = [
-        "| who | ms | units/s | the first row is faster by [min–max] | difference |",
-        "|---|---|---|---|---|",
+        "| who | ms | units/s | the first row is faster by [min–max] | difference |" + shares,
+        "|---|---|---|---|---|" + ("---|" if shares else ""),
     ]
     for name, t in timed.items():
         ratios = [theirs / mine for theirs, mine in zip(t.seconds, ours.seconds, strict=True)]
@@ -59,6 +82,7 @@ def table(timed: Mapping[str, Timed], units: float) -> list[str]:
         spread = f"{median(ratios):.2f} [{min(ratios):.2f}–{max(ratios):.2f}]"
         lines.append(
             f"| {name} | {1e3 * middle:.0f} | {units / middle:.2f} | {spread} | {t.difference:.1e} |"
+            + (f" {ideal * units / middle:.2f} |" if shares else "")
         )
     return lines
 

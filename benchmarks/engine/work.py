@@ -11,6 +11,7 @@ import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
 from softstart.backbone import TINY, Backbone, Batch, T5Backbone, collate, load_backbone
+from softstart.objective import row_work
 
 PROMPT = 100
 RAGGED = (151, 60, 23, 93, 40, 34, 85, 106)
@@ -34,6 +35,8 @@ class Work:
     runs: int = 1
     rows: int = 8
     ragged: bool = True
+    steps: int = 5
+    """Steps of a run in one round."""
 
     @cached_property
     def model(self) -> Any:
@@ -75,8 +78,20 @@ class Work:
     @cached_property
     def backbone(self) -> Backbone:
         """The same network run by softstart."""
-        tiny = load_backbone(TINY, device="cpu")
-        return tiny if self.shape == "embedded" else T5Backbone(copy.deepcopy(self.model), tiny.tokenizer)
+        return self.backbone_in(torch.float32)
+
+    def backbone_in(self, dtype: torch.dtype) -> Backbone:
+        """The same network run by softstart with weights of another precision."""
+        tiny = load_backbone(TINY, device="cpu", dtype=str(dtype).removeprefix("torch."))
+        if self.shape == "embedded":
+            return tiny
+        return T5Backbone(copy.deepcopy(self.model).to(dtype), tiny.tokenizer)
+
+    @cached_property
+    def flops(self) -> float:
+        """Model FLOPs of a step of one run, padding not counted."""
+        batch = self.batch(0)
+        return sum(flops.gradient for _, flops in row_work(self.backbone, batch, PROMPT))
 
     @cached_property
     def starts(self) -> torch.Tensor:
