@@ -205,3 +205,19 @@ def test_folded_parts_are_printed_and_folded_again(opened):
     opened.execute_cdp_cmd("Page.printToPDF", {})
     assert opened.execute_script("return window.open_in_print") == len(parts)
     assert opened.execute_script("return folded()") == 0
+
+
+def test_a_method_can_be_left_out_of_figures_and_tables(opened):
+    def shown(selector):
+        return sum(e.is_displayed() for e in opened.find_elements("css selector", selector))
+
+    cells = "section:first-of-type ~ section table.scores td[data-method=maml]"
+    box = next(e for e in opened.find_elements("css selector", ".show label") if e.text == "MAML")
+    number = box.find_element("tag name", "input").get_attribute("id").removeprefix("show-")
+    before = shown(cells), shown(f"main > section svg .s{number}"), shown("td[data-method=fomaml]")
+    assert min(before) > 0
+    box.find_element("tag name", "input").send_keys(" ")  # by keyboard
+    assert (shown(cells), shown(f"main > section svg .s{number}")) == (0, 0)
+    assert shown("td[data-method=fomaml]") == before[2]
+    box.find_element("tag name", "input").send_keys(" ")
+    assert shown(cells) == before[0]

@@ -77,6 +77,7 @@ def write_report(
         overall=overall(groups, baseline),
         tiles=views.tiles(rows, costs),
         colors=[(i, *color(method, i)) for method, i in series.items()],
+        numbers=series,
         keys={method: Markup(figures.marker(i)) for method, i in series.items()},
         groups=[
             {"finding": views.finding(group, baseline, beside, rows["seed"].nunique())}
