@@ -1,0 +1,48 @@
+"""What stopping early saves and costs, variant by variant.
+
+``python -m benchmarks.adaptation.savings FOLDER``: FOLDER of ``softstart run studies/mini-savings.yaml``.
+Every variant is compared with "main", which trains the whole learning-rate grid to the end, on the same task,
+sample and seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from softstart.analysis import arg_table, with_tests
+from softstart.report.tables import interval, label, p_value, signed
+
+MAIN = "main"
+_HEADER = "| method | variant | run-steps | seconds | test, points | against main | W/T/L | p (Holm) |"
+
+
+def table(folder: Path) -> Iterator[str]:
+    """Rows of Markdown: cost relative to "main", and the difference of test scores with its 95 % interval."""
+    chosen, runs = pd.read_csv(folder / "results.csv"), pd.read_csv(folder / "runs.csv")
+    yield _HEADER
+    yield "|---" * _HEADER.count(" | ") + "|---|"
+    for method, of_method in chosen.groupby("method", sort=False):
+        rows = of_method.assign(method=of_method["variant"], variant=MAIN, prompt_length=0)
+        arg = with_tests(rows, arg_table(rows, MAIN), MAIN).set_index("method")
+        costs = runs[runs["method"] == method].drop_duplicates(["variant", "run"]).groupby("variant")
+        steps, seconds = costs["steps"].sum(), costs["seconds"].sum()
+        for variant in rows["method"].unique():
+            own, gain = rows[rows["method"] == variant], arg.loc[variant]
+            shares = [f"{100 * of[variant] / of[MAIN]:.0f} %" for of in (steps, seconds)]
+            beside = ["", "", ""]
+            if variant != MAIN:
+                band = interval(gain["abs_low"], gain["abs_high"], 2)
+                record = f"{gain['wins']}/{gain['ties']}/{gain['losses']}"
+                beside = [f"{signed(gain['mean_abs_gain'], 2)} {band}", record, p_value(gain["p_holm"])]
+            cells = [label(str(method)), str(variant), *shares, f"{100 * own['test'].mean():.2f}", *beside]
+            yield f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.adaptation.savings", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    print("\n".join(table(parser.parse_args().folder)))
