@@ -10,12 +10,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import prompts, random_t5, relative, toy_encoded
+from families import random_backbone
+from models import PLAIN, prompts, random_t5, relative, toy_encoded, toy_task
 from softstart.adaptation import AdaptConfig, AdaptRun, adapt, whole_groups
-from softstart.backbone import Decoding
+from softstart.backbone import Decoding, collate
+from softstart.encoding import encode_task, epoch_slice, rng_for, to_batch
 from softstart.errors import SoftstartError
 from softstart.evaluation import Evaluation, Job, evaluate, predict
 from softstart.finetuning import FineTuneConfig, finetune, score_finetuned
+from softstart.gym.metrics import score
+from softstart.gym.task import Example, Sample
+from softstart.objective import run_gradients
 from softstart.optim import OptimizerConfig
 
 # Ranking label words: a random network scores between 0 and 1 with it, while it never writes a label freely.
@@ -210,3 +215,131 @@ def test_fine_tuning_learns_copies_its_best_weights_and_leaves_the_backbone_alon
     assert evaluate(model, empty, [Job(0, task, task.test)], HOW) == [test.score]
     assert test.companions == {"outside": 0.0}  # ranked answers are label words
     assert evaluate(model, empty, [Job(0, task, task.dev[13])], HOW) == [result.dev]
+
+
+def rows_of(backbone, name, rows, seed=0):
+    return encode_task(toy_task(name, rows=rows, seed=seed), backbone.tokenizer, PLAIN)
+
+
+def test_epochs_end_a_run_early_with_an_evaluation_and_its_neighbors_go_on(t5):
+    few, many = rows_of(t5, "few", 4), rows_of(t5, "many", 8, seed=5)
+    starts = prompts(t5, runs=2)
+    runs = [AdaptRun(starts[0], few, 13, 0.5), AdaptRun(starts[1], many, 13, 0.5)]
+    settings = config(steps=9, batch_size=3, eval_every=6, epochs=3, select="last")
+    packed = adapt(t5, runs, settings, HOW)
+    # Three epochs of ceil(4 / 3) steps, and of ceil(8 / 3).
+    assert [(r.steps, r.status) for r in packed] == [(6, "done"), (9, "done")]
+    settings = replace(settings, steps=20, eval_every=4)
+    packed = adapt(t5, runs, settings, HOW)
+    assert [[point[0] for point in r.curve] for r in packed] == [[0, 4, 6], [0, 4, 8, 9]]
+    for run, got in zip(runs, packed, strict=True):
+        (alone,) = adapt(t5, [run], replace(settings, epochs=None, steps=got.steps), HOW)
+        assert relative(got.prompt, alone.prompt) < 1e-10
+        assert [p[:2] for p in got.curve] == [p[:2] for p in alone.curve]
+
+
+def test_parts_of_a_batch_are_averaged_as_processes_would(t5):
+    tasks = [
+        Example(" ".join(f"w{w}" for w in range(10, 12 + i)), (" ".join(["w3"] * (1 + i * i)),))
+        for i in range(4)
+    ]
+    task = replace(toy_task("parts"), samples={13: Sample(13, tuple(tasks), tuple(tasks))}, kind="other")
+    encoded, (start,) = encode_task(task, t5.tokenizer, PLAIN), prompts(t5, runs=1)
+    sgd = OptimizerConfig("sgd", 0.0)
+    settings = config(steps=1, batch_size=4, batch_parts=2, select="last", optimizer=sgd)
+    (got,) = adapt(t5, [AdaptRun(start, encoded, 13, 0.5)], settings, HOW)
+
+    order = epoch_slice(4, 0, 4, 0, 13)
+    rows = encoded.train[13]
+    means = []
+    for part in (order[0::2], order[1::2]):
+        leaf = start[None].clone().requires_grad_()
+        batch = to_batch(rows.pick(part, rng_for(0)), [0] * 2, 0)
+        sums, counts = t5.nll(leaf, batch)
+        means.append(torch.autograd.grad(sums.sum() / counts.sum(), leaf)[0][0])
+    assert relative(got.prompt, start - 0.5 * (means[0] + means[1]) / 2) < 1e-12
+    (whole,) = adapt(t5, [AdaptRun(start, encoded, 13, 0.5)], replace(settings, batch_parts=1), HOW)
+    assert relative(got.prompt, whole.prompt) > 1e-6  # outputs differ in length, so the means do
+
+
+def test_an_order_that_is_kept_gives_the_same_batches_in_every_epoch():
+    epochs = [epoch_slice(6, 6 * e, 6, 1, 2, reshuffle=False) for e in range(3)]
+    assert epochs[0] == epochs[1] == epochs[2] == epoch_slice(6, 0, 6, 1, 2)
+    assert epoch_slice(6, 6, 6, 1, 2) != epochs[0]
+
+
+def test_an_adapting_run_keeps_its_order_when_told(t5):
+    task, (start,) = rows_of(t5, "order", 4), prompts(t5, runs=1)
+    sgd = OptimizerConfig("sgd", 0.0)
+    settings = config(steps=4, batch_size=2, eval_every=4, optimizer=sgd, reshuffle=False)
+    (got,) = adapt(t5, [AdaptRun(start, task, 13, 0.5)], settings, HOW)
+    rows, prompt = task.train[13], start[None]
+    for step in range(4):
+        part = epoch_slice(4, 0, 4, 0, 13)[2 * (step % 2) :][:2]
+        _, slope = run_gradients(t5, prompt, to_batch(rows.pick(part, rng_for(0)), [0, 0], 0))
+        prompt = prompt - 0.5 * slope
+    (last,) = adapt(t5, [AdaptRun(start, task, 13, 0.5)], replace(settings, select="last"), HOW)
+    assert relative(last.prompt, prompt[0]) < 1e-12
+    assert got.curve == last.curve
+
+
+def test_after_padding_is_the_published_placement_and_never_packs(exact_norm):
+    t5 = random_t5(placement="after_padding")
+    (prompt,) = prompts(t5, runs=1)
+    batch = collate([[5, 6], [7, 8, 9, 10]], [[3], [4]], [0, 0], pad=0)
+    sums, _ = t5.nll(prompt[None], batch)
+    # Against the model itself: tokens, padding without attention, then the prompt.
+    embeds = torch.cat((t5.embedding(batch.input_ids), prompt.expand(2, -1, -1)), 1)
+    mask = torch.cat((batch.attention_mask, torch.ones(2, len(prompt), dtype=torch.long)), 1)
+    logits = t5.model(inputs_embeds=embeds, attention_mask=mask, labels=batch.labels).logits
+    losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), batch.labels, reduction="none")
+    assert relative(sums, losses.sum(1)) < 1e-10
+    alone, _ = t5.nll(prompt[None], collate([[5, 6]], [[3]], [0], pad=0))
+    assert relative(sums[:1], alone) > 1e-6  # which is why runs cannot share a batch
+    runs = make_runs(t5, lrs=(0.5, 0.1), samples=(13,))[:2]
+    with pytest.raises(SoftstartError, match=r"cannot share a pack.*pack_size: 1"):
+        adapt(t5, runs, config(), HOW)
+    jobs = [Job(0, runs[0].task, runs[0].task.test), Job(0, runs[0].task, runs[0].task.dev[13])]
+    together = predict(t5, prompt[None], jobs, HOW)
+    assert together == [predict(t5, prompt[None], [job], HOW)[0] for job in jobs]
+    (got,) = adapt(t5, runs[:1], config(), HOW)
+    assert got.status == "done"
+    causal = random_backbone("gpt2")
+    with pytest.raises(SoftstartError, match="causal"):
+        type(causal)(causal.model, causal.tokenizer, placement="after_padding")
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+def test_generation_stops_where_a_task_needs_no_more_unless_told(t5, bounded):
+    task = replace(toy_encoded(t5), max_new_tokens=2)
+    how = Evaluation(Decoding(max_new_tokens=6), bounded=bounded)
+    (texts,) = predict(t5, prompts(t5, scale=3.0), [Job(0, task, task.test)], how)
+    assert (max(len(text.split()) for text in texts) > 2) != bounded
+
+
+def test_f1_over_gold_labels_decides_on_dev_too(t5):
+    task = replace(toy_encoded(t5), metric="Classification-F1")
+    stack = prompts(t5, scale=3.0)
+    jobs = [Job(r, task, task.test) for r in range(4)]
+    found = {
+        labels: evaluate(t5, stack, jobs, Evaluation(Decoding(max_new_tokens=3), f1_labels=labels))
+        for labels in ("union", "gold")
+    }
+    texts = predict(t5, stack, jobs, Evaluation(Decoding(max_new_tokens=3)))
+    for labels, scores in found.items():
+        assert scores == [
+            score("Classification-F1", t, task.test.references, f1_labels=labels) for t in texts
+        ]
+
+
+def test_fine_tuning_ends_with_its_epochs_and_averages_parts():
+    backbone = random_t5(torch.float32)
+    task = toy_encoded(backbone)
+    settings = FineTuneConfig(steps=40, batch_size=8, eval_every=10, epochs=3, reshuffle=False)
+    ticks = []
+    result = finetune(backbone, task, 13, 3e-2, settings, HOW, progress=lambda n, note="": ticks.append(n))
+    assert (result.steps, result.status, sum(ticks)) == (3, "done", 40)
+    assert [point[0] for point in result.curve] == [3]
+    parts = finetune(backbone, task, 13, 3e-2, replace(settings, batch_parts=2), HOW)
+    # Every output is two tokens long, so the mean of means is the mean.
+    assert parts.curve[0][2] == pytest.approx(result.curve[0][2], rel=1e-4)

@@ -8,7 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import SavedBytes, prompts, random_batch, relative
-from softstart.algorithms import ALGORITHMS, ANIL, IMAML, MAML, Episodes, FoMAML, MultiTask, Reptile
+from softstart.algorithms import (
+    ALGORITHMS,
+    ANIL,
+    IMAML,
+    LOG_RATES,
+    MAML,
+    THETA,
+    Episodes,
+    FoMAML,
+    MetaSGD,
+    MultiTask,
+    Reptile,
+    further,
+    meta_gradients,
+)
 from softstart.objective import PromptObjective
 
 TASKS = 3
@@ -69,6 +83,41 @@ def test_anil_equals_autograd_through_the_inner_loop_of_the_last_rows(t5, steps,
         task_losses(t5, torch.cat((body, head), 1), meta_batch.query).mean(), leaf
     )
     assert relative(got, expected) < 1e-10
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("budget", [None, 0])
+def test_metasgd_equals_autograd_through_start_and_rates(t5, steps, budget):
+    theta, meta_batch = prompts(t5)[0], episodes(steps)
+    algorithm = MetaSGD(inner_lr=0.3, inner_steps=steps)
+    log_rates = torch.tensor([[0.5], [-1.0], [0.1]], dtype=torch.float64)
+    values = {THETA: theta, LOG_RATES: log_rates}
+    assert {name: v.shape for name, v in further(algorithm, theta).items()} == {LOG_RATES: (3, 1)}
+    got, _ = meta_gradients(algorithm, PromptObjective(t5, memory_budget=budget), values, meta_batch)
+    leaf, rates = theta.clone().requires_grad_(), log_rates.clone().requires_grad_()
+    _, query = unrolled(t5, leaf, meta_batch, 0.3 * rates.exp())
+    expected = dict(zip(values, torch.autograd.grad(query.mean(), (leaf, rates)), strict=True))
+    assert got.keys() == expected.keys()
+    for name in expected:
+        assert relative(got[name], expected[name]) < 1e-10
+    # Without what flows through later steps, the slope of the rates is plainly another.
+    if steps > 1:
+        leaf, phi = theta.expand(TASKS, 3, -1), 0.0
+        for batch in meta_batch.support:
+            phi, leaf = PromptObjective(t5).gradient(leaf, batch)[1], leaf - 0.3 * log_rates.exp() * phi
+        last = -(phi * PromptObjective(t5).gradient(leaf, meta_batch.query)[1]).sum(-1, keepdim=True)
+        assert relative((last * 0.3 * log_rates.exp()).mean(0), expected[LOG_RATES]) > 0.05
+
+
+def test_metasgd_with_even_rates_is_maml(t5):
+    theta, meta_batch = prompts(t5)[0], episodes(3)
+    algorithm = MetaSGD(inner_lr=0.3, inner_steps=3)
+    values = {THETA: theta, **further(algorithm, theta)}
+    got, logs = meta_gradients(algorithm, PromptObjective(t5), values, meta_batch)
+    maml = MAML(inner_lr=0.3, inner_steps=3)
+    expected, same = meta_gradients(maml, PromptObjective(t5), {THETA: theta}, meta_batch)
+    assert relative(got[THETA], expected[THETA]) < 1e-14
+    assert logs == same
 
 
 def test_imaml_solves_its_linear_system_on_a_language_model(t5):
@@ -134,6 +183,25 @@ def test_reptile_is_the_scaled_distance_to_the_adapted_prompts(t5, difference):
     )
     phi, _ = unrolled(t5, theta.clone().requires_grad_(), meta_batch, lr)
     assert relative(got, ((theta - phi.detach()) / lr).mean(0)) < 1e-10
+
+
+@pytest.mark.parametrize("name", ["maml", "fomaml", "reptile", "metasgd"])
+def test_tasks_batched_together_are_the_mean_of_each_alone(t5, name):
+    theta, meta_batch = prompts(t5)[0], episodes(2)
+    algorithm = ALGORITHMS[name](inner_lr=0.3, inner_steps=2)
+    values = {THETA: theta, **further(algorithm, theta)}
+    together, _ = meta_gradients(algorithm, PromptObjective(t5), values, meta_batch)
+
+    def only(batch, task):
+        part = batch.select((batch.run == task).nonzero().squeeze(1))
+        return type(part)(part.input_ids, part.attention_mask, part.labels, torch.zeros_like(part.run))
+
+    alone = [
+        Episodes(1, [only(b, m) for b in meta_batch.support], only(meta_batch.query, m)) for m in range(TASKS)
+    ]
+    found = [meta_gradients(algorithm, PromptObjective(t5), values, each)[0] for each in alone]
+    for name_, value in together.items():
+        assert relative(value, torch.stack([each[name_] for each in found]).mean(0)) < 1e-10
 
 
 def test_multitask_is_the_gradient_of_the_mixture(t5):

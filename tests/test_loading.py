@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 import transformers
 
 from families import BROKEN, random_backbone, random_model
-from models import SavedBytes, prompts, random_batch, random_t5, relative, word_tokenizer
+from models import VOCAB, SavedBytes, prompts, random_batch, random_t5, relative, word_tokenizer
 from softstart import Backbone
-from softstart.backbone import Decoding
+from softstart.backbone import Decoding, T5Backbone
 from softstart.errors import SoftstartError
-from softstart.objective import run_gradients
+from softstart.objective import run_gradients, run_hvps
 
 
 @pytest.fixture
@@ -37,6 +39,64 @@ def test_a_checkpoint_with_untied_embeddings_computes_what_was_saved(checkpoint,
     assert not any(p.requires_grad for p in loaded.model.parameters())
 
 
+@pytest.mark.parametrize("place", [{"device": "cpu"}, {"device_map": "auto"}])
+def test_an_lm_adapted_checkpoint_as_it_is_on_the_hub_stays_untied(place, tmp_path):
+    """Written as T5X's converter did: one ``.bin``, the embedding thrice, the head apart, ``tie: false``."""
+    original = random_t5(torch.float32)
+    assert not original.model.config.tie_word_embeddings
+    weights = {key: value.clone() for key, value in original.model.state_dict().items()}
+    for stack in ("encoder", "decoder"):
+        weights[f"{stack}.embed_tokens.weight"] = weights["shared.weight"].clone()
+    torch.save(weights, tmp_path / "pytorch_model.bin")
+    names = ("d_ff", "d_kv", "d_model", "decoder_start_token_id", "dropout_rate", "eos_token_id", "num_heads",
+             "num_layers", "pad_token_id", "vocab_size", "relative_attention_num_buckets")  # fmt: skip
+    config = {name: getattr(original.model.config, name) for name in names}
+    config |= {
+        "architectures": ["T5ForConditionalGeneration"],
+        "model_type": "t5",
+        "is_encoder_decoder": True,
+    }
+    config |= {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "output_past": True}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    word_tokenizer().save_pretrained(tmp_path)
+    loaded = Backbone.from_pretrained(str(tmp_path), **place)
+    assert torch.equal(loaded.model.lm_head.weight, original.model.lm_head.weight)
+    assert torch.equal(loaded.embedding.weight, original.embedding.weight)
+    stack, batch = prompts(original), random_batch([(5, 2, 0), (9, 3, 3)])
+    expected = original.nll(stack, batch)[0]
+    assert torch.equal(loaded.nll(stack, batch)[0], expected)
+    # The trap: transformers 5 makes a fresh model of this configuration tied, which computes otherwise.
+    fresh = transformers.AutoModelForSeq2SeqLM.from_config(transformers.AutoConfig.from_pretrained(tmp_path))
+    assert fresh.lm_head.weight is fresh.shared.weight
+    fresh.load_state_dict(original.model.state_dict(), strict=False)
+    tied = T5Backbone(fresh, word_tokenizer())
+    assert not torch.allclose(tied.nll(stack, batch)[0], expected, rtol=0.01)
+
+
+def test_a_tied_checkpoint_stays_tied(tmp_path):
+    config = transformers.T5Config(
+        vocab_size=VOCAB, d_model=16, d_kv=4, d_ff=24, num_layers=2, num_heads=3, decoder_start_token_id=0,
+        pad_token_id=0, eos_token_id=1,
+    )  # fmt: skip
+    model = transformers.T5ForConditionalGeneration(config).eval()
+    model.save_pretrained(tmp_path)
+    word_tokenizer().save_pretrained(tmp_path)
+    loaded = Backbone.from_pretrained(str(tmp_path), device="cpu")
+    assert loaded.model.lm_head.weight is loaded.model.shared.weight
+    stack, batch = prompts(loaded), random_batch([(5, 2, 0)])
+    joined = torch.cat((stack[:1], model.shared(batch.input_ids)), 1)
+    sums, counts = loaded.nll(stack, batch)
+    with torch.no_grad():
+        expected = model(inputs_embeds=joined, labels=batch.labels).loss
+    assert relative(sums[0] / counts[0], expected) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["mt5", "umt5", "pegasus"])
+def test_float16_is_refused_where_it_overflows(name, tmp_path):
+    with pytest.raises(SoftstartError, match="T5-type models overflow in float16"):
+        Backbone.from_pretrained(stored(name, tmp_path), dtype="float16", device="cpu")
+
+
 def test_bfloat16_weights_keep_float32_prompts(checkpoint):
     path, original = checkpoint
     half = Backbone.from_pretrained(str(path), dtype="bfloat16", device="cpu")
@@ -44,6 +104,17 @@ def test_bfloat16_weights_keep_float32_prompts(checkpoint):
     sums, _ = half.nll(stack, batch)
     assert sums.dtype == half.prompt_dtype == torch.float32
     assert torch.allclose(sums, original.nll(stack, batch)[0], rtol=0.05)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["mt5", "bart", "gpt2"])
+def test_bfloat16_on_a_gpu_is_near(name, tmp_path):
+    path, exact = stored(name, tmp_path), random_backbone(name, torch.float32)
+    stack, batch = prompts(exact), random_batch([(5, 2, 0), (9, 3, 3)])
+    half = Backbone.from_pretrained(path, dtype="bfloat16", device="cuda")
+    for twice in (False, True):
+        sums = half.nll(stack.cuda(), batch.to("cuda"), twice=twice)[0].cpu()
+        assert torch.allclose(sums, exact.nll(stack, batch)[0], rtol=0.1)
 
 
 def test_what_cannot_work_is_refused_with_the_reason(checkpoint):
@@ -123,6 +194,27 @@ def test_a_model_placed_by_a_device_map_computes_the_same(name, tmp_path):
     assert torch.allclose(mapped.nll(stack, batch)[0], plain.nll(stack, batch)[0], rtol=1e-5)
     decoding = Decoding(num_beams=2, max_new_tokens=4)
     assert mapped.generate(stack, batch, decoding) == plain.generate(stack, batch, decoding)
+
+
+@pytest.mark.parametrize("name", ["t5", "bart", "gemma3_text"])
+def test_offloaded_weights_compute_the_same(name):
+    """Hooks of accelerate, which a model spread over several devices has too."""
+    accelerate = pytest.importorskip("accelerate")
+    plain, other = (
+        random_t5(torch.float32) if name == "t5" else random_backbone(name, torch.float32) for _ in range(2)
+    )
+    accelerate.cpu_offload(other.model, execution_device=torch.device("cpu"))
+    spread = type(plain)(other.model, other.tokenizer, name=name)
+    assert all(p.is_meta for p in spread.model.parameters())
+    assert spread.device == torch.device("cpu")
+    assert spread.digest == plain.digest
+    assert torch.equal(spread.vocabulary, plain.vocabulary)
+    stack, batch = prompts(plain), random_batch([(5, 2, 0), (9, 3, 3)])
+    for one, two in zip(run_gradients(spread, stack, batch), run_gradients(plain, stack, batch), strict=True):
+        assert relative(one, two) < 1e-4
+    assert relative(run_hvps(spread, stack, batch, stack), run_hvps(plain, stack, batch, stack)) < 1e-3
+    decoding = Decoding(num_beams=2, max_new_tokens=4)
+    assert spread.generate(stack, batch, decoding) == plain.generate(stack, batch, decoding)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "bart", "mt5"])

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from scipy.stats import pearsonr
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from shared import SHARED
 from softstart.errors import SoftstartError
 from softstart.gym.catalog import crossfit_catalog
-from softstart.gym.metrics import METRICS, score
+from softstart.gym.metrics import METRICS, score, score_interval
 
 CASES_FILE = SHARED / "gym" / "metric_cases.json" if SHARED else None
 CASES = json.loads(CASES_FILE.read_text())["cases"] if CASES_FILE and CASES_FILE.is_file() else []
@@ -154,3 +155,22 @@ def test_references_that_cannot_be_scored_are_named(metric, references, says):
 def test_predictions_and_references_must_pair_up():
     with pytest.raises(ValueError, match="1 predictions for 2"):
         score("EM", ["a"], [["a"], ["b"]])
+
+
+@given(pairs=label_pairs)
+def test_f1_over_gold_labels_is_scikit_learns_with_these_labels(pairs):
+    gold, predicted = zip(*pairs, strict=True)
+    expected = f1_score(gold, predicted, labels=sorted(set(gold)), average="macro", zero_division=0)
+    references = [(g,) for g in gold]
+    found = score("Classification-F1", predicted, references, f1_labels="gold")
+    assert found == pytest.approx(expected, abs=1e-12)
+    assert score("ACC", predicted, references, f1_labels="gold") == score("ACC", predicted, references)
+    assert found >= score("Classification-F1", predicted, references) - 1e-12
+
+
+def test_the_interval_of_an_accuracy_is_the_binomial_one():
+    right = 140
+    predictions = ["yes"] * right + ["no"] * (200 - right)
+    low, high = score_interval("ACC", predictions, [["yes"]] * 200)
+    assert (200 * low, 200 * high) == pytest.approx(stats.binom.interval(0.95, 200, 0.7), abs=3)
+    assert score_interval("ACC", predictions[:right], [["yes"]] * right) == (1, 1)

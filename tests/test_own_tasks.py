@@ -17,16 +17,19 @@ import torch
 from families import random_backbone
 from models import prompts, random_t5, relative, toy_task
 from softstart import Backbone, cli
-from softstart.adaptation import AdaptConfig
+from softstart.adaptation import AdaptConfig, AdaptRun, adapt
+from softstart.algorithms import LOG_RATES
 from softstart.backbone import IGNORE, candidates_tensor, collate
 from softstart.encoding import TextFormat, encode_task, rng_for, to_batch
 from softstart.errors import SoftstartError
 from softstart.evaluation import Evaluation
 from softstart.gym import open_gym
+from softstart.gym.metrics import score
 from softstart.gym.mini import MINI_SETTINGS
 from softstart.gym.own import RawData, source_tasks, whole_task
+from softstart.own_predictions import CHUNK
+from softstart.own_starts import named_start, starts_of
 from softstart.own_tasks import (
-    CHUNK,
     LEARNED,
     PT,
     Predictor,
@@ -37,7 +40,7 @@ from softstart.own_tasks import (
     plain_start,
     verdict,
 )
-from softstart.prompt import SoftPrompt
+from softstart.prompt import SoftPrompt, nearest_source
 
 
 def softstart(*arguments, cwd):
@@ -94,8 +97,11 @@ def test_adapt_prints_plain_tuning_beside_the_learned_start(folder):
     tuned = SoftPrompt.from_pretrained(here / "tuned")
     assert len(tuned.tensor) == 5
     assert tuned.info["labels"] == ["bad", "good"]
+    (told,) = tuned.info["scores"]
+    assert 0 <= told["low"] <= told["score"] <= told["high"] <= 100
     assert tuned.info["method"] == LEARNED
-    assert "| mine | Classification-F1 |" in (here / "tuned" / "README.md").read_text()
+    row = f"{told['score']:.1f} | {told['low']:.1f} to {told['high']:.1f} over test rows |"
+    assert f"| mine | Classification-F1 | {row}" in (here / "tuned" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.jsonl"])
@@ -195,6 +201,31 @@ def test_what_is_too_long_is_cut_and_counted_or_refused(tmp_path, folder):
         fitting(gpt2, 64, task, TextFormat("{input}", 512, 41))
 
 
+def test_the_commands_count_what_they_cut_or_refuse_it(folder, tmp_path):
+    here, _ = folder
+    given = (
+        "predict",
+        here / "tuned",
+        "--rows",
+        here / "more.csv",
+        "--out",
+        "out.csv",
+        "--max-input-tokens",
+        3,
+    )
+    code, _, err = softstart(*given, cwd=tmp_path)
+    assert (code, err.strip()) == (0, "warning: 20 inputs are longer than 3 tokens and were cut")
+    (tmp_path / "out.csv").unlink()
+    assert "more than 3" in failed(*given, "--strict", cwd=tmp_path)
+    assert not (tmp_path / "out.csv").exists()
+    tuning = ("adapt", "--train", here / "mine.csv", "--input", "{body}", "--max-input-tokens", 2, "--strict")
+    assert "48 inputs are longer than 2 tokens" in failed(*tuning, cwd=tmp_path)
+    scoring = ("evaluate", here / "tuned", "--rows", here / "more.csv", "--max-input-tokens", 3)
+    code, shown, err = softstart(*scoring, cwd=tmp_path)
+    assert (code, err.strip()) == (0, "warning: 20 inputs are longer than 3 tokens and were cut")
+    assert re.match(r"Classification-F1 [\d.]+ on 20 rows", shown)
+
+
 def test_bad_input_is_told_in_one_line(folder, tmp_path):
     here, _ = folder
     assert "no column 'input'" in failed("adapt", "--train", here / "mine.csv", cwd=tmp_path)
@@ -214,6 +245,8 @@ def test_bad_input_is_told_in_one_line(folder, tmp_path):
     )  # fmt: skip
     assert "the prompt has width 16 but backbone 'softstart/tiny' embeds" in line
     assert softstart("predict", "x", "--rowz", "y", cwd=tmp_path)[0] == 2
+    line = failed("adapt", "--init", "label", "--train", here / "mine.csv", cwd=tmp_path)
+    assert line == "error: --init: no start 'label'. Did you mean labels?"
 
 
 @pytest.fixture(scope="module")
@@ -275,10 +308,14 @@ def test_a_start_learned_from_a_folder_of_tables_beats_plain_tuning_in_few_steps
     assert sum(gain > 0 for gain in gains) > len(gains) / 2
 
 
+def documented(mark):
+    page = (Path(__file__).parent.parent / "docs" / "ecosystem.md").read_text(encoding="utf-8")
+    return page.split(mark)[1].split("```python\n")[1].split("```")[0]
+
+
 def test_the_documented_meta_training_is_what_the_command_does(sources, monkeypatch):
     here, _ = sources
-    page = (Path(__file__).parent.parent / "docs" / "ecosystem.md").read_text(encoding="utf-8")
-    code = page.split("<!-- meta-train -->")[1].split("```python\n")[1].split("```")[0]
+    code = documented("<!-- meta-train -->")
     assert len(code.strip().splitlines()) <= 5 + 3  # the imports apart
     monkeypatch.chdir(here)
     exec(code.replace('"fomaml",', '"fomaml", steps=3,').replace('"start"', '"python"'), {})
@@ -320,6 +357,124 @@ def test_meta_training_goes_on_where_it_was_killed(sources, tmp_path):
     ):  # fmt: skip
         with pytest.raises(SoftstartError, match=message):
             outer_loop(name, steps=1, lr=0.1, seed=0, overrides=overrides)
+
+
+def test_the_documented_python_is_what_the_commands_do(tmp_path, monkeypatch, capsys):
+    backbone = Backbone.from_pretrained("softstart/tiny", device="cpu")
+    sample = open_gym("mini").load(MINI_SETTINGS["mini-random"]["target"][0]).samples[13]
+    write_rows(tmp_path / "mine.csv", sample.train)
+    write_rows(tmp_path / "more.csv", sample.dev)
+    write_rows(tmp_path / "new.csv", sample.dev[:5])
+    start = SoftPrompt.of(backbone, plain_start(backbone, 20, seed=3))
+    start.save_pretrained(tmp_path / "start")
+    monkeypatch.chdir(tmp_path)
+    code = documented("<!-- adapt -->")
+    assert len([line for line in code.splitlines() if line and "import" not in line]) == 5
+    quick = "config=AdaptConfig(steps=4, eval_every=1, max_tokens=2048)"
+    scope = {"backbone": backbone, "start": start, "AdaptConfig": AdaptConfig}
+    exec(code.replace("LEARNED: start}", f"LEARNED: start}}, {quick}"), scope)
+    _, learned, scored = capsys.readouterr().out.split(maxsplit=2)
+    assert len(scope["predictions"]) == 5
+    done = softstart(
+        "adapt", "--init", "start", "--train", "mine.csv", "--test", "more.csv", "--steps", 4, "--out",
+        "tuned", "--device", "cpu", cwd=tmp_path,
+    )  # fmt: skip
+    assert done[0] == 0, done[2]
+    (shown,) = [line for line in done[1].splitlines() if LEARNED in line and "│" in line]
+    assert f"{100 * float(learned):.1f}" in shown
+    found = softstart("evaluate", "tuned", "--rows", "more.csv", cwd=tmp_path)[1].strip()
+    value = re.search(r"score=([\d.]+)", scored)[1]
+    assert found == f"Classification-F1 {100 * float(value):.1f} on {len(sample.dev)} rows"
+    predictions = [row["prediction"] for row in scope["predict"]([{"input": e.input} for e in sample.dev])]
+    assert float(value) == score("Classification-F1", predictions, [e.outputs for e in sample.dev])
+
+
+def test_starts_by_name_are_the_initializers(tmp_path):
+    backbone, table = random_t5(torch.float32), random_t5(torch.float32).vocabulary
+    task = toy_task("w5_w6")
+
+    def named(init, length=4):
+        return named_start(backbone, init, [task], length=length, seed=2).tensor
+
+    assert torch.equal(named("vocabulary"), plain_start(backbone, 4, seed=2))
+    assert torch.equal(named("names")[0], table[[5, 6]].mean(0))
+    assert torch.equal(named("labels")[:2], table[[3, 4]])
+    assert torch.equal(named("text:w7 w8 w9"), table[[7, 8, 9, 7]])
+    assert named("gaussian", 200).std() == pytest.approx(1.0, abs=0.1)
+    for start in ("names", "labels"):
+        rest = named(start)[2:]
+        assert all(any(torch.equal(row, word) for word in table[3:]) for row in rest)
+    stack = prompts(backbone, runs=3)
+    for i, tensor in enumerate(stack):
+        prompt = SoftPrompt.of(backbone, tensor)
+        prompt.save(tmp_path / "prompts" / (f"{i}.safetensors" if i else "adapter"))
+    assert torch.allclose(named(f"average:{tmp_path}/prompts"), stack.mean(0))
+    near = named_start(backbone, f"nearest:{tmp_path}/prompts", [task], seed=2)
+    encoded = encode_task(task, backbone.tokenizer, TextFormat("{input}"))
+    begun = starts_of(backbone, near, encoded, [13, 21], 0)
+    (tuned,) = adapt(
+        backbone, [AdaptRun(plain_start(backbone, 3, seed=2), encoded, 13, 0.3, 0)],
+        AdaptConfig(steps=50, eval_every=50, select="last"),
+    )  # fmt: skip
+    names = sorted(path.name for path in (tmp_path / "prompts").iterdir())
+    in_order = [SoftPrompt.load(tmp_path / "prompts" / name).tensor for name in names]
+    expected = nearest_source(tuned.prompt, torch.stack(in_order))(3, torch.Generator())
+    assert torch.equal(begun.prompts[0], expected)
+    assert begun.nearest[0] == f"prompt {1 + [torch.equal(expected, t) for t in in_order].index(True)}"
+    with pytest.raises(SoftstartError, match="no prompts in this folder"):
+        named("average:nowhere")
+    SoftPrompt.of(backbone, stack[0, :2]).save(tmp_path / "prompts" / "short.safetensors")
+    with pytest.raises(SoftstartError, match="differ in length"):
+        named(f"average:{tmp_path}/prompts")
+    free = replace(task, kind="text2text")
+    with pytest.raises(SoftstartError, match="no labels to start from"):
+        named_start(backbone, "labels", [free])
+
+
+def test_learned_rates_and_source_prompts_go_with_the_start(tmp_path):
+    backbone, task = random_t5(torch.float32), toy_task("toy")
+    start, log_rates = prompts(backbone)[0], torch.tensor([[1.0], [0.0], [-1.0]])
+    config = AdaptConfig(steps=3, eval_every=3, select="last")
+    learned = SoftPrompt.of(backbone, start, {}, {LOG_RATES: log_rates})
+    found = adapt_own(backbone, task, {"a": learned, "b": start}, samples=[13], rates=[0.3], config=config)
+    encoded = encode_task(task, backbone.tokenizer, TextFormat("{input}"))
+    run = AdaptRun(start, encoded, 13, 0.3, 0)
+    for name, rates in (("a", log_rates.exp()), ("b", None)):
+        (alone,) = adapt(backbone, [replace(run, rates=rates)], config, Evaluation(max_tokens=4096))
+        assert torch.allclose(found[name].prompt.tensor, alone.prompt, atol=1e-6)
+    assert not torch.allclose(found["a"].prompt.tensor, found["b"].prompt.tensor, atol=1e-3)
+
+
+def test_spot_on_the_command_line_tells_the_nearest_source(sources, tmp_path):
+    here, names = sources
+    sample = open_gym("mini").load(MINI_SETTINGS["mini-random"]["target"][0]).samples[13]
+    write_rows(tmp_path / "mine.csv", sample.train)
+    write_rows(tmp_path / "more.csv", sample.dev)
+    options = ("--algorithm", "spot", "--set", "embedding_steps=2", "--steps", 3, "--length", 5)
+    code, _, err = softstart(
+        "meta-train", here / "sources", "--out", "spot", *options, "--init", "names", "--device", "cpu",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert code == 0, err
+    library = SoftPrompt.from_pretrained(tmp_path / "spot")
+    assert library.further["sources"].shape == (8, 5, library.tensor.shape[1])
+    assert torch.allclose(library.further["sources"].mean(0), library.tensor, atol=1e-6)
+    table = Backbone.from_pretrained("softstart/tiny", device="cpu")
+    words = table.tokenizer([" ".join(sorted(names)[0].split("_"))], add_special_tokens=False).input_ids
+    assert torch.allclose(library.further["start"][0], table.vocabulary[words[0]].mean(0), atol=1e-6)
+    code, shown, err = softstart(
+        "adapt", "--init", "spot", "--train", "mine.csv", "--test", "more.csv", "--steps", 2, "--splits", 2,
+        "--lr", 0.3, "--out", "tuned", "--device", "cpu", cwd=tmp_path,
+    )  # fmt: skip
+    assert code == 0, err
+    near = re.search(r"nearest source: (\w+), (\w+)", shown)
+    assert set(near.groups()) <= set(names)
+    assert SoftPrompt.from_pretrained(tmp_path / "tuned").info["nearest"] == list(near.groups())
+    assert "the learned start" in shown
+    line = failed("meta-train", here / "sources", "--out", "x", "--init", "nearest:spot", cwd=tmp_path)
+    assert "source tasks have no target to be near to" in line
+    line = failed("evaluate", "tuned", "--rows", "more.csv", "--output", "{answer}", cwd=tmp_path)
+    assert "row 2: no field 'answer'" in line
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import shutil
 import sqlite3
 import stat
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +164,11 @@ def test_adapters_that_peft_wrote_are_read_and_give_its_loss(tmp_path, name, sub
     assert abs(sums[0] / counts[0] - theirs) < 1e-6
 
 
+def documented(mark):
+    page = (Path(__file__).parent.parent / "docs" / "ecosystem.md").read_text(encoding="utf-8")
+    return page.split(mark)[1].split("```python\n")[1].split("```")[0]
+
+
 @pytest.mark.parametrize("name", ["bart", "gpt2"])
 def test_the_documented_recipe_goes_on_training_in_peft(tmp_path, name):
     """The code of docs/ecosystem.md as it stands, then transformers' Trainer."""
@@ -168,8 +176,7 @@ def test_the_documented_recipe_goes_on_training_in_peft(tmp_path, name):
     SoftPrompt.of(backbone, prompts(backbone, runs=1)[0]).save_pretrained(tmp_path / "start")
     with pytest.raises(ValueError, match="Cannot set a prompt learning adapter to trainable"):
         peft.PeftModel.from_pretrained(random_model(name), str(tmp_path / "start"), is_trainable=True)
-    page = (Path(__file__).parent.parent / "docs" / "ecosystem.md").read_text(encoding="utf-8")
-    recipe = page.split("<!-- recipe -->")[1].split("```python\n")[1].split("```")[0]
+    recipe = documented("<!-- recipe -->")
     scope = {"model": random_model(name, torch.float32), "start": str(tmp_path / "start")}
     exec(recipe, scope)
     model = scope["model"]
@@ -201,13 +208,67 @@ def test_the_documented_recipe_goes_on_training_in_peft(tmp_path, name):
 def test_the_documented_serving_by_plain_transformers_writes_what_we_write(name, beams, capsys):
     backbone = random_backbone(name, torch.float32)
     prompt = SoftPrompt.of(backbone, prompts(backbone, runs=1, scale=2.0)[0])
-    page = (Path(__file__).parent.parent / "docs" / "ecosystem.md").read_text(encoding="utf-8")
-    code = page.split("<!-- serve -->")[1].split("```python\n")[1].split("```")[0]
-    code = code.replace("the film was good", "w5 w6 w7").replace("=8)", f"=8, num_beams={beams})")
+    code = (
+        documented("<!-- serve -->")
+        .replace("the film was good", "w5 w6 w7")
+        .replace("=8)", f"=8, num_beams={beams})")
+    )
     exec(code, {"model": backbone.model, "tokenizer": backbone.tokenizer, "prompt": prompt, "torch": torch})
     batch = collate([[5, 6, 7]], [[]], [0], pad=0)
     (ours,) = backbone.generate(prompt.tensor[None], batch, Decoding(beams, max_new_tokens=8))
     assert capsys.readouterr().out.strip() == ours
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_the_documented_pipeline_writes_what_we_write(name, tmp_path, capsys):
+    backbone = random_backbone(name, torch.float32)
+    prompt = SoftPrompt.of(backbone, prompts(backbone, runs=1, scale=2.0)[0])
+    prompt.save_pretrained(tmp_path)
+    code = documented("<!-- pipeline -->").replace("the film was good", "w5 w6 w7")
+    exec(code, {"model": backbone.model, "tokenizer": backbone.tokenizer, "folder": str(tmp_path)})
+    (ours,) = backbone.generate(
+        prompt.tensor[None], collate([[5, 6, 7]], [[]], [0], pad=0), Decoding(max_new_tokens=8)
+    )
+    assert capsys.readouterr().out.strip() == ours
+    with pytest.raises(KeyError, match="removed from transformers"):
+        transformers.pipeline("text2text-generation")
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "qwen3"])
+def test_the_documented_body_for_vllm_holds_what_we_compute_with(name):
+    """Read as vLLM's ``safe_load_prompt_embeds`` does; vLLM itself is not run."""
+    backbone = random_backbone(name, torch.float32)
+    prompt = SoftPrompt.of(backbone, prompts(backbone, runs=1, scale=2.0)[0])
+    scope = {"model": backbone.model, "tokenizer": backbone.tokenizer, "prompt": prompt, "torch": torch}
+    exec(documented("<!-- vllm -->").replace("the film was good", "w5 w6 w7"), scope)
+    body = json.loads(json.dumps(scope["body"]))
+    raw = base64.b64decode(body["prompt_embeds"], validate=True)
+    embeds = torch.load(io.BytesIO(raw), weights_only=True)
+    assert embeds.dim() == 2
+    assert embeds.is_floating_point()
+    assert embeds.shape[1] == backbone.model.config.hidden_size
+    ids = backbone.model.generate(inputs_embeds=embeds[None], max_new_tokens=8, do_sample=False)
+    (ours,) = backbone.generate(
+        prompt.tensor[None], collate([[5, 6, 7]], [[]], [0], pad=0), Decoding(max_new_tokens=8)
+    )
+    assert backbone.tokenizer.decode(ids[0], skip_special_tokens=True) == ours
+
+
+@pytest.mark.parametrize("name", ["bart", "gpt2"])
+def test_what_was_learned_beside_a_start_is_kept_and_does_not_disturb_peft(name, tmp_path):
+    backbone = random_backbone(name, torch.float32)
+    start, rates = prompts(backbone, runs=1)[0], torch.randn(3, 1, generator=generator(3))
+    SoftPrompt.of(backbone, start, {"lr": 0.1}, {"log_rates": rates}).save_pretrained(tmp_path / "start")
+    back = SoftPrompt.from_pretrained(tmp_path / "start")
+    assert torch.equal(back.tensor, start)
+    assert back.further.keys() == {"log_rates"}
+    assert torch.equal(back.further["log_rates"], rates)
+    back.save(tmp_path / "again.safetensors", {"20": start})
+    assert SoftPrompt.load(tmp_path / "again.safetensors").further.keys() == {"log_rates"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        model = peft.PeftModel.from_pretrained(random_model(name, torch.float32), str(tmp_path / "start"))
+    assert torch.equal(model.prompt_encoder["default"].embedding.weight, start)
 
 
 def test_a_study_on_a_causal_model_writes_prompts_that_peft_places_as_it_does(tmp_path):

@@ -197,3 +197,19 @@ def test_bad_input_to_inspect_is_one_clear_line(softstart, tmp_path):
         assert code == 1
         assert err.startswith("error: ")
         assert len(err.strip().splitlines()) == 1
+
+
+def test_an_exported_start_tells_what_its_study_found(softstart, study, tmp_path):
+    rows = pd.read_csv(study / "results.csv")
+    with sqlite3.connect(study / "study.db") as db:
+        starts = dict(db.execute("SELECT key, start FROM runs"))
+    of_maml = rows[rows["method"] == "maml"]
+    start = starts[of_maml["run"].iloc[0]]
+    code, _, err = softstart("export", study / "prompts" / f"{start}.safetensors", tmp_path / "adapter")
+    assert code == 0, err
+    card = (tmp_path / "adapter" / "README.md").read_text()
+    own = of_maml[of_maml["run"].map(starts) == start]
+    for task, runs in own.groupby("task"):
+        assert re.search(rf"\| {task} \| \S+ \| {100 * runs['test'].mean():.1f} \| ", card), card
+    samples = own.groupby("task")["sample"].nunique().iloc[0]
+    assert samples == 1 or f"over {samples} samples" in card

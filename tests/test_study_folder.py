@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import platform
+import re
 import resource
 import sqlite3
 import subprocess
@@ -10,18 +13,19 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 import softstart.study
 from softstart import cli
+from softstart.backbone import T5Backbone
 from softstart.console import Quiet
 from softstart.errors import SoftstartError
-from softstart.study import run_study
+from softstart.graphs import device_memory
+from softstart.study import clock, graph, memory, run_study
 from softstart.study.estimate import nominal_inputs
-from softstart.study.executors import Failure, InProcess, Setup
-from softstart.study.plan import make_plan
+from softstart.study.plan import Inputs, make_plan
 from softstart.study.prepare import Resources, some_sources
-from softstart.study.schedule import StudyRun
 from softstart.study.spec import load_study, parse_study, variants_of
 from softstart.study.status import read_status
 from softstart.study.store import Store
@@ -163,6 +167,44 @@ def test_a_dry_run_tells_what_is_left_and_writes_nothing(world, finished, tmp_pa
     assert {file: file.stat().st_mtime_ns for file in finished[0].rglob("*.csv")}.items() <= before.items()
 
 
+def test_every_run_says_what_it_took_and_what_it_was_made_with(finished, tmp_path):
+    out = tmp_path / "runs.parquet"
+    arguments = ["results", str(finished[0]), "--rows", "runs", "--format", "parquet", "--out", str(out)]
+    assert cli._main(arguments, debug=False) == 0
+    runs = pd.read_parquet(out)
+    assert len(runs) == runs["run"].nunique() == 44
+    for name in ("tokens", "flops", "seconds", "memory"):
+        assert (runs[name] > 0).all(), name
+    # What training reads follows from the rows alone; twice the steps would be twice the tokens.
+    assert set(runs[runs["method"] != "ft"].groupby(["task", "sample"])["tokens"].nunique()) == {1}
+    assert 2**26 < runs["memory"].min() < device_memory(torch.device("cpu"))
+    assert set(runs["device"]) == {platform.machine()}
+    assert set(runs["threads"]) == {"1"}
+    for name in ("softstart", "torch", "transformers"):
+        assert set(runs[name]) == {importlib.import_module(name).__version__}, name
+    if (STUDIES.parent / ".git").exists():
+        assert runs["git"].str.fullmatch(r"[0-9a-f]{12}\+?").all()
+    with Store(finished[0], readonly=True) as store:
+        metas, stored = store.metas(), store.runs()
+    assert len(metas) == 4
+    assert all(row[name] > 0 for row in metas.values() for name in ("tokens", "flops", "seconds", "memory"))
+    assert all(json.loads(row["environment"])["torch"] for row in metas.values())
+    assert all(len(row["curve"]) == 6 for row in metas.values())
+    assert all([step for step, *_ in row["curve"]][-2:] == [4, 8] for row in stored.values())
+
+
+@pytest.mark.parametrize("name", ["paper-main", "paper-gpt2"])
+def test_a_dry_run_needs_no_weights_and_no_data(name, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert cli._main(["run", str(STUDIES / f"{name}.yaml"), "--dry-run"], debug=False) == 0
+    printed = capfd.readouterr()
+    assert not printed.err
+    assert re.search(r"adaptations +[\d,]+ +0 *\n", printed.out)
+    assert re.search(r"tokens to process: about [\d.]+e\+\d\d\n", printed.out)
+    assert "planned from the settings alone, with tasks of usual size: backbone" in printed.out
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_diverged_is_recorded_and_tried_again_only_on_request(world, tmp_path):
     study = toy(
         world,
@@ -183,48 +225,84 @@ def test_what_diverged_is_recorded_and_tried_again_only_on_request(world, tmp_pa
     assert contents(tmp_path) == before
 
 
-def test_tensorboard_gets_every_curve(world, tmp_path):
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+@pytest.mark.parametrize("problem", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_a_pack_that_does_not_fit_is_parted_and_nothing_is_lost(
+    world, finished, tmp_path, monkeypatch, problem
+):
+    """A device that has room for six runs at a time."""
+    real, packs = T5Backbone.nll, []
 
-    study = toy(world, methods={"pt": {}, "ft": {}, "reptile": {"inner_lr": 0.1}})
-    assert not run_study(study, tmp_path, tracker="tensorboard").failures
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
-    events.Reload()
-    names = events.Tags()["scalars"]
-    curves = pd.read_csv(tmp_path / "curves.csv")
-    assert sum(name.startswith("dev/") for name in names) == curves["run"].nunique() == 20
-    row = curves[(curves["method"] == "pt") & (curves["step"] == 8)].iloc[0]
-    name = f"dev/{row.task}/pt/sample {row['sample']}/lr {row.lr:g}/seed {row.seed}"
-    assert events.Scalars(name)[-1].value == pytest.approx(row.dev)
-    assert [e.step for e in events.Scalars("meta-training/reptile/seed 42/adapted")] == list(range(6))
-    with pytest.raises(SoftstartError, match=r"unknown tracker 'paper'\. Use one of tensorboard, wandb"):
-        run_study(study, tmp_path, tracker="paper")
+    def nll(self, prompts, *rest, **options):
+        packs.append(len(prompts))
+        if len(prompts) > 6:
+            raise problem
+        return real(self, prompts, *rest, **options)
 
-
-class Small(InProcess):
-    """A device that has room for four runs at a time."""
-
-    def collect(self, report):
-        if len(getattr(self.item, "runs", ())) > 4:
-            return self.item, Failure("memory", "out of memory")
-        return super().collect(report)
-
-
-def test_a_pack_that_does_not_fit_is_parted(world, finished, tmp_path):
-    study = toy(world)
-    studies = variants_of(study)
-    resources = Resources(studies)
-    inputs = resources.inputs()
-    with Store(tmp_path) as store:
-        store.set_inputs(inputs.to_json())
-        run = StudyRun(inputs, make_plan(study, inputs), store)
-        run.execute(Small(Setup(studies, None, tmp_path / "checkpoints").worker(resources)))
-        assert not run.failures
-        tested = store.tests()
-    # The same runs are tested; packs of another size may differ in last bits, not in what is chosen here.
+    monkeypatch.setattr(T5Backbone, "nll", nll)
     with Store(finished[0], readonly=True) as store:
-        assert tested == store.tests()
+        done, tested = store.runs(), store.tests()
+    study = toy(world, methods={"pt": {}, "reptile": STUDY["methods"]["reptile"]})
+    # One run, and so its place in a pack, is there already.
+    kept = next(run for run in make_plan(study, Resources(variants_of(study)).inputs()).runs if not run.start)
+    with Store(tmp_path) as store:
+        store.add(runs=[{**done[kept.key], "environment": {"kept": "as it was"}}])
+        subprocess.run(["cp", finished[0] / done[kept.key]["prompt"], tmp_path / "prompts"], check=True)
+    outcome = run_study(study, tmp_path)
+    assert not outcome.failures
+    # The pack of eight runs (pt: seven) is tried once; what is like it is parted before it is tried.
+    assert [n for n in packs if n > 6] in ([7], [8])
+    with Store(tmp_path) as store:
+        runs = store.runs()
+        # The same runs are chosen; packs of another size may differ in last bits.
+        assert store.tests() == {of: row for of, row in tested.items() if of[0] in runs}
+    assert json.loads(runs[kept.key]["environment"]) == {"kept": "as it was"}
+
+
+def test_one_run_that_does_not_fit_fails_alone_and_says_what_to_change(world, tmp_path, monkeypatch):
+    def nll(self, prompts, *rest, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(T5Backbone, "nll", nll)
+    outcome = run_study(toy(world, methods={"pt": {}}, samples=[13], learning_rates=[0.1]), tmp_path)
+    assert outcome.failures == [
+        f"adaptation of {task}: out of memory (CUDA out of memory); "
+        "a smaller max_tokens computes less at a time"
+        for task in ("toy-c", "toy-d")
+    ]
+
+
+def test_packs_are_cut_to_the_memory_there_is_when_a_study_begins(world, finished, tmp_path, monkeypatch):
+    peaks = {1: 1000, 2: 1300}
+    assert [memory.fitting(peaks.get, room) for room in (900, 1100, 1300, 2000)] == [1, 1, 2, 4]
+    assert memory.fitting({1: None}.get, 9e9) == memory.fitting({1: 10, 2: None}.get, 9e9) == 1
+    assert memory.fitting({1: 10, 2: 10}.get, 100) > 10**9
+    with monkeypatch.context() as short:
+        short.setattr(memory, "free_memory", lambda device: 1)
+        study = toy(world, methods={"pt": {}})
+        plan = make_plan(study, _inputs(run_study(study, tmp_path)))
+    assert [len(pack) for pack in graph.packs(plan)] == [2] * 4  # cells stay whole
+    # More memory later does not change how the rest is cut.
+    assert _inputs(run_study(study, tmp_path)).fits == {"main": 1}
+    with Store(finished[0], readonly=True) as store:
+        assert json.loads(store.inputs())["fits"] == {}
+
+
+def _inputs(outcome):
+    with Store(outcome.folder, readonly=True) as store:
+        return Inputs.from_json(store.inputs())
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is told by Linux alone")
+def test_the_memory_of_a_step_is_measured(world, monkeypatch):
+    resources = Resources(variants_of(toy(world)))
+    run = next(make_plan(toy(world), resources.inputs()).runs)
+    taken = []
+    # Pages count once they are written to.
+    monkeypatch.setattr(memory, "try_out", lambda *_: taken.append(torch.ones(len(taken) << 26).sum()))
+    none, first, second = (memory._peak(resources, [run], 1) for _ in range(3))
+    assert 0.9 * 2**28 < first - none < 1.2 * 2**28
+    assert 0.9 * 2**28 < second - first < 1.2 * 2**28
+    assert second < memory.free_memory(torch.device("cpu")) <= 2 * device_memory(torch.device("cpu"))
 
 
 def test_a_database_of_the_first_schema_is_taken_over(tmp_path):
@@ -246,8 +324,11 @@ def test_a_database_of_the_first_schema_is_taken_over(tmp_path):
             PRAGMA user_version=1;
             """
         )
-    for _ in range(2):
-        with Store(tmp_path) as store:
+    before = (tmp_path / "study.db").read_bytes()
+    for how in ({"readonly": True}, {}, {}):
+        with Store(tmp_path, **how) as store:
+            # Who only looks leaves the file to the version that may be at work on it.
+            assert ((tmp_path / "study.db").read_bytes() == before) == bool(how)
             assert store.runs()["a"]["dev"] == 0.5
             test = store.tests()["a", 4]
             assert (test["test"], json.loads(test["companions"])) == (0.25, {"outside": 0})
@@ -277,6 +358,59 @@ def test_a_disk_without_room_is_one_clear_line(world, tmp_path):
     assert len(lines) == 1, done.stderr
     assert "study.db" in lines[0]
     assert "Check free space" in lines[0]
+
+
+def test_a_prompt_that_cannot_be_written_ends_the_study_and_loses_nothing(world, tmp_path):
+    study = toy(world, methods={"pt": {}})
+    key = next(make_plan(study, Resources(variants_of(study)).inputs()).runs).key
+    obstacle = tmp_path / "prompts" / f"{key}.safetensors"
+    obstacle.mkdir(parents=True)
+    with pytest.raises(SoftstartError, match=r"safetensors: cannot write .* Choose a writable folder"):
+        run_study(study, tmp_path)
+    with Store(tmp_path, readonly=True) as store:
+        assert not store.runs()
+    assert list((tmp_path / "checkpoints").iterdir())
+    obstacle.rmdir()
+    outcome = run_study(study, tmp_path)
+    assert not outcome.failures
+    assert not outcome.missing
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+class Interrupted(Quiet):
+    """Ends the study when a piece of work has a checkpoint and a note of its seconds."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def advance(self, units: float, note: str = "") -> None:
+        if list(self.folder.glob("checkpoints/*.seconds")):
+            raise KeyboardInterrupt
+
+
+def test_the_seconds_before_an_interruption_count(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(clock, "EVERY", 0.0)
+    study = toy(world, methods={"pt": {}, "reptile": STUDY["methods"]["reptile"]})
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study, tmp_path, display=Interrupted(tmp_path))
+    (note,) = (tmp_path / "checkpoints").glob("*.seconds")
+    assert 0 <= float(note.read_text()) < 100
+    note.write_text("1000.0")
+    assert not run_study(study, tmp_path).failures
+    with Store(tmp_path, readonly=True) as store:
+        (meta,), runs = store.metas().values(), store.runs().values()
+    seconds = [meta["seconds"], *(row["seconds"] for row in runs)]
+    # Those of a pack are shared among its runs.
+    assert 1000 < sum(seconds) < 1100
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+@pytest.mark.skipif(not Path("/sys").exists(), reason="no folder that nobody can write")
+def test_a_folder_that_nobody_can_write_is_one_clear_line(world, capsys):
+    assert cli._main(command(world, "/sys/study")[1:], debug=False) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "/sys/study: cannot write (" in line
+    assert "Choose a writable folder (--out)" in line
 
 
 def test_a_plan_reads_the_same_from_the_folder(finished):

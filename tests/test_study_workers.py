@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -14,8 +15,10 @@ import pandas as pd
 import pytest
 
 from softstart.console import Quiet
-from softstart.study import Outcome, processes, run_study
+from softstart.errors import SoftstartError
+from softstart.study import Outcome, join_study, processes, run_study
 from softstart.study.executors import Failure, Setup
+from softstart.study.joining import Joiners
 from softstart.study.processes import TRIES, LocalProcesses
 from softstart.study.work import Done
 from toy_study import call, command, contents, toy
@@ -86,9 +89,62 @@ def test_work_that_kills_its_workers_fails_alone(world, tmp_path):
     executor.close()
     results = {item.name: result for item, result in ends}
     assert results["deadly work"] == Failure(
-        "died", f"its worker process ended {TRIES} times (signal 9, perhaps for want of memory)"
+        "memory", f"its worker process ended {TRIES} times (signal 9, perhaps for want of memory)"
     )
     assert results["harmless work"].runs[0]["pid"] != os.getpid()
+
+
+class Host(Quiet):
+    """Has two processes join before the first work is given out, and kills one that is at work."""
+
+    def __init__(self, world: Path, out: Path) -> None:
+        self.command = command(world, out, "--join", where=())
+        self.joined: list[subprocess.Popen[str]] = []
+        self.working: list[str] = []
+
+    def stage(self, name: str) -> None:
+        if name.startswith("meta-training") and not self.joined:
+            self.joined = [subprocess.Popen(self.command, stdout=subprocess.PIPE, text=True) for _ in "ab"]
+            self.working = [process.stdout.readline() for process in self.joined]
+
+    def advance(self, units: float, note: str = "") -> None:
+        if self.joined and self.joined[0].poll() is None:
+            self.joined[0].kill()
+            self.joined[0].wait()
+
+
+def test_processes_join_and_die_and_the_numbers_stay(world, finished, tmp_path):
+    out = tmp_path / "o"
+    host = Host(world, out)
+    run(toy(world, name="unit"), out, workers=2, display=host)
+    assert host.working == [f"working for process {os.getpid()}\n"] * 2
+    said, _ = host.joined[1].communicate(timeout=60)
+    assert [process.returncode for process in host.joined] == [-signal.SIGKILL, 0]
+    ended, pieces = said.strip().split(": ")
+    assert ended == "its process has ended; pieces of work done here"
+    assert int(pieces) > 0
+    assert contents(out) == contents(finished[0])
+    assert not (out / "join.json").exists()
+
+
+def test_joining_what_does_not_run_is_one_clear_line(tmp_path):
+    with pytest.raises(SoftstartError, match="no process takes workers for this study"):
+        join_study(tmp_path)
+    joiners = Joiners(Setup({}, None, tmp_path), tmp_path)
+    door = json.loads((tmp_path / "join.json").read_text())
+    assert (tmp_path / "join.json").stat().st_mode & 0o077 == 0
+    (tmp_path / "join.json").write_text(json.dumps({**door, "key": "00"}))
+    with pytest.raises(SoftstartError, match="has ended"):
+        join_study(tmp_path)
+    assert joiners.arrived.empty()
+    joiners.close()
+    # As a process that was killed leaves it.
+    (tmp_path / "join.json").write_text(json.dumps(door))
+    with pytest.raises(SoftstartError, match=rf"has ended \(pid {os.getpid()}\)\. Run the study without"):
+        join_study(tmp_path)
+    (tmp_path / "join.json").write_text(json.dumps({**door, "version": "0"}))
+    with pytest.raises(SoftstartError, match="run by Softstart 0, this is"):
+        join_study(tmp_path)
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])

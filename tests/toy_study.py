@@ -39,8 +39,8 @@ STUDY = {
     "finetuning_learning_rates": [0.01],
     "evaluation": {"scoring": "rank"},
 }
-MEASURED = ("seconds", "memory", "environment")
-"""What differs between two runs of the same work."""
+MEASURED = ("seconds", "memory", "environment", "digest")
+"""What differs between two runs of the same work; a row's digest covers all of it."""
 
 
 def make_world(root):
@@ -93,7 +93,7 @@ def contents(folder):
             )
             for name in ("inputs", "meta_trainings", "runs", "tests", "failures")
         }
-    return tables | {file.name: _plain(file) for file in sorted((folder / "prompts").iterdir())}
+    return tables | {file.name: _plain(file) for file in sorted((folder / "prompts").glob("*.safetensors"))}
 
 
 def _plain(file):

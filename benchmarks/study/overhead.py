@@ -16,6 +16,7 @@ import torch
 from softstart.study import parse_study
 from softstart.study.executors import InProcess, Setup
 from softstart.study.graph import Graph, State
+from softstart.study.memory import fitting_packs
 from softstart.study.plan import Inputs, Part, TaskFacts, make_plan
 from softstart.study.prepare import Resources
 from softstart.study.schedule import StudyRun
@@ -76,6 +77,10 @@ def overhead() -> None:
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder)) as store:
         loaded = Resources(studies)
         inputs = loaded.inputs()
+        plan = make_plan(study, inputs)
+        began = time.perf_counter()
+        fits = fitting_packs(loaded, plan, 1)
+        probe = time.perf_counter() - began
         began = time.perf_counter()
         store.set_inputs(inputs.to_json())
         run = StudyRun(inputs, make_plan(study, inputs), store)
@@ -89,6 +94,7 @@ def overhead() -> None:
         f"demo, {runs} runs: {total:.1f} s, of which plan, store and scheduling {extra:.2f} s "
         f"({1000 * extra / runs:.1f} ms a run, {100 * extra / total:.2f} %)"
     )
+    print(f"once, when a study begins: what fits in memory, {probe:.2f} s (smaller packs: {fits or 'none'})")
 
 
 if __name__ == "__main__":

@@ -6,50 +6,22 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from softstart.backbone import Backbone, Batch
+from softstart.backbone.placement import AFTER_PADDING
+from softstart.distributed import this_job
 from softstart.encoding import EncodedTask, epoch_slice, rng_for, to_batch
-from softstart.errors import SoftstartError
+from softstart.errors import Damaged, SoftstartError
 from softstart.evaluation import Evaluation, Job, evaluate
 from softstart.objective import row_work, run_gradients
-from softstart.optim import OptimizerConfig, StackedOptimizer, make_optimizer
+from softstart.optim import StackedOptimizer, make_optimizer
 from softstart.progress import Progress, silent
-from softstart.storage import load_tensors, save_tensors
-
-Select = Literal["best", "last"]
-
-
-@dataclass(frozen=True)
-class AdaptConfig:
-    """How a target task is learned.
-
-    The defaults are those of Qin et al. (2023), released files, but for ``select`` (they tested the last
-    prompt) and the dev evaluation before the first step.
-    """
-
-    steps: int = 3000
-    batch_size: int = 8
-    eval_every: int = 50
-    budgets: tuple[int, ...] = ()
-    """Steps at which the prompt chosen so far is kept beside the final one; each is a dev evaluation too."""
-    eval_start: bool = True
-    """Evaluate the start itself, before any step; it can be the best prompt."""
-    patience: int | None = None
-    """Stop a run after so many dev evaluations without a better score (a plateau); None: never."""
-    rungs: tuple[int, ...] = ()
-    """Successive halving (Jamieson & Talwalkar, 2016): at these steps only the better half of the running
-    runs of a ``group`` goes on, by best dev score, ties to the earlier run. Each is a dev evaluation too."""
-    select: Select = "best"
-    """Which prompt a run ends with: the one with the best dev score, or the last one."""
-    optimizer: OptimizerConfig = OptimizerConfig()
-    dropout: bool = False
-    """Dropout while training. Masks depend on the pack's layout, so packed = alone only without it."""
-    max_tokens: int | None = 16384
-    """Bound on the tokens of one forward pass."""
+from softstart.storage import digest_of, load_tensors, numeric, save_tensors
+from softstart.tuning import AdaptConfig as AdaptConfig
+from softstart.tuning import steps_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +39,8 @@ class AdaptRun:
     seed: int = 0
     group: str | None = None
     """Runs of one group compete at the rungs, so all of them belong in one pack; None: a run of its own."""
+    rates: Tensor | None = None
+    """How fast the rows learn, relative to each other [P, 1] (Meta-SGD); ``lr`` is their mean. None: alike"""
 
 
 @dataclass
@@ -102,6 +76,9 @@ def adapt(
 ) -> list[Adapted]:
     """Prompt-tune all runs as one pack; every run ends as it would alone.
 
+    Under ``torchrun`` or ``accelerate launch`` every process takes its share of the runs and gets all
+    results; each has a checkpoint of its own, which only a job of as many processes goes on from.
+
     Args:
         backbone: the frozen model.
         runs: the pack; starts must share one shape [P, d].
@@ -113,6 +90,28 @@ def adapt(
     Raises:
         SoftstartError: a sample the task does not have, an empty train file, or a damaged checkpoint.
     """
+    processes = this_job()
+    if processes.world == 1:
+        return _adapt(backbone, runs, config, how, checkpoint, progress)
+    if checkpoint:
+        checkpoint = checkpoint.with_stem(f"{checkpoint.stem}-{processes.rank}-of-{processes.world}")
+
+    def share(own: list[int]) -> list[tuple[int, Adapted]]:
+        done = _adapt(backbone, [runs[i] for i in own], config, how, checkpoint, progress)
+        return list(zip(own, done, strict=True))
+
+    found = dict(processes.spread(whole_groups([run.group for run in runs], 1), share))
+    return [found[i] for i in range(len(runs))]
+
+
+def _adapt(
+    backbone: Backbone,
+    runs: Sequence[AdaptRun],
+    config: AdaptConfig,
+    how: Evaluation,
+    checkpoint: Path | None,
+    progress: Progress,
+) -> list[Adapted]:
     pack = _Pack(backbone, runs, config, how)
     pack.resume(checkpoint)
     progress(float(sum(result.steps for result in pack.results)), "resumed" if pack.step else "")
@@ -124,12 +123,16 @@ def adapt(
         marks = (config.steps, *config.budgets, *config.rungs)
         if pack.step % config.eval_every == 0 or pack.step in marks:
             pack.evaluate()
+            pack.end_epochs()
             if pack.step in config.rungs and pack.step < config.steps:
                 pack.halve()
             if pack.step in config.budgets:
                 pack.keep()
             if checkpoint:
                 pack.save(checkpoint)
+        elif pack.step in pack.limits:
+            pack.evaluate([r for r, limit in enumerate(pack.limits) if limit == pack.step])
+            pack.end_epochs()
         progress(running, f"dev {pack.mean_dev():.2f}")
     return pack.finish()
 
@@ -148,12 +151,17 @@ class _Pack:
                 )
             if not run.task.train[run.sample].trainable:
                 raise SoftstartError("the train file has no example", where=f"{run.task.name} {run.sample}")
+        if backbone.placement == AFTER_PADDING and len(runs) > 1:
+            raise SoftstartError(
+                "runs with their prompt after the padding cannot share a pack: their numbers would mix",
+                mend="Set pack_size: 1, or placement: suffix.",
+            )
         self.backbone, self.runs, self.config, self.how = backbone, runs, config, how
+        self.limits = [steps_of(config, len(run.task.train[run.sample].trainable)) for run in runs]
         starts = torch.stack([run.start for run in runs])
         self.prompts = starts.to(backbone.device, backbone.prompt_dtype).clone()  # [R, P, d]
         self.best = self.prompts.clone()
-        lrs = torch.tensor([run.lr for run in runs], dtype=torch.float64)
-        self.optimizer: StackedOptimizer = make_optimizer(self.prompts, lrs, config.optimizer)
+        self.optimizer: StackedOptimizer = make_optimizer(self.prompts, _rates(runs), config.optimizer)
         self.results = [Adapted(prompt) for prompt in self.best]
         self.waited = [0] * len(runs)  # evaluations since the best one
         self.losses: list[list[float]] = [[] for _ in runs]
@@ -167,12 +175,15 @@ class _Pack:
     def train_step(self) -> None:
         """One step of every active run, all rows in shared forward passes."""
         active = self.active
-        batch = self._batch(active)
-        losses, gradient = run_gradients(self.backbone, self.prompts, batch, self.config.max_tokens)
-        work = row_work(self.backbone, batch, self.prompts.shape[1])
-        for r, (tokens, flops) in zip(batch.run.tolist(), work, strict=True):
-            self.results[r].tokens += tokens
-            self.results[r].flops += flops.gradient
+        parts = []
+        for part in range(self.config.batch_parts):
+            batch = self._batch(active, part)
+            parts.append(run_gradients(self.backbone, self.prompts, batch, self.config.max_tokens))
+            work = row_work(self.backbone, batch, self.prompts.shape[1])
+            for r, (tokens, flops) in zip(batch.run.tolist(), work, strict=True):
+                self.results[r].tokens += tokens
+                self.results[r].flops += flops.gradient
+        losses, gradient = (torch.stack(t).mean(0) for t in zip(*parts, strict=True))
         finite = losses.isfinite() & gradient.flatten(1).isfinite().all(1)
         self.optimizer.step(self.prompts, gradient, active & finite)
         self.step += 1
@@ -184,9 +195,9 @@ class _Pack:
             else:
                 self.results[r].status = "diverged"
 
-    def evaluate(self) -> None:
-        """Score the active runs on dev; copy new best prompts; stop the ones out of patience."""
-        which = self.active.nonzero().flatten().tolist()
+    def evaluate(self, of: Sequence[int] | None = None) -> None:
+        """Score the active runs (``of``) on dev; copy new best prompts; stop the ones out of patience."""
+        which = [r for r in self.active.nonzero().flatten().tolist() if of is None or r in of]
         jobs = [Job(r, self.runs[r].task, self.runs[r].task.dev[self.runs[r].sample]) for r in which]
         for r, dev in zip(which, evaluate(self.backbone, self.prompts, jobs, self.how), strict=True):
             result, losses = self.results[r], self.losses[r]
@@ -200,6 +211,12 @@ class _Pack:
                 self.waited[r] += 1
                 if self.config.patience is not None and self.waited[r] >= self.config.patience:
                     result.status = "stopped"
+
+    def end_epochs(self) -> None:
+        """End the runs that have had all their epochs."""
+        for result, limit in zip(self.results, self.limits, strict=True):
+            if result.status == "running" and limit == self.step:
+                result.status = "done"
 
     def halve(self) -> None:
         """Stop the worse half of the running runs of every group; one of an odd number more goes on."""
@@ -234,16 +251,20 @@ class _Pack:
             chosen.append((step, result.kept.setdefault(step, prompt)))
         return chosen
 
-    def _batch(self, active: Tensor) -> Batch:
-        pairs, owners, size = [], [], self.config.batch_size
+    def _batch(self, active: Tensor, part: int) -> Batch:
+        pairs, owners, size, of = [], [], self.config.batch_size, self.config.batch_parts
         for r in active.nonzero().flatten().tolist():
             run = self.runs[r]
             rows = run.task.train[run.sample]
             key = (run.seed, run.sample)
-            order = epoch_slice(len(rows.trainable), self.step * size, size, *key)
-            pairs += rows.pick([rows.trainable[i] for i in order], rng_for(*key, self.step, 1))
-            owners += [r] * size
-        seed = int(rng_for(self.runs[0].seed, self.step, 2).integers(2**31)) if self.config.dropout else None
+            order = epoch_slice(
+                len(rows.trainable), self.step * size, size, *key, reshuffle=self.config.reshuffle
+            )
+            picked = rows.pick([rows.trainable[i] for i in order], rng_for(*key, self.step, 1))[part::of]
+            pairs += picked
+            owners += [r] * len(picked)
+        masks = rng_for(self.runs[0].seed, self.step, 2, *([part] if part else []))
+        seed = int(masks.integers(2**31)) if self.config.dropout else None
         return to_batch(pairs, owners, self.backbone.tokenizer.pad_token_id, seed).to(self.prompts.device)
 
     def save(self, path: Path) -> None:
@@ -254,14 +275,17 @@ class _Pack:
         save_tensors(
             path,
             {"prompts": self.prompts, "best": self.best, **kept, **state},
-            {"step": self.step, "waited": self.waited, "losses": self.losses, "results": results},
+            {
+                "of": self._of(),
+                **{"step": self.step, "waited": self.waited, "losses": self.losses, "results": results},
+            },
         )
 
     def resume(self, path: Path | None) -> None:
         """Take up where ``save`` left off, if there is such a file."""
         if path is None or not path.exists():
             return
-        tensors, header = load_tensors(path)
+        tensors, header = load_tensors(path, self._of())
         try:
             self.prompts.copy_(tensors.pop("prompts"))
             self.best.copy_(tensors.pop("best"))
@@ -276,10 +300,26 @@ class _Pack:
                 self.results[r] = Adapted(
                     **{**saved, "prompt": self.best[r], "curve": curve, "kept": kept[r]}
                 )
-        except (KeyError, RuntimeError, IndexError, TypeError) as problem:
-            raise SoftstartError(
+        except (KeyError, RuntimeError, IndexError, TypeError, AttributeError) as problem:
+            raise Damaged(
                 "is not a checkpoint of this pack", where=str(path), mend="Delete it to start the pack over."
             ) from problem
+
+    def _of(self) -> str:
+        """Which pack it is, of those that would have checkpoints alike."""
+        facts = [(r.task.train[r.sample], r.task.dev[r.sample], r.lr, r.seed, r.group) for r in self.runs]
+        starts = [tensor for r in self.runs for tensor in (r.start, r.rates)]
+        return digest_of(facts, *starts, numeric(self.config))
+
+
+def _rates(runs: Sequence[AdaptRun]) -> Tensor:
+    """Learning rates [R], or [R, P] if those of the rows of a prompt differ."""
+    lrs = torch.tensor([run.lr for run in runs], dtype=torch.float64)
+    if all(run.rates is None for run in runs):
+        return lrs
+    ones = torch.ones(len(runs[0].start), dtype=torch.float64)
+    shares = [ones if run.rates is None else run.rates.flatten().to(ones) for run in runs]
+    return torch.stack([lr * share / share.mean() for lr, share in zip(lrs, shares, strict=True)])
 
 
 def _or_worst(dev: float) -> float:

@@ -6,13 +6,14 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.console import Console
 
 from softstart.errors import SoftstartError
-from softstart.own_cli import Input, Label, Output
+from softstart.own_cli import Label
+from softstart.prompt_cli import Input, Output
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -224,10 +225,11 @@ def _prompt(path: Path) -> SoftPrompt:
 def _second_order(folder: Path, theta: Tensor) -> None:
     from softstart.algorithms import MAML
     from softstart.inspection import second_order
-    from softstart.meta_training import EpisodeSampler, Item
+    from softstart.meta_training import EpisodeSampler, Item, with_rate
     from softstart.study.plan import Inputs
     from softstart.study.prepare import Resources
     from softstart.study.spec import MAIN, load_study, resolve_methods, variants_of
+    from softstart.study.starts import draw_start
     from softstart.study.store import Store
 
     declared = load_study(folder / "study.yaml")
@@ -235,7 +237,8 @@ def _second_order(folder: Path, theta: Tensor) -> None:
     model = resources.backbone(MAIN)
     with Store(folder, readonly=True) as store:
         part = next(p for p in Inputs.from_json(store.inputs()).parts if p.variant == MAIN)
-    tasks = [resources.encoded(MAIN, name) for name in part.source]
+    tasks = [resources.encoded(MAIN, name, source=True) for name in part.source]
+    start = draw_start(model, declared.prompt, part.source, declared.meta_seeds[0])
     samples = declared.source_samples or declared.samples
     items = [Item(task.name, task.train[s], task.dev[s]) for task in tasks for s in samples]
     shown = False
@@ -244,6 +247,7 @@ def _second_order(folder: Path, theta: Tensor) -> None:
             continue
         a = method.algorithm
         maml = MAML(**{k: getattr(a, k) for k in ("inner_lr", "inner_steps", "support_size", "query_size")})
+        maml = cast(MAML, with_rate(maml, method.meta, start))
         sampler = EpisodeSampler(items, maml, method.meta, model.tokenizer.pad_token_id, model.device)
         found = second_order(model, maml, theta.to(model.device), [sampler.draw(step) for step in range(8)])
         shown = True

@@ -7,17 +7,17 @@ import signal
 import sys
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
 from softstart.analysis_cli import arg, inspect, report, show, similarity
-from softstart.errors import SoftstartError
+from softstart.errors import SoftstartError, memory_words
 from softstart.gym_cli import gym_app
 from softstart.machine_cli import doctor
 from softstart.own_cli import add_to
-from softstart.study_cli import results, show_estimate, status
+from softstart.study_cli import explain_protocol, join_running, results, show_estimate, status
 
 if TYPE_CHECKING:
     from softstart.study import Study
@@ -27,19 +27,20 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Learn where a soft prompt should start (meta prompt tuning).",
+    context_settings={"max_content_width": 110},
+    help="Learn where a soft prompt should start (meta prompt tuning).\n\n"
+    "\b\nExamples:\n"
+    "  softstart demo                     the whole story, offline, in minutes\n"
+    "  softstart run study.yaml           compare methods over tasks\n"
+    "  softstart adapt --train mine.csv   tune a prompt on your own rows\n"
+    "  softstart COMMAND --help           every command has examples",
 )
 tiny_app = typer.Typer(no_args_is_help=True, help="The embedded tiny language model.")
 app.add_typer(tiny_app, name="tiny")
 app.add_typer(gym_app, name="gym")
-app.command()(status)
-app.command()(doctor)
-app.command("results")(results)
-app.command()(arg)
-app.command()(report)
-add_to(app)
-app.command()(similarity)
-app.command()(inspect)
+
+SHARED = ("meta-train", "adapt")
+"""Commands whose work the processes of a launcher share."""
 
 console = Console()
 errors = Console(stderr=True)
@@ -63,9 +64,15 @@ def demo(
     device: Device = None,
     workers: Workers = None,
     threads: Threads = None,
-    seed: int = 42,
+    seed: Annotated[int, typer.Option(help="Seed of meta-training and of the data order.")] = 42,
 ) -> None:
-    """The whole story on the embedded model and mini gym: offline, on a CPU, in minutes."""
+    """The whole story on the embedded model and mini gym: offline, on a CPU, in minutes.
+
+    \b
+    Examples:
+      softstart demo
+      softstart demo --out somewhere --seed 43
+    """
     from softstart.study import parse_study
 
     text = resources.files("softstart.study").joinpath("demo.yaml").read_text(encoding="utf-8")
@@ -88,30 +95,78 @@ def run(
     tracker: Annotated[
         str | None, typer.Option(help="Send learning curves to tensorboard, trackio, wandb or mlflow.")
     ] = None,
-    retry_failed: Annotated[bool, typer.Option(help="Compute again what diverged.")] = False,
-    dry_run: Annotated[bool, typer.Option(help="Show what would be computed and what it takes.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Compute again what diverged.")
+    ] = False,
+    stall: Annotated[
+        float | None,
+        typer.Option(min=1, help="Seconds without progress after which a worker counts as hung."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be computed and what it takes.")
+    ] = False,
+    gpu: Annotated[str, typer.Option(help="With --dry-run: hours on this GPU: H200, H100 or A100.")] = "H200",
+    gpu_rate: Annotated[
+        float | None, typer.Option(min=0.001, help="With --dry-run: hours at so many measured TFLOP/s.")
+    ] = None,
+    join: Annotated[
+        bool, typer.Option("--join", help="Work for the process that runs this study on this machine.")
+    ] = False,
 ) -> None:
-    """Run what is missing of a study and report. Safe to kill and repeat."""
+    """Run what is missing of a study and report. Safe to kill and repeat.
+
+    \b
+    Examples:
+      softstart run study.yaml --dry-run
+      softstart run study.yaml --out runs/mine --workers 4
+      softstart run study.yaml --gym DIR --backbone google/t5-large-lm-adapt --set prompt.length=100
+    """
     extra = [f"{key}={value}" for key, value in (("gym", gym), ("backbone", backbone)) if value]
+    if dry_run:
+        # What is not on this machine is not fetched just to look.
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
     declared = _load(study, [*extra, *(overrides or [])])
+    folder = out or _folder(declared)
+    if join:
+        join_running(folder, device)
+        return
     if dry_run:
         at_a_time = workers or (1 if threads else None)
-        show_estimate(declared, out or Path("runs") / declared.name, device, at_a_time)
+        show_estimate(declared, folder, device, at_a_time, gpu, gpu_rate)
         return
-    _execute(declared, out, device, workers, threads, ray=ray, tracker=tracker, retry_failed=retry_failed)
+    further = {"ray": ray, "tracker": tracker, "retry_failed": retry_failed, "stall": stall}
+    _execute(declared, out, device, workers, threads, **further)
 
 
 @tiny_app.command()
 def pretrain(
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and the finished model.")],
     tokens: Annotated[int, typer.Option(help="Training tokens; the shipped model saw so many.")] = 30_000_000,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(help="Seed of text, weights and order; the shipped model's is 0.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads; the shipped model was trained with one.")] = 1,
 ) -> None:
-    """Regenerate the embedded backbone: its text, its tokenizer, its weights. Safe to kill and repeat."""
+    """Regenerate the embedded backbone: its text, its tokenizer, its weights. Safe to kill and repeat.
+
+    \b
+    Examples:
+      softstart tiny pretrain --out pretrained
+      softstart tiny pretrain --out pretrained --tokens 3000000
+    """
     from softstart.tiny.pretrain import pretrain as train
 
     train(out, tokens=tokens, seed=seed, threads=threads, log=console.print)
+
+
+# In the order of use, after demo and run: help lists them so.
+app.command()(status)
+app.command()(doctor)
+app.command("results")(results)
+app.command()(explain_protocol)
+app.command()(arg)
+app.command()(report)
+add_to(app)
+app.command()(similarity)
+app.command()(inspect)
 
 
 def main() -> NoReturn:
@@ -121,12 +176,19 @@ def main() -> NoReturn:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
-    signal.signal(signal.SIGTERM, _interrupt)
-    sys.exit(_main(arguments, debug))
+    for which in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(which) != signal.SIG_IGN:
+            signal.signal(which, _interrupt)
+    code = _main(arguments, debug)
+    # What is left to do is to end: an interrupt needs no words for that.
+    for which in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(which, signal.SIG_DFL)
+    sys.exit(code)
 
 
 def _main(arguments: list[str], debug: bool) -> int:
     try:
+        _alone(arguments)
         code: int | None = app(arguments, standalone_mode=False)
         # typer turns an interrupt into this code itself, without a word.
         return _interrupted() if code == 130 else code or 0
@@ -134,6 +196,16 @@ def _main(arguments: list[str], debug: bool) -> int:
         return _explain(problem, debug)
     except KeyboardInterrupt:
         return _interrupted()
+
+
+def _alone(arguments: list[str]) -> None:
+    """Refuse to do the same thing several times beside each other."""
+    command = next((a for a in arguments if not a.startswith("-")), "")
+    if os.environ.get("RANK") and os.environ.get("WORLD_SIZE", "1") != "1" and command not in SHARED:
+        raise SoftstartError(
+            f"softstart {command} cannot share its work under torchrun or accelerate launch",
+            mend="Start it as one process; a study has --workers and --ray.",
+        )
 
 
 def _explain(problem: Exception, debug: bool) -> int:
@@ -149,6 +221,8 @@ def _explain(problem: Exception, debug: bool) -> int:
         return _fail(str(problem))
     if isinstance(problem, OSError):
         return _fail(f"{problem.filename or 'file'}: {problem.strerror or problem}")
+    if isinstance(problem, MemoryError) or memory_words(problem):
+        return _fail(f"out of memory ({problem}). A smaller backbone, dtype or max_tokens needs less")
     return _fail(f"{name}: {problem}. This is a bug in Softstart; --debug shows where.", 70)
 
 
@@ -171,16 +245,24 @@ def _load(path: Path, overrides: list[str] | None = None) -> Study:
     return load_study(path, overrides or [])
 
 
+def _folder(study: Study) -> Path:
+    """Where a study goes by default; its name comes from a file, and must not lead anywhere else."""
+    plain = Path(study.name).name == study.name and study.name.strip(".") and study.name.isprintable()
+    if not plain or len(study.name) > 100:
+        raise SoftstartError(
+            f"the study's name {study.name[:100]!r} cannot be that of a folder",
+            mend="Give --out, or another name.",
+        )
+    return Path("runs") / study.name
+
+
 def _execute(
     study: Study,
     out: Path | None,
     device: str | None,
     workers: int | None,
     threads: int | None,
-    *,
-    ray: str | None = None,
-    tracker: str | None = None,
-    retry_failed: bool = False,
+    **how: Any,
 ) -> None:
     import torch
 
@@ -191,7 +273,7 @@ def _execute(
         raise SoftstartError("--threads is for this process alone", mend="Leave out --workers or --threads.")
     if threads:
         torch.set_num_threads(threads)
-    folder = out or Path("runs") / study.name
+    folder = out or _folder(study)
     with TerminalDisplay(console) as display:
         outcome = run_study(
             study,
@@ -199,8 +281,6 @@ def _execute(
             display=display,
             device=device,
             workers=workers or (1 if threads else default_workers(device)),
-            ray=ray,
-            tracker=tracker,
-            retry_failed=retry_failed,
+            **how,
         )
     show(outcome)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from softstart.backbone import Batch, collate
+from softstart.errors import SoftstartError
 from softstart.gym.task import Task
 from softstart.token_cache import cached
 
@@ -25,11 +27,38 @@ class TextFormat:
     """How an example becomes model input.
 
     The default template is CrossFit's and MPT's: the task's name in brackets before the input.
+
+    Raises:
+        SoftstartError: a template that is more than text, ``{task}`` and ``{input}``.
     """
 
     template: str = " [{task}] {input}"
+    """``{task}`` and ``{input}`` are replaced."""
     max_input_tokens: int = 512
+    """Longer inputs are cut at the end."""
     max_output_tokens: int = 128
+    """Longer outputs are cut at the end."""
+
+    def __post_init__(self) -> None:
+        check_template(self.template)
+
+
+def check_template(template: str) -> None:
+    """Refuse a template that is more than text, ``{task}`` and ``{input}``, however it would be filled in.
+
+    Raises:
+        SoftstartError: another field, one of its attributes, or a format such as a width.
+    """
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as problem:
+        raise SoftstartError(f"template {template!r}: {problem}", mend=_TEMPLATE_MEND) from problem
+    for _, name, spec, conversion in parts:
+        if name is not None and (name not in ("task", "input") or spec or conversion):
+            raise SoftstartError(f"template {template!r}: '{{{name}}}' is not filled in", mend=_TEMPLATE_MEND)
+
+
+_TEMPLATE_MEND = "Write {task} and {input}; a brace is written twice."
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,15 +179,16 @@ def rng_for(*key: int) -> np.random.Generator:
     return np.random.default_rng(list(key))
 
 
-def epoch_slice(n: int, start: int, count: int, *key: int) -> list[int]:
-    """Positions ``start … start+count`` of an endless stream of reshuffled epochs over n items.
+def epoch_slice(n: int, start: int, count: int, *key: int, reshuffle: bool = True) -> list[int]:
+    """Positions ``start … start+count`` of an endless stream of epochs over n items.
 
-    Each epoch is a permutation keyed by (key, epoch): the stream can be entered anywhere.
+    Each epoch is a permutation keyed by (key, epoch): the stream can be entered anywhere. Without
+    ``reshuffle`` all epochs are the first one.
     """
     out: list[int] = []
     while len(out) < count:
         epoch, offset = divmod(start + len(out), n)
-        order = rng_for(*key, epoch).permutation(n)
+        order = rng_for(*key, epoch if reshuffle else 0).permutation(n)
         out += order[offset : offset + count - len(out)].tolist()
     return out
 

@@ -25,6 +25,16 @@ class Diverged(SoftstartError):
     """Training whose loss is no longer finite: the same again would end the same way."""
 
 
+class Damaged(SoftstartError):
+    """A file that is not, or no longer, what was written under its name."""
+
+
+def memory_words(problem: Exception) -> bool:
+    """Whether an error of a library says that memory ran out, without being a ``MemoryError``."""
+    said = ("allocate memory", "could not create a primitive", "bad_alloc", "start new thread")
+    return any(words in str(problem) for words in said)
+
+
 def did_you_mean(name: str, known: Collection[str]) -> str:
     """A sentence with the known names nearest to an unknown one; empty if nothing is near."""
     containing = sorted(k for k in known if name.lower() in k.lower())

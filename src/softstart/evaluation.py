@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from softstart.backbone import IGNORE, Backbone, Batch, Decoding, candidates_tensor, collate
+from softstart.backbone.placement import AFTER_PADDING
 from softstart.encoding import EncodedTask, Rows
-from softstart.gym.metrics import companions, score
+from softstart.gym.metrics import F1Labels, companions, score
 
 Scoring = Literal["generate", "rank"]
 
@@ -26,7 +27,14 @@ class Evaluation:
     """
 
     decoding: Decoding = Decoding()
+    """How outputs are generated."""
     scoring: Scoring = "generate"
+    """``generate`` or ``rank``."""
+    f1_labels: F1Labels = "union"
+    """Over which labels Classification-F1 is a mean, on dev and on test (see ``gym.metrics.F1Labels``)."""
+    bounded: bool = True
+    """Generate no more tokens than the longest train or dev output of a task and two; False: as many as the
+    decoding allows, as the published protocol does."""
     max_tokens: int | None = 32768
     """Bound on the tokens of one forward pass."""
 
@@ -51,14 +59,19 @@ def predict(backbone: Backbone, prompts: Tensor, jobs: Sequence[Job], how: Evalu
         jobs: what to predict with which prompt.
         how: decoding and scoring.
     """
+    if backbone.placement == AFTER_PADDING and len(jobs) > 1:
+        # There a row's numbers depend on the rows beside it.
+        return [predict(backbone, prompts, [job], how)[0] for job in jobs]
     out: list[list[str]] = [[] for _ in jobs]
     ranked = [i for i, job in enumerate(jobs) if how.scoring == "rank" and job.task.labels]
     _collect(out, ranked, jobs, _rank(backbone, prompts, [jobs[i] for i in ranked], how))
     # One search runs to the same number of new tokens for all its rows, so a bound is a group.
     free = set(range(len(jobs))) - set(ranked)
-    for bound in sorted({jobs[i].task.max_new_tokens for i in free}):
-        group = sorted(i for i in free if jobs[i].task.max_new_tokens == bound)
-        decoding = replace(how.decoding, max_new_tokens=min(bound, how.decoding.max_new_tokens))
+    most = how.decoding.max_new_tokens
+    bounds = {i: min(jobs[i].task.max_new_tokens, most) if how.bounded else most for i in free}
+    for bound in sorted(set(bounds.values())):
+        group = sorted(i for i in free if bounds[i] == bound)
+        decoding = replace(how.decoding, max_new_tokens=bound)
         texts = backbone.generate(
             prompts, _batch(backbone, [jobs[i] for i in group]), decoding, how.max_tokens
         )
@@ -78,7 +91,7 @@ def assess(backbone: Backbone, prompts: Tensor, jobs: Sequence[Job], how: Evalua
     """Predict and score every job; see ``predict``."""
     return [
         Assessment(
-            score(job.task.metric, texts, job.rows.references),
+            score(job.task.metric, texts, job.rows.references, f1_labels=how.f1_labels),
             companions(job.task.labels, job.task.metric, texts, job.rows.references),
         )
         for job, texts in zip(jobs, predict(backbone, prompts, jobs, how), strict=True)
@@ -86,7 +99,7 @@ def assess(backbone: Backbone, prompts: Tensor, jobs: Sequence[Job], how: Evalua
 
 
 def evaluate(backbone: Backbone, prompts: Tensor, jobs: Sequence[Job], how: Evaluation) -> list[float]:
-    """The scores of ``assess``."""
+    """The scores of ``assess`` under prompts [R, P, d]: fractions, one a job."""
     return [assessed.score for assessed in assess(backbone, prompts, jobs, how)]
 
 

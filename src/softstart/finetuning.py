@@ -14,21 +14,8 @@ from softstart.encoding import EncodedTask, epoch_slice, rng_for, to_batch
 from softstart.evaluation import Assessment, Evaluation, Job, assess, evaluate, no_prompt
 from softstart.objective import row_work
 from softstart.progress import Progress, silent
-
-
-@dataclass(frozen=True)
-class FineTuneConfig:
-    """The fine-tuning loop; the defaults are those of Qin et al. (2023), released files."""
-
-    steps: int = 1000
-    batch_size: int = 16
-    eval_every: int = 50
-    budgets: tuple[int, ...] = ()
-    """Steps at which the state chosen so far is reported (see ``finetune``); each is a dev evaluation too."""
-    patience: int | None = None
-    weight_decay: float = 1e-5
-    """Not applied to biases and layer norms."""
-    dropout: bool = False
+from softstart.tuning import FineTuneConfig as FineTuneConfig
+from softstart.tuning import steps_of
 
 
 @dataclass
@@ -75,29 +62,33 @@ def finetune(
     optimizer = _optimizer(model.model, lr, config.weight_decay)
     rows, dev_rows = task.train[sample], task.dev[sample]
     nothing, result, losses, waited = no_prompt(model), FineTuned(), [], 0
-    pad = model.tokenizer.pad_token_id
-    for step in range(config.steps):
-        order = epoch_slice(len(rows.trainable), step * config.batch_size, config.batch_size, seed, sample)
+    steps, size, of = steps_of(config, len(rows.trainable)), config.batch_size, config.batch_parts
+    for step in range(steps):
+        order = epoch_slice(len(rows.trainable), step * size, size, seed, sample, reshuffle=config.reshuffle)
         pairs = rows.pick([rows.trainable[i] for i in order], rng_for(seed, sample, step, 1))
-        batch = to_batch(pairs, [0] * len(pairs), pad).to(model.device)
         dropout = int(rng_for(seed, step, 2).integers(2**31)) if config.dropout else None
-        for tokens, flops in row_work(model, batch, 0):
-            result.tokens += tokens
-            result.flops += flops.full_gradient
-        sums, counts = model.nll(nothing, batch, seed=dropout)
-        loss = sums.sum() / counts.sum()
-        if not bool(loss.isfinite()):
+        optimizer.zero_grad()
+        total = 0.0
+        for part in (pairs[i::of] for i in range(of)):
+            batch = to_batch(part, [0] * len(part), model.tokenizer.pad_token_id).to(model.device)
+            for tokens, flops in row_work(model, batch, 0):
+                result.tokens += tokens
+                result.flops += flops.full_gradient
+            sums, counts = model.nll(nothing, batch, seed=dropout)
+            loss = sums.sum() / counts.sum() / of
+            total += float(loss.detach())
+            if math.isfinite(total):
+                loss.backward()
+        if not math.isfinite(total):
             result.status = "diverged"
             progress(config.steps - step, "diverged")
             break
-        optimizer.zero_grad()
-        loss.backward()
         optimizer.step()
-        losses.append(float(loss.detach()))
+        losses.append(total)
         result.steps = step + 1
         progress(1, f"loss {losses[-1]:.2f}")
         budget = result.steps in config.budgets
-        if result.steps % config.eval_every == 0 or result.steps == config.steps or budget:
+        if result.steps % config.eval_every == 0 or result.steps == steps or budget:
             (dev,) = evaluate(model, nothing, [Job(0, task, dev_rows)], how)
             result.curve.append((result.steps, dev, sum(losses) / len(losses)))
             losses, waited = [], waited + 1
@@ -110,7 +101,9 @@ def finetune(
                 break
             if at_budget and budget:
                 at_budget(result)
-    result.status = "done" if result.status == "running" else result.status
+    if result.status == "running":
+        result.status = "done"
+        progress(config.steps - steps)
     if at_budget:
         at_budget(result)
     return result

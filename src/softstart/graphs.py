@@ -52,8 +52,8 @@ class Graph:
 
         def count(tensor: Tensor) -> Tensor:
             storage = tensor.untyped_storage()
-            if storage.data_ptr() not in seen:
-                seen.add(storage.data_ptr())
+            if (place := storage.data_ptr() or storage._cdata) not in seen:
+                seen.add(place)
                 self.bytes += storage.nbytes()
             return tensor.detach()
 

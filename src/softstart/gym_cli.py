@@ -50,7 +50,13 @@ def list_tasks(
     catalog: Catalog = None,
     as_json: Json = False,
 ) -> None:
-    """The tasks there are. For the mini gym: what each is for, or why it is not used, and its levels, %."""
+    """The tasks there are. For the mini gym: what each is for, or why it is not used, and its levels, %.
+
+    \b
+    Examples:
+      softstart gym list --category nli
+      softstart gym list --gym mini
+    """
     from softstart.gym.listing import LEVELS, list_facts
 
     facts = list_facts(category, metric, setting, available, gym, catalog)
@@ -78,7 +84,13 @@ def show(
     catalog: Catalog = None,
     as_json: Json = False,
 ) -> None:
-    """One task: where it comes from, its template and labels, an example, the settings that use it."""
+    """One task: where it comes from, its template and labels, an example, the settings that use it.
+
+    \b
+    Examples:
+      softstart gym show ag_news
+      softstart gym show claim_city --gym mini
+    """
     from softstart.gym.listing import show_facts
 
     with _warnings_as_lines():
@@ -116,7 +128,14 @@ def build(
     allow_short: AllowShort = False,
     as_json: Json = False,
 ) -> None:
-    """Build tasks in CrossFit's format from the hub or from rows at hand; safe to kill and repeat."""
+    """Build tasks in CrossFit's format from the hub or from rows at hand; safe to kill and repeat.
+
+    \b
+    Examples:
+      softstart gym build ag_news emo --out gym
+      softstart gym build --setting qa2qa --out gym
+      softstart gym build ag_news --source rows/ --out gym
+    """
     from softstart.gym.jobs import build_tasks
     from softstart.gym.listing import choose, jobs_for
 
@@ -165,7 +184,13 @@ def sample(
     force: Force = False,
     allow_short: AllowShort = False,
 ) -> None:
-    """Make a few-shot task of your own from raw rows, sampled as CrossFit does."""
+    """Make a few-shot task of your own from raw rows, sampled as CrossFit does.
+
+    \b
+    Examples:
+      softstart gym sample reviews.csv --shots 16 --out gym
+      softstart gym sample mail.jsonl --input '{subject}: {body}' --label folder --out gym
+    """
     from softstart.gym.build import Job, build_task
     from softstart.gym.listing import check_kind, label_words
     from softstart.gym.own import RawData, own_entry
@@ -202,7 +227,12 @@ def verify(
     folder: Annotated[Path, typer.Argument(help="A folder of tasks in CrossFit's format.")],
     as_json: Json = False,
 ) -> None:
-    """Check a folder of tasks, whoever made it: published checksums, broken rows, leaks into the test set."""
+    """Check a folder of tasks, whoever made it: published checksums, broken rows, leaks into the test set.
+
+    \b
+    Examples:
+      softstart gym verify gym
+    """
     from softstart.gym.verify import verify as check
 
     found = list(check(folder))
@@ -231,7 +261,13 @@ def settings(
     gym: Annotated[str | None, typer.Option(help="Compare the rows of this gym's tasks, too.")] = None,
     as_json: Json = False,
 ) -> None:
-    """The settings there are; for one, its tasks and what its two sides have in common."""
+    """The settings there are; for one, its tasks and what its two sides have in common.
+
+    \b
+    Examples:
+      softstart gym settings
+      softstart gym settings qa2qa
+    """
     from softstart.gym.listing import all_settings, setting_facts
 
     if name is None:

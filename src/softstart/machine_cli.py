@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 if TYPE_CHECKING:
+    import torch
+
     from softstart.machine import Machine, Speed
 
 console = Console()
@@ -19,20 +23,66 @@ def doctor(
     ] = False,
     device: Annotated[str | None, typer.Option(help="Where to measure; by default the GPU.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the measurement.")] = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option(help="A study file: the memory a worker needs for it, or why it does not fit."),
+    ] = None,
+    memory: Annotated[
+        float | None, typer.Option(min=0, help="Plan for a GPU of so many GiB, at hand or not.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a key of the study: --set dtype=bfloat16.")
+    ] = None,
 ) -> None:
-    """What this machine can run; with --bench how fast it is, and how much of that an adaptation gets."""
+    """What this machine can run; with --bench how fast it is, and how much of that an adaptation gets.
+
+    \b
+    Examples:
+      softstart doctor
+      softstart doctor --bench --threads 1
+      softstart doctor --plan study.yaml --memory 80
+    """
     import torch
 
-    from softstart.backbone.base import prefer_device
+    from softstart.backbone.devices import prefer_device
     from softstart.machine import measure, this_machine
 
     place = prefer_device(device)
+    if plan:
+        _plan(plan, overrides or [], place, memory)
+        return
     if threads:
         torch.set_num_threads(threads)
     lines = _facts(this_machine())
     if bench:
         lines += ["", *_speed(measure(place))]
     console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+
+
+def _plan(file: Path, overrides: list[str], place: torch.device, memory: float | None) -> None:
+    """Print what a worker needs for a study, by what it does.
+
+    Raises:
+        SoftstartError: it does not fit.
+    """
+    from softstart.graphs import device_memory
+    from softstart.study import load_study
+    from softstart.study.needs import gib, study_needs
+
+    kind = place.type if memory is None else "cuda"
+    has = device_memory(place) if memory is None else int(memory * 2**30)
+    needs = study_needs(load_study(file, overrides), kind)
+    table = Table("a worker", "memory", "bound", box=None)
+    for name, size in (("before any work", needs.base), ("weights", needs.weights)):
+        table.add_row(name, gib(size), "")
+    for part in needs.parts:
+        table.add_row(part.name, gib(part.bytes), f"{part.key}={part.tokens}" if part.key else "")
+    console.print(table)
+    if not needs.known:
+        console.print("the tasks are not at hand: texts as long as the study allows", highlight=False)
+    # Before the verdict, which may be an error.
+    console.print(f"peak on {kind}: {gib(needs.total)} of {gib(has)}", highlight=False)
+    needs.check(has)
 
 
 def _facts(machine: Machine) -> list[str]:

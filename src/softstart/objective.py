@@ -50,7 +50,7 @@ def run_gradients(
     weights = 1.0 / _token_counts(batch, len(prompts)).to(prompts.dtype)  # [R]
     losses = torch.zeros(len(prompts), dtype=prompts.dtype, device=prompts.device)
     gradient = torch.zeros_like(prompts)
-    for part in _parts(batch, max_tokens, prompts.shape[1]):
+    for part in _parts(backbone, batch, max_tokens, prompts.shape[1]):
         leaf = prompts.detach().requires_grad_()
         sums, _ = backbone.nll(leaf, part, seed=part.seed, twice=twice or graph is not None)
         weighted = sums.to(prompts.dtype) * weights[part.run]
@@ -72,7 +72,7 @@ def run_hvps(
     """
     weights = 1.0 / _token_counts(batch, len(prompts)).to(prompts.dtype)
     product = torch.zeros_like(prompts)
-    for part in _parts(batch, max_tokens, prompts.shape[1]):
+    for part in _parts(backbone, batch, max_tokens, prompts.shape[1]):
         leaf = prompts.detach().requires_grad_()
         with twice_or_told():
             sums, _ = backbone.nll(leaf, part, seed=part.seed, twice=True)
@@ -150,7 +150,8 @@ class PromptObjective:
 
     @cached_property
     def _weights(self) -> set[int]:
-        return {p.untyped_storage().data_ptr() for p in self.backbone.model.parameters()}
+        storages = [p.untyped_storage() for p in self.backbone.model.parameters()]
+        return {storage.data_ptr() or storage._cdata for storage in storages}
 
 
 def _token_counts(batch: Batch, runs: int) -> Tensor:
@@ -158,8 +159,8 @@ def _token_counts(batch: Batch, runs: int) -> Tensor:
     return counts.index_add(0, batch.run, (batch.labels != IGNORE).sum(1)).clamp_min(1)
 
 
-def _parts(batch: Batch, max_tokens: int | None, prompt_length: int) -> list[Batch]:
-    parts = [part for _, part in batch.micro_batches(max_tokens, prompt_length)]
+def _parts(backbone: Backbone, batch: Batch, max_tokens: int | None, prompt_length: int) -> list[Batch]:
+    parts = [part for _, part in backbone.parts(batch, max_tokens, prompt_length)]
     if batch.seed is None:
         return parts
     # Every micro-batch needs masks of its own, the same ones whenever the batch is seen again.

@@ -28,7 +28,9 @@ class OptimizerConfig:
     """
 
     name: Name = "adafactor"
+    """adafactor, adamw or sgd."""
     weight_decay: float = 1e-5
+    """Decoupled: times the learning rate, off the prompt."""
     clip_threshold: float = 1.0
     """Adafactor: bound on the RMS of a run's update."""
     decay_rate: float = -0.8
@@ -44,7 +46,7 @@ class StackedOptimizer(ABC):
 
     Args:
         prompts: the stack, for its shape, dtype and device.
-        lr: learning rates [R].
+        lr: learning rates [R], or one for every row of a prompt [R, P].
         config: hyper-parameters.
     """
 
@@ -58,7 +60,7 @@ class StackedOptimizer(ABC):
 
     @abstractmethod
     def init_state(self, prompts: Tensor) -> dict[str, Tensor]:
-        """Zeroed state tensors, first axis R."""
+        """Zeroed state tensors [R, …]."""
 
     @abstractmethod
     def update(self, prompts: Tensor, gradient: Tensor, state: dict[str, Tensor], clock: Tensor) -> Tensor:
@@ -81,7 +83,7 @@ class StackedOptimizer(ABC):
         self.clock[rows] += 1
         state = {key: value[rows] for key, value in self.state.items()}
         direction = self.update(part, g, state, self.clock[rows])
-        lr = self.lr[rows][:, None, None]
+        lr = self.lr[rows].reshape(len(part), -1, 1)
         prompts[rows] = part - lr * (direction + self.config.weight_decay * part)
         for key, value in state.items():
             self.state[key][rows] = value
@@ -98,14 +100,14 @@ class StackedOptimizer(ABC):
 
 
 class SGD(StackedOptimizer):
-    """Plain gradient descent."""
+    """Plain gradient descent (Robbins & Monro, 1951)."""
 
     def init_state(self, prompts: Tensor) -> dict[str, Tensor]:
-        """No state."""
+        """No state, whatever the prompts [R, P, d]."""
         return {}
 
     def update(self, prompts: Tensor, gradient: Tensor, state: dict[str, Tensor], clock: Tensor) -> Tensor:
-        """The gradient itself."""
+        """The gradient itself, [A, P, d]."""
         return gradient
 
 
@@ -117,7 +119,7 @@ class AdamW(StackedOptimizer):
         return {"mean": torch.zeros_like(prompts), "square": torch.zeros_like(prompts)}
 
     def update(self, prompts: Tensor, gradient: Tensor, state: dict[str, Tensor], clock: Tensor) -> Tensor:
-        """Bias-corrected m / (sqrt(v) + 1e-8)."""
+        """Bias-corrected m / (sqrt(v) + 1e-8), [A, P, d]."""
         b1, b2 = self.config.betas
         state["mean"].lerp_(gradient, 1 - b1)
         state["square"].lerp_(gradient.square(), 1 - b2)
@@ -137,7 +139,7 @@ class Adafactor(StackedOptimizer):
         return {"row": prompts.new_zeros(prompts.shape[:2]), "column": prompts.new_zeros(prompts[:, 0].shape)}
 
     def update(self, prompts: Tensor, gradient: Tensor, state: dict[str, Tensor], clock: Tensor) -> Tensor:
-        """g / sqrt(row x column / mean row), each run's RMS clipped to ``clip_threshold``."""
+        """g / sqrt(row x column / mean row), [A, P, d], each run's RMS clipped to ``clip_threshold``."""
         square = gradient.square() + self.EPS
         keep = 1.0 - clock.to(prompts.dtype).pow(self.config.decay_rate)[:, None]  # [A, 1]
         state["row"].mul_(keep).add_((1 - keep) * square.mean(2))

@@ -33,6 +33,14 @@ class Format(StrEnum):
     parquet = "parquet"
 
 
+class Shown(StrEnum):
+    """How a table is shown."""
+
+    table = "table"
+    markdown = "markdown"
+    csv = "csv"
+
+
 class Rows(StrEnum):
     """Which rows."""
 
@@ -43,9 +51,15 @@ class Rows(StrEnum):
 
 def status(
     folder: Folder,
-    watch: Annotated[bool, typer.Option(help="Go on showing it until the study is over.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on showing it until the study is over.")] = False,
 ) -> None:
-    """Where a study stands, also while it runs."""
+    """Where a study stands, also while it runs.
+
+    \b
+    Examples:
+      softstart status runs/mine
+      softstart status runs/mine --watch
+    """
     from softstart.study.status import read_status
 
     existing(folder)
@@ -75,7 +89,13 @@ def results(
     ),
     out: Annotated[Path | None, typer.Option(help="The file to write.")] = None,
 ) -> None:
-    """The rows of a study, as far as it is computed, also while it runs."""
+    """The rows of a study, as far as it is computed, also while it runs.
+
+    \b
+    Examples:
+      softstart results runs/mine > results.csv
+      softstart results runs/mine --rows curves --format parquet --out curves.parquet
+    """
     from softstart.study import study_tables
 
     table = study_tables(existing(folder))[rows.value]
@@ -91,12 +111,80 @@ def results(
         out.write_text(text, encoding="utf-8")
 
 
-def show_estimate(study: Study, folder: Path, device: str | None, workers: int | None) -> None:
+def join_running(folder: Path, device: str | None) -> None:
+    """Lend this process to the one that runs a study."""
+    from softstart.study import join_study
+
+    done = join_study(folder, device, lambda text: console.print(text, highlight=False))
+    console.print(f"its process has ended; pieces of work done here: {done}", highlight=False, soft_wrap=True)
+
+
+def explain_protocol(
+    study: Annotated[Path, typer.Argument(help="A study file (YAML), or the study.yaml of a study folder.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a key: --set preset=paper.")
+    ] = None,
+    all_values: Annotated[bool, typer.Option("--all", help="Values that nobody would change too.")] = False,
+    format: Annotated[Shown, typer.Option(help="markdown and csv come with the evidence.")] = Shown.table,
+) -> None:
+    """What a study does otherwise than was published, and what we recommend, value by value, with reasons.
+
+    \b
+    Examples:
+      softstart explain-protocol study.yaml
+      softstart explain-protocol study.yaml --set preset=paper --format markdown
+    """
+    from dataclasses import asdict
+
+    import pandas as pd
+
+    from softstart.study import load_study
+    from softstart.study.departures import protocol
+
+    values = protocol(load_study(study, overrides or []))
+    shown = [value for value in values if all_values or not (value.same and value.sound)]
+    columns = {"what": "value", "here": "here"}
+    rows = pd.DataFrame(map(asdict, shown)).rename(columns=columns)
+    if format is Shown.csv:
+        sys.stdout.write(rows.to_csv(index=False))
+    elif format is Shown.markdown:
+        lines: list[list[str]] = [
+            list(map(str, rows)),
+            ["---"] * len(rows.columns),
+            *rows.to_numpy().tolist(),
+        ]
+        sys.stdout.writelines(
+            "| " + " | ".join(c.replace("|", "\\|") for c in line) + " |\n" for line in lines
+        )
+    else:
+        table = Table("", "published", "here", "recommended", box=None)
+        for value in shown:
+            mark = "" if value.sound else " *"
+            table.add_row(value.what, value.published, value.here + mark, value.recommended)
+        console.print(table)
+        for value in shown:
+            if not value.sound and value.reason:
+                console.print(
+                    f"* {value.what}: {value.reason}", soft_wrap=True, highlight=False, markup=False
+                )
+    if not shown:
+        console.print("everything is as published, and as we recommend")
+
+
+def show_estimate(
+    study: Study,
+    folder: Path,
+    device: str | None,
+    workers: int | None,
+    gpu: str = "H200",
+    gpu_rate: float | None = None,
+) -> None:
     """Print what a study would take."""
     import torch
 
     from softstart.console import duration
     from softstart.study import default_workers
+    from softstart.study.cost import cost_lines
     from softstart.study.estimate import estimate
 
     at_a_time = workers or default_workers(device)
@@ -118,6 +206,8 @@ def show_estimate(study: Study, folder: Path, device: str | None, workers: int |
     ):
         if text:
             console.print(f"{name}: about {text}", highlight=False)
+    for line in cost_lines(study, found, gpu, gpu_rate):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     for note in found.notes:
         console.print(note, soft_wrap=True, highlight=False, markup=False)
 
@@ -133,4 +223,5 @@ def _status_table(now: Status) -> Table:
         left = pulse.seconds_left
         eta = f", {duration(left)} left" if left is not None else ""
         table.add_row(f"{pulse.running} {pulse.note}", "100%", f"{100 * pulse.done / pulse.total:.0f}%{eta}")
+        table.add_row(pulse.tally)
     return table

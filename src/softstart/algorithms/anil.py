@@ -29,12 +29,14 @@ class ANIL:
     adapted: float = 0.5
     """Share of the rows, counted from the last, that adapt in the inner loop; at least one row."""
     support_size: int = 2
+    """Rows of a task in one inner step."""
     query_size: int = 2
+    """Rows of a task in the batch of the outer loop."""
 
     data: ClassVar[Data] = "episodes"
 
     def meta_gradient(self, loss: Loss, theta: Tensor, episodes: Episodes) -> tuple[Tensor, Logs]:
-        """Mean over tasks of the gradient through the inner loop of the last rows."""
+        """Mean over tasks of the gradient through the inner loop of the last rows, [P, d]."""
         rows = theta.new_zeros(len(theta), 1)  # S
         rows[-max(1, round(self.adapted * len(theta))) :] = 1.0
         loss.expect(episodes.support)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, cast
 
 from torch import Tensor
 
 Logs = dict[str, float]
 Data = Literal["episodes", "mixture"]
+THETA = "theta"
+"""The name of the start among the meta-parameters."""
+LOG_RATES = "log_rates"
+"""Logarithms of the rows' learning rates [P, 1], relative to each other (Meta-SGD)."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,13 @@ class Loss(Protocol):
 
 
 class Algorithm(Protocol):
-    """Maps a start θ and a meta-batch to a meta-gradient: a pure function, no hidden state."""
+    """Maps a start θ and a meta-batch to a meta-gradient: a pure function, no hidden state.
+
+    An algorithm that learns more than the start has ``further(theta)``, which names these meta-parameters
+    [P, ·] with their values before learning, and ``further_lr``, their outer learning rate relative to the
+    start's. It takes them as keyword arguments of ``meta_gradient`` and returns the gradients of all by
+    name, the start's under ``THETA``. Call it by ``meta_gradients``, which knows both kinds.
+    """
 
     data: ClassVar[Data]
     """``episodes``: support and query batches of whole tasks; ``mixture``: rows of all tasks shuffled."""
@@ -60,23 +70,38 @@ class Algorithm(Protocol):
         """Theta [P, d] → (meta-gradient [P, d], losses to log in nats)."""
 
 
+def further(algorithm: Algorithm, theta: Tensor) -> dict[str, Tensor]:
+    """What an algorithm learns beside the start θ [P, d], before it is learned: mostly nothing."""
+    names: dict[str, Tensor] = getattr(algorithm, "further", lambda _: {})(theta)
+    return names
+
+
+def meta_gradients(
+    algorithm: Algorithm, loss: Loss, values: Mapping[str, Tensor], episodes: Episodes
+) -> tuple[dict[str, Tensor], Logs]:
+    """Gradients of all meta-parameters [P, ·] by name, the start's under ``THETA``, and losses to log."""
+    rest = {name: value for name, value in values.items() if name != THETA}
+    found, logs = cast(Any, algorithm).meta_gradient(loss, values[THETA], episodes, **rest)
+    return (found if rest else {THETA: found}), logs
+
+
 @dataclass(frozen=True)
 class Trajectory:
-    """The inner loop of M tasks: prompts φ_0 … φ_K and the gradients that led from each to the next."""
+    """The inner loop of M tasks: prompts φ_0 … φ_K and the gradients between them [M, P, d], losses [M]."""
 
     prompts: list[Tensor]
     gradients: list[Tensor]
     losses: list[Tensor]
 
 
-def inner_loop(loss: Loss, theta: Tensor, episodes: Episodes, lr: float) -> Trajectory:
+def inner_loop(loss: Loss, theta: Tensor, episodes: Episodes, lr: float | Tensor) -> Trajectory:
     """SGD of all tasks from one start: φ_0 = θ, φ_{k+1} = φ_k - α ∇L_support,k(φ_k); no graph is kept.
 
     Args:
         loss: the losses of the tasks.
         theta: [P, d].
         episodes: the meta-batch; one step a support batch.
-        lr: α.
+        lr: α, one number or one a row [P, 1].
     """
     phi = theta.expand(episodes.tasks, *theta.shape).clone()
     path = Trajectory([phi], [], [])

@@ -19,12 +19,14 @@ class FoMAML:
     inner_steps: int = 1
     """K."""
     support_size: int = 4
+    """Rows of a task in one inner step."""
     query_size: int = 4
+    """Rows of a task in the batch of the outer loop."""
 
     data: ClassVar[Data] = "episodes"
 
     def meta_gradient(self, loss: Loss, theta: Tensor, episodes: Episodes) -> tuple[Tensor, Logs]:
-        """Mean over tasks of the query gradient at φ_K."""
+        """Mean over tasks of the query gradient at φ_K, [P, d]."""
         path = inner_loop(loss, theta, episodes, self.inner_lr)
         query, v = loss.gradient(path.prompts[-1], episodes.query)
         return v.mean(0), {"support": float(path.losses[0].mean()), "query": float(query.mean())}

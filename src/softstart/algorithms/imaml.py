@@ -33,12 +33,14 @@ class IMAML:
     iterations: int = 5
     """Of conjugate gradient."""
     support_size: int = 4
+    """Rows of a task in one inner step."""
     query_size: int = 4
+    """Rows of a task in the batch of the outer loop."""
 
     data: ClassVar[Data] = "episodes"
 
     def meta_gradient(self, loss: Loss, theta: Tensor, episodes: Episodes) -> tuple[Tensor, Logs]:
-        """Mean over tasks of (I + H/λ)⁻¹ ∇L_query(φ*); H is that of the last support batch."""
+        """Mean over tasks of (I + H/λ)⁻¹ ∇L_query(φ*), [P, d]; H is that of the last support batch."""
         phi = theta.expand(episodes.tasks, *theta.shape).clone()
         support = []
         for batch in episodes.support:

@@ -26,12 +26,14 @@ class MAML:
     inner_steps: int = 1
     """K."""
     support_size: int = 2
+    """Rows of a task in one inner step."""
     query_size: int = 2
+    """Rows of a task in the batch of the outer loop."""
 
     data: ClassVar[Data] = "episodes"
 
     def meta_gradient(self, loss: Loss, theta: Tensor, episodes: Episodes) -> tuple[Tensor, Logs]:
-        """Mean over tasks of the gradient through the inner loop."""
+        """Mean over tasks of the gradient through the inner loop, [P, d]."""
         loss.expect(episodes.support)
         path = inner_loop(loss, theta, episodes, self.inner_lr)
         query, v = loss.gradient(path.prompts[-1], episodes.query)

@@ -22,6 +22,6 @@ class MultiTask:
     data: ClassVar[Data] = "mixture"
 
     def meta_gradient(self, loss: Loss, theta: Tensor, episodes: Episodes) -> tuple[Tensor, Logs]:
-        """The gradient of the batch's token-mean loss."""
+        """The gradient of the batch's token-mean loss, [P, d]."""
         value, gradient = loss.gradient(theta[None], episodes.query)
         return gradient[0], {"query": float(value[0])}

@@ -25,14 +25,16 @@ class Reptile:
     inner_steps: int = 10
     """K."""
     support_size: int = 4
+    """Rows of a task in one inner step."""
     query_size: int = 0
+    """Reptile has no query set."""
     difference: bool = False
     """Compute (θ - φ_K)/α as printed instead of the equal sum of gradients."""
 
     data: ClassVar[Data] = "episodes"
 
     def meta_gradient(self, loss: Loss, theta: Tensor, episodes: Episodes) -> tuple[Tensor, Logs]:
-        """Mean over tasks of (θ - φ_K)/α."""
+        """Mean over tasks of (θ - φ_K)/α, [P, d]."""
         path = inner_loop(loss, theta, episodes, self.inner_lr)
         if self.difference:
             v = (theta - path.prompts[-1]) / self.inner_lr

@@ -167,7 +167,11 @@ def bootstrap_interval(
 def arg_table(
     rows: pd.DataFrame, baseline: str = "pt", *, planned: Planned | None = None, seed: int = 0
 ) -> pd.DataFrame:
-    """``average_relative_gain`` with the 95 % intervals of ``bootstrap_interval`` beside it."""
+    """``average_relative_gain`` with the 95 % intervals of ``bootstrap_interval`` beside it.
+
+    Raises:
+        SoftstartError: as ``relative_gains``.
+    """
     summary = average_relative_gain(rows, baseline, planned=planned)
     table = summary.merge(bootstrap_interval(rows, baseline, seed=seed), on=CELL)
     front = [*CELL, "arg", "low", "high"]

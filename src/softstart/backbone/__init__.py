@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from softstart.backbone.base import Backbone, Decoding, candidates_tensor, prefer_device
+from softstart.backbone.base import Backbone, Decoding, candidates_tensor
 from softstart.backbone.batch import IGNORE, Batch, collate
 from softstart.backbone.causal import CausalBackbone
+from softstart.backbone.devices import prefer_device
 from softstart.backbone.loading import FAMILIES, TINY, load_backbone
 from softstart.backbone.placement import PLACEMENTS, Placement
 from softstart.backbone.seq2seq import Seq2SeqBackbone

@@ -18,8 +18,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from softstart.backbone import kernels
 from softstart.backbone.batch import Batch
+from softstart.backbone.devices import refuse_sharded
 from softstart.backbone.flops import Flops
-from softstart.backbone.placement import PLACEMENTS, Placement
+from softstart.backbone.placement import AFTER_PADDING, PADDED_TOGETHER, PLACEMENTS, Placement
 from softstart.errors import SoftstartError
 from softstart.token_cache import fingerprint
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 class Decoding:
     """How outputs are generated: greedy for ``num_beams=1``, else beam search.
 
+    ``max_new_tokens``, ``repetition_penalty`` and ``length_penalty`` are those of transformers' ``generate``.
     The published protocol used 4 beams, 128 new tokens, repetition penalty 2.5 and length penalty 1.0
     (Qin et al., 2023, released files).
     """
@@ -52,7 +54,8 @@ class Backbone(ABC):
         model: the transformers model; it is frozen and put in eval mode in place.
         tokenizer: its tokenizer.
         name: name or path it was loaded from, for messages and file headers.
-        placement: where the prompt goes, ``"prefix"`` or ``"suffix"``.
+        placement: where the prompt goes: ``"prefix"``, ``"suffix"``, or for encoder-decoders
+            ``"after_padding"``, where rows do interact (see ``parts``); else SoftstartError.
     """
 
     model_types: ClassVar[tuple[str, ...]] = ()
@@ -74,6 +77,11 @@ class Backbone(ABC):
             raise SoftstartError(
                 f"unknown placement '{placement}'", mend=f"Use one of {', '.join(PLACEMENTS)}."
             )
+        if placement == AFTER_PADDING and self.peft_task == "CAUSAL_LM":
+            raise SoftstartError(
+                "a causal model cannot have its prompt after the padding", mend="Use placement: suffix."
+            )
+        refuse_sharded(model)
         self.model: Any = model.requires_grad_(False).eval()
         kernels.keep_freed_memory()
         for module in model.modules():
@@ -141,7 +149,7 @@ class Backbone(ABC):
     @property
     def vocabulary(self) -> Tensor:
         """The embedding of every token as the layers see it, [V, d]: some families scale their table."""
-        if type(self.embedding) is nn.Embedding:
+        if type(self.embedding) is nn.Embedding and not self.embedding.weight.is_meta:
             return self.embedding.weight.detach()
         with torch.no_grad():
             table: Tensor = self.embedding(torch.arange(self.embedding.num_embeddings, device=self.device))
@@ -159,7 +167,9 @@ class Backbone(ABC):
     @property
     def device(self) -> torch.device:
         """Where the embeddings live; prompts and batches go there."""
-        return self.embedding.weight.device
+        # Weights that accelerate has offloaded come to where they are used.
+        place = getattr(getattr(self.embedding, "_hf_hook", None), "execution_device", None)
+        return self.embedding.weight.device if place is None else torch.empty(0, device=place).device
 
     @property
     def prompt_dtype(self) -> torch.dtype:
@@ -172,7 +182,7 @@ class Backbone(ABC):
         config = {k: v for k, v in self.model.config.to_dict().items() if not k.startswith("_")}
         config.pop("transformers_version", None)
         h = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-        for key, tensor in sorted(self.model.state_dict().items()):
+        for key, tensor in sorted(_weights(self.model).items()):
             h.update(key.encode())
             h.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return h.hexdigest()
@@ -196,7 +206,7 @@ class Backbone(ABC):
             twice: make the result differentiable twice (fused attention kernels have no double backward).
 
         Returns:
-            (sums of NLL in nats [B], label-token counts [B]).
+            (sums of NLL in nats [B], label-token counts [B]); SoftstartError: a prompt that does not fit.
         """
         with self._dropout(seed), _kernels(twice):
             embeds, mask = self.place(prompts, batch)
@@ -213,9 +223,9 @@ class Backbone(ABC):
     def generate(
         self, prompts: Tensor, batch: Batch, decoding: Decoding, max_tokens: int | None = None
     ) -> list[str]:
-        """Generate one output for every row with its own prompt [R, P, d] → B strings, in row order."""
+        """B outputs, in row order, each with its own prompt of [R, P, d]; SoftstartError as ``nll``."""
         texts = [""] * len(batch)
-        for rows, part in batch.micro_batches(max_tokens, prompts.shape[1]):
+        for rows, part in self.parts(batch, max_tokens, prompts.shape[1]):
             ids = self.generate_ids(*self.place(prompts, part), decoding)
             decoded = self.tokenizer.batch_decode(
                 ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
@@ -237,17 +247,28 @@ class Backbone(ABC):
             max_tokens: as in ``Batch.micro_batches``.
 
         Returns:
-            [B, C] summed log-likelihoods (nats), -inf for candidates without tokens.
+            [B, C] summed log-likelihoods (nats), -inf where there are no tokens; SoftstartError as ``nll``.
         """
         rows_total, choices, _ = candidates.shape
         scores = torch.empty(rows_total, choices, dtype=self.prompt_dtype, device=self.device)
-        for rows, part in batch.micro_batches(max_tokens, prompts.shape[1]):
+        for rows, part in self.parts(batch, max_tokens, prompts.shape[1]):
             embeds, mask = self.place(prompts, part)
             state = self.repeat_state(self.encode(embeds, mask), choices)
             labels = candidates[rows].flatten(0, 1)
             sums, counts = self.label_nll(state, mask.repeat_interleave(choices, 0), labels)
             scores[rows] = torch.where(counts > 0, -sums, -torch.inf).view(-1, choices)
         return scores
+
+    def parts(self, batch: Batch, max_tokens: int | None, extra: int) -> Iterator[tuple[Tensor, Batch]]:
+        """A batch as forward passes take it: positions [≤ B] and their rows (see ``Batch.micro_batches``).
+
+        After padding, rows are padded together with their neighbors: 16 at a time, in order, as published.
+        """
+        if self.placement != AFTER_PADDING:
+            yield from batch.micro_batches(max_tokens, extra)
+            return
+        for rows in torch.arange(len(batch), device=batch.run.device).split(PADDED_TOGETHER):
+            yield rows, batch.select(rows)
 
     def row_flops(self, text: int, output: int) -> Flops:
         """Model FLOPs of one row of ``text`` tokens, prompt included, and ``output`` label tokens.
@@ -258,7 +279,7 @@ class Backbone(ABC):
         return Flops(2.0 * weights * (text + output))
 
     def place(self, prompts: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Embed the text and join each row's prompt to it: embeddings [B, P+S, d] and mask [B, P+S]."""
+        """Embeddings [B, P+S, d] of text and prompts, and mask [B, P+S]; SoftstartError as ``nll``."""
         if prompts.shape[-1] != self.width:
             raise SoftstartError(
                 f"the prompt has width {prompts.shape[-1]} but backbone '{self.name}' embeds {self.width}",
@@ -271,7 +292,7 @@ class Backbone(ABC):
         return PLACEMENTS[self.placement](rows, text, batch.attention_mask)
 
     def fits(self, length: int) -> None:
-        """Refuse a sequence that is longer than the model's window."""
+        """Refuse a sequence longer than the model's window by a SoftstartError."""
         if self.window is not None and length > self.window:
             raise SoftstartError(
                 f"{length} tokens in a row (prompt included) but '{self.name}' reads at most {self.window}",
@@ -300,20 +321,19 @@ class Backbone(ABC):
                 self.model.eval()
 
 
+def _weights(model: Any) -> dict[str, Tensor]:
+    """Every weight by name, those that accelerate has offloaded too."""
+    state: dict[str, Tensor] = model.state_dict()
+    if not any(tensor.is_meta for tensor in state.values()):
+        return state
+    from accelerate.utils.modeling import get_state_dict_offloaded_model
+
+    found = get_state_dict_offloaded_model(model)
+    return {name: found[name] if tensor.is_meta else tensor for name, tensor in state.items()}
+
+
 def _kernels(twice: bool) -> contextlib.AbstractContextManager[Any]:
     return sdpa_kernel(SDPBackend.MATH) if twice else contextlib.nullcontext()
-
-
-def prefer_device(device: str | None) -> torch.device:
-    """The device asked for, or the GPU where there is one."""
-    if device is not None:
-        try:
-            return torch.empty(0, device=device).device
-        except (RuntimeError, AssertionError) as problem:
-            raise SoftstartError(
-                f"device '{device}' cannot be used ({str(problem).splitlines()[0]})", mend="Try --device cpu."
-            ) from problem
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def candidates_tensor(candidates: Sequence[Sequence[Sequence[int]]], fill: int) -> Tensor:

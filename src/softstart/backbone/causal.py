@@ -36,7 +36,11 @@ class CausalBackbone(Backbone):
         return embeds
 
     def logits(self, state: Any, mask: Tensor, labels: Tensor) -> Tensor:
-        """Logits [B, T, V] at the positions before each label token."""
+        """Logits [B, T, V] at the positions before each label token.
+
+        Raises:
+            SoftstartError: a row without prompt and text.
+        """
         texts, length = mask.sum(1), labels.shape[1]
         first = int(texts.min()) - 1
         if first < 0:
@@ -58,7 +62,7 @@ class CausalBackbone(Backbone):
         return state.repeat_interleave(times, 0)
 
     def generate_ids(self, embeds: Tensor, mask: Tensor, decoding: Decoding) -> Tensor:
-        """Greedy or beam search; the repetition penalty counts generated tokens, not those of the text."""
+        """Token ids [B, T] by greedy or beam search; the repetition penalty counts generated tokens only."""
         self.fits(mask.shape[1] + decoding.max_new_tokens)
         joined, flags = left_padded(embeds, mask)
         ids: Tensor = self.model.generate(

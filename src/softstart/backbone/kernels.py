@@ -105,8 +105,12 @@ def joined(*modules: nn.Linear) -> Tensor:
     """
     first = modules[0].weight
     if not first.requires_grad:
-        ends = [m.weight.data_ptr() + m.weight.nbytes for m in modules]
-        if all(m.weight.data_ptr() == end for m, end in zip(modules[1:], ends, strict=False)):
+        memory = first.untyped_storage().data_ptr()
+        ends = [m.weight.storage_offset() + m.weight.numel() for m in modules]
+        if all(
+            m.weight.untyped_storage().data_ptr() == memory and m.weight.storage_offset() == end
+            for m, end in zip(modules[1:], ends, strict=False)
+        ):
             rows = sum(m.weight.shape[0] for m in modules)
             return first.detach().as_strided((rows, first.shape[1]), (first.shape[1], 1))
     return torch.cat([m.weight for m in modules])

@@ -12,11 +12,13 @@ from safetensors import SafetensorError
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-from softstart.backbone.base import Backbone, prefer_device
+from softstart.backbone.base import Backbone
 from softstart.backbone.causal import CausalBackbone
 from softstart.backbone.checking import check_exact
+from softstart.backbone.devices import prefer_device
 from softstart.backbone.placement import Placement
 from softstart.backbone.seq2seq import Seq2SeqBackbone
+from softstart.backbone.shapes import untie
 from softstart.backbone.t5 import T5Backbone
 from softstart.errors import SoftstartError
 
@@ -46,6 +48,7 @@ def load_backbone(
     placement: Placement = "prefix",
     device_map: str | dict[str, Any] | None = None,
     gradient_checkpointing: bool = False,
+    weights: bool = True,
 ) -> Backbone:
     """Load a frozen backbone.
 
@@ -59,6 +62,7 @@ def load_backbone(
             accelerate and leaves no choice of ``device``.
         gradient_checkpointing: recompute each layer in the backward pass instead of keeping what it
             computed: about a third more time for a fraction of the memory; numbers stay the same.
+        weights: False leaves the weights out: shapes without numbers, on torch's meta device.
 
     Raises:
         SoftstartError: unknown name or dtype, a family that cannot work, or files that cannot be read.
@@ -81,17 +85,20 @@ def load_backbone(
         raise SoftstartError("T5-type models overflow in float16", mend="Use dtype bfloat16 or float32.")
     with _loading(name_or_path):
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
-        with _quiet():
-            model: Any = _auto_class(config).from_pretrained(
-                path, revision=revision, dtype=DTYPES[dtype], device_map=device_map
+        with _quiet(), nullcontext() if weights else torch.device("meta"):
+            auto = _auto_class(config)
+            model: Any = (
+                auto.from_pretrained(path, revision=revision, dtype=DTYPES[dtype], device_map=device_map)
+                if weights
+                else untie(auto.from_config(config, dtype=DTYPES[dtype]))
             )
-    if device_map is None:
+    if device_map is None and weights:
         model = model.to(prefer_device(device))
     if gradient_checkpointing:
         recompute_layers(model)
     backbone = family(model, _with_padding(tokenizer, name_or_path), name=name_or_path, placement=placement)
     backbone.revision = revision or getattr(config, "_commit_hash", None)
-    if not listed:
+    if not listed and weights:
         check_exact(backbone)
     return backbone
 

@@ -1,8 +1,8 @@
 """Where the soft prompt goes: one small function a placement.
 
 Every function joins the prompts of the rows [B, P, d] to right-padded text embeddings [B, S, d] with mask
-[B, S] and returns embeddings [B, P+S, d] and mask [B, P+S]. Both keep a row's numbers independent of its
-padding, so rows of any length can share a batch.
+[B, S] and returns embeddings [B, P+S, d] and mask [B, P+S]. ``prefix`` and ``suffix`` keep a row's numbers
+independent of its padding, so rows of any length can share a batch; ``after_padding`` does not.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Placement = Literal["prefix", "suffix"]
+Placement = Literal["prefix", "suffix", "after_padding"]
+AFTER_PADDING = "after_padding"
+PADDED_TOGETHER = 16
+"""Rows padded together there: an evaluation batch of the published protocol."""
 
 
 def prefix(prompts: Tensor, text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,7 +37,18 @@ def suffix(prompts: Tensor, text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]
     return joined, (place < texts + size).to(mask.dtype)
 
 
+def after_padding(prompts: Tensor, text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """``[text | padding | prompt]``: MPT to the letter (Qin et al., 2023, released files).
+
+    How far the prompt lies from the text, and with it every number, depends on the longest row of the batch:
+    only for one run at a time.
+    """
+    ones = mask.new_ones(prompts.shape[:2])
+    return torch.cat((text, prompts), 1), torch.cat((mask, ones), 1)
+
+
 PLACEMENTS: dict[str, Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]] = {
     "prefix": prefix,
     "suffix": suffix,
+    AFTER_PADDING: after_padding,
 }

@@ -41,7 +41,7 @@ class Seq2SeqBackbone(Backbone):
         return state.repeat_interleave(times, 0)
 
     def generate_ids(self, embeds: Tensor, mask: Tensor, decoding: Decoding) -> Tensor:
-        """Greedy or beam search by transformers' own ``generate``."""
+        """Token ids [B, T], by greedy or beam search of transformers' own ``generate``."""
         ids: Tensor = self.model.generate(
             inputs_embeds=embeds, attention_mask=mask, **decoding_arguments(decoding)
         )

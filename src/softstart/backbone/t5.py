@@ -60,7 +60,7 @@ class T5Backbone(Backbone):
         return state.repeat_interleave(times, 0)
 
     def generate_ids(self, embeds: Tensor, mask: Tensor, decoding: Decoding) -> Tensor:
-        """Greedy search of our own, beam search by transformers' ``generate`` on our encoder output."""
+        """Token ids [B, T]: greedy search of our own, beam search by transformers' ``generate``."""
         if self.lean and decoding.num_beams == 1 and _is_free(self.model.generation_config):
             return t5_layers.greedy(
                 self.model,
@@ -72,9 +72,11 @@ class T5Backbone(Backbone):
             )
         from transformers.modeling_outputs import BaseModelOutput
 
-        encoded: Any = BaseModelOutput(last_hidden_state=self.encode(embeds, mask))
+        given: dict[str, Any] = {"inputs_embeds": embeds}
+        if self.lean:
+            given = {"encoder_outputs": BaseModelOutput(last_hidden_state=self.encode(embeds, mask))}
         ids: Tensor = self.model.generate(
-            encoder_outputs=encoded,
+            **given,
             attention_mask=mask,
             do_sample=False,
             num_beams=decoding.num_beams,

@@ -182,7 +182,7 @@ def _read_task_json(path: Path) -> dict[str, str]:
         return {}
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SoftstartError(f"not valid JSON ({error})", where=str(path), mend=_JSON_MEND) from None
     known = ("kind", "metric", "category")
     if not isinstance(given, dict) or not all(k in known and isinstance(v, str) for k, v in given.items()):

@@ -15,24 +15,34 @@ Decisions where CrossFit's scorers fail or depend on the version of a library:
 from __future__ import annotations
 
 import math
+import random
 import re
 import string
 from collections import Counter
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from itertools import product
+from typing import Literal
 
 import numpy as np
 
 from softstart.errors import SoftstartError
 
 References = Sequence[Sequence[str]]
+F1Labels = Literal["union", "gold"]
+"""Over which labels Classification-F1 is a mean: all strings in gold or predictions, as CrossFit's (a wrong
+string that is no label is one more class with F1 0), or the labels in gold alone."""
+
+GOLD_F1 = "Classification-F1 (gold labels)"
+"""The name of Classification-F1 over the labels in gold alone, in tables: it is another metric."""
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
-def score(metric: str, predictions: Sequence[str], references: References) -> float:
+def score(
+    metric: str, predictions: Sequence[str], references: References, *, f1_labels: F1Labels = "union"
+) -> float:
     """Score predictions against every example's accepted answers.
 
     Args:
@@ -40,6 +50,7 @@ def score(metric: str, predictions: Sequence[str], references: References) -> fl
         predictions: one string per example, white space at both ends already stripped.
         references: the accepted answers of each example; the first is the gold label where a metric
             knows only one (Classification-F1, Matthew-Correlation, Pearson-Correlation).
+        f1_labels: over which labels Classification-F1 is a mean; of no matter for the other metrics.
 
     Raises:
         SoftstartError: for an unknown metric or references it cannot use (see ``check_references``).
@@ -48,7 +59,40 @@ def score(metric: str, predictions: Sequence[str], references: References) -> fl
     if len(predictions) != len(references):
         raise ValueError(f"{len(predictions)} predictions for {len(references)} references")
     check_references(metric, references)
+    if metric == "Classification-F1" and f1_labels == "gold":
+        return gold_macro_f1(predictions, references)
     return METRICS[metric](predictions, references)
+
+
+def score_interval(
+    metric: str,
+    predictions: Sequence[str],
+    references: References,
+    *,
+    f1_labels: F1Labels = "union",
+    resamples: int = 500,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of ``score`` over examples (Efron & Tibshirani, 1993, chapter 13).
+
+    It speaks of other examples of the same task, not of another training.
+
+    Raises:
+        SoftstartError: as ``score``.
+    """
+    rng, found = random.Random(seed), []
+    for _ in range(resamples):
+        rows = rng.choices(range(len(predictions)), k=len(predictions))
+        drawn = [predictions[i] for i in rows], [references[i] for i in rows]
+        found.append(score(metric, *drawn, f1_labels=f1_labels))
+    found.sort()
+    cut = round(0.025 * (resamples - 1))
+    return found[cut], found[-1 - cut]
+
+
+def metric_name(metric: str, f1_labels: F1Labels) -> str:
+    """What a table calls a metric."""
+    return GOLD_F1 if metric == "Classification-F1" and f1_labels == "gold" else metric
 
 
 def companions(

@@ -222,6 +222,8 @@ def _peek(raw: RawData, on_hub: bool, data: Mapping[str, Any], where: str) -> tu
 def _templates(raw: RawData, first: Row, where: str) -> dict[str, Any]:
     """Input, output and label of the entry, from what is given and the columns there are."""
     columns = [column for column in first if column != "LINE"]
+    if not columns:
+        raise SoftstartError("the first row holds nothing", where=where)
     label = raw.label or ("label" if "label" in columns else None)
     for column, given in (("input", raw.input), (label, None)):
         if column and given is None and column not in columns:

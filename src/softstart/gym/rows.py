@@ -236,7 +236,7 @@ def _jsonl(data: bytes, path: Path) -> Iterator[Row]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             where = f"{path}, line {number}"
             raise SoftstartError(
                 f"not valid JSON ({error})", where=where, mend="One object a line."

@@ -18,12 +18,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from softstart.errors import SoftstartError, did_you_mean
 from softstart.gym.catalog import crossfit_catalog
 from softstart.gym.settings import Setting
 from softstart.gym.task import Gym
+from softstart.safe_yaml import read_yaml
 
 _NARROWS = ("category", "metric", "kind")
 
@@ -45,8 +44,8 @@ def read_setting(path: Path, gym: Gym | None = None) -> Setting:
             empty, or a task on both sides.
     """
     try:
-        data = yaml.safe_load(path.read_bytes().decode())
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        data = read_yaml(path.read_bytes().decode(), str(path))
+    except (OSError, ValueError) as error:
         text = " ".join(str(error).split())
         raise SoftstartError(f"cannot read the setting ({text})", where=str(path)) from None
     known = ("name", "source", "target", "exclude")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from softstart.prompt.formats import CONFIG_FILE, TENSOR, WEIGHTS_FILE
+from softstart.prompt.formats import CONFIG_FILE, FURTHER, TENSOR, WEIGHTS_FILE
 from softstart.prompt.initializers import (
     Initializer,
     class_labels,
@@ -21,6 +21,7 @@ from softstart.prompt.soft_prompt import SoftPrompt, made_on
 
 __all__ = [
     "CONFIG_FILE",
+    "FURTHER",
     "TENSOR",
     "WEIGHTS_FILE",
     "Initializer",

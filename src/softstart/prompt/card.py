@@ -13,8 +13,8 @@ TOLD = ("method", "algorithm", "setting", "source", "task", "scores", "license",
 def model_card(shape: tuple[int, ...], facts: Mapping[str, Any]) -> str:
     """README.md with a YAML header, as the hub shows it.
 
-    ``info["scores"]`` may list results: ``{"task", "metric", "score", "low", "high"}``, with the bounds of a
-    95 % interval where there is one.
+    ``info["scores"]`` may list results: ``{"task", "metric", "score", "low", "high", "over"}``; the last
+    three are the bounds of a 95 % interval and what it was taken over, where there is one.
     """
     info, backbone = facts["info"], facts["backbone"]
     header = [
@@ -56,9 +56,10 @@ def _scores(info: Mapping[str, Any]) -> list[str]:
         return ["No scores were recorded with this prompt.", ""]
     lines = ["| task | metric | score | 95 % interval |", "|---|---|---|---|"]
     for row in info["scores"]:
-        bounds = (
-            f"{row['low']:.1f} to {row['high']:.1f}" if "low" in row and "high" in row else "not recorded"
-        )
+        bounds = "not recorded"
+        if "low" in row and "high" in row:
+            over = f" over {row['over']}" if "over" in row else ""
+            bounds = f"{row['low']:.1f} to {row['high']:.1f}{over}"
         lines.append(f"| {row['task']} | {row['metric']} | {row['score']:.1f} | {bounds} |")
     return ["## Scores", "", *lines, ""]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ from torch import Tensor
 
 from softstart.errors import SoftstartError
 from softstart.files import atomic
+from softstart.prompt.facts import check_facts
 from softstart.storage import load_tensors, save_tensors
 
 TENSOR = "prompt_embeddings"
 WEIGHTS_FILE = "adapter_model.safetensors"
 PICKLED_FILE = "adapter_model.bin"
 CONFIG_FILE = "adapter_config.json"
+FURTHER = "further."
+"""Begins the names of tensors that belong to a prompt beside it."""
 PAPER_KEY = "promptembedding"
 """Key of the tensor in the files released with Qin et al. (2023)."""
 SUFFIXES = (".safetensors", ".pt", ".bin", ".npy")
@@ -28,7 +32,10 @@ FACTS = (
     "backbone", "backbone_digest", "placement", "info", "revision", "tokenizer_digest", "peft_task",
 )  # fmt: skip
 
-DAMAGED = (OSError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError)
+DAMAGED = (
+    OSError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, AssertionError,
+    ArithmeticError, MemoryError, pickle.UnpicklingError, zipfile.BadZipFile,
+)  # fmt: skip
 """What torch's reader of damaged files fails with."""
 
 Read = tuple[dict[str, Tensor], dict[str, Any]]
@@ -68,7 +75,7 @@ def peft_config(length: int, width: int, facts: Mapping[str, Any]) -> dict[str, 
 
 
 def read(path: Path, name: str = TENSOR) -> tuple[Tensor, dict[str, Any]]:
-    """The prompt [P, d] of a file or folder, and what is known of it.
+    """The prompt [P, d] of a file or folder, and what is known of it; tensors beside it as ``further``.
 
     Raises:
         SoftstartError: missing or damaged files, or no prompt [P, d] in them.
@@ -82,16 +89,26 @@ def read(path: Path, name: str = TENSOR) -> tuple[Tensor, dict[str, Any]]:
     readers = {".pt": _torch_file, ".bin": _torch_file, ".npy": _numpy_file}
     tensors, header = readers.get(file.suffix, load_tensors)(file)
     tensor = tensors.get(name)
-    if tensor is None or tensor.ndim != 2 or not tensor.is_floating_point():
+    if tensor is None or not _is_prompt(tensor, file):
         raise SoftstartError(
             f"holds no soft prompt ('{name}' of shape [P, d])",
             where=str(file),
             mend="Give a prompt written by Softstart or a PEFT prompt-tuning adapter.",
         )
     facts = {key: header[key] for key in FACTS if key in header}
+    check_facts(facts, str(file))
+    if further := {k.removeprefix(FURTHER): t for k, t in tensors.items() if k.startswith(FURTHER)}:
+        facts["further"] = further
     if not facts and config:
-        return _from_peft(tensor, config)
+        tensor, facts = _from_peft(tensor, config)
+        check_facts(facts, str(path))
     return tensor, facts
+
+
+def _is_prompt(tensor: Tensor, file: Path) -> bool:
+    """Whether it is a plain matrix, and no larger than its file: a view can claim to be of any size."""
+    plain = tensor.layout == torch.strided and tensor.ndim == 2 and tensor.is_floating_point()
+    return plain and 0 < tensor.numel() * tensor.element_size() <= file.stat().st_size
 
 
 def _from_peft(tensor: Tensor, config: Mapping[str, Any]) -> tuple[Tensor, dict[str, Any]]:
@@ -101,7 +118,8 @@ def _from_peft(tensor: Tensor, config: Mapping[str, Any]) -> tuple[Tensor, dict[
         "peft_task": config.get("task_type") or "SEQ_2_SEQ_LM",
         "info": {"from": "PEFT"},
     }
-    length = config.get("num_virtual_tokens") or len(tensor)
+    length = config.get("num_virtual_tokens")
+    length = length if isinstance(length, int) and length > 0 else len(tensor)
     if len(tensor) == 2 * length:
         facts["info"]["note"] = (
             f"the adapter held {2 * length} rows for {length} virtual tokens: PEFT puts the first {length} "
@@ -117,7 +135,7 @@ def _config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         kind = config.get("peft_type")
-    except (OSError, ValueError, AttributeError) as problem:
+    except (OSError, ValueError, AttributeError, RecursionError) as problem:
         raise SoftstartError(f"not a readable PEFT configuration ({problem})", where=str(path)) from problem
     if kind != "PROMPT_TUNING":
         raise SoftstartError(
@@ -132,10 +150,11 @@ def _config(path: Path) -> dict[str, Any]:
 def _torch_file(path: Path) -> Read:
     """A ``.pt`` of the paper, or PEFT's old ``.bin``; only tensors are read, never objects."""
     try:
+        _refuse_packed(path)
         found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as problem:
         raise SoftstartError("no such file", where=str(path)) from problem
-    except (*DAMAGED, pickle.UnpicklingError) as problem:
+    except DAMAGED as problem:
         reason = (str(problem).strip() or type(problem).__name__).splitlines()[0]
         raise SoftstartError(
             f"not a readable file of tensors ({reason})",
@@ -150,12 +169,21 @@ def _torch_file(path: Path) -> Read:
     return tensors, {}
 
 
+def _refuse_packed(path: Path) -> None:
+    """Torch packs nothing when it writes an archive, but would unpack a small file to any size."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                raise ValueError("a packed archive, which torch does not write")
+
+
 def _numpy_file(path: Path) -> Read:
     try:
-        array = np.load(path, allow_pickle=False)
-        tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+        # Mapped, so that a file cannot claim more than it holds.
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        tensor = torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
     except FileNotFoundError as problem:
         raise SoftstartError("no such file", where=str(path)) from problem
-    except (OSError, ValueError, TypeError, EOFError) as problem:
+    except DAMAGED as problem:
         raise SoftstartError(f"not a readable array ({problem})", where=str(path)) from problem
     return {TENSOR: tensor}, {"info": {"from": "NumPy"}}

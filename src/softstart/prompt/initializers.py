@@ -31,6 +31,9 @@ def vocabulary(embedding: Tensor, ids: Sequence[int]) -> Initializer:
     Args:
         embedding: the backbone's input embedding [V, d].
         ids: token ids to draw from; see ``ordinary_tokens``.
+
+    Raises:
+        SoftstartError: a prompt longer than there are ids.
     """
 
     def draw(length: int, generator: Generator) -> Tensor:
@@ -66,12 +69,17 @@ def task_names(embedding: Tensor, tokenized: Sequence[Sequence[int]], rest: Init
 
 
 def class_labels(embedding: Tensor, tokenized: Sequence[Sequence[int]], rest: Initializer) -> Initializer:
-    """One row a label word, the mean of its tokens; more rows from ``rest`` (Lester et al., 2021)."""
+    """One row a label word, the mean of its tokens; more rows from ``rest`` (Lester et al., 2021).
+
+    ``embedding`` is that of the backbone, [V, d].
+    """
     return task_names(embedding, tokenized, rest)
 
 
 def text(embedding: Tensor, ids: Sequence[int]) -> Initializer:
     """The tokens of a text in order, repeated or cut to the prompt's length (PEFT's ``TEXT``).
+
+    ``embedding`` is that of the backbone, [V, d].
 
     Raises:
         SoftstartError: a text without tokens.
@@ -87,7 +95,7 @@ def text(embedding: Tensor, ids: Sequence[int]) -> Initializer:
 
 
 def source_average(prompts: Tensor) -> Initializer:
-    """The mean of source tasks' prompts [N, P, d], row by row."""
+    """The mean of source tasks' prompts [N, P, d], row by row; a SoftstartError for another length."""
     return from_tensor(prompts.float().mean(0))
 
 
@@ -97,6 +105,9 @@ def nearest_source(target: Tensor, prompts: Tensor) -> Initializer:
     Args:
         target: [P, d], a prompt tuned briefly on the target task (the task's embedding).
         prompts: [N, P, d], tuned likewise on the source tasks.
+
+    Raises:
+        SoftstartError: a prompt of another length is asked for.
     """
     return from_tensor(prompts[int(similarity(target, prompts).argmax())].float())
 
@@ -109,7 +120,11 @@ def similarity(target: Tensor, prompts: Tensor) -> Tensor:
 
 
 def from_prompt(source: str | Path, *, revision: str | None = None) -> Initializer:
-    """The prompt of a file, a folder or a hub repository; see ``SoftPrompt.from_pretrained``."""
+    """The prompt of a file, a folder or a hub repository; errors as ``SoftPrompt.from_pretrained``.
+
+    Raises:
+        SoftstartError: it cannot be read, or a prompt of another length is asked for.
+    """
     from softstart.prompt.soft_prompt import SoftPrompt
 
     return from_tensor(SoftPrompt.from_pretrained(source, revision=revision).tensor)
@@ -121,7 +136,7 @@ def gaussian(width: int, std: float = 1.0) -> Initializer:
 
 
 def from_tensor(tensor: Tensor) -> Initializer:
-    """Always the given prompt [P, d]: a learned start."""
+    """Always the given prompt [P, d]: a learned start; a SoftstartError where another length is asked for."""
 
     def draw(length: int, generator: Generator) -> Tensor:
         if length != tensor.shape[0]:

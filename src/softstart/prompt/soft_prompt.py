@@ -55,6 +55,8 @@ class SoftPrompt:
         revision: hub revision of the backbone ("" if unknown).
         tokenizer_digest: ``Backbone.tokenizer_digest`` ("" if unknown).
         peft_task: what PEFT calls the kind of model: ``SEQ_2_SEQ_LM`` or ``CAUSAL_LM``.
+        further: what was learned beside it, by name: ``log_rates`` [P, 1] of Meta-SGD; ``sources`` [N, P, d],
+            ``embeddings`` [N, P, d] and ``start`` [P, d] of SPoT. Kept in its file; PEFT does not see it.
     """
 
     tensor: Tensor
@@ -65,9 +67,16 @@ class SoftPrompt:
     revision: str = ""
     tokenizer_digest: str = ""
     peft_task: str = "SEQ_2_SEQ_LM"
+    further: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, backbone: Owner, tensor: Tensor, info: Mapping[str, Any] | None = None) -> SoftPrompt:
+    def of(
+        cls,
+        backbone: Owner,
+        tensor: Tensor,
+        info: Mapping[str, Any] | None = None,
+        further: Mapping[str, Tensor] | None = None,
+    ) -> SoftPrompt:
         """A prompt [P, d] made on this backbone."""
         return cls(
             tensor.detach().cpu().to(torch.float32),
@@ -76,6 +85,7 @@ class SoftPrompt:
             str(backbone.placement),
             dict(info or {}),
             **made_on(backbone),
+            further=dict(further or {}),
         )
 
     def check_for(self, backbone: Owner, where: str = "prompt") -> Tensor:
@@ -146,8 +156,9 @@ class SoftPrompt:
 
         ``beside`` are further prompts [P, d] to keep in the file, by name; ``load`` finds them by it.
         """
-        further = {name: tensor.to(torch.float32) for name, tensor in (beside or {}).items()}
-        formats.write(path, {TENSOR: self.tensor.to(torch.float32), **further}, self._facts())
+        own = {f"{formats.FURTHER}{name}": tensor for name, tensor in self.further.items()}
+        tensors = {TENSOR: self.tensor, **own, **(beside or {})}
+        formats.write(path, {name: t.to(torch.float32) for name, t in tensors.items()}, self._facts())
 
     @classmethod
     def load(cls, path: Path, name: str = TENSOR) -> SoftPrompt:

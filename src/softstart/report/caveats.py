@@ -44,7 +44,8 @@ def overall(groups: Sequence[Comparison], baseline: str) -> str:
         f"Of {_count(len(known), 'comparison')} with {label(baseline)}, {above} show a gain and {below} a "
         "loss whose interval excludes zero; the paired test, corrected for the methods compared in a "
         f"setting, confirms {held} of these {above + below} (p at most {_LEVEL:g}). The highest average "
-        f"relative gain is that of {label(method)} in {name}: {signed(best.arg)}\u00a0% {interval(best.low, best.high)}."
+        f"relative gain is that of {label(method)} in {name}: {signed(best.arg)}\u00a0% "
+        f"{interval(best.low, best.high)}."
     )
 
 

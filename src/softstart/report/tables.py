@@ -21,6 +21,10 @@ LABELS = {
     "maml": "MAML",
     "fomaml": "FoMAML",
     "reptile": "Reptile",
+    "anil": "ANIL",
+    "imaml": "iMAML",
+    "metasgd": "Meta-SGD",
+    "spot": "SPoT",
 }
 """How methods are written; others keep their own name. The order is the order of every table and figure."""
 

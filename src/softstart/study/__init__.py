@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from softstart.files import atomic
 from softstart.report.html import write_report
 from softstart.study.departures import protocol
 from softstart.study.executors import Executor, InProcess, Setup
+from softstart.study.joining import Joiners, join_study
+from softstart.study.memory import fitting_packs
 from softstart.study.plan import Inputs, Plan, make_plan
 from softstart.study.prepare import Resources, resolve_setting
 from softstart.study.processes import LocalProcesses, default_workers
@@ -36,6 +38,7 @@ __all__ = [
     "Outcome",
     "Study",
     "default_workers",
+    "join_study",
     "load_study",
     "parse_study",
     "report_study",
@@ -70,6 +73,7 @@ def run_study(
     ray: str | None = None,
     tracker: str | None = None,
     retry_failed: bool = False,
+    stall: float | None = None,
 ) -> Outcome:
     """Compute what is missing of a study and write its tables and report into ``folder``.
 
@@ -83,6 +87,7 @@ def run_study(
         ray: address of a Ray cluster whose workers compute in place of this machine's; ``local`` starts one.
         tracker: where to send learning curves, one of ``trackers.TRACKERS``.
         retry_failed: compute again what diverged.
+        stall: begin the work of a worker process again that makes no progress for so many seconds.
 
     Raises:
         SoftstartError: bad input; failures of single nodes are in the outcome instead.
@@ -96,7 +101,7 @@ def run_study(
         display.stage("loading the backbone")
         resources.backbone(MAIN)
         display.stage("reading tasks")
-        inputs = resources.inputs()
+        inputs = _packed(study, resources, store, display, 0 if ray else workers)
         store.set_inputs(inputs.to_json())
         if retry_failed:
             store.forget_failures()
@@ -107,7 +112,9 @@ def run_study(
         follower = open_tracker(tracker, study.name, folder) if tracker else None
         run = StudyRun(inputs, plan, store, recorded, follower)
         setup = Setup(resources.studies, device, folder.resolve() / "checkpoints", inputs)
-        executor = _executor(setup, resources, min(workers, len(run.units)), ray if run.units else None)
+        executor = _executor(
+            setup, resources, folder, min(workers, len(run.units)), ray if run.units else None, stall
+        )
         # The workers load what they need themselves.
         del resources
         try:
@@ -116,16 +123,46 @@ def run_study(
             executor.close()
             recorded.close()
             if follower:
-                follower.close()
+                # Of a library of others, over a network too: the report is written all the same.
+                with suppress(Exception):
+                    follower.close()
         return _write(study, plan, store, run.failures)
 
 
-def _executor(setup: Setup, resources: Resources, workers: int, ray: str | None) -> Executor:
+def _packed(study: Study, resources: Resources, store: Store, display: Display, processes: int) -> Inputs:
+    """What the study depends on, and how large its packs can be: as it was when the study began.
+
+    Without ``processes`` on this machine, nothing is measured here.
+    """
+    inputs = resources.inputs()
+    with suppress(SoftstartError):
+        before = Inputs.from_json(store.inputs())
+        if replace(before, fits={}) == inputs:
+            return before
+    if not processes:
+        return inputs
+    display.stage("measuring what fits in memory")
+    fits = fitting_packs(resources, make_plan(study, inputs), processes)
+    if fits:
+        listed = ", ".join(f"{size} ({variant})" for variant, size in fits.items())
+        display.line(f"memory is short: runs of a pack at most {listed}; fewer --workers leave more to each")
+    return replace(inputs, fits=fits)
+
+
+def _executor(
+    setup: Setup, resources: Resources, folder: Path, workers: int, ray: str | None, stall: float | None
+) -> Executor:
     if ray is not None:
         from softstart.study.ray_cluster import RayCluster
 
         return RayCluster(setup, resources.tasks(), ray)
-    return LocalProcesses(setup, workers) if workers > 1 else InProcess(setup.worker(resources))
+    if workers > 1:
+        joiners = None
+        # Where no socket can be made (its path may be too long), nobody can join.
+        with suppress(OSError):
+            joiners = Joiners(setup, folder)
+        return LocalProcesses(setup, workers, joiners, stall)
+    return InProcess(setup.worker(resources))
 
 
 def report_study(folder: Path) -> Outcome:

@@ -1,160 +1,250 @@
-"""Where a study departs from the published protocol, value by value.
+"""Where a study departs from the published protocol, value by value, and what we would do.
 
-The published side is what the released files of Qin, Li, Zhao and Joty (ACL 2023) show was run; see
-``docs/paper.md``.
+The published side is the preset ``paper``: what the released files of Qin, Li, Zhao and Joty (ACL 2023) show
+was run (``docs/paper.md``). The recommended one is the preset ``corrected``. Evidence and reasons are in
+``presets/protocol.yaml``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import resources
 from typing import Any, cast
 
-from softstart.optim import OptimizerConfig
-from softstart.study.plan import Inputs
-from softstart.study.spec import MAIN, Method, Study, resolve_methods
+import yaml
 
-BACKBONE = "google/t5-large-lm-adapt"
+from softstart.optim import OptimizerConfig
+from softstart.study import presets
+from softstart.study.budgets import MetaBudget
+from softstart.study.plan import Inputs
+from softstart.study.spec import BASELINES, MAIN, Method, SettingSpec, Study, resolve_methods
+from softstart.tuning import AdaptConfig, FineTuneConfig
+
 SETTINGS = (
     "random", "cls2cls", "nocls2cls", "both2cls", "cls2nocls", "both2nocls", "nocls2nocls", "qa2qa",
     "noqa2qa", "nonli2nli", "nopara2para",
 )  # fmt: skip
-_EPISODES = {"maml": (1, 2, 2), "fomaml": (1, 4, 4), "reptile": (10, 4, 0)}
-"""Inner steps, support rows and query rows of a task."""
+PUBLISHED_METHODS = (*BASELINES, "multitask", "maml", "fomaml", "reptile")
+NONE = "–"
+"""What a side says where it has no such value."""
+
+Rows = Iterator[tuple[str, object]]
 
 
 @dataclass(frozen=True)
 class Value:
-    """One value of a protocol: what it is, as published, and here; ``same`` if they agree."""
+    """One value of a protocol: what it is, as published, here and as we recommend; evidence and a reason."""
 
     what: str
     published: str
     here: str
+    recommended: str = NONE
+    evidence: str = ""
+    reason: str = ""
 
     @property
     def same(self) -> bool:
-        """Whether nothing departs."""
+        """Whether nothing departs from what was published."""
         return self.published == self.here
 
-
-def protocol(study: Study, inputs: Inputs) -> list[Value]:
-    """Every value of the published protocol beside that of the study's main variant, in order of the work."""
-    methods = resolve_methods(study)
-    kinds = {method.kind for method in methods}
-    parts = [*_data(study, inputs), *_prompt(study), *_meta(study, methods)]
-    parts += [*_adaptation(study), *(_finetuning(study) if "ft" in kinds else ()), *_decoding(study)]
-    return [Value(what, str(published), str(here)) for what, published, here in _together(parts)]
+    @property
+    def sound(self) -> bool:
+        """Whether it is as recommended, or nothing is."""
+        return self.recommended == NONE or self.here.startswith(tuple(self.recommended.split(" or ")))
 
 
-def _together(parts: list[tuple[str, object, object]]) -> Rows:
-    """Values that several methods share in one row: "maml, fomaml: outer steps"."""
-    names: dict[tuple[str, object, object], list[str]] = {}
-    for text, published, here in parts:
+def protocol(study: Study, inputs: Inputs | None = None) -> list[Value]:
+    """Every value of the published protocol beside that of the study's main variant, in order of the work.
+
+    Args:
+        study: the study.
+        inputs: what it depends on, for its k; None: not known yet.
+    """
+    sides = [dict(_values(_as_in("paper", study))), {}, dict(_values(_as_in("corrected", study)))]
+    sides[1] = dict(_data(study, inputs)) | dict(_values(study))
+    grouped: dict[tuple[str, ...], list[str]] = {}
+    for text in sides[1]:
         name, _, what = text.rpartition(": ")
-        names.setdefault((what, published, here), []).append(name)
-    for (what, published, here), of in names.items():
-        yield (f"{', '.join(of)}: {what}" if any(of) else what), published, here
+        note = _notes()[what]
+        published, here, recommended = (str(side.get(text, NONE)) for side in sides)
+        # Sizes come without a reason and without advice.
+        advice = note.get("recommended", recommended) if note["reason"] else NONE
+        shown = (note.get("published", published), here, advice)
+        grouped.setdefault((what, *shown, note["evidence"], note["reason"]), []).append(name)
+    return [
+        Value(f"{', '.join(name or 'adaptation' for name in names)}: {what}" if any(names) else what, *rest)
+        for (what, *rest), names in grouped.items()
+    ]
 
 
-Rows = Iterator[tuple[str, object, object]]
+@cache
+def _notes() -> dict[str, dict[str, str]]:
+    text = resources.files(presets).joinpath("protocol.yaml").read_text(encoding="utf-8")
+    notes: dict[str, dict[str, str]] = yaml.safe_load(text)
+    return notes
 
 
-def _data(study: Study, inputs: Inputs) -> Rows:
-    main = [part for part in inputs.parts if part.variant == MAIN]
-    shots = sorted({part.tasks[name].shots for part in main for name in part.target})
-    named = [part.setting for part in main]
-    known = "as published" if set(named) <= set(SETTINGS) else ", ".join(named)
-    yield "backbone", BACKBONE, study.backbone
-    yield "tasks", "NLP Few-shot Gym", "mini gym" if study.gym == "mini" else "NLP Few-shot Gym"
-    yield "source and target tasks", "as published", known
-    yield "k", "16 a class, or 32", "16 a class, or 32" if {16, 32} >= set(shots) else _listed(shots)
-    yield "few-shot samples", "13, 21, 42, 87, 100", _listed(study.samples)
-    sources = study.source_samples or study.samples
-    yield "few-shot samples of source tasks", "13, 21, 42, 87, 100", _listed(sources)
-    rows = f"at most {study.test_rows} rows" if study.test_rows else "all rows"
-    yield "test sets", "all rows, 1,000 in 14 tasks", rows
-    yield "seeds of meta-training", "42", _listed(study.meta_seeds)
-    yield "text", repr(" [{task}] {input}"), repr(study.text.template)
-    yield "tokens of an input", 512, study.text.max_input_tokens
-    yield "tokens of an output", "128 (64 in meta-training)", study.text.max_output_tokens
-    yield "precision", "float32 in meta-learning, else float16 mixed", study.dtype
+def _as_in(preset: presets.PresetName, study: Study) -> Study:
+    """A study of the same methods under a preset; what was published placed prompts after the padding."""
+    kinds = {m.name: m.kind for m in resolve_methods(study)}
+    known = PUBLISHED_METHODS if preset == "paper" else tuple(presets.preset_values(preset)["methods"])
+    methods = {n: {} if n == k else {"algorithm": k} for n, k in kinds.items() if k in known} or {"pt": {}}
+    extra = {"prompt": {"placement": "after_padding"}, "pack_size": 1} if preset == "paper" else {}
+    setting = SettingSpec(source=["source"], target=["target"]).model_dump()
+    declared = {"name": preset, "preset": preset, "setting": setting, "methods": methods, **extra}
+    return Study.model_validate(presets.filled(declared))
+
+
+def _data(study: Study, inputs: Inputs | None) -> Rows:
+    """What only a study that is planned says."""
+    yield "tasks", "mini gym" if study.gym == "mini" else "NLP Few-shot Gym"
+    specs = [spec if isinstance(spec, str) else spec.name for spec in study.every_setting]
+    named = [name.rpartition("/")[2] for name in specs]
+    yield "source and target tasks", "as published" if set(named) <= set(SETTINGS) else ", ".join(named)
+    if inputs is not None:
+        main = [part for part in inputs.parts if part.variant == MAIN]
+        shots = sorted({part.tasks[name].shots for part in main for name in part.target})
+        yield "k", "16 a class, or 32" if {16, 32} >= set(shots) else _listed(shots)
+
+
+def _values(study: Study) -> Rows:
+    methods = resolve_methods(study)
+    yield "preset", study.preset or "none"
+    yield "backbone", study.backbone
+    yield "few-shot samples", _listed(sorted(study.samples))
+    yield "few-shot samples of source tasks", _listed(sorted(study.source_samples or study.samples))
+    yield "test sets", _test_sets(study.test_rows)
+    several = "several: " if len(study.meta_seeds) > 1 else ""
+    yield "seeds of meta-training", several + _listed(study.meta_seeds)
+    yield "text", repr(study.text.template)
+    yield "tokens of an input", study.text.max_input_tokens
+    yield "tokens of an output", study.text.max_output_tokens
+    yield "precision", study.dtype
+    yield from _prompt(study)
+    budgets = [m.meta for m in methods if isinstance(m.meta, MetaBudget)]
+    yield "work of the methods", _work(budgets)
+    for method in methods:
+        yield from ((f"{method.name}: {what}", value) for what, value in _meta(method, study))
+    yield from _adaptation(study)
+    if any(method.kind == "ft" for method in methods):
+        yield from ((f"fine-tuning: {what}", value) for what, value in _finetuning(study))
+    yield from _decoding(study)
 
 
 def _prompt(study: Study) -> Rows:
-    yield "rows of the prompt", 100, study.prompt.length
-    words = "task names, then frequent words"
-    yield "start", words, {"task_names": words}.get(study.prompt.init, study.prompt.init)
-    yield "frequent words", "5,000 by C4", f"{study.prompt.top:,} by the tokenizer"
-    place = {"suffix": "after the text", "prefix": "before the text"}[study.prompt.placement]
-    yield "place of the prompt", "after the text and its padding", place
-    yield "start of plain prompt tuning", "another for every run of a grid", "one for a task and seed"
+    spec = study.prompt
+    yield "rows of the prompt", spec.length
+    yield (
+        "start",
+        {"task_names": "task names, then frequent words", "vocabulary": "frequent words"}.get(
+            spec.init, spec.init
+        ),
+    )
+    order = {"c4": "by their count in C4", "tokenizer": "by the tokenizer's order"}[spec.frequent]
+    yield "frequent words", f"{spec.top:,} {order}"
+    anew = {"seed": "that of meta-training", "sample": "another for every sample of a task"}
+    yield "start of plain prompt tuning", anew.get(spec.draw_per, "another for every run of a grid")
+    places = {"prefix": "before the text", "suffix": "after the text"}
+    yield "place of the prompt", places.get(spec.placement, "after the text and its padding")
 
 
-def _meta(study: Study, methods: list[Method]) -> Rows:
-    for m in methods:
-        if m.algorithm is None or m.meta is None:
-            continue
-        name = f"{m.name}: "
-        mixture = m.algorithm.data == "mixture"
-        yield (
-            f"{name}algorithm",
-            m.kind if m.kind in (*_EPISODES, "multitask") else "not in the study",
-            m.kind,
-        )
-        yield f"{name}outer steps", "20 epochs" if mixture else 5000, m.meta.steps
-        yield f"{name}outer learning rate", 0.5, m.meta.lr
-        yield f"{name}outer optimizer", _optimizer(OptimizerConfig()), _optimizer(m.meta.optimizer)
-        yield f"{name}dropout", "on", _switch(m.meta.dropout)
-        if mixture:
-            yield f"{name}rows of a batch", 4, m.algorithm.query_size
-            continue
-        steps, support, query = _EPISODES.get(m.kind, ("–",) * 3)
-        own = cast(Mapping[str, Any], asdict(cast(Any, m.algorithm)))
-        yield f"{name}tasks of an outer step", 2, m.meta.meta_batch
-        yield f"{name}inner learning rate", 3e-5, own.get("inner_lr", "–")
-        yield f"{name}inner steps", steps, m.algorithm.inner_steps
-        yield f"{name}support rows", support, m.algorithm.support_size
-        yield f"{name}query rows", query, m.algorithm.query_size
-        if m.kind == "reptile":
-            exact = "difference of prompts" if own["difference"] else "sum of gradients"
-            yield f"{name}pseudo-gradient", "difference of prompts", exact
-        else:
-            yield f"{name}gradients of tasks", "summed", "averaged"
+def _test_sets(rows: int | Mapping[str, int] | None) -> str:
+    if isinstance(rows, Mapping):
+        most = ", ".join(f"{n:,}" for n in sorted(set(rows.values())))
+        return f"cut for some tasks, at {most} rows"
+    return "all rows" if rows is None else f"one rule: the first {rows:,} rows"
+
+
+def _work(budgets: list[MetaBudget]) -> str:
+    for limit, what in (("gradients", "equal FLOPs"), ("examples", "equal numbers of rows")):
+        if budgets and len({getattr(b, limit) for b in budgets}) == 1 and getattr(budgets[0], limit):
+            return what
+    return "unequal" if len(budgets) > 1 else NONE
+
+
+def _length(meta: MetaBudget) -> str:
+    unit = {"gradients": "FLOPs of {:,} gradients of a row", "examples": "{:,} rows", "epochs": "{:g} epochs"}
+    text = unit.get(meta.limit, "{:,} steps").format(getattr(meta, meta.limit))
+    capped = meta.max_epochs is not None and meta.limit != "epochs"
+    return text + (f", at most {meta.max_epochs:g} epochs" if capped else "")
+
+
+def _meta(method: Method, study: Study) -> Rows:
+    algorithm, meta = method.algorithm, method.meta
+    if algorithm is None or not isinstance(meta, MetaBudget):
+        return
+    mixture = algorithm.data != "episodes"
+    yield "algorithm", method.kind
+    yield "length of meta-training", _length(meta)
+    yield "outer learning rate", meta.lr
+    yield "outer optimizer", _optimizer(meta.optimizer)
+    yield "dropout", _switch(meta.dropout)
+    kind = "rows" if mixture else "samples"
+    yield f"order of the source {kind}", "new in every epoch" if meta.reshuffle else "the same in every epoch"
+    yield "tokens of an output in meta-training", meta.max_output_tokens or "as in adaptation"
+    if mixture:
+        yield "rows of a batch", algorithm.query_size
+        return
+    own = cast(Mapping[str, Any], asdict(cast(Any, algorithm)))
+    yield "tasks of an outer step", meta.meta_batch
+    if "inner_lr" in own:
+        unit = "in units of the prompt's entries: " if meta.inner_lr_unit == "start" else ""
+        yield "inner learning rate", f"{unit}{own['inner_lr']:g}"
+    yield "inner steps", algorithm.inner_steps
+    yield "support rows", algorithm.support_size
+    yield "query rows", algorithm.query_size
+    yield "gradients of tasks", {"sum": "summed", "mean": "averaged"}[meta.reduction]
+    if method.kind == "reptile":
+        yield "pseudo-gradient", "difference of prompts" if own["difference"] else "sum of gradients"
 
 
 def _adaptation(study: Study) -> Rows:
     a = study.adaptation
-    yield "learning rates of adaptation", "0.5, 0.4, 0.3, 0.2", _listed(study.learning_rates)
-    yield "steps of adaptation", "3000 (2000 for 32 rows)", a.steps
-    yield "rows of a step", 16, a.batch_size
-    yield "optimizer of adaptation", _optimizer(OptimizerConfig()), _optimizer(a.optimizer)
-    yield "dev evaluation", "every 50 steps", f"every {a.eval_every} steps"
-    yield "dev evaluation of the start", "no", "yes" if a.eval_start else "no"
-    yield "prompt tested", "last", a.select
-    yield "early stopping", "none", "none" if a.patience is None and not a.rungs else "yes"
-    yield "dropout in adaptation", "on", _switch(a.dropout)
+    yield "learning rates of adaptation", _listed(study.learning_rates)
+    yield "steps of adaptation", a.steps
+    yield from _epochs(a)
+    yield "optimizer of adaptation", _optimizer(a.optimizer)
+    yield "dev evaluation", f"every {a.eval_every} steps"
+    yield "dev evaluation of the start", "yes" if a.eval_start else "no"
+    yield "prompt tested", a.select
+    yield "early stopping", "none" if a.patience is None and not a.rungs else "yes"
+    yield "dropout in adaptation", _switch(a.dropout)
 
 
 def _finetuning(study: Study) -> Rows:
     f = study.finetuning
-    yield "fine-tuning: weights", "without LM adaptation", "those of prompt tuning"
-    rates = _listed(study.finetuning_learning_rates)
-    yield "fine-tuning: learning rates", "0.0005, 0.0003, 0.0002, 0.0001", rates
-    yield "fine-tuning: steps", "1000 (600 to 900 for few rows)", f.steps
-    yield "fine-tuning: rows of a step", 16, f.batch_size
-    yield "fine-tuning: dev evaluation", "every 50 steps", f"every {f.eval_every} steps"
-    yield "fine-tuning: weight decay", 1e-5, f.weight_decay
-    yield "fine-tuning: early stopping", "none", "none" if f.patience is None else "yes"
-    yield "fine-tuning: dropout", "on", _switch(f.dropout)
+    yield "weights", study.finetuning_backbone or "those of prompt tuning"
+    yield "learning rates", _listed(study.finetuning_learning_rates)
+    yield "steps", f.steps
+    yield from _epochs(f)
+    yield "dev evaluation", f"every {f.eval_every} steps"
+    yield "weight decay", f.weight_decay
+    yield "early stopping", "none" if f.patience is None else "yes"
+    yield "dropout", _switch(f.dropout)
 
 
 def _decoding(study: Study) -> Rows:
-    d = study.evaluation.decoding
-    yield "predictions", "generate", study.evaluation.scoring
-    yield "beams", 4, d.num_beams
-    yield "tokens generated", 128, d.max_new_tokens
-    yield "repetition penalty", 2.5, d.repetition_penalty
-    yield "length penalty", 1.0, d.length_penalty
+    d, how = study.evaluation.decoding, study.evaluation
+    yield "predictions", {"rank": "the likeliest label word", "generate": "generated"}[how.scoring]
+    yield (
+        "labels of macro-F1",
+        {"union": "all strings in gold or predictions", "gold": "those in gold"}[how.f1_labels],
+    )
+    yield "beams", d.num_beams
+    yield "most tokens generated", d.max_new_tokens
+    yield "bound on tokens generated", "the longest output of the task's data" if how.bounded else "none"
+    yield "repetition penalty", d.repetition_penalty
+    yield "length penalty", d.length_penalty
+
+
+def _epochs(config: AdaptConfig | FineTuneConfig) -> Rows:
+    yield "most epochs", "no bound" if config.epochs is None else f"{config.epochs:,}"
+    yield "rows of a step", config.batch_size
+    parts = config.batch_parts
+    yield "loss of a step", "mean of all tokens" if parts == 1 else f"mean of the means of {parts} parts"
+    yield "order of the rows", "new in every epoch" if config.reshuffle else "the same in every epoch"
 
 
 def _listed(values: Any) -> str:

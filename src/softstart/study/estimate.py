@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from softstart.adaptation import AdaptRun, adapt
 from softstart.errors import SoftstartError
 from softstart.gym.settings import load_setting
 from softstart.study.graph import Graph, State, packs
+from softstart.study.memory import try_out
 from softstart.study.plan import Inputs, Part, Plan, RunNode, TaskFacts, make_plan
 from softstart.study.prepare import Resources, some_sources
 from softstart.study.spec import Study, variants_of
-from softstart.study.starts import draw_start
 from softstart.study.store import DATABASE, Store
 from softstart.study.work import peak_memory
 
 NOMINAL = TaskFacts("", "", 16, 32, 1000)
 """A task whose data are not at hand: rows of dev and test as in the few-shot gym, roughly."""
+NOMINAL_TOKENS = 128
+"""Text and output of a row whose data are not at hand."""
 PROBE_ROWS = 32
 PROBE_STEPS = 4
 FLOPS = 4
@@ -41,6 +43,8 @@ class Estimate:
     seconds: float | None
     memory: int | None
     notes: Sequence[str]
+    length: float | None = None
+    """Tokens of a mean row, prompt included."""
 
 
 def estimate(study: Study, folder: Path, device: str | None = None) -> Estimate:
@@ -60,9 +64,15 @@ def estimate(study: Study, folder: Path, device: str | None = None) -> Estimate:
     try:
         inputs = resources.inputs()
     except (SoftstartError, OSError) as problem:
-        plan = make_plan(study, nominal_inputs(study))
-        notes = (f"planned from the settings alone, with tasks of usual size: {problem}",)
-        return Estimate(_counts(plan, state), None, None, None, None, notes)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            inputs = nominal_inputs(study)
+        plan = make_plan(study, inputs)
+        rows = sum(unit.cost for unit in Graph(plan, inputs, state, folder).units)
+        notes = [f"planned from the settings alone, with tasks of usual size: {problem}"]
+        notes += dict.fromkeys(str(warning.message) for warning in caught)
+        length = float(NOMINAL_TOKENS + study.prompt.length)
+        return Estimate(_counts(plan, state), rows * length, None, None, None, notes, length)
     plan = make_plan(study, inputs)
     left = Graph(plan, inputs, state, folder).units
     first = next(run for run in plan.runs if run.method.kind != "ft")
@@ -71,7 +81,13 @@ def estimate(study: Study, folder: Path, device: str | None = None) -> Estimate:
     parameters = sum(p.numel() for p in resources.backbone(first.variant).model.parameters())
     seconds, memory = _probe(resources, plan, first)
     return Estimate(
-        _counts(plan, state), rows * length, rows * length * parameters * FLOPS, rows * seconds, memory, ()
+        _counts(plan, state),
+        rows * length,
+        rows * length * parameters * FLOPS,
+        rows * seconds,
+        memory,
+        (),
+        length,
     )
 
 
@@ -89,7 +105,8 @@ def nominal_inputs(study: Study) -> Inputs:
             facts = {name: replace(NOMINAL, digest=f"{name} {each.shots}") for name in names}
             source = some_sources(setting.source, each.source_tasks)
             digests = tuple(f"{name} {each.source_shots or each.shots}" for name in source)
-            parts.append(Part(variant, setting.name, source, tuple(setting.target), facts, digests))
+            rows = 2 * NOMINAL.dev * len(source) * len(each.source_samples or each.samples)
+            parts.append(Part(variant, setting.name, source, tuple(setting.target), facts, digests, rows))
     return Inputs("", 0, tuple(parts))
 
 
@@ -125,26 +142,12 @@ def _row_length(resources: Resources, plan: Plan) -> float:
 def _probe(resources: Resources, plan: Plan, run: RunNode) -> tuple[float, int]:
     """Seconds of a row that goes forward and backward, and peak memory: a few steps of the first pack."""
     pack = next(pack for pack in packs(plan) if pack[0].key == run.key)
-    study, backbone = resources.studies[run.variant], resources.backbone(run.variant)
-    runs = [
-        AdaptRun(
-            draw_start(backbone, study.prompt, [each.task], each.seed, each.sample),
-            resources.encoded(each.variant, each.task),
-            each.sample,
-            each.lr,
-            each.seed,
-        )
-        for each in pack
-    ]
-    steps = replace(
-        study.adaptation, steps=PROBE_STEPS, eval_start=False, eval_every=10**9, budgets=(), rungs=()
-    )
     times: list[float] = []
 
     def tick(done: float, note: str = "") -> None:
         times.append(time.monotonic())
 
-    adapt(backbone, runs, steps, study.evaluation, progress=tick)
+    try_out(resources, pack, PROBE_STEPS, tick)
     # Told before the first step and after each: the first warms up, the last ends with an evaluation.
-    rows = (PROBE_STEPS - 2) * len(runs) * study.adaptation.batch_size
-    return (times[-2] - times[1]) / rows, peak_memory(backbone.device)
+    rows = (PROBE_STEPS - 2) * len(pack) * resources.studies[run.variant].adaptation.batch_size
+    return (times[-2] - times[1]) / rows, peak_memory(resources.backbone(run.variant).device)

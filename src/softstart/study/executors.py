@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 import torch
 
-from softstart.errors import Diverged, SoftstartError
+from softstart.errors import Damaged, Diverged, SoftstartError, memory_words
 from softstart.progress import Progress
 from softstart.study.plan import Inputs
 from softstart.study.prepare import Resources
@@ -22,7 +22,9 @@ Report = Callable[[Item, float, str], None]
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a piece of work has no result: it diverged, was refused, ran out of memory, or its worker died."""
+    """Why a piece of work has no result: it diverged, was refused, ran out of memory (or was killed as if it
+    had), or its worker died.
+    """
 
     kind: Literal["diverged", "error", "memory", "died"]
     reason: str
@@ -38,8 +40,11 @@ class Executor(Protocol):
     def submit(self, item: Item) -> None:
         """Begin a piece; called while fewer than ``slots`` are under way."""
 
-    def collect(self, report: Report) -> tuple[Item, Done | Failure]:
-        """Wait for any piece under way to end; ``report`` hears of progress meanwhile."""
+    def collect(self, report: Report) -> tuple[Item, Done | Failure] | None:
+        """Wait for any piece under way to end; ``report`` hears of progress meanwhile.
+
+        None when there is room for more pieces before one has ended.
+        """
 
     def close(self) -> None:
         """Stop what is under way and give everything back."""
@@ -65,15 +70,27 @@ def attempt(worker: Worker, item: Item, progress: Progress) -> Done | Failure:
         return item.perform(worker, progress)
     except Diverged as problem:
         return Failure("diverged", str(problem))
+    except Damaged as problem:
+        # A checkpoint that cannot be trusted is worth no more than none.
+        file = Path(problem.where or "")
+        if file.parent != worker.checkpoints or not file.is_file():
+            return Failure("error", str(problem))
+        file.unlink()
+        return attempt(worker, item, progress)
     except SoftstartError as problem:
         return Failure("error", str(problem))
     except (MemoryError, RuntimeError) as problem:
-        reason = (str(problem).splitlines() or [""])[0]
-        if not isinstance(problem, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in reason:
+        if not out_of_memory(problem):
             raise
+        reason = (str(problem).splitlines() or [""])[0]
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return Failure("memory", f"out of memory ({reason})")
+
+
+def out_of_memory(problem: Exception) -> bool:
+    """Whether an error says that memory ran out, on any device."""
+    return isinstance(problem, (MemoryError, torch.OutOfMemoryError)) or memory_words(problem)
 
 
 class InProcess:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from softstart.adaptation import whole_groups
+from softstart.errors import Damaged, SoftstartError
 from softstart.prompt import TENSOR, SoftPrompt
 from softstart.study.plan import EVALUATION_COST, Cell, Inputs, MetaNode, Plan, RunNode, run_cost
 from softstart.study.selection import Choice, budgets_of, choose
 from softstart.study.store import Store, prompt_path
-from softstart.study.work import Adaptation, Array, FineTuning, Item, MetaTraining, Testing
+from softstart.study.work import FINAL, Adaptation, Array, FineTuning, Item, MetaTraining, Testing
 
 
 @dataclass
@@ -40,11 +42,13 @@ class Unit:
 
     ``needs`` are units that have to succeed before, ``after`` ones that only have to be over. ``make`` gives
     the work when its turn comes, or None if nothing is left of it. ``cost`` is in rows that go forward and
-    backward once. ``rank`` is the cost of the longest way from here to the end.
+    backward once. ``rank`` is the cost of the longest way from here to the end. Units of one ``kind`` take
+    about as long a row.
     """
 
     key: str
     name: str
+    kind: str
     cost: float
     make: Callable[[], Item | None]
     needs: list[Unit] = field(default_factory=list)
@@ -85,7 +89,8 @@ class Graph:
         names = sorted({run.task for run in runs})
         name = f"adaptation of {names[0]}{' …' if len(names) > 1 else ''}"
         cost = sum(self.costs[run.key] for run in runs)
-        return Unit(key, name, cost, lambda: self._adaptation(key, runs), runs=runs)
+        kind = f"adaptation {runs[0].variant}"
+        return Unit(key, name, kind, cost, lambda: self._adaptation(key, runs), runs=runs)
 
     def halves(self, unit: Unit) -> list[Unit]:
         """A pack as smaller ones, cells whole if there are several; just itself if it cannot be parted."""
@@ -106,10 +111,12 @@ class Graph:
         return missing
 
     def _meta(self, node: MetaNode) -> Unit:
-        return Unit(node.key, f"meta-training {node.method.name}", node.cost, lambda: MetaTraining(node))
+        name = f"meta-training {node.method.name}"
+        return Unit(node.key, name, f"{name} {node.variant}", node.cost, lambda: MetaTraining(node))
 
     def _tuned(self, run: RunNode) -> Unit:
-        return Unit(run.key, f"fine-tuning on {run.task}", self.costs[run.key], lambda: FineTuning(run))
+        name = f"fine-tuning on {run.task}"
+        return Unit(run.key, name, "fine-tuning", self.costs[run.key], lambda: FineTuning(run))
 
     def _test(self, cells: Sequence[Cell], trained: dict[str, Unit]) -> Unit | None:
         waits = {unit for cell in cells for run in cell.runs if (unit := trained.get(run.key))}
@@ -120,6 +127,7 @@ class Graph:
         return Unit(
             f"test-{first.runs[0].key}",
             f"testing {first.task}",
+            "testing",
             prompts * first.part.tasks[first.task].test * EVALUATION_COST,
             lambda: self._testing(cells),
             after=sorted(waits, key=lambda unit: unit.key),
@@ -128,15 +136,20 @@ class Graph:
     def _adaptation(self, key: str, runs: Sequence[RunNode]) -> Item:
         starts = {run.start: run for run in runs if run.start is not None}
         return Adaptation(
-            key, tuple(runs), {start: self._prompt(start, run, TENSOR) for start, run in starts.items()}
+            key, tuple(runs), {start: self._learned(start, run) for start, run in starts.items()}
         )
+
+    def _learned(self, key: str, run: RunNode) -> dict[str, Array]:
+        """A learned start [P, d] as ``FINAL``, and what was learned beside it."""
+        prompt = self._load(key, run, TENSOR)
+        return {FINAL: prompt.tensor.numpy()} | {name: t.numpy() for name, t in prompt.further.items()}
 
     def _testing(self, cells: Sequence[Cell]) -> Item | None:
         choices = self._untested(cells)
         if not choices:
             return None
         run = choices[0].run
-        prompts = np.stack([self._prompt(c.run.key, c.run, self._name(c)) for c in choices])
+        prompts = np.stack([self._load(c.run.key, c.run, self._name(c)).tensor for c in choices])
         return Testing(run.variant, run.task, [(c.run.key, c.tested_step) for c in choices], prompts)
 
     def _untested(self, cells: Sequence[Cell]) -> list[Choice]:
@@ -156,10 +169,21 @@ class Graph:
         final = row["best_step"] if best else row["steps"]
         return TENSOR if choice.tested_step == final else str(choice.tested_step)
 
-    def _prompt(self, key: str, run: RunNode, name: str) -> Array:
-        """A stored prompt [P, d], checked to be of this study."""
+    def _load(self, key: str, run: RunNode, name: str) -> SoftPrompt:
+        """A stored prompt [P, d], checked to be of this study; a damaged one is put out of the way."""
         path, study = prompt_path(self.folder, key), self.plan.studies[run.variant]
-        prompt = SoftPrompt.load(path, name)
+        try:
+            prompt = SoftPrompt.load(path, name)
+            if prompt.info.get("key", key) != key:
+                raise Damaged("it belongs to other work of this study")
+        except SoftstartError as problem:
+            with suppress(OSError):
+                path.replace(path.with_suffix(".damaged"))
+            raise Damaged(
+                f"{problem.what}; it now ends in .damaged",
+                where=str(path),
+                mend="Run the study again: what it held is computed anew.",
+            ) from problem
         prompt.check(
             width=self.inputs.width,
             digest=self.inputs.backbone_digest,
@@ -167,8 +191,7 @@ class Graph:
             backbone=study.backbone,
             where=str(path),
         )
-        array: Array = prompt.tensor.numpy()
-        return array
+        return prompt
 
     def _rank(self) -> None:
         """Tests first, then what they wait for: units are listed in the order they can be done in."""

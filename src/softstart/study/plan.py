@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
 from softstart.errors import SoftstartError
+from softstart.study.budgets import HVP_COST, MetaBudget
 from softstart.study.spec import Method, Study, resolve_methods, variants_of
 
 PROTOCOL = 2
@@ -21,6 +22,22 @@ PROTOCOL = 2
 
 NO_EFFECT = ("max_tokens", "memory_budget", "checkpoint_every")
 """Settings that change how the work is cut, not its result."""
+
+ADDED: dict[str, tuple[Any, ...]] = {
+    "budgets": ((), []),
+    "rungs": ((), []),
+    "epochs": (None,),
+    "reshuffle": (True,),
+    "batch_parts": (1,),
+    "reduction": ("mean",),
+    "inner_lr_unit": ("absolute",),
+    "max_output_tokens": (None,),
+    "f1_labels": ("union",),
+    "bounded": (True,),
+    "frequent": ("tokenizer",),
+    "draw_per": ("sample",),
+}
+"""Settings that this protocol got later, with the values that change nothing: keys of old results stay."""
 
 FINE_TUNING_COST = 2.0
 """A fine-tuning row against a prompt-tuning row, roughly (weight gradients, no packing)."""
@@ -56,6 +73,10 @@ class Part:
     target: tuple[str, ...]
     tasks: Mapping[str, TaskFacts]
     source_digests: tuple[str, ...] = ()
+    source_rows: int = 0
+    """Train and dev rows of all samples of all source tasks; 0 where they are not known."""
+    hvp_cost: float = HVP_COST
+    """A Hessian-vector product of a source row, in gradients; from the data where a budget asks for it."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +84,18 @@ class Inputs:
     """What a study's numbers depend on beside its declaration; stored with the results.
 
     ``backbone_digest`` is ``Backbone.digest``, ``width`` its d; ``made_on`` is what else a ``SoftPrompt``
-    says of its backbone (empty in older folders).
+    says of its backbone (empty in older folders). ``fits`` holds the most runs of a pack by variant where
+    memory had room for fewer than the study's ``pack_size`` when it began: cut otherwise, a run computed
+    later would differ in last bits.
     """
 
     backbone_digest: str
     width: int
     parts: tuple[Part, ...]
     made_on: Mapping[str, str] = field(default_factory=dict)
+    fits: Mapping[str, int] = field(default_factory=dict)
+    tuned: Mapping[str, str] = field(default_factory=dict)
+    """Digests of other backbones that fine-tuning begins with, by name (``Study.finetuning_backbone``)."""
 
     def to_json(self) -> str:
         """As stored."""
@@ -85,8 +111,9 @@ class Inputs:
         try:
             data = json.loads(text)
             parts = tuple(map(_part, data["parts"]))
-            return cls(data["backbone_digest"], data["width"], parts, data.get("made_on", {}))
-        except (KeyError, TypeError, ValueError) as problem:
+            more = {name: data.get(name, {}) for name in ("made_on", "fits", "tuned")}
+            return cls(data["backbone_digest"], data["width"], parts, **more)
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as problem:
             raise SoftstartError(
                 f"the study was run with another version of Softstart and cannot be read ({problem!r})",
                 mend="Run the study again, or use the version that made it.",
@@ -96,7 +123,8 @@ class Inputs:
 def _part(data: Mapping[str, Any]) -> Part:
     tasks = {name: TaskFacts(**facts) for name, facts in data["tasks"].items()}
     lists = {name: tuple(data[name]) for name in ("source", "target", "source_digests")}
-    return Part(data["variant"], data["setting"], tasks=tasks, **lists)
+    part = Part(data["variant"], data["setting"], tasks=tasks, **lists)  # type: ignore[arg-type]
+    return replace(part, **{name: data[name] for name in ("source_rows", "hvp_cost") if name in data})
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +144,8 @@ class MetaNode:
         assert self.method.algorithm is not None
         assert self.method.meta is not None
         a, m = self.method.algorithm, self.method.meta
-        tasks = 1 if a.data == "mixture" else m.meta_batch
-        # A Hessian-vector product costs about 2.1 gradients.
-        inner = a.inner_steps * a.support_size * (3.1 if self.method.kind == "maml" else 1.0)
+        tasks = {"mixture": 1, "tasks": len(self.source)}.get(a.data, m.meta_batch)
+        inner = a.inner_steps * a.support_size * (1 + HVP_COST if self.method.kind == "maml" else 1.0)
         return m.steps * tasks * (inner + a.query_size)
 
 
@@ -135,6 +162,8 @@ class RunNode:
     seed: int
     start: str | None
     """Key of the meta-training it starts from; None for the baselines."""
+    draw: int = 0
+    """Which draw of its seed its own start is (``PromptSpec.draw_per``)."""
 
     @property
     def group(self) -> str:
@@ -179,8 +208,10 @@ def make_plan(study: Study, inputs: Inputs) -> Plan:
     runs: dict[str, RunNode] = {}
     cells: list[Cell] = []
     for part in inputs.parts:
-        cells += _Planner(studies[part.variant], part, inputs.backbone_digest, metas, runs).cells()
-    return Plan(list(metas.values()), cells, studies)
+        cells += _Planner(studies[part.variant], part, inputs, metas, runs).cells()
+    small = {name: {"pack_size": min(size, studies[name].pack_size)} for name, size in inputs.fits.items()}
+    packed = {name: each.model_copy(update=small.get(name)) for name, each in studies.items()}
+    return Plan(list(metas.values()), cells, packed)
 
 
 def run_cost(run: RunNode, study: Study, task: TaskFacts) -> float:
@@ -199,7 +230,7 @@ class _Planner:
         self,
         study: Study,
         part: Part,
-        backbone: str,
+        inputs: Inputs,
         metas: dict[str, MetaNode],
         runs: dict[str, RunNode],
     ) -> None:
@@ -207,7 +238,7 @@ class _Planner:
         self.methods = resolve_methods(study)
         common = {
             "protocol": PROTOCOL,
-            "backbone": backbone,
+            "backbone": inputs.backbone_digest,
             "dtype": study.dtype,
             "text": asdict(study.text),
         }
@@ -215,6 +246,8 @@ class _Planner:
         self.common = _json({**common, "prompt": study.prompt.model_dump()})
         tuning = _json({**common, "evaluation": asdict(study.evaluation)})
         self.tuned = {**tuning, **_json({"training": asdict(study.finetuning), "tuned": True})}
+        if study.finetuning_backbone:
+            self.tuned |= _json({"backbone": inputs.tuned.get(study.finetuning_backbone)})
         self.adapted = {
             **tuning,
             **_json({"training": asdict(study.adaptation), "tuned": False}),
@@ -237,20 +270,23 @@ class _Planner:
                         yield Cell(self.part, method, task, sample, seed, runs)
 
     def _meta(self, method: Method, seed: int) -> str | None:
-        if method.algorithm is None or method.meta is None:
+        if method.algorithm is None or not isinstance(method.meta, MetaBudget):
             return None
+        samples, part = self.study.source_samples or self.study.samples, self.part
+        rows = len(part.source), len(part.source) * len(samples), part.source_rows
+        config = method.meta.resolved(method.algorithm, *rows, part.hvp_cost)
+        method = replace(method, meta=config)
         own = _json(
             {
                 "kind": method.kind,
                 "algorithm": asdict(cast(Any, method.algorithm)),
-                "meta": {**asdict(method.meta), "seed": seed},
+                "meta": {**asdict(config), "seed": seed},
                 "source": dict(zip(self.part.source, self.part.source_digests, strict=True)),
-                "samples": self.study.source_samples or self.study.samples,
+                "samples": samples,
             }
         )
         key = _key({**self.common, **own})
         if key not in self.all_metas:
-            part = self.part
             self.all_metas[key] = MetaNode(key, part.variant, part.setting, method, seed, part.source)
         return key
 
@@ -258,16 +294,21 @@ class _Planner:
         self, method: Method, task: str, sample: int, seed: int, start: str | None
     ) -> tuple[RunNode, ...]:
         tuned = method.kind == "ft"
+        if start is not None:
+            method = self.all_metas[start].method  # its steps resolved
         rates = self.study.finetuning_learning_rates if tuned else self.study.learning_rates
         digest = self.part.tasks[task].digest
         own = _json({"start": start, "task": task, "digest": digest, "sample": sample, "seed": seed})
         common = {**(self.tuned if tuned else self.adapted), **own}
         runs = []
-        for lr in rates:
-            key = _key({**common, "lr": json.dumps(lr)})
+        anew = self.study.prompt.draw_per == "run" and start is None and not tuned
+        first = self.study.samples.index(sample) * len(rates)
+        for i, lr in enumerate(rates):
+            draw = first + i if anew else 0
+            key = _key({**common, "lr": json.dumps(lr), **({"draw": str(draw)} if anew else {})})
             if key not in self.runs:
                 variant = self.part.variant
-                self.runs[key] = RunNode(key, variant, method, task, sample, lr, seed, start)
+                self.runs[key] = RunNode(key, variant, method, task, sample, lr, seed, start, draw)
             runs.append(self.runs[key])
         return tuple(runs)
 
@@ -287,6 +328,6 @@ def _effective(value: Any) -> Any:
         return {
             k: _effective(v)
             for k, v in value.items()
-            if k not in NO_EFFECT and not (k in ("budgets", "rungs") and not v)
+            if k not in NO_EFFECT and not (k in ADDED and v in ADDED[k])
         }
     return value

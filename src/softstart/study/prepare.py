@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from softstart.backbone import Backbone, load_backbone
+from softstart.backbone.flops import Flops
 from softstart.encoding import EncodedTask, TextFormat, encode_task, rng_for
 from softstart.errors import SoftstartError
 from softstart.gym.settings import Setting, load_setting
 from softstart.gym.sources import open_gym
 from softstart.gym.task import Gym, Task
 from softstart.prompt import made_on
+from softstart.study.budgets import HVP_COST
 from softstart.study.plan import Inputs, Part, TaskFacts
 from softstart.study.spec import SettingSpec, Study, resolve_methods
 
@@ -46,17 +48,20 @@ class Resources:
             for name, digest in zip(p.source, p.source_digests, strict=True)
         }
         self._backbones: dict[str, Backbone] = {}
+        self._others: dict[str, Backbone] = {}
         self._gyms: dict[tuple[str, int | None], Gym] = {}
         self._tasks: dict[tuple[str, int | None, int | None, str], Task] = {}
         self._encoded: dict[tuple[str, TextFormat], EncodedTask] = {}
 
-    def backbone(self, variant: str) -> Backbone:
-        """The backbone, with the variant's placement of prompts.
+    def backbone(self, variant: str, *, tuned: bool = False) -> Backbone:
+        """The backbone, with the variant's placement of prompts; ``tuned``: the one to fine-tune.
 
         Raises:
             SoftstartError: it cannot be loaded.
         """
         study = self.studies[variant]
+        if tuned and study.finetuning_backbone:
+            return self._other(study.finetuning_backbone, variant)
         placement = study.prompt.placement
         if placement not in self._backbones:
             if self._backbones:
@@ -78,6 +83,20 @@ class Resources:
                     )
         return self._backbones[placement]
 
+    def _other(self, name: str, variant: str) -> Backbone:
+        """Other weights, for fine-tuning; they have to read the same tokens."""
+        if name not in self._others:
+            study, main = self.studies[variant], self.backbone(variant)
+            other = self._others[name] = load_backbone(name, dtype=study.dtype, device=self.device)
+            if other.tokenizer_digest != main.tokenizer_digest:
+                raise SoftstartError(
+                    f"'{name}' has another tokenizer than '{study.backbone}'",
+                    mend="Set finetuning_backbone to weights of the same family.",
+                )
+            if self.expected and self.expected.tuned.get(name) != other.digest:
+                raise SoftstartError(f"backbone '{name}' has other weights here than where the study began")
+        return self._others[name]
+
     def gym(self, variant: str, *, source: bool = False) -> Gym:
         """The variant's gym, of its target or its source tasks.
 
@@ -97,7 +116,8 @@ class Resources:
             SoftstartError: there is none, its files are broken, or it is not what was expected.
         """
         study = self.studies[variant]
-        key = (study.gym, study.source_shots or study.shots if source else study.shots, study.test_rows, name)
+        rows = test_rows(study, name)
+        key = (study.gym, study.source_shots or study.shots if source else study.shots, rows, name)
         if key not in self._tasks:
             self._tasks[key] = self._load(variant, name, source)
         return self._tasks[key]
@@ -108,7 +128,7 @@ class Resources:
             return self.fetch(digest)
         gym = self.gym(variant, source=source)
         task = gym.load(name)
-        task = replace(task, test=task.test[: self.studies[variant].test_rows])
+        task = replace(task, test=task.test[: test_rows(self.studies[variant], name)])
         if digest not in (None, task.digest):
             raise SoftstartError(
                 f"task '{name}' has changed since the study began",
@@ -141,7 +161,12 @@ class Resources:
             for variant, study in self.studies.items()
             for spec in study.every_setting
         )
-        return Inputs(backbone.digest, backbone.width, parts, made_on(backbone))
+        others = {
+            study.finetuning_backbone: self.backbone(variant, tuned=True).digest
+            for variant, study in self.studies.items()
+            if study.finetuning_backbone and any(m.kind == "ft" for m in resolve_methods(study))
+        }
+        return Inputs(backbone.digest, backbone.width, parts, made_on(backbone), tuned=others)
 
     def _part(self, variant: str, setting: Setting) -> Part:
         study = self.studies[variant]
@@ -150,6 +175,8 @@ class Resources:
             for name in setting.source
         ]
         target = [self._checked(variant, name, study.samples) for name in setting.target]
+        samples = study.source_samples or study.samples
+        rows = [r for task in source for s in samples for r in (*task.samples[s].train, *task.samples[s].dev)]
         return Part(
             variant,
             setting.name,
@@ -157,7 +184,24 @@ class Resources:
             setting.target,
             {task.name: _facts(task) for task in (*source, *target)},
             tuple(task.digest for task in source),
+            sum(bool(row.outputs) for row in rows),
+            self._hvp_cost(variant, setting.source),
         )
+
+    def _hvp_cost(self, variant: str, source: Sequence[str]) -> float:
+        """By the FLOPs of the source rows' lengths, where a budget is in gradients."""
+        study = self.studies[variant]
+        if all(getattr(method.meta, "gradients", None) is None for method in resolve_methods(study)):
+            return HVP_COST
+        backbone, length = self.backbone(variant), study.prompt.length
+        total = Flops()
+        for name in source:
+            task = self.encoded(variant, name, source=True)
+            for sample in study.source_samples or study.samples:
+                for rows in (task.train[sample], task.dev[sample]):
+                    for given, answers in zip(rows.inputs, rows.outputs, strict=True):
+                        total += backbone.row_flops(length + len(given), len(answers[0]) if answers else 0)
+        return total.hvp / total.gradient if total.gradient else HVP_COST
 
     def _checked(self, variant: str, name: str, samples: Sequence[int], *, source: bool = False) -> Task:
         task = self.task(variant, name, source=source)
@@ -168,6 +212,12 @@ class Resources:
                 mend=f"It has {', '.join(map(str, sorted(task.samples)))}: set samples.",
             )
         return task
+
+
+def test_rows(study: Study, name: str) -> int | None:
+    """How many rows of a task's test set count; None: all."""
+    rows = study.test_rows
+    return rows.get(name) if isinstance(rows, dict) else rows
 
 
 def _facts(task: Task) -> TaskFacts:

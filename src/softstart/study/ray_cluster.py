@@ -160,7 +160,9 @@ class RayCluster:
             if self._tries[id(item)] <= TRIES:
                 self._again.append(item)
                 return None
-            return Failure("died", f"its worker ended {TRIES} times ({type(problem).__name__})")
+            short = isinstance(problem, errors.OutOfMemoryError)
+            reason = f"its worker ended {TRIES} times ({type(problem).__name__})"
+            return Failure("memory" if short else "died", reason)
 
 
 class _Board:

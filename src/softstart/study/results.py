@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from softstart.gym.metrics import metric_name
 from softstart.study.plan import Cell, Plan, RunNode
 from softstart.study.selection import budgets_of, choose
 from softstart.study.spec import Study
@@ -17,6 +18,10 @@ RESULT_COLUMNS = [
     "setting", "method", "backbone", "prompt_length", "variant", "task", "metric", "shots", "sample", "seed",
     "lr", "budget", "dev", "test", "gold_f1", "outside", "best_step", "steps", "status", "seconds", "run",
 ]  # fmt: skip
+MEASURED = ("tokens", "flops", "memory")
+ENVIRONMENT = ("device", "threads", "softstart", "torch", "transformers", "python", "git")
+"""What a run was made with, beside what it took: tokens and FLOPs of training, peak bytes of its process."""
+RUN_COLUMNS = [*RESULT_COLUMNS, "selected", *MEASURED, *ENVIRONMENT]
 _NAMES = [*RESULT_COLUMNS[: RESULT_COLUMNS.index("lr") + 1], "run"]
 
 
@@ -25,7 +30,7 @@ def results(plan: Plan, store: Store) -> tuple[pd.DataFrame, pd.DataFrame, pd.Da
 
     Returns:
         (results: for each cell and budget of steps the run that dev selected, columns ``RESULT_COLUMNS``;
-        runs: every run of every cell at its largest budget, with a column ``selected``; curves: dev score and
+        runs: every run of every cell at its largest budget, columns ``RUN_COLUMNS``; curves: dev score and
         training loss of every run by step). Without declared budgets there is one, all steps.
     """
     done, tests = store.runs(), store.tests()
@@ -45,14 +50,15 @@ def results(plan: Plan, store: Store) -> tuple[pd.DataFrame, pd.DataFrame, pd.Da
         for run in (run for run in cell.runs if run.key in done):
             selected = last is not None and last.run.key == run.key
             row = _row(cell, run, study, done[run.key], {"budget": budgets[-1], "selected": selected})
-            rows.append(row | (_tested(tests, run.key, last.tested_step) if last and selected else {}))
+            tested = _tested(tests, run.key, last.tested_step) if last and selected else {}
+            rows.append(row | tested | _made(done[run.key]))
             base = {name: row[name] for name in (*_NAMES, "selected")}
             curves += [
                 {**base, "step": step, "dev": dev, "loss": loss} for step, dev, loss in done[run.key]["curve"]
             ]
     return (
         _table(chosen, RESULT_COLUMNS),
-        _table(rows, [*RESULT_COLUMNS, "selected"]),
+        _table(rows, RUN_COLUMNS),
         pd.DataFrame(curves, columns=[*_NAMES, "selected", "step", "dev", "loss"]),
     )
 
@@ -68,7 +74,7 @@ def _row(
         "prompt_length": study.prompt.length,
         "variant": cell.part.variant,
         "task": cell.task,
-        "metric": facts.metric,
+        "metric": metric_name(facts.metric, study.evaluation.f1_labels),
         "shots": facts.shots,
         "sample": cell.sample,
         "seed": cell.seed,
@@ -77,6 +83,11 @@ def _row(
         **{name: done[name] for name in ("dev", "best_step", "steps", "status", "seconds")},
         **at,
     }
+
+
+def _made(done: Mapping[str, Any]) -> dict[str, Any]:
+    made = json.loads(done["environment"] or "{}")
+    return {name: done.get(name) for name in MEASURED} | {name: made.get(name) for name in ENVIRONMENT}
 
 
 def _tested(tests: Mapping[tuple[str, int], Mapping[str, Any]], run: str, step: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,10 +15,14 @@ from softstart.errors import SoftstartError
 from softstart.prompt import SoftPrompt
 from softstart.study.executors import Executor, Failure
 from softstart.study.graph import Graph, State, Unit
+from softstart.study.pace import Pace
 from softstart.study.plan import Inputs, MetaNode, Plan, RunNode
 from softstart.study.store import Store
 from softstart.study.trackers import Tracker, track
 from softstart.study.work import FINAL, Array, Done, Item
+
+RESUMED = "resumed"
+"""What work taken up from a checkpoint first reports."""
 
 
 @dataclass
@@ -41,6 +46,9 @@ class StudyRun:
         self._ready: list[tuple[float, int, Unit]] = []
         self._running: dict[int, Unit] = {}
         self._reported: dict[Unit, float] = {}
+        self._room: dict[str, float] = {}
+        self._pace = Pace(self.plan, self.units, self.state.runs)
+        self._slots = 1
 
     @property
     def units(self) -> list[Unit]:
@@ -64,8 +72,13 @@ class StudyRun:
             while self._ready and len(self._running) < executor.slots:
                 self._begin(heapq.heappop(self._ready)[2], executor)
             if self._running:
-                item, outcome = executor.collect(self._report)
-                self._end(self._running.pop(id(item)), outcome)
+                self._slots = executor.slots
+                ended = executor.collect(self._report)
+                if ended:
+                    unit = self._running.pop(id(ended[0]))
+                    if isinstance(ended[1], Done):
+                        self._pace.computed(ended[0], unit.kind, unit.cost - self._reported[unit])
+                    self._end(unit, ended[1])
         if not self.failures:
             self.store.drop_checkpoints()
 
@@ -78,6 +91,10 @@ class StudyRun:
         if known and known["kind"] == "diverged":
             self._fail(unit, f"{known['reason']} (in an earlier call; --retry-failed tries it again)")
             return
+        room = self._room.get(unit.runs[0].variant, math.inf) if unit.runs else math.inf
+        if len(unit.runs) > room and len(parts := self.graph.halves(unit)) > 1:
+            self._split(unit, parts)
+            return
         try:
             item = unit.make()
         except SoftstartError as problem:
@@ -87,6 +104,7 @@ class StudyRun:
             self._settle(unit, succeeded=True)
             return
         self._running[id(item)] = unit
+        self._pace.begin(item)
         executor.submit(item)
         self._show()
 
@@ -96,7 +114,10 @@ class StudyRun:
             self._settle(unit, succeeded=True)
         elif outcome.kind == "memory" and len(parts := self.graph.halves(unit)) > 1:
             self.display.line(f"{unit.name}: {outcome.reason}; going on with smaller packs")
+            self._room[unit.runs[0].variant] = max(len(part.runs) for part in parts)
             self._split(unit, parts)
+        elif outcome.kind == "memory":
+            self._fail(unit, f"{outcome.reason}; a smaller max_tokens computes less at a time")
         else:
             if outcome.kind == "diverged":
                 self.store.add_failure(unit.key, unit.name, outcome.kind, outcome.reason)
@@ -110,7 +131,7 @@ class StudyRun:
             self._push(part)
         for each in self._dependants[unit]:
             self._blocked[each] += len(parts) - 1
-        self.display.advance(-self._reported[unit])
+        self._advance(unit, -self._reported[unit])
 
     def _fail(self, unit: Unit, reason: str) -> None:
         self.failures.append(f"{unit.name}: {reason}")
@@ -119,7 +140,7 @@ class StudyRun:
 
     def _settle(self, unit: Unit, *, succeeded: bool) -> None:
         """A unit is over: begin what waited for it, or give up what needed it."""
-        self.display.advance(unit.cost - self._reported.get(unit, 0.0))
+        self._advance(unit, unit.cost - self._reported.get(unit, 0.0))
         for each in self._dependants[unit]:
             if not succeeded and unit in each.needs:
                 self._settle(each, succeeded=False)
@@ -135,31 +156,48 @@ class StudyRun:
         for row in (*done.metas, *done.runs):
             row["prompt"] = f"prompts/{row['key']}.safetensors" if row["key"] in done.prompts else None
         self.store.add(metas=done.metas, runs=done.runs, tests=done.tests)
-        if self.tracker:
-            track(self.tracker, done)
-        self.store.checkpoint_path(unit.key).unlink(missing_ok=True)
+        self._track(done)
+        self.store.drop_checkpoint(unit.key)
+        self._pace.finished((*done.metas, *done.runs))
         self.state.metas |= {row["key"]: row for row in done.metas}
         self.state.runs |= {row["key"]: row for row in done.runs}
         self.state.tests |= {of: vars(test) for of, test in done.tests.items()}
+
+    def _track(self, done: Done) -> None:
+        """Curves are a view of what is stored: a tracker that fails does not end the study."""
+        if self.tracker:
+            try:
+                track(self.tracker, done)
+            except Exception as problem:
+                self.tracker = None
+                self.display.line(f"the tracker takes no more curves ({type(problem).__name__}: {problem})")
 
     def _save_prompts(self, node: MetaNode | RunNode, prompts: Mapping[str, Array]) -> None:
         study = self.plan.studies[node.variant]
         tensors = {name: torch.tensor(prompt) for name, prompt in prompts.items()}
         final = tensors.pop(FINAL)
+        made_on: Mapping[str, Any] = self.inputs.made_on
         SoftPrompt(
             final,
             study.backbone,
             self.inputs.backbone_digest,
             study.prompt.placement,
             _info(node),
-            **self.inputs.made_on,
+            **made_on,
         ).save(self.store.prompt_path(node.key), tensors)
 
     def _report(self, item: Item, share: float, note: str) -> None:
         unit = self._running[id(item)]
-        units = min(share * unit.cost, unit.cost - self._reported[unit])
-        self._reported[unit] += units
-        self.display.advance(units, note)
+        rows = min(share * unit.cost, unit.cost - self._reported[unit])
+        self._reported[unit] += rows
+        # What a checkpoint brought says nothing about the speed.
+        self._pace.computed(item, unit.kind, 0.0 if note == RESUMED else rows)
+        self._advance(unit, rows, note)
+
+    def _advance(self, unit: Unit, rows: float, note: str = "") -> None:
+        self._pace.left[unit.kind] -= rows
+        self.display.tally(self._pace.tally(self._slots))
+        self.display.advance(rows, note)
 
     def _show(self) -> None:
         names = list(dict.fromkeys(unit.name for unit in self._running.values()))
@@ -167,12 +205,12 @@ class StudyRun:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _info(node: MetaNode | RunNode) -> dict[str, Any]:
     """What a prompt file says about where it comes from."""
-    info: dict[str, Any] = {"method": node.method.name, "seed": node.seed}
+    info: dict[str, Any] = {"key": node.key, "method": node.method.name, "seed": node.seed}
     if isinstance(node, RunNode):
         return {**info, "task": node.task, "sample": node.sample, "lr": node.lr, "start": node.start}
     assert node.method.meta is not None

@@ -6,19 +6,23 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_type_hints
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from softstart.adaptation import AdaptConfig
 from softstart.algorithms import ALGORITHMS, Algorithm
 from softstart.backbone import TINY, Placement
+from softstart.backbone.placement import AFTER_PADDING
 from softstart.encoding import TextFormat
 from softstart.errors import SoftstartError
 from softstart.evaluation import Evaluation
 from softstart.finetuning import FineTuneConfig
 from softstart.meta_training import MetaConfig
+from softstart.safe_yaml import read_yaml
+from softstart.study.budgets import LIMITS, MetaBudget
+from softstart.study.presets import PresetName, filled, inherited
+from softstart.transfer import TRANSFERS, SPoT
 
 BASELINES = ("pt", "ft")
 """Methods without meta-training: plain prompt tuning and full fine-tuning."""
@@ -29,7 +33,13 @@ MAIN = "main"
 SHARED = ("name", "backbone", "revision", "dtype", "variants")
 """What a variant cannot override."""
 
-METHODS = (*BASELINES, *ALGORITHMS)
+DATA = ("gym", "shots", "source_shots", "setting", "settings", "source_tasks", "samples", "source_samples")
+"""What a variant under another preset keeps, beside the methods' names; all else it has from the preset."""
+
+LEARNERS: dict[str, Any] = {**ALGORITHMS, **TRANSFERS}
+"""Methods that learn from source tasks."""
+
+METHODS = (*BASELINES, *LEARNERS)
 
 Positive = Annotated[int, Field(gt=0)]
 Rates = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
@@ -43,33 +53,52 @@ class PromptSpec(_Strict):
     """The soft prompt of every run."""
 
     length: Positive = 100
+    """P, the number of trained rows."""
     init: Literal["vocabulary", "task_names", "gaussian"] = "vocabulary"
     """Where plain prompt tuning and the meta-learned start begin."""
     top: Positive = 5000
     """The vocabulary start draws from this many of the first (most frequent) ordinary tokens."""
+    frequent: Literal["tokenizer", "c4"] = "tokenizer"
+    """Which are frequent: the first of the tokenizer, or by count in C4 (T5's vocabulary alone; drawn with
+    Python's ``random``, as published)."""
+    draw_per: Literal["seed", "sample", "run"] = "sample"
+    """Whether plain prompt tuning starts anew for every seed (from where meta-training starts too), for every
+    sample of the target task, or for every run of its grid in order (as published: another learning rate is
+    then another start too)."""
     placement: Placement = "prefix"
+    """Where it goes; see ``softstart.backbone.PLACEMENTS``."""
 
 
 class SettingSpec(_Strict):
     """Source and target tasks under a name."""
 
     name: str = "custom"
+    """For tables and file names."""
     source: list[str] = []
+    """Tasks to learn a start from."""
     target: Annotated[list[str], Field(min_length=1)]
+    """Tasks to adapt it to."""
 
 
 class Study(_Strict):
     """A declared comparison of methods on target tasks."""
 
     name: str
+    """Names the folder ``runs/NAME`` and the report."""
+    preset: PresetName | None = None
+    """Where the defaults come from; any key given overrides them."""
     backbone: str = TINY
+    """``softstart/tiny``, a folder with a transformers checkpoint, or a hub id."""
     revision: str | None = None
+    """Hub revision of the backbone: a commit, to be reproducible."""
     dtype: str = "float32"
+    """Of the frozen weights: float32, bfloat16 or float64 (float16 where the family does not overflow)."""
     gym: str = "mini"
     """``mini`` or a folder in CrossFit's format."""
     shots: Positive | None = None
     """Which k of a folder that holds several."""
     setting: str | SettingSpec | None = None
+    """Source and target tasks: the name of a published setting, a YAML file, or both lists."""
     settings: list[str | SettingSpec] = []
     """Several settings in one study, in place of ``setting``; what they share is computed once."""
     samples: Annotated[list[int], Field(min_length=1)] = [13, 21, 42, 87, 100]
@@ -80,28 +109,39 @@ class Study(_Strict):
     """Which k of a folder source tasks have; None: the same."""
     source_tasks: Positive | None = None
     """Learn from so many of a setting's source tasks only, the first of one shuffled list."""
-    test_rows: Positive | None = None
-    """Test on the first rows only (the authors of the study cut some tests to 1,000)."""
+    test_rows: Positive | dict[str, Positive] | None = None
+    """Test on the first rows only, of every task or of those named (the published study cut 14 to 1,000)."""
     meta_seeds: Annotated[list[int], Field(min_length=1)] = [42]
     """Seeds of meta-training and of the data order of adaptation."""
     baseline_seeds: Annotated[list[int], Field(min_length=1)] | None = None
     """Seeds of the baselines' starts and data order; None: the meta seeds. With fewer of them than meta
     seeds, a baseline run stands beside several meta seeds."""
     text: TextFormat = TextFormat()
+    """How an example becomes model input."""
     prompt: PromptSpec = PromptSpec()
+    """Length, place and start of the soft prompts."""
     methods: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
     """Method name → overrides (fields of the algorithm and of ``meta``); ``algorithm: NAME`` for variants."""
-    meta: MetaConfig = MetaConfig()
+    meta: MetaBudget = MetaBudget()
+    """The outer loop of all methods; a method can override its fields."""
     learning_rates: Rates = [0.5, 0.4, 0.3, 0.2]
+    """Grid of adaptation; the best on dev is chosen for each run."""
     adaptation: AdaptConfig = AdaptConfig()
+    """How target tasks are learned."""
     finetuning: FineTuneConfig = FineTuneConfig()
+    """The baseline that trains the whole backbone."""
     finetuning_learning_rates: Rates = [5e-4, 3e-4, 2e-4, 1e-4]
+    """Its grid."""
+    finetuning_backbone: str | None = None
+    """Fine-tune from other weights than those that prompts are tuned for, as published; None: the same."""
     evaluation: Evaluation = Evaluation()
+    """How predictions are made and scored."""
     pack_size: Positive = 16
-    """Most runs trained together; does not change their numbers."""
+    """Most runs trained together, fewer where memory is short; does not change their numbers."""
     variants: dict[str, dict[str, Any]] = {}
     """Ablations: name → overrides of this study (``prompt.length: 5``). Each is a study of its own under
-    that name; they share what they have in common with this one, which is the variant "main"."""
+    that name; they share what they have in common with this one, which is the variant "main". One that names
+    a ``preset`` has everything from there but for its data and methods (``DATA``)."""
 
     @property
     def every_setting(self) -> list[str | SettingSpec]:
@@ -121,6 +161,13 @@ class Study(_Strict):
 
     @model_validator(mode="after")
     def _positive(self) -> Self:
+        if self.prompt.placement == AFTER_PADDING and self.pack_size > 1:
+            raise ValueError(
+                "placement after_padding needs pack_size: 1, for rows of one run change another's"
+            )
+        for tuning in (self.adaptation, self.finetuning):
+            if tuning.batch_parts < 1 or tuning.batch_size % tuning.batch_parts:
+                raise ValueError(f"{type(tuning).__name__}.batch_parts must divide its batch_size")
         for part, names in (
             (self.meta, ("steps", "meta_batch", "lr", "checkpoint_every")),
             (self.adaptation, ("steps", "batch_size", "eval_every")),
@@ -139,7 +186,7 @@ class Method:
 
     name: str
     kind: str
-    algorithm: Algorithm | None = None
+    algorithm: Algorithm | SPoT | None = None
     meta: MetaConfig | None = None
 
 
@@ -159,16 +206,17 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
 
 
 def parse_study(text: str, where: str, overrides: Sequence[str] = ()) -> Study:
-    """A study from YAML text; see ``load_study``."""
-    try:
-        data = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as problem:
-        raise SoftstartError(f"broken YAML ({' '.join(str(problem).split())})", where=where) from problem
+    """A study from YAML text; see ``load_study``.
+
+    Raises:
+        SoftstartError: broken YAML, or a value that does not fit, with its key.
+    """
+    data = read_yaml(text, where)
     if not isinstance(data, dict):
         raise SoftstartError("a study is a mapping of keys to values", where=where)
     for override in overrides:
         _override(data, override)
-    study = _validated(data, where)
+    study = _validated(filled(data, where), where)
     for name, variant in variants_of(study, where).items():
         resolve_methods(variant, where if name == MAIN else f"{where}: variants.{name}")
     return study
@@ -185,6 +233,12 @@ def variants_of(study: Study, where: str = "study") -> dict[str, Study]:
     for name, overrides in study.variants.items():
         place = f"{where}: variants.{name}"
         data = copy.deepcopy(base)
+        if "preset" in overrides:
+            methods = {
+                n: {k: v for k, v in m.items() if k == "algorithm"} for n, m in data["methods"].items()
+            }
+            data = {key: data[key] for key in (*SHARED[:-1], *DATA)} | {"methods": methods}
+            data = filled({**data, "preset": overrides["preset"]}, place)
         for key, value in overrides.items():
             if key.split(".")[0] in SHARED or name == MAIN:
                 raise SoftstartError(
@@ -194,7 +248,8 @@ def variants_of(study: Study, where: str = "study") -> dict[str, Study]:
                 )
             for other in {"setting": ["settings"], "settings": ["setting"]}.get(key, []):
                 data.pop(other)
-            _assign(data, key, value, place)
+            own = inherited(value, data["methods"]) if key == "methods" and isinstance(value, dict) else value
+            _assign(data, key, own, place)
         studies[name] = _validated(data, place)
     return studies
 
@@ -223,7 +278,7 @@ def resolve_methods(study: Study, where: str = "study") -> list[Method]:
 
 
 def resolve_method(name: str, values: dict[str, Any], meta: MetaConfig, where: str) -> Method:
-    """A method from its overrides; see ``resolve_methods``."""
+    """A method from its overrides; see ``resolve_methods``. Its ``meta`` is of the type given."""
     kind = values.pop("algorithm", name)
     if kind not in METHODS:
         raise SoftstartError(
@@ -235,8 +290,9 @@ def resolve_method(name: str, values: dict[str, Any], meta: MetaConfig, where: s
         if values:
             raise SoftstartError(f"'{kind}' takes no overrides", where=f"{where}: methods.{name}")
         return Method(name, kind)
-    algorithm = ALGORITHMS[kind]
-    own, outer = _names(algorithm), _names(MetaConfig)
+    algorithm = LEARNERS[kind]
+    own, outer = get_type_hints(algorithm), get_type_hints(type(meta))
+    own, outer = ({k: own[k] for k in _names(algorithm)}, {k: outer[k] for k in _names(type(meta))})
     for key, value in values.items():
         if key not in own | outer:
             raise SoftstartError(
@@ -244,16 +300,22 @@ def resolve_method(name: str, values: dict[str, Any], meta: MetaConfig, where: s
                 where=f"{where}: methods.{name}",
                 mend=f"Known: {', '.join(sorted(own | outer))}.",
             )
-        if not isinstance(value, (int, float)) or isinstance(value, bool) != (
-            key in ("difference", "dropout")
-        ):
-            raise SoftstartError(f"'{key}' must be a number", where=f"{where}: methods.{name}")
-    return Method(
-        name,
-        kind,
-        algorithm(**{k: v for k, v in values.items() if k in own}),
-        replace(meta, **{k: v for k, v in values.items() if k in outer}),
-    )
+        try:
+            TypeAdapter((own | outer)[key]).validate_python(value, strict=True)
+        except ValidationError as problem:
+            message = problem.errors()[0]["msg"]
+            raise SoftstartError(f"{key}: {message}", where=f"{where}: methods.{name}") from problem
+    if not LIMITS.isdisjoint(values):
+        values = {**{key: None for key in LIMITS - {"steps"} if key in outer}, **values}
+    try:
+        return Method(
+            name,
+            kind,
+            algorithm(**{k: v for k, v in values.items() if k in own}),
+            replace(meta, **{k: v for k, v in values.items() if k in outer}),
+        )
+    except ValueError as problem:
+        raise SoftstartError(str(problem), where=f"{where}: methods.{name}") from problem
 
 
 def _names(cls: Any) -> set[str]:
@@ -264,7 +326,7 @@ def _override(data: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals:
         raise SoftstartError(f"override '{override}' is not of the form key=value", mend="Write --set a.b=c.")
-    _assign(data, key, yaml.safe_load(value), f"override '{override}'")
+    _assign(data, key, read_yaml(value, f"override '{override}'"), f"override '{override}'")
 
 
 def _assign(data: dict[str, Any], key: str, value: Any, where: str) -> None:
@@ -275,4 +337,7 @@ def _assign(data: dict[str, Any], key: str, value: Any, where: str) -> None:
         node = node.setdefault(parent, {}) if isinstance(node, dict) else None
         if not isinstance(node, Mapping):
             raise SoftstartError(f"'{parent}' holds no keys", where=where)
+    if last in LIMITS and parents and parents[0] in ("meta", "methods"):
+        for other in LIMITS:
+            node.pop(other, None)
     node[last] = value

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from softstart.console import Display
+from softstart.console import Display, Tally
 from softstart.files import atomic
 from softstart.study.plan import Inputs, make_plan
 from softstart.study.results import results
@@ -24,7 +24,9 @@ EVERY = 2.0
 
 @dataclass(frozen=True)
 class Pulse:
-    """What the process that computes last wrote down: work done of ``total``, and what is under way."""
+    """What the process that computes last wrote down: work done of ``total``, what is under way, where the
+    study stands (``Tally``) and the seconds left, None where they could not be told.
+    """
 
     pid: int
     began: float
@@ -33,6 +35,8 @@ class Pulse:
     total: float
     running: str
     note: str
+    tally: str = ""
+    seconds_left: float | None = None
 
     @property
     def alive(self) -> bool:
@@ -42,12 +46,6 @@ class Pulse:
         except OSError:
             return False
         return time.time() - self.now < 600
-
-    @property
-    def seconds_left(self) -> float | None:
-        """At the average speed so far; None when too little is done to tell."""
-        spent = self.now - self.began
-        return spent * (self.total / self.done - 1) if self.done > 0.01 * self.total and spent > 2 else None
 
 
 @dataclass(frozen=True)
@@ -105,6 +103,7 @@ class Recorded:
         self.began = time.time()
         self.last = 0.0
         self.done, self.total, self.name, self.said = 0.0, 1.0, "", ""
+        self.told: Tally | None = None
 
     def start(self, total: float) -> None:
         """Begin."""
@@ -123,6 +122,11 @@ class Recorded:
         self.display.advance(units, note)
         self._note()
 
+    def tally(self, tally: Tally) -> None:
+        """Where the whole stands."""
+        self.told = tally
+        self.display.tally(tally)
+
     def line(self, text: str) -> None:
         """A lasting line."""
         self.display.line(text)
@@ -136,6 +140,8 @@ class Recorded:
         if now - self.last < EVERY:
             return
         self.last = now
-        pulse = Pulse(os.getpid(), self.began, now, self.done, self.total, self.name, self.said)
+        tally, left = (str(self.told), self.told.left) if self.told else ("", None)
+        at = (self.began, now, self.done, self.total)
+        pulse = Pulse(os.getpid(), *at, self.name, self.said, tally, left)
         with atomic(self.path) as temporary:
             temporary.write_text(json.dumps(asdict(pulse)), encoding="utf-8")

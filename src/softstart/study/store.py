@@ -11,30 +11,34 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from softstart.errors import SoftstartError
+from softstart.errors import Damaged, SoftstartError
 from softstart.evaluation import Assessment
+from softstart.study.clock import SUFFIX
+from softstart.study.rows import connect, damaged, insert, intact, row_digest, salvage
 
 DATABASE = "study.db"
-SCHEMA = 2
+SCHEMA = 3
 
 TABLES = """
-CREATE TABLE IF NOT EXISTS inputs (id INTEGER PRIMARY KEY CHECK (id = 1), data TEXT);
+CREATE TABLE IF NOT EXISTS inputs (id INTEGER PRIMARY KEY CHECK (id = 1), data TEXT, digest TEXT);
 CREATE TABLE IF NOT EXISTS meta_trainings (
     key TEXT PRIMARY KEY, method TEXT, seed INTEGER, seconds REAL, prompt TEXT, curve TEXT,
-    tokens INTEGER, flops REAL, memory INTEGER, environment TEXT
+    tokens INTEGER, flops REAL, memory INTEGER, environment TEXT, digest TEXT
 );
 CREATE TABLE IF NOT EXISTS runs (
     key TEXT PRIMARY KEY, method TEXT, task TEXT, sample INTEGER, lr REAL, seed INTEGER, start TEXT,
     dev REAL, best_step INTEGER, steps INTEGER, status TEXT, seconds REAL, prompt TEXT, curve TEXT,
-    tokens INTEGER, flops REAL, memory INTEGER, environment TEXT
+    tokens INTEGER, flops REAL, memory INTEGER, environment TEXT, digest TEXT
 );
 CREATE TABLE IF NOT EXISTS tests (
-    run TEXT, step INTEGER, test REAL, companions TEXT, PRIMARY KEY (run, step)
+    run TEXT, step INTEGER, test REAL, companions TEXT, digest TEXT, PRIMARY KEY (run, step)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS failures (
-    key TEXT PRIMARY KEY, name TEXT, kind TEXT, reason TEXT
+    key TEXT PRIMARY KEY, name TEXT, kind TEXT, reason TEXT, digest TEXT
 );
 """
+
+NAMES = ("inputs", "meta_trainings", "runs", "tests", "failures")
 
 MIGRATIONS = {
     1: """
@@ -44,11 +48,16 @@ ALTER TABLE meta_trainings ADD COLUMN memory INTEGER;
 ALTER TABLE runs ADD COLUMN tokens INTEGER;
 ALTER TABLE runs ADD COLUMN flops REAL;
 ALTER TABLE runs ADD COLUMN memory INTEGER;
+CREATE TABLE IF NOT EXISTS failures (key TEXT PRIMARY KEY, name TEXT, kind TEXT, reason TEXT);
+CREATE TABLE tests (
+    run TEXT, step INTEGER, test REAL, companions TEXT, PRIMARY KEY (run, step)
+) WITHOUT ROWID;
 INSERT INTO tests SELECT key, best_step, test, companions FROM runs WHERE test IS NOT NULL;
 ALTER TABLE runs DROP COLUMN test;
 ALTER TABLE runs DROP COLUMN companions;
 DELETE FROM inputs;
 """,
+    2: " ".join(f"ALTER TABLE {name} ADD COLUMN digest TEXT;" for name in NAMES),
 }
 """How a database of each older schema becomes one of the next."""
 
@@ -71,9 +80,10 @@ class Store:
         if readonly and not self.path.exists():
             raise self._nothing()
         self._lock = None if readonly else _lock(folder)
+        if not readonly and damaged(self.path):
+            salvage(self.path)
         with self._errors():
-            self.db = sqlite3.connect(self.path, timeout=30)
-            self.db.row_factory = sqlite3.Row
+            self.db = connect(self.path, fixed=readonly and not os.access(folder, os.W_OK))
             version = self.db.execute("PRAGMA user_version").fetchone()[0]
             if version > SCHEMA:
                 raise SoftstartError(
@@ -82,15 +92,28 @@ class Store:
                     mend="Update Softstart.",
                 )
             if version < SCHEMA:
+                if readonly:
+                    self._copy()
                 self._migrate(version)
+
+    def _copy(self) -> None:
+        """Go on with a copy in memory: who only looks changes nothing; an older version may be at work."""
+        memory = connect(None)
+        self.db.backup(memory)
+        self.db.close()
+        self.db = memory
 
     def _migrate(self, version: int) -> None:
         """Bring the tables to this schema in one transaction; version 0 is a new file."""
         steps = [MIGRATIONS[v] for v in range(version or SCHEMA, SCHEMA)]
+        if version == 1 and "companions" not in {r[1] for r in self.db.execute("PRAGMA table_info(runs)")}:
+            steps.insert(0, "ALTER TABLE runs ADD COLUMN companions TEXT;")
         self.db.execute("PRAGMA journal_mode=WAL")
-        self.db.executescript(
-            f"BEGIN IMMEDIATE; {TABLES} {' '.join(steps)} PRAGMA user_version={SCHEMA}; COMMIT;"
-        )
+        self.db.executescript(f"BEGIN IMMEDIATE; {' '.join(steps)} {TABLES} PRAGMA user_version={SCHEMA};")
+        with self.db:
+            for name in NAMES:
+                for row in self.db.execute(f"SELECT * FROM {name}").fetchall():
+                    self._insert(name, [dict(row)])
 
     def close(self) -> None:
         """Release the database and the lock."""
@@ -112,15 +135,22 @@ class Store:
         """The file of work under way."""
         return self.folder / "checkpoints" / f"{key}.safetensors"
 
+    def drop_checkpoint(self, key: str) -> None:
+        """Remove what work under way left behind, once it is finished."""
+        for suffix in (".safetensors", SUFFIX):
+            self.checkpoint_path(key).with_suffix(suffix).unlink(missing_ok=True)
+
     def drop_checkpoints(self) -> None:
         """Remove what interrupted work left behind, once nothing can resume from it."""
-        for file in (self.folder / "checkpoints").glob("*.safetensors"):
-            file.unlink(missing_ok=True)
+        work = ("checkpoints/*.safetensors", f"checkpoints/*{SUFFIX}", "checkpoints/.*.tmp")
+        for name in (*work, "prompts/.*.tmp"):
+            for file in self.folder.glob(name):
+                file.unlink(missing_ok=True)
 
     def set_inputs(self, data: str) -> None:
         """Remember what the study now computed depends on."""
         with self._errors(), self.db:
-            self.db.execute("INSERT OR REPLACE INTO inputs VALUES (1, ?)", (data,))
+            self._insert("inputs", [{"id": 1, "data": data}])
 
     def inputs(self) -> str:
         """What ``set_inputs`` stored.
@@ -128,11 +158,10 @@ class Store:
         Raises:
             SoftstartError: nothing was ever run here.
         """
-        with self._errors():
-            row = self.db.execute("SELECT data FROM inputs").fetchone()
-        if row is None:
+        rows = self._read("inputs")
+        if not rows:
             raise self._nothing()
-        return str(row[0])
+        return str(rows[0]["data"])
 
     def metas(self) -> dict[str, dict[str, Any]]:
         """Finished meta-trainings by key; one whose prompt file is gone counts as unfinished."""
@@ -144,14 +173,11 @@ class Store:
 
     def tests(self) -> dict[tuple[str, int], dict[str, Any]]:
         """Test scores by run and by the step of the prompt tested."""
-        with self._errors():
-            rows = [dict(row) for row in self.db.execute("SELECT * FROM tests")]
-        return {(row["run"], row["step"]): row for row in rows}
+        return {(row["run"], row["step"]): row for row in self._read("tests")}
 
     def failures(self) -> dict[str, dict[str, Any]]:
         """What failed and was not computed since, by key."""
-        with self._errors():
-            return {row["key"]: dict(row) for row in self.db.execute("SELECT * FROM failures")}
+        return {row["key"]: row for row in self._read("failures")}
 
     def add(
         self,
@@ -189,20 +215,37 @@ class Store:
 
     def _insert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         for row in rows:
-            columns = ", ".join(row)
-            marks = ", ".join("?" * len(row))
-            values = [json.dumps(v) if isinstance(v, (list, dict)) else v for v in row.values()]
-            self.db.execute(f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({marks})", values)
+            values = {k: json.dumps(v) if isinstance(v, (list, dict)) else v for k, v in row.items()}
+            values["digest"] = row_digest(values)
+            insert(self.db, table, values)
 
     def _rows(self, table: str) -> dict[str, dict[str, Any]]:
-        with self._errors():
-            rows = [dict(row) for row in self.db.execute(f"SELECT * FROM {table}")]
+        rows = self._read(table)
         prompts = {path.stem for path in (self.folder / "prompts").glob("*.safetensors")}
         return {
-            row["key"]: {**row, "curve": json.loads(row["curve"])}
+            row["key"]: {**row, "curve": self._curve(row["curve"])}
             for row in rows
             if row["prompt"] is None or row["key"] in prompts
         }
+
+    def _curve(self, text: str) -> list[Any]:
+        """Points of a meta-training (mappings) or of a run (step, dev score, loss)."""
+        try:
+            curve = json.loads(text)
+            if not all(isinstance(point, dict) or len(point) == 3 for point in curve):
+                raise ValueError("points of a curve are triples")
+        except (ValueError, TypeError, RecursionError) as problem:
+            raise Damaged(
+                f"holds a curve that Softstart did not write ({problem})",
+                where=str(self.path),
+                mend="Use the database as Softstart wrote it, or move it away and run again.",
+            ) from problem
+        return list(curve)
+
+    def _read(self, table: str) -> list[dict[str, Any]]:
+        """The rows of a table that are as they were written; others count as not there."""
+        with self._errors():
+            return [row for row in map(dict, self.db.execute(f"SELECT * FROM {table}")) if intact(row)]
 
     def _nothing(self) -> SoftstartError:
         return SoftstartError("no study was run here", where=str(self.folder), mend="Run one first.")
@@ -215,7 +258,8 @@ class Store:
             raise SoftstartError(
                 f"the results database cannot be used ({problem})",
                 where=str(self.path),
-                mend="Check free space and rights; if it is damaged, move it away and run again.",
+                mend="Check free space and rights. Of a damaged one, what can be read is kept when the study "
+                "runs again; if that does not help, move it away and run again.",
             ) from problem
 
 
@@ -247,7 +291,7 @@ def _lock(folder: Path) -> IO[str]:
             raise SoftstartError(
                 f"another process is working on this study (pid {holder or 'unknown'})",
                 where=str(folder),
-                mend="Wait for it, or use another --out.",
+                mend="Wait for it, work for it (--join), or use another --out.",
             ) from problem
     file.truncate(0)
     file.write(f"{os.getpid()}\n")

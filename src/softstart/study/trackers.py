@@ -38,10 +38,10 @@ class TensorBoard:
 
 
 class WandB:
-    """Weights & Biases; trackio has the same interface and stays on this machine."""
+    """Weights & Biases, its files in the study's folder; offline with ``WANDB_MODE=offline``."""
 
-    def __init__(self, study: str, folder: Path, library: str = "wandb") -> None:
-        self.run = _library(library).init(project="softstart", name=study)
+    def __init__(self, study: str, folder: Path) -> None:
+        self.run = _library("wandb").init(project="softstart", name=study, dir=str(folder))
 
     def scalar(self, name: str, value: float, step: int) -> None:
         """One point of a curve; curves of many runs share one log, so each carries its own step."""
@@ -52,8 +52,15 @@ class WandB:
         self.run.finish()
 
 
+class Trackio(WandB):
+    """trackio has the interface of wandb and stays on this machine, where ``TRACKIO_DIR`` says."""
+
+    def __init__(self, study: str, folder: Path) -> None:
+        self.run = _library("trackio").init(project="softstart", name=study)
+
+
 class MLflow:
-    """MLflow, where its environment says."""
+    """MLflow, where ``MLFLOW_TRACKING_URI`` says; by default a database in the working directory."""
 
     def __init__(self, study: str, folder: Path) -> None:
         self.library = _library("mlflow")
@@ -71,7 +78,7 @@ class MLflow:
 TRACKERS: Mapping[str, Callable[[str, Path], Tracker]] = {
     "tensorboard": TensorBoard,
     "wandb": WandB,
-    "trackio": lambda study, folder: WandB(study, folder, "trackio"),
+    "trackio": Trackio,
     "mlflow": MLflow,
 }
 
@@ -84,7 +91,15 @@ def open_tracker(name: str, study: str, folder: Path) -> Tracker:
     """
     if name not in TRACKERS:
         raise SoftstartError(f"unknown tracker '{name}'", mend=f"Use one of {', '.join(TRACKERS)}.")
-    return TRACKERS[name](study, folder)
+    try:
+        return TRACKERS[name](study, folder)
+    except SoftstartError:
+        raise
+    except Exception as problem:  # whatever a library of others may raise, over a network too
+        raise SoftstartError(
+            f"{name} does not start ({(str(problem).splitlines() or [type(problem).__name__])[0]})",
+            mend="Set it up, or leave out --tracker.",
+        ) from problem
 
 
 def track(tracker: Tracker, done: Done) -> None:

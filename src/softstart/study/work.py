@@ -18,14 +18,17 @@ from torch import Tensor
 
 import softstart
 from softstart.adaptation import AdaptRun, adapt
+from softstart.algorithms import LOG_RATES
 from softstart.backbone import Backbone
 from softstart.evaluation import Assessment, Job, assess
 from softstart.finetuning import FineTuned, finetune, score_finetuned
-from softstart.meta_training import meta_train
 from softstart.progress import Progress, silent
+from softstart.prompt import FURTHER
+from softstart.study.clock import clock
 from softstart.study.plan import MetaNode, RunNode
 from softstart.study.prepare import Resources
 from softstart.study.starts import draw_start
+from softstart.transfer import Near, SPoT, learn, nearest
 
 Array = npt.NDArray[Any]
 FINAL = "final"
@@ -88,13 +91,14 @@ class MetaTraining:
 
     def perform(self, worker: Worker, progress: Progress = silent) -> Done:
         """Learn it, from its checkpoint if there is one."""
-        node, began = self.node, time.monotonic()
+        node = self.node
+        began, progress = clock(worker.checkpoint(node.key), progress)
         method, study = node.method, worker.resources.studies[node.variant]
         assert method.algorithm is not None
         assert method.meta is not None
         backbone = worker.resources.backbone(node.variant)
         config = replace(method.meta, seed=node.seed)
-        learned = meta_train(
+        learned = learn(
             backbone,
             method.algorithm,
             [worker.resources.encoded(node.variant, name, source=True) for name in node.source],
@@ -114,17 +118,19 @@ class MetaTraining:
         }
         return Done(
             metas=[worker.measured(node.variant, row, began)],
-            prompts={node.key: {FINAL: learned.prompt.numpy()}},
+            prompts={node.key: {FINAL: learned.prompt.numpy(), **_beside(learned.further)}},
         )
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """Prompt-tune a pack of runs. ``starts`` are the learned ones [P, d], by key of the meta-training."""
+    """Prompt-tune a pack of runs. ``starts`` are the learned ones, by key of the meta-training: the prompt
+    [P, d] as ``FINAL``, and what was learned beside it.
+    """
 
     key: str
     runs: Sequence[RunNode]
-    starts: Mapping[str, Array]
+    starts: Mapping[str, Mapping[str, Array]]
 
     @property
     def name(self) -> str:
@@ -134,19 +140,22 @@ class Adaptation:
 
     def perform(self, worker: Worker, progress: Progress = silent) -> Done:
         """Tune them, from their checkpoint if there is one."""
-        began, variant, resources = time.monotonic(), self.runs[0].variant, worker.resources
+        variant, resources = self.runs[0].variant, worker.resources
+        began, progress = clock(worker.checkpoint(self.key), progress)
         study, backbone = resources.studies[variant], resources.backbone(variant)
         share = 1 / (len(self.runs) * study.adaptation.steps)
+        near = self._nearest(worker)
         results = adapt(
             backbone,
             [
                 AdaptRun(
-                    self._start(run, worker),
+                    near[run.group].start if run.group in near else self._start(run, worker),
                     resources.encoded(variant, run.task),
                     run.sample,
                     run.lr,
                     run.seed,
                     run.group,
+                    self._rates(run),
                 )
                 for run in self.runs
             ],
@@ -160,14 +169,42 @@ class Adaptation:
             done.runs.append(worker.measured(variant, _row(run, result), began, len(self.runs)))
             final = result.prompt
             further = {str(s): p.numpy() for s, p in result.kept.items() if p is not final}
+            if run.group in near:
+                further |= _beside({"similarity": near[run.group].similarity})
             done.prompts[run.key] = {FINAL: final.numpy(), **further}
+        for found in near.values():  # what choosing took, in equal shares
+            for row in done.runs:
+                row["tokens"] += found.tokens // len(done.runs)
+                row["flops"] += found.flops / len(done.runs)
         return done
+
+    def _nearest(self, worker: Worker) -> dict[str, Near]:
+        """For SPoT, the start of every group of runs."""
+        first, resources = self.runs[0], worker.resources
+        method = first.method
+        if first.start is None or not isinstance(method.algorithm, SPoT) or method.meta is None:
+            return {}
+        library = {name: torch.tensor(array) for name, array in self.starts[first.start].items()}
+        groups = {run.group: run for run in self.runs}
+        found = nearest(
+            resources.backbone(first.variant),
+            library,
+            [(resources.encoded(run.variant, run.task), run.sample, run.seed) for run in groups.values()],
+            method.algorithm,
+            method.meta,
+        )
+        return dict(zip(groups, found, strict=True))
+
+    def _rates(self, run: RunNode) -> Tensor | None:
+        learned = self.starts[run.start] if run.start is not None else {}
+        return torch.tensor(learned[LOG_RATES]).exp() if LOG_RATES in learned else None
 
     def _start(self, run: RunNode, worker: Worker) -> Tensor:
         if run.start is not None:
-            return torch.tensor(self.starts[run.start])
+            return torch.tensor(self.starts[run.start][FINAL])
         spec = worker.resources.studies[run.variant].prompt
-        return draw_start(worker.resources.backbone(run.variant), spec, [run.task], run.seed, run.sample)
+        backbone = worker.resources.backbone(run.variant)
+        return draw_start(backbone, spec, [run.task], run.seed, run.sample, draw=run.draw)
 
 
 @dataclass(frozen=True)
@@ -184,7 +221,7 @@ class FineTuning:
     def perform(self, worker: Worker, progress: Progress = silent) -> Done:
         """Tune it; its weights are tested at every budget and not kept."""
         run, began, resources = self.run, time.monotonic(), worker.resources
-        study, backbone = resources.studies[run.variant], resources.backbone(run.variant)
+        study, backbone = resources.studies[run.variant], resources.backbone(run.variant, tuned=True)
         task, how, steps = resources.encoded(run.variant, run.task), study.evaluation, study.finetuning.steps
         tests: dict[tuple[str, int], Assessment] = {}
 
@@ -231,6 +268,11 @@ class Testing:
             worker.resources.studies[self.variant].evaluation,
         )
         return Done(tests=dict(zip(self.of, scores, strict=True)))
+
+
+def _beside(tensors: Mapping[str, Tensor]) -> dict[str, Array]:
+    """What is kept in the file of a prompt beside it, under the names ``SoftPrompt.further`` reads."""
+    return {f"{FURTHER}{name}": tensor.numpy() for name, tensor in tensors.items()}
 
 
 def _row(run: RunNode, result: Any) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from softstart.errors import SoftstartError
 from softstart.gym.catalog.schema import Entry
+from softstart.safe_yaml import read_yaml
 
 
 def parse_catalog(text: str, where: str) -> dict[str, Entry]:
@@ -18,10 +18,7 @@ def parse_catalog(text: str, where: str) -> dict[str, Entry]:
     Raises:
         SoftstartError: for anything that does not fit, with file, task and field.
     """
-    try:
-        data = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (yaml.YAMLError, ValueError) as error:
-        raise SoftstartError(f"broken YAML ({' '.join(str(error).split())})", where=where) from None
+    data = read_yaml(text, where)
     tasks = data.get("tasks") if isinstance(data, dict) else None
     shared = data.get("shared") or {} if isinstance(data, dict) else None
     if not isinstance(tasks, dict) or not isinstance(shared, dict) or set(data) - {"tasks", "shared"}:

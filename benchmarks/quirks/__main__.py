@@ -1,0 +1,152 @@
+"""The quirk studies: ``python -m benchmarks.quirks run|cosines|results [NAMES] [--out FOLDER]``.
+
+``run`` computes what is missing of studies/quirk-*.yaml, ``cosines`` the angles between meta-gradients, and
+``results`` writes results.md from the folders. All of it is ``softstart``'s own analysis.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import numpy as np
+import pandas as pd
+from benchmarks.quirks import cosines
+from benchmarks.quirks.tables import arg_lines, contrast_lines, markdown
+
+from softstart.study import default_workers, load_study, run_study
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+STUDIES = {file.stem.removeprefix("quirk-"): file for file in sorted((ROOT / "studies").glob("quirk-*.yaml"))}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quirks", description=__doc__)
+    parser.add_argument("what", choices=["run", "cosines", "results"])
+    parser.add_argument("names", nargs="*", default=[], help=f"of {', '.join(STUDIES)}; all by default")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs", help="where the study folders are")
+    parser.add_argument("--workers", type=int, default=None)
+    given = parser.parse_args()
+    names = given.names or list(STUDIES)
+    if given.what == "run":
+        for name in names:
+            study = load_study(STUDIES[name])
+            outcome = run_study(study, given.out / study.name, workers=given.workers or default_workers(None))
+            print(
+                name, f"{len(outcome.rows)} results, {outcome.missing} missing", *outcome.failures, flush=True
+            )
+    elif given.what == "cosines":
+        print(cosines.report(given.out / "quirk-inner-rate", HERE / "cosines.csv"))
+    else:
+        text = "\n".join(line for name in names for line in section(name, given.out / f"quirk-{name}"))
+        (HERE / "results.md").write_text(
+            "# Results of the quirk studies\n\nMade by `python -m benchmarks.quirks results`; "
+            "what each study asks is in [README.md](README.md). Brackets are 95 % intervals of the "
+            "hierarchical bootstrap over tasks, samples and meta seeds.\n\n" + text + "\n",
+            encoding="utf-8",
+        )
+
+
+def section(name: str, folder: Path) -> Iterator[str]:
+    """One study as Markdown lines."""
+    yield f"## {name}\n"
+    if not (folder / "results.csv").exists():
+        yield "Not run yet.\n"
+        return
+    rows = pd.read_csv(folder / "results.csv")
+    if set(rows["method"]) != {"pt"}:
+        yield "Gains over plain prompt tuning:\n"
+        yield from arg_lines(rows)
+    if rows["variant"].nunique() > 1 and name != "protocol":
+        yield 'Points against "main", by method:\n'
+        yield from contrast_lines(rows)
+    for more in FURTHER.get(name, ()):
+        yield from more(folder, rows)
+
+
+def best_and_last(folder: Path, rows: pd.DataFrame) -> Iterator[str]:
+    """How often the best step is not the last, and how far dev scores lie apart."""
+    curves = pd.read_csv(folder / "curves.csv")
+    curves = curves[(curves["variant"] == "main") & curves["dev"].notna()].sort_values("step")
+    runs = curves.groupby(["method", "run"])["dev"].agg(["max", "last"]).reset_index()
+    apart = (runs["max"] - runs["last"]).rename("apart")
+    table = runs.assign(worse=apart > 0, far=apart > 0.05).groupby("method")[["worse", "far"]].mean() * 100
+    yield "Runs whose last dev score is below their best, and by more than .05 (published: 58 %), in %:\n"
+    yield from markdown(table.round(1).reset_index())
+
+
+def junk(folder: Path, rows: pd.DataFrame) -> Iterator[str]:
+    """Predictions that are no label, and the score with and without the classes they make."""
+    f1 = rows[rows["metric"].str.startswith("Classification-F1")]
+    table = f1.groupby(["variant", "method"])[["outside", "gold_f1", "test"]].mean() * 100
+    yield "Tasks scored by macro-F1: predictions outside of the label words, F1 over the labels in gold, and"
+    yield "the test score under the variant's own rule, all in %:\n"
+    yield from markdown(table.round(1).reset_index())
+
+
+def grid_choice(folder: Path, rows: pd.DataFrame) -> Iterator[str]:
+    """Which rates are chosen, and how far apart the rates of one cell score on dev."""
+    share = rows.groupby("variant")["lr"].value_counts(normalize=True).unstack().mul(100).round(1)
+    yield "Learning rates chosen, in % of the cells:\n"
+    yield from markdown(share.reset_index())
+    runs = pd.read_csv(folder / "runs.csv")
+    cell = ["variant", "task", "sample", "seed"]
+    spread = runs.groupby(cell)["dev"].agg(np.ptp).groupby("variant").mean().mul(100).round(1)
+    yield "Spread of the best dev score over the rates of a cell, mean over cells, in points:\n"
+    yield from markdown(spread.rename("spread").reset_index())
+
+
+def survival(folder: Path, rows: pd.DataFrame) -> Iterator[str]:
+    """Which conclusions hold under both protocols."""
+    from softstart.analysis import arg_table
+
+    table = arg_table(rows).set_index(["variant", "method"])
+    signs = table.apply(lambda r: "gain" if r["low"] > 0 else "loss" if r["high"] < 0 else "open", axis=1)
+    paper, ours = signs.loc["paper"].drop("pt"), signs.loc["main"].drop("pt")
+    found = [
+        {
+            "method": m,
+            "published protocol": paper[m],
+            "corrected protocol": ours[m],
+            "same": paper[m] == ours[m],
+        }
+        for m in paper.index
+    ]
+    yield "What the 95 % interval of ARG says of each method under either protocol:\n"
+    yield from markdown(pd.DataFrame(found))
+    order = table["arg"].unstack("variant").drop("pt")
+    rho = order["paper"].rank().corr(order["main"].rank())
+    yield f"Rank correlation of ARG under the two protocols: {rho:.2f} over {len(order)} methods.\n"
+
+
+def angles(folder: Path, rows: pd.DataFrame) -> Iterator[str]:
+    """The cosines, where they have been computed."""
+    if (HERE / "cosines.csv").exists():
+        yield "Cosines between meta-gradients (`python -m benchmarks.quirks cosines`):\n"
+        yield from markdown(pd.read_csv(HERE / "cosines.csv"))
+
+
+def pseudo_gradients(folder: Path, rows: pd.DataFrame) -> Iterator[str]:
+    """How far rounding bends Reptile's step, where it has been computed."""
+    if (HERE / "cosines-reptile.csv").exists():
+        yield "The difference of prompts in float32 against the equal sum of gradients:\n"
+        yield from markdown(pd.read_csv(HERE / "cosines-reptile.csv"))
+
+
+FURTHER: dict[str, tuple[Callable[[Path, pd.DataFrame], Iterator[str]], ...]] = {
+    "tested-prompt": (best_and_last,),
+    "f1": (junk,),
+    "starts": (grid_choice,),
+    "protocol": (survival,),
+    "inner-rate": (angles,),
+    "reptile": (pseudo_gradients,),
+}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""YAML that others wrote: no tags, no more than a person would write, and one clear error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from softstart.errors import SoftstartError
+
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+DEPTH = 50
+"""How deep values may be nested; the parser in C would end the process on some ten thousand levels."""
+SIZE = 1_000_000
+"""How many values there may be, each alias counted as often as what it stands for (a "billion laughs")."""
+
+
+def read_yaml(text: str, where: str | None = None) -> Any:
+    """The data of a YAML text.
+
+    Raises:
+        SoftstartError: broken YAML, tags, or more of it than a person writes.
+    """
+    try:
+        _check_depth(text)
+        loader = LOADER(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            if _size(node, {}) > SIZE:
+                raise ValueError(f"it stands for more than {SIZE:,} values")
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except (yaml.YAMLError, ValueError, OverflowError, TypeError) as problem:
+        raise SoftstartError(f"broken YAML ({' '.join(str(problem).split())})", where=where) from problem
+
+
+def _check_depth(text: str) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=LOADER):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEPTH:
+            raise ValueError(f"nested more than {DEPTH} levels deep")
+
+
+def _size(node: Any, known: dict[int, int | None]) -> int:
+    """The values that a node stands for; ``known`` holds those of nodes seen, None on the way to one."""
+    if id(node) in known:
+        size = known[id(node)]
+        if size is None:
+            raise ValueError(f"a value that holds itself, line {node.start_mark.line + 1}")
+        return size
+    known[id(node)] = None
+    parts = node.value if isinstance(node, yaml.CollectionNode) else ()
+    size = 1 + sum(_size(p, known) for part in parts for p in (part if isinstance(part, tuple) else (part,)))
+    known[id(node)] = size
+    return size

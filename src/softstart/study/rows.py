@@ -1,0 +1,104 @@
+"""Rows of the database that are as they were written, and what can be saved of a database that is not.
+
+SQLite notices a damaged structure, not a flipped bit in a number. So every row holds a digest of its values,
+and one whose values do not fit it counts as not there: it is computed again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+BESIDE = ("", "-wal", "-shm")
+"""The files of a database."""
+
+
+def connect(path: Path | None, *, fixed: bool = False) -> sqlite3.Connection:
+    """Open a database, or a new one in memory; ``fixed`` where nothing can be written beside it, as on a
+    read-only disk.
+    """
+    name = "file::memory:"
+    if path is not None:
+        still = fixed and not _beside(path, "-wal").exists()
+        name = f"{path.resolve().as_uri()}{'?immutable=1' if still else ''}"
+    db = sqlite3.connect(name, timeout=30, uri=True)
+    db.row_factory = sqlite3.Row
+    # A text that is no text any more must not keep the other rows from being read.
+    db.text_factory = lambda data: data.decode(errors="replace")
+    return db
+
+
+def row_digest(row: Mapping[str, Any]) -> str:
+    """What is stored beside the values of a row, however SQLite gives them back."""
+    values = {
+        name: float(value) if isinstance(value, (int, float)) else value
+        for name, value in row.items()
+        if name != "digest" and value is not None and value == value  # NaN comes back as NULL
+    }
+    return sha256(json.dumps(values, sort_keys=True, default=repr).encode()).hexdigest()[:16]
+
+
+def intact(row: Mapping[str, Any]) -> bool:
+    """Whether a row is as it was written."""
+    return bool(row["digest"] == row_digest(row))
+
+
+def insert(db: sqlite3.Connection, table: str, values: Mapping[str, Any]) -> None:
+    """Write a row in place of one with the same key."""
+    columns, marks = ", ".join(values), ", ".join("?" * len(values))
+    db.execute(f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({marks})", list(values.values()))
+
+
+def damaged(path: Path) -> bool:
+    """Whether the structure of a database is broken; nobody else may be at work on it."""
+    if not path.exists():
+        return False
+    try:
+        with closing(connect(path)) as db:
+            return [tuple(row) for row in db.execute("PRAGMA integrity_check(1)")] != [("ok",)]
+    except sqlite3.DatabaseError as problem:
+        return not isinstance(problem, sqlite3.OperationalError) or "malformed" in str(problem)
+
+
+def salvage(path: Path) -> None:
+    """Replace a damaged database by one with all rows that can still be read from it.
+
+    The damaged one stays beside it under names that end in ``.damaged``. If nothing can be read, nothing is
+    done.
+    """
+    fresh, found = _beside(path, ".salvaged"), 0
+    fresh.unlink(missing_ok=True)
+    with suppress(sqlite3.Error), closing(connect(path)) as old, closing(connect(fresh)) as new, new:
+        new.execute("PRAGMA journal_mode=WAL")
+        new.execute(f"PRAGMA user_version={old.execute('PRAGMA user_version').fetchone()[0]}")
+        for table, sql in old.execute("SELECT name, sql FROM sqlite_master WHERE type='table'").fetchall():
+            new.execute(sql)
+            for row in _readable(old, table):
+                if "digest" not in row.keys() or intact(dict(row)):  # noqa: SIM118
+                    insert(new, table, dict(row))
+                    found += 1
+    if found:
+        for ending in BESIDE:
+            with suppress(FileNotFoundError):
+                os.replace(_beside(path, ending), _beside(path, f"{ending}.damaged"))
+        os.replace(fresh, path)
+    for ending in BESIDE:
+        _beside(fresh, ending).unlink(missing_ok=True)
+
+
+def _readable(db: sqlite3.Connection, table: str) -> Iterator[sqlite3.Row]:
+    """The rows of a table from both ends, each up to where it cannot be read."""
+    first = db.execute(f"PRAGMA table_info({table})").fetchone()["name"]
+    for order in ("", f" ORDER BY {'rowid' if table != 'tests' else first} DESC"):
+        with suppress(sqlite3.Error):
+            yield from db.execute(f"SELECT * FROM {table}{order}")
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)

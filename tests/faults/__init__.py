@@ -1,0 +1,1 @@
+"""A seeded campaign of faults against the real commands: ``python -m tests.faults --faults 200``."""

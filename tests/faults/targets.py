@@ -1,0 +1,111 @@
+"""What is broken: four commands on a random model and toy tasks, and what they come to undisturbed."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from softstart.storage import load_tensors
+from toy_study import MEASURED, STUDY, contents, make_world
+
+SMALL = {
+    **STUDY,
+    "samples": [13],
+    "meta": {"steps": 6, "lr": 0.3, "checkpoint_every": 1},
+    "methods": {
+        "pt": {},
+        "ft": {},
+        "maml": {"inner_lr": 0.1},
+        "reptile": {"inner_lr": 0.1, "inner_steps": 2},
+    },
+    "adaptation": {"steps": 8, "eval_every": 2},
+    "finetuning": {"steps": 4, "eval_every": 2},
+    "pack_size": 4,
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """A command, the folder it fills and how long it takes; ``what`` names it in the report."""
+
+    what: str
+    arguments: Sequence[str]
+    seconds: float = 0.0
+
+    def to(self, out: Path) -> list[str]:
+        """The command line for an output folder."""
+        return [str(out) if argument == "OUT" else argument for argument in self.arguments]
+
+
+def make_targets(root: Path) -> dict[str, Target]:
+    """A world in a folder, and the commands by name."""
+    world = make_world(root)
+    (world / "study.yaml").write_text(yaml.safe_dump(SMALL))
+    for table in ("sources/one", "sources/two", "mine"):
+        _table(world / f"{table}.csv", seed=len(table))
+    model = ("--backbone", str(world / "model"), "--device", "cpu")
+    study = ("run", str(world / "study.yaml"), "--gym", str(world / "gym"), *model, "--out", "OUT")
+    learn = ("meta-train", str(world / "sources"), *model, "--length", "4", "--steps", "8", "--out", "OUT")
+    tune = ("adapt", "--train", str(world / "mine.csv"), *model, "--length", "4", "--steps", "12")
+    return {
+        "study": Target("study", (*study, "--threads", "1")),
+        "workers": Target("study on two workers", (*study, "--workers", "2", "--stall", "8")),
+        "meta-train": Target("meta-training", (*learn, "--set", "checkpoint_every=1")),
+        "adapt": Target("adaptation", (*tune, "--splits", "1", "--lr", "0.3", "--out", "OUT")),
+        "report": Target("report", ("report", "OUT")),
+    }
+
+
+def _table(path: Path, seed: int) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["input", "label"])
+        for i in range(24):
+            label = i % 2
+            rows.writerow(
+                [f"w{10 + 20 * label + (i * 7 + seed) % 20} w{(i * seed) % 40 + 10}", f"w{3 + label}"]
+            )
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """Every number a command left behind, without what is measured and differs each time."""
+    if not (folder / "study.db").exists():
+        tensors, header = load_tensors(folder / "adapter_model.safetensors")
+        return {"header": header} | {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
+    found: dict[str, Any] = contents(folder)
+    for name in ("results", "runs", "curves"):
+        with (folder / f"{name}.csv").open() as file:
+            found[f"{name}.csv"] = [
+                {key: value for key, value in row.items() if key not in MEASURED}
+                for row in csv.DictReader(file)
+            ]
+    return found
+
+
+def finished_work(folder: Path) -> dict[str, Any]:
+    """Rows of the work that is finished, whole with what was measured: computing it again would change it."""
+    source = folder / "study.db"
+    if not source.exists():
+        return {}
+    copy = folder.with_name("look")
+    shutil.rmtree(copy, ignore_errors=True)
+    copy.mkdir()
+    for file in folder.glob("study.db*"):
+        shutil.copy(file, copy / file.name)
+    found: dict[str, Any] = {}
+    try:
+        with sqlite3.connect(copy / source.name) as db:
+            db.row_factory = sqlite3.Row
+            for table in ("meta_trainings", "runs"):
+                found |= {row["key"]: tuple(row) for row in db.execute(f"SELECT * FROM {table}")}
+    except sqlite3.Error:
+        return {}
+    return {key: row for key, row in found.items() if (folder / f"prompts/{key}.safetensors").exists()}

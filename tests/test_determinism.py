@@ -1,0 +1,53 @@
+"""The promise of docs/determinism.md for CPUs: equal bits in any layout of processes, packs to rounding."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from softstart.storage import load_tensors
+from softstart.study import run_study
+from toy_study import contents, toy
+
+CHANGES = {
+    "methods": {"pt": {}, "maml": {"inner_lr": 0.1}, "reptile": {"inner_lr": 0.1, "inner_steps": 2}},
+    "meta": {"steps": 3, "lr": 0.3, "checkpoint_every": 1},
+}
+
+
+def run(study, folder, **how):
+    outcome = run_study(study, folder, **how)
+    assert not outcome.failures
+    assert not outcome.missing
+    return folder
+
+
+@pytest.fixture(scope="module")
+def once(world, tmp_path_factory):
+    return run(toy(world, **CHANGES), tmp_path_factory.mktemp("once") / "o", device="cpu")
+
+
+def test_the_same_study_twice_is_the_same_to_the_bit(world, once, tmp_path):
+    assert contents(run(toy(world, **CHANGES), tmp_path / "o", device="cpu")) == contents(once)
+
+
+@pytest.mark.slow
+def test_four_workers_are_the_same_to_the_bit(world, once, tmp_path):
+    assert contents(run(toy(world, **CHANGES), tmp_path / "o", device="cpu", workers=4)) == contents(once)
+
+
+def test_packs_of_one_and_sixteen_are_the_same_to_rounding(world, once, tmp_path):
+    """Not to the bit: matrix products of more rows take their sums in another order."""
+    alone = run(toy(world, **CHANGES, pack_size=1), tmp_path / "o", device="cpu")
+    prompts = [{file.name: file for file in (folder / "prompts").glob("*")} for folder in (once, alone)]
+    assert prompts[0].keys() == prompts[1].keys()
+    assert len(prompts[0]) > 10
+    for name in prompts[0]:
+        (one, _), (other, _) = (load_tensors(files[name]) for files in prompts)
+        assert one.keys() == other.keys()
+        for key in one:
+            np.testing.assert_allclose(one[key].numpy(), other[key].numpy(), rtol=1e-4, atol=1e-4)
+    columns = ["method", "task", "sample", "seed", "lr", "dev", "test", "run"]
+    tables = [pd.read_csv(folder / "results.csv")[columns] for folder in (once, alone)]
+    pd.testing.assert_frame_equal(*tables)
