@@ -162,7 +162,7 @@ BAD = {
     ),
     "no target": ("source: [emo]\n", "setting 'mine': has no target task"),
     "unknown": ("sources: [emo]\ntarget: [anli]\n", "mine.yaml: a setting is a mapping of name,"),
-    "yaml": ("source: [emo\n", "mine.yaml: cannot read the setting"),
+    "yaml": ("source: [emo\n", "mine.yaml: broken YAML"),
 }
 
 

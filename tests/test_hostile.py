@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 
 from models import random_t5, toy_encoded
-from softstart import MetaConfig, SoftPrompt, cli, meta_train
+from softstart import MetaConfig, SoftPrompt, cli, meta_train, token_cache
 from softstart.adaptation import AdaptConfig, AdaptRun, adapt
 from softstart.algorithms import FoMAML, MultiTask
 from softstart.encoding import TextFormat
@@ -28,9 +28,11 @@ from softstart.gym.catalog.reading import parse_catalog
 from softstart.gym.folder import CrossFitFolder
 from softstart.own_tasks import Predictor
 from softstart.storage import load_tensors, save_tensors
+from softstart.study import run_study
 from softstart.study.spec import parse_study
 from softstart.study.store import Store
 from test_study import run_row
+from toy_study import contents, toy
 
 
 class Payload:
@@ -282,3 +284,36 @@ def test_no_code_of_ours_runs_what_it_reads():
             assert name != "np.load" or given["allow_pickle"] == "False", where
             assert given.get("shell", "False") == "False", where
             assert given.get("trust_remote_code", "False") == "False", where
+
+
+def test_token_files_that_have_changed_places_are_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(token_cache, "WORTH_KEEPING", 0)
+    monkeypatch.setenv("SOFTSTART_CACHE", str(tmp_path))
+    tokenizer, made = random_t5(torch.float32).tokenizer, []
+
+    def ids(text):
+        def make():
+            made.append(text)
+            return {"part": [[len(made), len(text)]]}
+
+        return token_cache.cached({"part": [text]}, {"input": 9}, tokenizer, make)
+
+    one, other = ids("w3 w4"), ids("w5")
+    assert (ids("w3 w4"), ids("w5"), len(made)) == (one, other, 2)
+    first, second = (tmp_path / "tokens").iterdir()
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+    assert ids("w3 w4") != other
+    assert len(made) == 3
+
+
+def test_a_fine_tuning_that_lost_its_test_is_computed_again(world, tmp_path):
+    """Its weights are not kept, so nothing else could test it."""
+    study = toy(world, methods={"pt": {}, "ft": {}}, samples=[13])
+    run_study(study, tmp_path, device="cpu")
+    before = contents(tmp_path)
+    with sqlite3.connect(tmp_path / "study.db") as db:
+        db.execute("UPDATE tests SET test=1.5 WHERE run IN (SELECT key FROM runs WHERE method='ft')")
+    run_study(study, tmp_path, device="cpu")
+    assert contents(tmp_path) == before

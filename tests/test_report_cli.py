@@ -18,6 +18,7 @@ from softstart import cli
 from softstart.analysis import arg_table
 from softstart.prompt import SoftPrompt
 from softstart.report.tables import signed
+from softstart.study.rows import row_digest
 from toy_study import SOFTSTART, call
 
 KEPT = ("results.csv", "runs.csv", "curves.csv", "report.html")
@@ -44,7 +45,8 @@ def with_inputs(study, change):
     with sqlite3.connect(study / "study.db") as db:
         data = json.loads(db.execute("SELECT data FROM inputs").fetchone()[0])
         change(data)
-        db.execute("UPDATE inputs SET data=?", (json.dumps(data),))
+        row = {"id": 1, "data": json.dumps(data)}
+        db.execute("UPDATE inputs SET data=?, digest=?", (row["data"], row_digest(row)))
 
 
 def refused(softstart, study, message):
@@ -71,6 +73,12 @@ def test_results_that_no_longer_belong_to_the_plan_are_left_alone(softstart, stu
     _, _, err = softstart("report", study)
     assert "all 44 runs in this folder do not belong to the study" in err
     assert not (study / "results.csv").exists()
+
+
+def test_a_damaged_record_of_the_inputs_is_one_clear_line(softstart, study):
+    with sqlite3.connect(study / "study.db") as db:
+        db.execute("UPDATE inputs SET data=replace(data, 'toy-c', 'toy-z')")
+    refused(softstart, study, "study.db: the record of what the study depends on is damaged")
 
 
 def test_inputs_of_another_version_are_one_clear_line(softstart, study):

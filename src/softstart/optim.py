@@ -83,7 +83,8 @@ class StackedOptimizer(ABC):
         self.clock[rows] += 1
         state = {key: value[rows] for key, value in self.state.items()}
         direction = self.update(part, g, state, self.clock[rows])
-        lr = self.lr[rows].reshape(len(part), -1, 1)
+        lr = self.lr[rows]
+        lr = lr[(..., *[None] * (3 - lr.ndim))]  # [A, 1, 1] or [A, P, 1]
         prompts[rows] = part - lr * (direction + self.config.weight_decay * part)
         for key, value in state.items():
             self.state[key][rows] = value

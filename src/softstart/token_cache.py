@@ -94,7 +94,7 @@ def _read(path: Path, sizes: Mapping[str, int]) -> Ids | None:
     try:
         with safe_open(path, framework="numpy") as file:
             lengths, flat = file.get_tensor("lengths"), file.get_tensor("ids")
-            if (file.metadata() or {}).get("check") != _check(lengths, flat):
+            if (file.metadata() or {}).get("check") != _check(path.stem, lengths, flat):
                 return None
     except (OSError, SafetensorError, ValueError):
         return None
@@ -110,10 +110,15 @@ def _write(path: Path, rows: list[list[int]]) -> None:
     flat = np.fromiter((i for row in rows for i in row), dtype=np.int32, count=int(lengths.sum()))
     try:
         with atomic(path) as temporary:
-            save_file({"lengths": lengths, "ids": flat}, temporary, metadata={"check": _check(lengths, flat)})
+            save_file(
+                {"lengths": lengths, "ids": flat},
+                temporary,
+                metadata={"check": _check(path.stem, lengths, flat)},
+            )
     except (SoftstartError, SafetensorError):
         pass
 
 
-def _check(lengths: np.ndarray, ids: np.ndarray) -> str:
-    return str(zlib.crc32(ids.tobytes(), zlib.crc32(lengths.tobytes())))
+def _check(key: str, lengths: np.ndarray, ids: np.ndarray) -> str:
+    """Of the key too: the ids of other texts, however many, are not those of these."""
+    return str(zlib.crc32(ids.tobytes(), zlib.crc32(lengths.tobytes(), zlib.crc32(key.encode()))))

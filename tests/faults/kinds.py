@@ -253,7 +253,7 @@ def _damage(trial: Trial, how: Callable[[Path, list[Path], random.Random], None]
         file
         for place in places
         for file in place.rglob("*")
-        if file.is_file() and file.stat().st_size and not file.name.endswith((".lock", ".html", "-shm"))
+        if not file.name.endswith((".lock", ".html", "-shm")) and file.is_file() and file.stat().st_size
     )
     kinds = sorted({_kind(file) for file in files})
     if not kinds:

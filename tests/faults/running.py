@@ -79,9 +79,16 @@ def start(arguments: Sequence[str], log: Path, *, real: bool = False, shim: Shim
         with log.open("wb") as file:
             process = subprocess.Popen([PROGRAM, *arguments], stdout=file, stderr=file, env=_environment())
         return Running(process.pid, log, process)
+    signals = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     pid = os.fork()
     if not pid:
+        # As a program begins, before it has said what is to be done about them.
+        for which in signals:
+            signal.signal(which, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
         _child(arguments, log, shim)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
     return Running(pid, log)
 
 
@@ -97,12 +104,13 @@ def _child(arguments: Sequence[str], log: Path, shim: Shim | None) -> None:
         from rich.console import Console
 
         from softstart import cli
+        from softstart.__main__ import main
 
         cli.errors = Console(file=sys.stderr)
         sys.argv = ["softstart", *arguments]
         if shim:
             shim()
-        cli.main()
+        main()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     except BaseException:

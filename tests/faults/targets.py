@@ -6,6 +6,7 @@ import csv
 import shutil
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,11 +99,13 @@ def finished_work(folder: Path) -> dict[str, Any]:
     copy = folder.with_name("look")
     shutil.rmtree(copy, ignore_errors=True)
     copy.mkdir()
-    for file in folder.glob("study.db*"):
-        shutil.copy(file, copy / file.name)
+    for ending in ("", "-wal"):
+        # The one is gone once the last reader has closed the other.
+        with suppress(FileNotFoundError):
+            shutil.copy(folder / f"study.db{ending}", copy / f"study.db{ending}")
     found: dict[str, Any] = {}
     try:
-        with sqlite3.connect(copy / source.name) as db:
+        with closing(sqlite3.connect(copy / source.name)) as db:
             db.row_factory = sqlite3.Row
             for table in ("meta_trainings", "runs"):
                 found |= {row["key"]: tuple(row) for row in db.execute(f"SELECT * FROM {table}")}

@@ -16,7 +16,7 @@ from softstart.adaptation import whole_groups
 from softstart.errors import Damaged, SoftstartError
 from softstart.prompt import TENSOR, SoftPrompt
 from softstart.study.plan import EVALUATION_COST, Cell, Inputs, MetaNode, Plan, RunNode, run_cost
-from softstart.study.selection import Choice, budgets_of, choose
+from softstart.study.selection import Choice, best_up_to, budgets_of, choose
 from softstart.study.store import Store, prompt_path
 from softstart.study.work import FINAL, Adaptation, Array, FineTuning, Item, MetaTraining, Testing
 
@@ -104,11 +104,19 @@ class Graph:
 
     def _missing(self, group: Sequence[RunNode]) -> list[RunNode]:
         """The runs of a pack still to do; where runs compete, a cell is computed as a whole."""
-        missing = [run for run in group if run.key not in self.state.runs]
+        missing = [run for run in group if run.key not in self.state.runs or self._lost(run)]
         if missing and self.plan.studies[missing[0].variant].adaptation.rungs:
             cells = {run.group for run in missing}
             return [run for run in group if run.group in cells]
         return missing
+
+    def _lost(self, run: RunNode) -> bool:
+        """Whether a fine-tuning lacks a test: its weights are not kept, so only tuning again can make it."""
+        if run.method.kind != "ft":
+            return False
+        study, curve = self.plan.studies[run.variant], self.state.runs[run.key]["curve"]
+        best = [best_up_to(curve, budget) for budget in budgets_of(study, run.method)]
+        return any(of is not None and (run.key, of[1]) not in self.state.tests for of in best)
 
     def _meta(self, node: MetaNode) -> Unit:
         name = f"meta-training {node.method.name}"

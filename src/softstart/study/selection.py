@@ -40,7 +40,7 @@ def choose(cell: Cell, study: Study, done: Mapping[str, Mapping[str, Any]], budg
     chosen: Choice | None = None
     for run in cell.runs:
         row = done[run.key]
-        best = _best(row["curve"], budget)
+        best = best_up_to(row["curve"], budget)
         if best is None or (chosen is not None and best[0] <= chosen.dev):
             continue
         dev, step = best
@@ -50,7 +50,7 @@ def choose(cell: Cell, study: Study, done: Mapping[str, Mapping[str, Any]], budg
     return chosen
 
 
-def _best(curve: list[list[Any]], budget: int) -> tuple[float, int] | None:
+def best_up_to(curve: list[list[Any]], budget: int) -> tuple[float, int] | None:
     """(dev, step) of the first best evaluation at steps up to a budget; NaN counts as none."""
     best: tuple[float, int] | None = None
     for step, dev, _ in curve:

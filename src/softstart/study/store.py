@@ -156,9 +156,15 @@ class Store:
         """What ``set_inputs`` stored.
 
         Raises:
-            SoftstartError: nothing was ever run here.
+            SoftstartError: nothing was ever run here, or the record is damaged.
         """
         rows = self._read("inputs")
+        if not rows and self.db.execute("SELECT count(*) FROM inputs").fetchone()[0]:
+            raise SoftstartError(
+                "the record of what the study depends on is damaged",
+                where=str(self.path),
+                mend="Run the study again: what is finished is kept.",
+            )
         if not rows:
             raise self._nothing()
         return str(rows[0]["data"])
