@@ -62,7 +62,7 @@ def test_the_demo_prints_the_table_of_the_readme(tmp_path):
     """The same tasks and methods, and PT and FT to the point; learned starts may differ with rounding."""
     call = [str(Path(sys.executable).parent / "softstart"), "demo", "--out", str(tmp_path / "demo")]
     done = subprocess.run(
-        call, capture_output=True, text=True, env={"COLUMNS": "100", "PATH": "/usr/bin:/bin"}
+        call, capture_output=True, text=True, env={"COLUMNS": "80", "PATH": "/usr/bin:/bin"}
     )
     assert done.returncode == 0, done.stderr
     printed, shown = table(done.stdout), table(README)
