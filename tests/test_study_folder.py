@@ -18,17 +18,18 @@ import yaml
 
 import softstart.study
 from softstart import cli
-from softstart.backbone import T5Backbone
+from softstart.backbone import TINY, T5Backbone, load_backbone
 from softstart.console import Quiet
 from softstart.errors import SoftstartError
 from softstart.graphs import device_memory
+from softstart.prompt import SoftPrompt
 from softstart.study import clock, graph, memory, run_study
 from softstart.study.estimate import nominal_inputs
 from softstart.study.plan import Inputs, make_plan
 from softstart.study.prepare import Resources, some_sources
 from softstart.study.spec import load_study, parse_study, variants_of
 from softstart.study.status import read_status
-from softstart.study.store import Store
+from softstart.study.store import Store, prompt_path
 from toy_study import STUDY, command, contents, toy
 
 STUDIES = Path(__file__).parent.parent / "studies"
@@ -92,6 +93,33 @@ def test_variants_change_what_they_name_and_share_the_rest(world, tmp_path):
     pd.testing.assert_frame_equal(got, pd.read_csv(tmp_path / "alone" / "results.csv")[columns])
 
 
+def test_variants_may_have_another_backbone(world, tmp_path):
+    methods = {"pt": {}, "reptile": {"inner_lr": 0.1}}
+    variants = {"tiny": {"backbone": TINY}, "half": {"dtype": "bfloat16"}}
+    study = toy(world, methods=methods, variants=variants)
+    assert not run_study(study, tmp_path).failures
+    rows = pd.read_csv(tmp_path / "results.csv")
+    assert rows.groupby("variant")["backbone"].unique().map(list).to_dict() == {
+        "main": [str(world / "model")], "half": [str(world / "model")], "tiny": [TINY],
+    }  # fmt: skip
+    assert rows["run"].is_unique
+    widths = {
+        variant: {SoftPrompt.load(prompt_path(tmp_path, run)).tensor.shape[1] for run in of["run"]}
+        for variant, of in rows.groupby("variant")
+    }
+    assert widths == {"main": {16}, "half": {16}, "tiny": {load_backbone(TINY).width}}
+    alone = toy(world, methods=methods, backbone=TINY)
+    assert not run_study(alone, tmp_path / "alone").failures
+    columns = ["method", "task", "sample", "lr", "dev", "test", "run"]
+    got = rows[rows["variant"] == "tiny"][columns].reset_index(drop=True)
+    pd.testing.assert_frame_equal(got, pd.read_csv(tmp_path / "alone" / "results.csv")[columns])
+    before = contents(tmp_path)
+    with sqlite3.connect(tmp_path / "study.db") as db:
+        db.execute("DELETE FROM runs WHERE method = 'reptile'")
+    assert not run_study(study, tmp_path).failures
+    assert contents(tmp_path) == before
+
+
 def test_fewer_source_tasks_are_a_subset_of_more():
     names = [f"t{i}" for i in range(20)]
     assert some_sources(names, None) == some_sources(names, 20) == tuple(names)
@@ -103,7 +131,7 @@ def test_fewer_source_tasks_are_a_subset_of_more():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"variants": {"x": {"backbone": "y"}}}, "variants.x: 'backbone' is shared by all variants"),
+        ({"variants": {"x": {"name": "y"}}}, "variants.x: 'name' is shared by all variants"),
         ({"variants": {"x": {"prompt.lenght": 5}}}, "variants.x: prompt.lenght: Extra inputs"),
         ({"settings": ["mini-cls2cls"]}, "one setting under 'setting' or several under 'settings'"),
         (

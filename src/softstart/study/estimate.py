@@ -7,12 +7,13 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 from softstart.errors import SoftstartError
 from softstart.gym.settings import load_setting
 from softstart.study.graph import Graph, State, packs
 from softstart.study.memory import try_out
-from softstart.study.plan import Inputs, Part, Plan, RunNode, TaskFacts, make_plan
+from softstart.study.plan import BackboneFacts, Inputs, Part, Plan, RunNode, TaskFacts, make_plan
 from softstart.study.prepare import Resources, some_sources
 from softstart.study.spec import Study, variants_of
 from softstart.study.store import DATABASE, Store
@@ -78,8 +79,13 @@ def estimate(study: Study, folder: Path, device: str | None = None) -> Estimate:
     first = next(run for run in plan.runs if run.method.kind != "ft")
     length = _row_length(resources, plan)
     rows = sum(unit.cost for unit in left)
-    parameters = sum(p.numel() for p in resources.backbone(first.variant).model.parameters())
     seconds, memory = _probe(resources, plan, first)
+    sizes = {
+        variant: sum(p.numel() for p in resources.backbone(variant).model.parameters())
+        for variant in plan.studies
+    }
+    parameters = fmean(sizes[run.variant] for run in plan.runs)
+    seconds *= parameters / sizes[first.variant]
     return Estimate(
         _counts(plan, state),
         rows * length,
@@ -97,8 +103,10 @@ def nominal_inputs(study: Study) -> Inputs:
     Raises:
         SoftstartError: an unknown setting.
     """
-    parts = []
+    parts, others = [], {}
     for variant, each in variants_of(study).items():
+        if (each.backbone, each.revision, each.dtype) != (study.backbone, study.revision, study.dtype):
+            others[variant] = BackboneFacts(f"{each.backbone} {each.revision} {each.dtype}", 0)
         for spec in each.every_setting:
             setting = load_setting(spec) if isinstance(spec, str) else spec
             names = dict.fromkeys((*setting.source, *setting.target))
@@ -107,7 +115,7 @@ def nominal_inputs(study: Study) -> Inputs:
             digests = tuple(f"{name} {each.source_shots or each.shots}" for name in source)
             rows = 2 * NOMINAL.dev * len(source) * len(each.source_samples or each.samples)
             parts.append(Part(variant, setting.name, source, tuple(setting.target), facts, digests, rows))
-    return Inputs("", 0, tuple(parts))
+    return Inputs("", 0, tuple(parts), others=others)
 
 
 def _counts(plan: Plan, state: State) -> dict[str, tuple[int, int]]:

@@ -192,9 +192,10 @@ class Graph:
                 where=str(path),
                 mend="Run the study again: what it held is computed anew.",
             ) from problem
+        made = self.inputs.of(run.variant)
         prompt.check(
-            width=self.inputs.width,
-            digest=self.inputs.backbone_digest,
+            width=made.width,
+            digest=made.digest,
             placement=study.prompt.placement,
             backbone=study.backbone,
             where=str(path),

@@ -80,6 +80,15 @@ class Part:
 
 
 @dataclass(frozen=True)
+class BackboneFacts:
+    """A backbone as prompts know it: its digest, its width d, what else a ``SoftPrompt`` says of it."""
+
+    digest: str
+    width: int
+    made_on: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Inputs:
     """What a study's numbers depend on beside its declaration; stored with the results.
 
@@ -96,6 +105,13 @@ class Inputs:
     fits: Mapping[str, int] = field(default_factory=dict)
     tuned: Mapping[str, str] = field(default_factory=dict)
     """Digests of other backbones that fine-tuning begins with, by name (``Study.finetuning_backbone``)."""
+    others: Mapping[str, BackboneFacts] = field(default_factory=dict)
+    """The backbones of variants that have another one than the study."""
+
+    def of(self, variant: str) -> BackboneFacts:
+        """The backbone of a variant."""
+        main = BackboneFacts(self.backbone_digest, self.width, self.made_on)
+        return self.others.get(variant, main)
 
     def to_json(self) -> str:
         """As stored."""
@@ -112,7 +128,8 @@ class Inputs:
             data = json.loads(text)
             parts = tuple(map(_part, data["parts"]))
             more = {name: data.get(name, {}) for name in ("made_on", "fits", "tuned")}
-            return cls(data["backbone_digest"], data["width"], parts, **more)
+            others = {name: BackboneFacts(**facts) for name, facts in data.get("others", {}).items()}
+            return cls(data["backbone_digest"], data["width"], parts, **more, others=others)
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as problem:
             raise SoftstartError(
                 f"the study was run with another version of Softstart and cannot be read ({problem!r})",
@@ -238,7 +255,7 @@ class _Planner:
         self.methods = resolve_methods(study)
         common = {
             "protocol": PROTOCOL,
-            "backbone": inputs.backbone_digest,
+            "backbone": inputs.of(part.variant).digest,
             "dtype": study.dtype,
             "text": asdict(study.text),
         }

@@ -16,7 +16,7 @@ from softstart.gym.sources import open_gym
 from softstart.gym.task import Gym, Task
 from softstart.prompt import made_on
 from softstart.study.budgets import HVP_COST
-from softstart.study.plan import Inputs, Part, TaskFacts
+from softstart.study.plan import BackboneFacts, Inputs, Part, TaskFacts
 from softstart.study.spec import SettingSpec, Study, resolve_methods
 
 
@@ -47,11 +47,11 @@ class Resources:
             for p in parts
             for name, digest in zip(p.source, p.source_digests, strict=True)
         }
-        self._backbones: dict[str, Backbone] = {}
-        self._others: dict[str, Backbone] = {}
+        self._backbones: dict[tuple[str, str | None, str], dict[str, Backbone]] = {}
+        self._others: dict[tuple[str, str], Backbone] = {}
         self._gyms: dict[tuple[str, int | None], Gym] = {}
         self._tasks: dict[tuple[str, int | None, int | None, str], Task] = {}
-        self._encoded: dict[tuple[str, TextFormat], EncodedTask] = {}
+        self._encoded: dict[tuple[str, TextFormat, str, str | None], EncodedTask] = {}
 
     def backbone(self, variant: str, *, tuned: bool = False) -> Backbone:
         """The backbone, with the variant's placement of prompts; ``tuned``: the one to fine-tune.
@@ -63,31 +63,34 @@ class Resources:
         if tuned and study.finetuning_backbone:
             return self._other(study.finetuning_backbone, variant)
         placement = study.prompt.placement
-        if placement not in self._backbones:
-            if self._backbones:
-                twin = copy.copy(next(iter(self._backbones.values())))
+        placed = self._backbones.setdefault((study.backbone, study.revision, study.dtype), {})
+        if placement not in placed:
+            if placed:
+                twin = copy.copy(next(iter(placed.values())))
                 twin.placement = placement
-                self._backbones[placement] = twin
+                placed[placement] = twin
             else:
-                self._backbones[placement] = load_backbone(
+                placed[placement] = load_backbone(
                     study.backbone,
                     dtype=study.dtype,
                     device=self.device,
                     revision=study.revision,
                     placement=placement,
                 )
-                if self.expected and self._backbones[placement].digest != self.expected.backbone_digest:
+                if self.expected and placed[placement].digest != self.expected.of(variant).digest:
                     raise SoftstartError(
                         f"backbone '{study.backbone}' has other weights here than where the study began",
                         mend="Use the same files on all machines (set revision).",
                     )
-        return self._backbones[placement]
+        return placed[placement]
 
     def _other(self, name: str, variant: str) -> Backbone:
         """Other weights, for fine-tuning; they have to read the same tokens."""
-        if name not in self._others:
-            study, main = self.studies[variant], self.backbone(variant)
-            other = self._others[name] = load_backbone(name, dtype=study.dtype, device=self.device)
+        study = self.studies[variant]
+        key = (name, study.dtype)
+        if key not in self._others:
+            main = self.backbone(variant)
+            other = self._others[key] = load_backbone(name, dtype=study.dtype, device=self.device)
             if other.tokenizer_digest != main.tokenizer_digest:
                 raise SoftstartError(
                     f"'{name}' has another tokenizer than '{study.backbone}'",
@@ -95,7 +98,7 @@ class Resources:
                 )
             if self.expected and self.expected.tuned.get(name) != other.digest:
                 raise SoftstartError(f"backbone '{name}' has other weights here than where the study began")
-        return self._others[name]
+        return self._others[key]
 
     def gym(self, variant: str, *, source: bool = False) -> Gym:
         """The variant's gym, of its target or its source tasks.
@@ -144,7 +147,8 @@ class Resources:
     def encoded(self, variant: str, name: str, *, source: bool = False) -> EncodedTask:
         """A task as token rows."""
         task, text = self.task(variant, name, source=source), self.studies[variant].text
-        key = (task.digest, text)
+        study = self.studies[variant]
+        key = (task.digest, text, study.backbone, study.revision)
         if key not in self._encoded:
             self._encoded[key] = encode_task(task, self.backbone(variant).tokenizer, text)
         return self._encoded[key]
@@ -155,18 +159,24 @@ class Resources:
         Raises:
             SoftstartError: an unknown task or sample, a broken file, a backbone that cannot be loaded.
         """
-        backbone = self.backbone(next(iter(self.studies)))
+        facts = {
+            variant: BackboneFacts(backbone.digest, backbone.width, made_on(backbone))
+            for variant in self.studies
+            for backbone in [self.backbone(variant)]
+        }
+        main = facts[next(iter(facts))]
         parts = tuple(
             self._part(variant, resolve_setting(study, spec, self.gym(variant)))
             for variant, study in self.studies.items()
             for spec in study.every_setting
         )
-        others = {
+        tuned = {
             study.finetuning_backbone: self.backbone(variant, tuned=True).digest
             for variant, study in self.studies.items()
             if study.finetuning_backbone and any(m.kind == "ft" for m in resolve_methods(study))
         }
-        return Inputs(backbone.digest, backbone.width, parts, made_on(backbone), tuned=others)
+        others = {variant: made for variant, made in facts.items() if made != main}
+        return Inputs(main.digest, main.width, parts, main.made_on, tuned=tuned, others=others)
 
     def _part(self, variant: str, setting: Setting) -> Part:
         study = self.studies[variant]

@@ -176,14 +176,15 @@ class StudyRun:
         study = self.plan.studies[node.variant]
         tensors = {name: torch.tensor(prompt) for name, prompt in prompts.items()}
         final = tensors.pop(FINAL)
-        made_on: Mapping[str, Any] = self.inputs.made_on
+        made = self.inputs.of(node.variant)
+        more: Mapping[str, Any] = made.made_on
         SoftPrompt(
             final,
             study.backbone,
-            self.inputs.backbone_digest,
+            made.digest,
             study.prompt.placement,
             _info(node),
-            **made_on,
+            **more,
         ).save(self.store.prompt_path(node.key), tensors)
 
     def _report(self, item: Item, share: float, note: str) -> None:

@@ -30,11 +30,12 @@ BASELINES = ("pt", "ft")
 MAIN = "main"
 """The variant that is the study as declared."""
 
-SHARED = ("name", "backbone", "revision", "dtype", "variants")
+SHARED = ("name", "variants")
 """What a variant cannot override."""
 
+MODEL = ("backbone", "revision", "dtype")
 DATA = ("gym", "shots", "source_shots", "setting", "settings", "source_tasks", "samples", "source_samples")
-"""What a variant under another preset keeps, beside the methods' names; all else it has from the preset."""
+"""What a variant under another preset keeps, with ``MODEL`` and the methods' names."""
 
 LEARNERS: dict[str, Any] = {**ALGORITHMS, **TRANSFERS}
 """Methods that learn from source tasks."""
@@ -139,9 +140,9 @@ class Study(_Strict):
     pack_size: Positive = 16
     """Most runs trained together, fewer where memory is short; does not change their numbers."""
     variants: dict[str, dict[str, Any]] = {}
-    """Ablations: name → overrides of this study (``prompt.length: 5``). Each is a study of its own under
-    that name; they share what they have in common with this one, which is the variant "main". One that names
-    a ``preset`` has everything from there but for its data and methods (``DATA``)."""
+    """Ablations: name → overrides of this study (``prompt.length: 5``, ``backbone: gpt2``), each a study of
+    its own under that name; they share what they have in common with this one, which is the variant "main".
+    One that names a ``preset`` has everything from there but for its model, data and methods."""
 
     @property
     def every_setting(self) -> list[str | SettingSpec]:
@@ -237,7 +238,7 @@ def variants_of(study: Study, where: str = "study") -> dict[str, Study]:
             methods = {
                 n: {k: v for k, v in m.items() if k == "algorithm"} for n, m in data["methods"].items()
             }
-            data = {key: data[key] for key in (*SHARED[:-1], *DATA)} | {"methods": methods}
+            data = {key: data[key] for key in ("name", *MODEL, *DATA)} | {"methods": methods}
             data = filled({**data, "preset": overrides["preset"]}, place)
         for key, value in overrides.items():
             if key.split(".")[0] in SHARED or name == MAIN:
@@ -248,6 +249,8 @@ def variants_of(study: Study, where: str = "study") -> dict[str, Study]:
                 )
             for other in {"setting": ["settings"], "settings": ["setting"]}.get(key, []):
                 data.pop(other)
+            if key == "backbone":
+                data |= {of: None for of in ("revision", "finetuning_backbone") if of not in overrides}
             own = inherited(value, data["methods"]) if key == "methods" and isinstance(value, dict) else value
             _assign(data, key, own, place)
         studies[name] = _validated(data, place)
