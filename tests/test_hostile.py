@@ -235,7 +235,7 @@ def test_a_number_changed_in_the_database_counts_as_not_computed(tmp_path):
         assert store.runs().keys() == {"a", "b", "n"}
     with sqlite3.connect(tmp_path / "study.db") as db:
         db.execute("UPDATE inputs SET data='[]'")
-    with Store(tmp_path) as store, pytest.raises(SoftstartError, match="no study was run here"):
+    with Store(tmp_path) as store, pytest.raises(SoftstartError, match="depends on is damaged"):
         store.inputs()
 
 
