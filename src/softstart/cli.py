@@ -17,6 +17,7 @@ from softstart.errors import SoftstartError, memory_words
 from softstart.gym_cli import gym_app
 from softstart.machine_cli import doctor
 from softstart.own_cli import add_to
+from softstart.prompt_cli import Device
 from softstart.study_cli import explain_protocol, join_running, results, show_estimate, status
 
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ console = Console()
 errors = Console(stderr=True)
 
 Out = Annotated[Path | None, typer.Option("--out", help="Study folder; by default runs/NAME.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …; by default the GPU if there is one.")]
 Threads = Annotated[int | None, typer.Option(help="Compute in this process alone, with so many CPU threads.")]
 Workers = Annotated[
     int | None,
