@@ -101,14 +101,18 @@ def test_killed_and_repeated_equals_uninterrupted(finished, world, tmp_path, how
         while process.poll() is None and time.monotonic() < deadline:
             if out.exists() and len(list((out / "prompts").glob("*"))) > kept:
                 time.sleep(wait)
-                process.send_signal(how)
+                # A launcher may repeat itself while the first signal is still being answered.
+                for _ in range(20 if how == signal.SIGTERM else 1):
+                    process.send_signal(how)
+                    time.sleep(0.005)
                 break
             time.sleep(0.01)
         _, stderr = process.communicate(timeout=60)
         stops += process.returncode != 0
         if process.returncode and how != signal.SIGKILL:
-            assert process.returncode == 130
+            assert process.returncode in (130, -signal.SIGTERM)
             assert stderr.strip().startswith("error: interrupted; what was finished is kept")
+            assert stderr.count("error: ") == 1
         assert "Traceback" not in stderr
     assert stops
     done = call(*command(world, out))

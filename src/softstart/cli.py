@@ -188,14 +188,28 @@ def main() -> NoReturn:
 
 def _main(arguments: list[str], debug: bool) -> int:
     try:
+        return _run(arguments, debug)
+    except KeyboardInterrupt:
+        _deaf()
+        return _interrupted()
+
+
+def _run(arguments: list[str], debug: bool) -> int:
+    try:
         _alone(arguments)
         code: int | None = app(arguments, standalone_mode=False)
         # typer turns an interrupt into this code itself, without a word.
         return _interrupted() if code == 130 else code or 0
     except Exception as problem:
+        _deaf()
         return _explain(problem, debug)
-    except KeyboardInterrupt:
-        return _interrupted()
+
+
+def _deaf() -> None:
+    """Let no further interrupt, as from a launcher whose job has failed, end the telling of an error."""
+    for which in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(which) is _interrupt:
+            signal.signal(which, signal.SIG_IGN)
 
 
 def _alone(arguments: list[str]) -> None:
