@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+import sys
 import time
 
 import pandas as pd
@@ -204,3 +205,19 @@ def test_a_diverging_method_is_told_and_the_others_go_on(world, tmp_path):
 
 def test_version_and_help():
     assert "demo" in call(SOFTSTART, "--help").stdout
+
+
+def test_an_interrupt_while_an_error_is_told_changes_nothing(tmp_path):
+    """As from a launcher that ends all processes of a job of which one has failed."""
+    code = (
+        "import os, signal, sys\n"
+        "from softstart import cli\n"
+        "tell = cli.errors.print\n"
+        "cli.errors.print = lambda *a, **k: (os.kill(os.getpid(), signal.SIGTERM), tell(*a, **k))\n"
+        f"sys.argv = ['softstart', 'status', {str(tmp_path / 'none')!r}]\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("error: ")
