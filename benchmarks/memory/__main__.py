@@ -96,20 +96,19 @@ def store(folder: Path, case: tuple) -> None:
     load_backbone("softstart/tiny", device="cpu").tokenizer.save_pretrained(folder)
 
 
+ROOT = Path(__file__).parents[2]
+
+
+def one(what: str, folder: Path, number: int) -> list[str]:
+    """The command that does one thing for one case in a process of its own."""
+    module = [sys.executable, "-W", "ignore", "-m", "benchmarks.memory"]
+    return [*module, "--one", what, str(folder), str(number)]
+
+
 def elsewhere(what: str, folder: Path, number: int) -> dict[str, int]:
     """A dictionary of a fresh process."""
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-m",
-        "benchmarks.memory",
-        "--one",
-        what,
-        str(folder),
-        str(number),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
+    command = one(what, folder, number)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
     found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -149,19 +148,8 @@ def sharing() -> Iterator[str]:
             backbone.model.save_pretrained(folder)
             size = weight_bytes(backbone) / 2**20
             del backbone
-            command = [
-                sys.executable,
-                "-W",
-                "ignore",
-                "-m",
-                "benchmarks.memory",
-                "--one",
-                "hold",
-                name,
-                str(number),
-            ]
-            root = Path(__file__).parents[2]
-            both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) for _ in range(2)]
+            command = one("hold", folder, number)
+            both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(2)]
             mapped, share = json.loads(both[0].communicate()[0].splitlines()[-1])
             both[1].wait()
         parts = f"{mapped / 2**20:.0f} MiB | {share / 2**20:.0f} MiB"

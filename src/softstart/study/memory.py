@@ -13,6 +13,7 @@ import torch
 
 from softstart.adaptation import AdaptRun, adapt
 from softstart.errors import SoftstartError
+from softstart.memory import status_bytes
 from softstart.progress import Progress, silent
 from softstart.study.executors import out_of_memory
 from softstart.study.plan import Plan, RunNode
@@ -81,12 +82,13 @@ def free_memory(device: torch.device) -> int | None:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
     with suppress(OSError, ValueError, KeyError, StopIteration):
-        free = _kilobytes("/proc/meminfo", "MemAvailable")
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        free = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
         groups = Path("/sys/fs/cgroup")
         for limit, use in zip(LIMITS, USES, strict=True):
             with suppress(OSError, ValueError):
                 free = min(free, int((groups / limit).read_text()) - int((groups / use).read_text()))
-        return free + _kilobytes("/proc/self/status", "VmRSS")
+        return free + status_bytes("VmRSS")
     return None
 
 
@@ -118,7 +120,7 @@ def _peak(resources: Resources, runs: Sequence[RunNode], count: int) -> int | No
         # Linux: forget the peak so far.
         Path("/proc/self/clear_refs").write_text("5")
         try_out(resources, runs, 1)
-        return _kilobytes("/proc/self/status", "VmHWM")
+        return status_bytes("VmHWM")
     except (MemoryError, RuntimeError) as problem:
         if not out_of_memory(problem):
             raise
@@ -126,8 +128,3 @@ def _peak(resources: Resources, runs: Sequence[RunNode], count: int) -> int | No
     except (OSError, SoftstartError):
         # No way to measure here, or runs that will fail in their turn and say why.
         return 0
-
-
-def _kilobytes(file: str, name: str) -> int:
-    lines = Path(file).read_text(encoding="utf-8").splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
