@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from families import random_backbone
 from models import PLAIN, prompts, random_t5, relative, toy_encoded, toy_task
-from softstart.adaptation import AdaptConfig, AdaptRun, adapt, whole_groups
+from softstart.adaptation import AdaptConfig, AdaptRun, adapt
 from softstart.backbone import Decoding, collate
 from softstart.encoding import encode_task, epoch_slice, rng_for, to_batch
 from softstart.errors import SoftstartError
@@ -22,6 +22,7 @@ from softstart.gym.metrics import score
 from softstart.gym.task import Example, Sample
 from softstart.objective import run_gradients
 from softstart.optim import OptimizerConfig
+from softstart.tuning import whole_groups
 
 # Ranking label words: a random network scores between 0 and 1 with it, while it never writes a label freely.
 HOW = Evaluation(scoring="rank")
@@ -113,6 +114,23 @@ def test_patience_stops_a_run_and_its_neighbors_go_on(t5):
         stalled = [max(scores[: i + 1]) == max(scores[: i + 3]) for i in range(len(scores) - 2)]
         assert stalled.index(True) == len(stalled) - 1 if result.status == "stopped" else not any(stalled)
     assert max(r.steps for r in results) > 8
+
+
+def test_a_flat_curve_is_evaluated_ever_more_rarely_and_a_rising_one_is_not(t5):
+    runs = make_runs(t5, lrs=(1e-9, 3.0, 1.0))
+    often, rarely = (adapt(t5, runs, config(steps=45, eval_backoff=most), HOW) for most in (1, 4))
+    assert [step for step, _, _ in rarely[0].curve] == [0, 4, 8, 16, 32, 45]  # 1e-9: nothing changes
+    for all_of_it, result in zip(often, rarely, strict=True):
+        dev, flat, due = {step: score for step, score, _ in all_of_it.curve}, 0, []
+        best = dev[0]
+        for step in range(4, 45, 4):
+            flat += 1
+            if flat in (1, 2, 4) or flat % 4 == 0:
+                due.append(step)
+                best, flat = (dev[step], 0) if dev[step] > best else (best, flat)
+        assert [step for step, _, _ in result.curve] == [0, *due, 45]
+        assert all(dev[step] == score for step, score, _ in result.curve)
+    assert len({len(result.curve) for result in rarely}) > 1  # some curves rose
 
 
 def test_halving_stops_the_worse_half_of_each_group_and_changes_nothing_else(t5, tmp_path):

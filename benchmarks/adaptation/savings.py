@@ -1,4 +1,4 @@
-"""What stopping early saves and costs, variant by variant.
+"""What stopping early, rarer evaluations and a bfloat16 backbone save and cost, variant by variant.
 
 ``python -m benchmarks.adaptation.savings FOLDER``: FOLDER of ``softstart run studies/mini-savings.yaml``.
 Every variant is compared with "main", which trains the whole learning-rate grid to the end, on the same task,

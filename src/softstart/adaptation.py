@@ -21,7 +21,7 @@ from softstart.optim import StackedOptimizer, make_optimizer
 from softstart.progress import Progress, silent
 from softstart.storage import digest_of, load_tensors, numeric, save_tensors
 from softstart.tuning import AdaptConfig as AdaptConfig
-from softstart.tuning import steps_of
+from softstart.tuning import steps_of, whole_groups
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +122,7 @@ def _adapt(
         pack.train_step()
         marks = (config.steps, *config.budgets, *config.rungs)
         if pack.step % config.eval_every == 0 or pack.step in marks:
-            pack.evaluate()
+            pack.evaluate(None if pack.step in marks else pack.due())
             pack.end_epochs()
             if pack.step in config.rungs and pack.step < config.steps:
                 pack.halve()
@@ -163,7 +163,6 @@ class _Pack:
         self.best = self.prompts.clone()
         self.optimizer: StackedOptimizer = make_optimizer(self.prompts, _rates(runs), config.optimizer)
         self.results = [Adapted(prompt) for prompt in self.best]
-        self.waited = [0] * len(runs)  # evaluations since the best one
         self.losses: list[list[float]] = [[] for _ in runs]
         self.step = 0
 
@@ -198,6 +197,7 @@ class _Pack:
     def evaluate(self, of: Sequence[int] | None = None) -> None:
         """Score the active runs (``of``) on dev; copy new best prompts; stop the ones out of patience."""
         which = [r for r in self.active.nonzero().flatten().tolist() if of is None or r in of]
+        patience = math.inf if self.config.patience is None else self.config.patience
         jobs = [Job(r, self.runs[r].task, self.runs[r].task.dev[self.runs[r].sample]) for r in which]
         for r, dev in zip(which, evaluate(self.backbone, self.prompts, jobs, self.how), strict=True):
             result, losses = self.results[r], self.losses[r]
@@ -205,12 +205,20 @@ class _Pack:
             self.losses[r] = []
             # NaN (an undefined correlation) is worse than any number.
             if not result.dev >= dev and not math.isnan(dev):
-                result.dev, result.best_step, self.waited[r] = dev, self.step, 0
+                result.dev, result.best_step = dev, self.step
                 self.best[r] = self.prompts[r]
-            else:
-                self.waited[r] += 1
-                if self.config.patience is not None and self.waited[r] >= self.config.patience:
-                    result.status = "stopped"
+            elif self.flat(r) >= patience:
+                result.status = "stopped"
+
+    def flat(self, r: int) -> int:
+        """For how many times ``eval_every`` steps a run's best dev score has stood."""
+        return self.step // self.config.eval_every - self.results[r].best_step // self.config.eval_every
+
+    def due(self) -> list[int]:
+        """The runs to evaluate at a multiple of ``eval_every``: flat for 1, 2, 4, … of them, up to a bound."""
+        most = self.config.eval_backoff
+        flat = [self.flat(r) for r in range(len(self.runs))]
+        return [r for r, n in enumerate(flat) if n % most == 0 or (n < most and n & (n - 1) == 0)]
 
     def end_epochs(self) -> None:
         """End the runs that have had all their epochs."""
@@ -277,7 +285,7 @@ class _Pack:
             {"prompts": self.prompts, "best": self.best, **kept, **state},
             {
                 "of": self._of(),
-                **{"step": self.step, "waited": self.waited, "losses": self.losses, "results": results},
+                **{"step": self.step, "losses": self.losses, "results": results},
             },
         )
 
@@ -294,7 +302,7 @@ class _Pack:
                 for r, saved in enumerate(header["results"])
             ]
             self.optimizer.load_state_dict({k.removeprefix("optimizer."): v for k, v in tensors.items()})
-            self.step, self.waited, self.losses = header["step"], header["waited"], header["losses"]
+            self.step, self.losses = header["step"], header["losses"]
             for r, saved in enumerate(header["results"]):
                 curve = [(int(s), d, loss) for s, d, loss in saved["curve"]]
                 self.results[r] = Adapted(
@@ -324,25 +332,3 @@ def _rates(runs: Sequence[AdaptRun]) -> Tensor:
 
 def _or_worst(dev: float) -> float:
     return -math.inf if math.isnan(dev) else dev
-
-
-def whole_groups(groups: Sequence[str | None], size: int) -> list[list[int]]:
-    """Cut runs into packs of at most ``size`` without parting a group; a larger group is a pack of its own.
-
-    Args:
-        groups: the group of every run, in order.
-        size: the most runs of a pack.
-
-    Returns:
-        Indices of the runs of each pack, groups in the order of their first run.
-    """
-    members: dict[str | int, list[int]] = {}
-    for i, group in enumerate(groups):
-        members.setdefault(i if group is None else group, []).append(i)
-    packs: list[list[int]] = []
-    for rivals in members.values():
-        if packs and len(packs[-1]) + len(rivals) <= size:
-            packs[-1] += rivals
-        else:
-            packs.append(list(rivals))
-    return packs

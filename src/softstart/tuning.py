@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,12 +26,15 @@ class AdaptConfig:
     """Rows of one run a step."""
     eval_every: int = 50
     """Steps between dev evaluations."""
+    eval_backoff: int = 1
+    """While its best dev score stands, a run is evaluated after 1, 2, 4, … times ``eval_every`` steps, and at
+    most so many times apart; 1: always every ``eval_every`` steps."""
     budgets: tuple[int, ...] = ()
     """Steps at which the prompt chosen so far is kept beside the final one; each is a dev evaluation too."""
     eval_start: bool = True
     """Evaluate the start itself, before any step; it can be the best prompt."""
     patience: int | None = None
-    """Stop a run after so many dev evaluations without a better score (a plateau); None: never."""
+    """Stop a run whose best dev score has stood for so many times ``eval_every`` steps; None: never."""
     rungs: tuple[int, ...] = ()
     """Successive halving (Jamieson & Talwalkar, 2016): at these steps only the better half of the running
     runs of a ``group`` goes on, by best dev score, ties to the earlier run. Each is a dev evaluation too."""
@@ -71,7 +75,7 @@ class FineTuneConfig:
     budgets: tuple[int, ...] = ()
     """Steps at which the state chosen so far is reported (see ``finetune``); each is a dev evaluation too."""
     patience: int | None = None
-    """As in ``AdaptConfig``."""
+    """Stop after so many dev evaluations without a better score; None: never."""
     weight_decay: float = 1e-5
     """Not applied to biases and layer norms."""
     dropout: bool = False
@@ -83,3 +87,25 @@ def steps_of(config: AdaptConfig | FineTuneConfig, rows: int) -> int:
     if config.epochs is None:
         return config.steps
     return min(config.steps, config.epochs * math.ceil(rows / config.batch_size))
+
+
+def whole_groups(groups: Sequence[str | None], size: int) -> list[list[int]]:
+    """Cut runs into packs of at most ``size`` without parting a group; a larger group is a pack of its own.
+
+    Args:
+        groups: the group of every run, in order.
+        size: the most runs of a pack.
+
+    Returns:
+        Indices of the runs of each pack, groups in the order of their first run.
+    """
+    members: dict[str | int, list[int]] = {}
+    for i, group in enumerate(groups):
+        members.setdefault(i if group is None else group, []).append(i)
+    packs: list[list[int]] = []
+    for rivals in members.values():
+        if packs and len(packs[-1]) + len(rivals) <= size:
+            packs[-1] += rivals
+        else:
+            packs.append(list(rivals))
+    return packs

@@ -206,7 +206,8 @@ def _adaptation(study: Study) -> Rows:
     yield "steps of adaptation", a.steps
     yield from _epochs(a)
     yield "optimizer of adaptation", _optimizer(a.optimizer)
-    yield "dev evaluation", f"every {a.eval_every} steps"
+    backoff = f", up to {a.eval_backoff * a.eval_every} apart" if a.eval_backoff > 1 else ""
+    yield "dev evaluation", f"every {a.eval_every} steps{backoff}"
     yield "dev evaluation of the start", "yes" if a.eval_start else "no"
     yield "prompt tested", a.select
     yield "early stopping", "none" if a.patience is None and not a.rungs else "yes"

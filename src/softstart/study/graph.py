@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from softstart.adaptation import whole_groups
 from softstart.errors import Damaged, SoftstartError
 from softstart.prompt import TENSOR, SoftPrompt
 from softstart.study.plan import EVALUATION_COST, Cell, Inputs, MetaNode, Plan, RunNode, run_cost
 from softstart.study.selection import Choice, best_up_to, budgets_of, choose
 from softstart.study.store import Store, prompt_path
 from softstart.study.work import FINAL, Adaptation, Array, FineTuning, Item, MetaTraining, Testing
+from softstart.tuning import whole_groups
 
 
 @dataclass

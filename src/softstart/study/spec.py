@@ -171,7 +171,7 @@ class Study(_Strict):
                 raise ValueError(f"{type(tuning).__name__}.batch_parts must divide its batch_size")
         for part, names in (
             (self.meta, ("steps", "meta_batch", "lr", "checkpoint_every")),
-            (self.adaptation, ("steps", "batch_size", "eval_every")),
+            (self.adaptation, ("steps", "batch_size", "eval_every", "eval_backoff")),
             (self.finetuning, ("steps", "batch_size", "eval_every")),
             (self.evaluation.decoding, ("num_beams", "max_new_tokens")),
         ):
