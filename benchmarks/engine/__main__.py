@@ -14,7 +14,7 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
-from benchmarks.engine import adaptation, maml
+from benchmarks.engine import adaptation, maml, scaling
 from benchmarks.engine.timing import (
     PRODUCT,
     PRODUCTS,
@@ -32,7 +32,9 @@ from softstart.machine import this_machine
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__)
-    parser.add_argument("what", nargs="?", default="all", choices=["all", "adaptation", "maml", "peak"])
+    parser.add_argument(
+        "what", nargs="?", default="all", choices=["all", "adaptation", "maml", "scaling", "peak"]
+    )
     parser.add_argument("--shapes", nargs="+", default=["tiny", "embedded"], choices=[*SHAPES, "embedded"])
     parser.add_argument("--packs", nargs="+", type=int, default=[1, 4])
     parser.add_argument("--inner", nargs="+", type=int, default=[1, 5])
@@ -62,6 +64,9 @@ def _report(asked: argparse.Namespace) -> Iterator[str]:
     )
     load = f"; load average before {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     yield f"{machine.devices[0].kind}, {machine.cores} cores, {asked.threads} threads; {versions}{load}."
+    if asked.what == "scaling":
+        yield from scaling.report(asked.shapes, max(asked.packs), asked.rounds, asked.threads)
+        return
     for shape in asked.shapes:
         if asked.what in ("all", "adaptation"):
             for runs in asked.packs:
@@ -101,9 +106,9 @@ def _compare(
             missing.append(f"Not run: {name} ({problem}).")
     if not math.isnan(flops):
         contenders |= PRODUCTS
-    timed = interleaved(contenders, rounds)
+    timed = interleaved(contenders, rounds, units)
     products = [median(timed.pop(name).seconds) for name in PRODUCTS if name in timed]
-    yield from table(timed, units, flops / PRODUCT * min(products, default=math.nan))
+    yield from table(timed, flops / PRODUCT * min(products, default=math.nan))
     yield from missing
 
 

@@ -40,7 +40,7 @@ def transformers_loop(work: Work) -> Contender:
 
     def step() -> torch.Tensor:
         done = []
-        for r in range(work.runs):
+        for r in work.in_turn:
             prompt, batch = work.starts[r].clone().requires_grad_(), work.batch(r)
             optimizer = torch.optim.SGD([prompt], lr=LR)
             for _ in range(work.steps):
@@ -62,7 +62,7 @@ def peft_loop(work: Work, dtype: torch.dtype = torch.float32) -> Contender:
 
     def step() -> torch.Tensor:
         done = []
-        for r in range(work.runs):
+        for r in work.in_turn:
             prompt.data.copy_(work.starts[r])
             optimizer = torch.optim.SGD([prompt], lr=LR)
             batch = work.batch(r)
@@ -103,7 +103,7 @@ def peft_trainer(work: Work) -> Contender:
 
     def step() -> torch.Tensor:
         done = []
-        for r in range(work.runs):
+        for r in work.in_turn:
             prompt.data.copy_(work.starts[r])
             batch = work.batch(r)
             rows = [

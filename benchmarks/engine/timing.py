@@ -24,17 +24,18 @@ class Absent(Exception):
 
 @dataclass(frozen=True)
 class Timed:
-    """Seconds of every round, and the largest difference of the answer from the first contender's."""
+    """Seconds of every round, the units of work in one, and the difference from the first one's answer."""
 
     seconds: tuple[float, ...]
+    units: float
     difference: float
 
 
-def interleaved(contenders: Mapping[str, Contender], rounds: int) -> dict[str, Timed]:
+def interleaved(contenders: Mapping[str, Contender], rounds: int, units: float = 1) -> dict[str, Timed]:
     """Run everybody once to warm up, then ``rounds`` times in turn.
 
-    Answers of one shape are compared with the first contender's, relative to its norm, so that other work is
-    seen.
+    Answers are compared with the first contender's, relative to its norm, so that other work is seen. One
+    that holds the first n of m parts did n of m of the ``units``.
     """
     answers = {name: work() for name, work in contenders.items()}
     first = next(iter(answers.values()))
@@ -44,7 +45,8 @@ def interleaved(contenders: Mapping[str, Contender], rounds: int) -> dict[str, T
             began = time.perf_counter()
             work()
             taken[name].append(time.perf_counter() - began)
-    return {name: Timed(tuple(taken[name]), _difference(answers[name], first)) for name in contenders}
+    parts = {name: units * len(answer) / len(first) for name, answer in answers.items()}
+    return {n: Timed(tuple(taken[n]), parts[n], _difference(answers[n], first)) for n in contenders}
 
 
 SIDE = 1024
@@ -59,30 +61,33 @@ PRODUCTS: dict[str, Contender] = {
 
 
 def _difference(answer: torch.Tensor, first: torch.Tensor) -> float:
-    return float((answer - first).norm() / first.norm()) if answer.shape == first.shape else math.nan
+    if answer.shape[1:] != first.shape[1:] or len(answer) > len(first):
+        return math.nan
+    first = first[: len(answer)]
+    return float((answer - first).norm() / first.norm())
 
 
-def table(timed: Mapping[str, Timed], units: float, ideal: float = math.nan) -> list[str]:
-    """Markdown rows: median time, units a second, the first contender's speed over each one's by rounds.
+def table(timed: Mapping[str, Timed], ideal: float = math.nan) -> list[str]:
+    """Markdown rows: median time a unit, units a second, the first one's speed over each one's by rounds.
 
     Args:
         timed: by contender, the first one ours.
-        units: of work in a round.
         ideal: seconds that a unit would take at the speed of ``product``; its share is a column.
     """
     ours = next(iter(timed.values()))
     shares = "" if math.isnan(ideal) else " of the product's speed |"
     lines = [
-        "| who | ms | units/s | the first row is faster by [min–max] | difference |" + shares,
+        "| who | ms a unit | units/s | the first row is faster by [min–max] | difference |" + shares,
         "|---|---|---|---|---|" + ("---|" if shares else ""),
     ]
     for name, t in timed.items():
-        ratios = [theirs / mine for theirs, mine in zip(t.seconds, ours.seconds, strict=True)]
-        middle = median(t.seconds)
+        each, mine = ([s / who.units for s in who.seconds] for who in (t, ours))
+        ratios = [theirs / own for theirs, own in zip(each, mine, strict=True)]
+        middle = median(each)
         spread = f"{median(ratios):.2f} [{min(ratios):.2f}–{max(ratios):.2f}]"
         lines.append(
-            f"| {name} | {1e3 * middle:.0f} | {units / middle:.2f} | {spread} | {t.difference:.1e} |"
-            + (f" {ideal * units / middle:.2f} |" if shares else "")
+            f"| {name} | {1e3 * middle:.0f} | {1 / middle:.2f} | {spread} | {t.difference:.1e} |"
+            + (f" {ideal / middle:.2f} |" if shares else "")
         )
     return lines
 

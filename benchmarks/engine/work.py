@@ -37,6 +37,12 @@ class Work:
     ragged: bool = True
     steps: int = 5
     """Steps of a run in one round."""
+    prompt: int = PROMPT
+    """Rows of a prompt."""
+    text: int = 70
+    """Tokens of every text when they are of equal length: about the mean of the ragged ones."""
+    alone: int = 4
+    """Peers that take one run after the other take so many of them in a round: more would only repeat it."""
 
     @cached_property
     def model(self) -> Any:
@@ -87,17 +93,22 @@ class Work:
             return tiny
         return T5Backbone(copy.deepcopy(self.model).to(dtype), tiny.tokenizer)
 
+    @property
+    def in_turn(self) -> range:
+        """The runs that those peers take."""
+        return range(min(self.runs, self.alone))
+
     @cached_property
     def flops(self) -> float:
         """Model FLOPs of a step of one run, padding not counted."""
         batch = self.batch(0)
-        return sum(flops.gradient for _, flops in row_work(self.backbone, batch, PROMPT))
+        return sum(flops.gradient for _, flops in row_work(self.backbone, batch, self.prompt))
 
     @cached_property
     def starts(self) -> torch.Tensor:
         """[R, P, d]."""
         g = torch.Generator().manual_seed(1)
-        rows = torch.randint(5, 900, (self.runs, PROMPT), generator=g)
+        rows = torch.randint(5, 900, (self.runs, self.prompt), generator=g)
         return self.model.get_input_embeddings().weight.detach()[rows].clone()
 
     def batch(self, run: int, seed: int = 0) -> Batch:
@@ -109,7 +120,7 @@ class Work:
         texts, outputs, owners = [], [], []
         for owner, run in enumerate(runs):
             g = torch.Generator().manual_seed(1000 * seed + run)
-            lengths = (RAGGED if self.ragged else (70,) * 8)[: self.rows]
+            lengths = (RAGGED if self.ragged else (self.text,) * 8)[: self.rows]
             texts += [torch.randint(5, 900, (n,), generator=g).tolist() for n in lengths]
             outputs += [torch.randint(5, 900, (2 + i % 4,), generator=g).tolist() for i in range(self.rows)]
             owners += [owner] * self.rows

@@ -215,7 +215,7 @@ class _Pack:
         return self.step // self.config.eval_every - self.results[r].best_step // self.config.eval_every
 
     def due(self) -> list[int]:
-        """The runs to evaluate at a multiple of ``eval_every``: flat for 1, 2, 4, … of them, up to a bound."""
+        """The runs to evaluate at a multiple of ``eval_every``: flat for 1, 2, 4, … of them, and so on."""
         most = self.config.eval_backoff
         flat = [self.flat(r) for r in range(len(self.runs))]
         return [r for r, n in enumerate(flat) if n % most == 0 or (n < most and n & (n - 1) == 0)]
