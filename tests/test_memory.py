@@ -171,7 +171,7 @@ def test_gpu_hours_are_the_arithmetic_that_is_shown(world, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peaks are read from /proc")
-@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("number", range(12))
 def test_predicted_peaks_are_within_15_percent_of_measured_ones(number, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
     told, seen = importlib.import_module("benchmarks.memory.__main__").compared(number)

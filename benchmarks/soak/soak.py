@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import ctypes
 import gc
 import json
 import os
@@ -36,17 +37,33 @@ CHANGES: dict[str, Any] = {
 }
 NEW = 20
 """Meta seeds that a round adds."""
-COLUMNS = ("minutes", "runs", "rss_mb", "files", "threads", "db_mb", "runs_per_cpu_s", "open_cpu_s")
+COLUMNS = (
+    "minutes",
+    "runs",
+    "held_mb",
+    "peak_mb",
+    "files",
+    "threads",
+    "db_mb",
+    "runs_per_cpu_s",
+    "open_cpu_s",
+)
 
 
 def measured(folder: Path) -> dict[str, float]:
-    """What the process and the database hold now."""
+    """What the process and the database hold now, and the most that the process has held.
+
+    Free memory is given back first (glibc keeps it otherwise), so that ``held_mb`` is what is in use.
+    """
     gc.collect()
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
     status = dict(
         line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line
     )
     return {
-        "rss_mb": int(status["VmRSS"].split()[0]) / 1024,
+        "held_mb": int(status["VmRSS"].split()[0]) / 1024,
+        "peak_mb": int(status["VmHWM"].split()[0]) / 1024,
         "files": len(os.listdir("/proc/self/fd")),
         "threads": int(status["Threads"]),
         "db_mb": sum(file.stat().st_size for file in folder.glob("study.db*")) / 2**20,
@@ -68,6 +85,7 @@ def rounds(world: Path, folder: Path, minutes: float) -> list[dict[str, float]]:
         run_study(study, folder, device="cpu")
         again = time.process_time() - since
         count = outcome.rows["run"].nunique() * len(CHANGES["learning_rates"])
+        del outcome
         row = {"minutes": (time.monotonic() - began) / 60, "runs": count, **measured(folder)}
         row |= {"runs_per_cpu_s": (count - done) / max(1e-9, spent - again), "open_cpu_s": again}
         rows.append({name: row[name] for name in COLUMNS})
@@ -87,7 +105,7 @@ def trend(rows: list[dict[str, float]], name: str) -> float | None:
 def figure(rows: list[dict[str, float]]) -> str:
     """Four small charts over the number of runs, as SVG."""
     titles = {
-        "rss_mb": "resident memory, MB",
+        "held_mb": "memory in use, MB",
         "files": "open files",
         "db_mb": "database, MB",
         "runs_per_cpu_s": "new runs a second of CPU",
@@ -134,7 +152,8 @@ def main() -> None:
         "minutes": rows[-1]["minutes"],
         "runs": rows[-1]["runs"],
         "second half, by 1,000 runs": {
-            name: trend(rows, name) for name in ("rss_mb", "files", "threads", "db_mb", "runs_per_cpu_s")
+            name: trend(rows, name)
+            for name in ("held_mb", "peak_mb", "files", "threads", "db_mb", "runs_per_cpu_s")
         },
         "last": rows[-1],
     }
