@@ -2,7 +2,7 @@
 
 The passes of the real code run on tensors that have shapes and no numbers (torch's meta device), and every
 storage that comes and goes is counted: the peak is known in a second or so for any model whose configuration
-is at hand. Tensors are counted exactly; a model tells what a CPU's allocator adds, ``UNSEEN`` what that misses.
+is at hand. Tensors are counted exactly; what a CPU's allocator adds is a model, what it misses ``UNSEEN``.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from softstart.backbone import Backbone, Batch, collate, kernels
 META = torch.device("meta")
 
 UNSEEN = 1.15
-"""How much further a CPU process grows than ``Heap`` tells: workspace in kernels, small objects. Chosen on the
-first eight cases of ``benchmarks/memory``, checked on the other four."""
+"""How much further a CPU process grows than ``Heap`` tells: workspace in kernels, small objects. Chosen on
+the first eight cases of ``benchmarks/memory``, checked on the other four."""
 
 
 class Ledger(TorchDispatchMode):
