@@ -1,10 +1,11 @@
 """Thousands of tiny runs for as long as asked: memory, open files, size of the database and speed over time.
 
 ``python benchmarks/soak/soak.py --minutes 60`` writes ``soak.csv``, ``soak.json`` and ``soak.svg`` beside
-this file (``--out`` elsewhere). One study grows: round after round more meta seeds are added to it and it is
-run again in the same folder, in this one process, as a user with a long grid would. Speed is by seconds of
-CPU, so that other work on the machine does not show. Every figure is a measurement; nothing is asserted here
-but that no run failed.
+this file (``--out`` elsewhere). A study grows: round after round more meta seeds are added to it and it is
+run again in the same folder, in this one process, as a user with a long grid would; after ``GROWTH`` rounds
+the next one begins in an empty folder. What grows with a study is so told from what grows with time. Speed is
+by seconds of CPU, so that other work on the machine does not show. Every figure is a measurement; nothing is
+asserted here but that no run failed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +39,12 @@ CHANGES: dict[str, Any] = {
 }
 NEW = 20
 """Meta seeds that a round adds."""
+GROWTH = 10
+"""Rounds of a study."""
 COLUMNS = (
-    "minutes",
-    "runs",
-    "held_mb",
-    "peak_mb",
-    "files",
-    "threads",
-    "db_mb",
-    "runs_per_cpu_s",
+    "minutes", "study", "runs", "held_mb", "peak_mb", "files", "threads", "db_mb", "runs_per_cpu_s",
     "open_cpu_s",
-)
+)  # fmt: skip
 
 
 def measured(folder: Path) -> dict[str, float]:
@@ -70,12 +67,13 @@ def measured(folder: Path) -> dict[str, float]:
     }
 
 
-def rounds(world: Path, folder: Path, minutes: float) -> list[dict[str, float]]:
-    """Grow the study until the time is over; one row a round."""
-    began, rows, done = time.monotonic(), [], 0
+def rounds(world: Path, root: Path, minutes: float) -> list[dict[str, float]]:
+    """Grow studies one after the other until the time is over; one row a round."""
+    began, rows, before, done = time.monotonic(), [], 0, 0
     while time.monotonic() - began < 60 * minutes:
-        seeds = list(range(NEW * (len(rows) + 1)))
-        study, since = toy(world, meta_seeds=seeds, **CHANGES), time.process_time()
+        number, grown = divmod(len(rows), GROWTH)
+        folder, before = root / f"study-{number}", before if grown else done
+        study, since = toy(world, meta_seeds=list(range(NEW * (grown + 1))), **CHANGES), time.process_time()
         outcome = run_study(study, folder, device="cpu")
         assert not outcome.failures, outcome.failures
         assert not outcome.missing
@@ -84,22 +82,34 @@ def rounds(world: Path, folder: Path, minutes: float) -> list[dict[str, float]]:
         since = time.process_time()
         run_study(study, folder, device="cpu")
         again = time.process_time() - since
-        count = outcome.rows["run"].nunique() * len(CHANGES["learning_rates"])
+        total = before + outcome.rows["run"].nunique() * len(CHANGES["learning_rates"])
         del outcome
-        row = {"minutes": (time.monotonic() - began) / 60, "runs": count, **measured(folder)}
-        row |= {"runs_per_cpu_s": (count - done) / max(1e-9, spent - again), "open_cpu_s": again}
+        row = {"minutes": (time.monotonic() - began) / 60, "study": number + 1, "runs": total}
+        row |= measured(folder)
+        row |= {"runs_per_cpu_s": (total - done) / max(1e-9, spent - again), "open_cpu_s": again}
         rows.append({name: row[name] for name in COLUMNS})
-        done = count
+        done = total
         print("  ".join(f"{name} {row[name]:.4g}" for name in COLUMNS), flush=True)
     return rows
 
 
-def trend(rows: list[dict[str, float]], name: str) -> float | None:
-    """Least-squares slope over the second half, where what is loaded once is loaded."""
-    half = rows[len(rows) // 2 :]
-    if len(half) < 2:
+def trends(rows: list[dict[str, float]], names: Sequence[str]) -> dict[str, dict[str, float | None]]:
+    """Least-squares slopes by 1,000 runs: inside of the last whole study, and over the ends of studies.
+
+    The first one is left out of these: it loads what is loaded once.
+    """
+    ends = rows[GROWTH - 1 :: GROWTH]
+    last = rows[GROWTH * (len(ends) - 1) : GROWTH * len(ends)]
+    return {
+        "inside of a study": {name: _slope(last, name) for name in names},
+        "from study to study": {name: _slope(ends[1:], name) for name in names},
+    }
+
+
+def _slope(rows: list[dict[str, float]], name: str) -> float | None:
+    if len(rows) < 2:
         return None
-    return 1000 * float(np.polyfit([row["runs"] for row in half], [row[name] for row in half], 1)[0])
+    return 1000 * float(np.polyfit([row["runs"] for row in rows], [row[name] for row in rows], 1)[0])
 
 
 def figure(rows: list[dict[str, float]]) -> str:
@@ -141,7 +151,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        rows = rounds(make_world(root), root / "study", asked.minutes)
+        rows = rounds(make_world(root), root, asked.minutes)
     asked.out.mkdir(parents=True, exist_ok=True)
     with (asked.out / "soak.csv").open("w", newline="") as file:
         table = csv.DictWriter(file, COLUMNS)
@@ -151,10 +161,7 @@ def main() -> None:
     facts = {
         "minutes": rows[-1]["minutes"],
         "runs": rows[-1]["runs"],
-        "second half, by 1,000 runs": {
-            name: trend(rows, name)
-            for name in ("held_mb", "peak_mb", "files", "threads", "db_mb", "runs_per_cpu_s")
-        },
+        "slopes by 1,000 runs": trends(rows, ("held_mb", "files", "threads", "db_mb", "runs_per_cpu_s")),
         "last": rows[-1],
     }
     (asked.out / "soak.json").write_text(json.dumps(facts, indent=1) + "\n")
