@@ -31,7 +31,13 @@ class Damaged(SoftstartError):
 
 def memory_words(problem: Exception) -> bool:
     """Whether an error of a library says that memory ran out, without being a ``MemoryError``."""
-    said = ("allocate memory", "could not create a primitive", "bad_alloc", "start new thread")
+    said = (
+        "allocate memory",
+        "could not create a primitive",
+        "bad_alloc",
+        "start new thread",
+        "error return without exception set",  # a C extension that found no memory for the exception
+    )
     return any(words in str(problem) for words in said)
 
 
