@@ -93,6 +93,20 @@ def everything():
     return [*learned(backbone, tasks), *adapted(backbone, tasks)]
 
 
+def differing():
+    """What the processes of a job begin with other facts: plain ones, rows of a task, a learning rate."""
+    backbone, _ = small_world()
+    job, start = this_job(), prompts(backbone)[0]
+    job.agree("same")
+    yield lambda: job.agree("rank", job.rank)
+    # Of one name and as many rows.
+    tasks = [toy_encoded(backbone, "toy", seed=job.rank)]
+    config = MetaConfig(steps=1, meta_batch=2)
+    yield lambda: meta_train(backbone, SMALL["maml"], tasks, start, config)
+    own = AdaptRun(start, toy_encoded(backbone, "toy", seed=0), 13, 0.1 * (1 + job.rank))
+    yield lambda: adapt(backbone, [own], AdaptConfig(steps=1))
+
+
 if __name__ == "__main__":
     done, folder = everything(), Path(sys.argv[1])
     interrupted(*small_world(), folder / "together.safetensors", 2)

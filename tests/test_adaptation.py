@@ -254,6 +254,11 @@ def test_epochs_end_a_run_early_with_an_evaluation_and_its_neighbors_go_on(t5):
         (alone,) = adapt(t5, [run], replace(settings, epochs=None, steps=got.steps), HOW)
         assert relative(got.prompt, alone.prompt) < 1e-10
         assert [p[:2] for p in got.curve] == [p[:2] for p in alone.curve]
+    # The last step is evaluated although a flat curve would not be: six is the third multiple of two.
+    flat = adapt(
+        t5, [replace(run, lr=1e-9) for run in runs], replace(settings, eval_every=2, eval_backoff=4), HOW
+    )
+    assert [[point[0] for point in r.curve] for r in flat] == [[0, 2, 4, 6], [0, 2, 4, 8, 9]]
 
 
 def test_parts_of_a_batch_are_averaged_as_processes_would(t5):

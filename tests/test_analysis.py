@@ -261,7 +261,10 @@ def test_different_protocols_are_no_comparison():
     rows = pd.concat([table({"pt": {"a": [0.5] * 3}}, shots=16), table({"maml": {"a": [0.6] * 3}}, shots=32)])
     with pytest.raises(SoftstartError, match=r"a was measured under different protocols, shots: 16 \(pt\)"):
         refuse_mixed(rows)
-    refuse_mixed(rows.assign(variant=rows["shots"].map({16: "main", 32: "more"})))
+    apart = rows.assign(variant=rows["shots"].map({16: "main", 32: "more"}))
+    with pytest.raises(SoftstartError, match="Give each a variant with its own pt"):
+        refuse_mixed(apart)
+    refuse_mixed(pd.concat([apart, apart[apart["variant"] == "more"].assign(method="pt")]))
     refuse_mixed(rows.assign(shots=math.nan))
 
 

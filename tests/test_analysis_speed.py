@@ -154,6 +154,8 @@ def test_a_wider_plan_by_setting_makes_cells_incomplete(study):
     assert arg_table(rows, planned={"s": (6, 9)})["complete"].all()
     assert not arg_table(rows, planned={"s": (6, 15)})["complete"].any()
     assert arg_table(rows, planned={"other": (9, 9)})["complete"].all()
+    assert not arg_table(rows, planned={("s", "main"): (6, 15)})["complete"].any()
+    assert arg_table(rows, planned={("s", "short"): (6, 15)})["complete"].all()
 
 
 values = st.lists(st.floats(-5, 5) | st.just(math.nan) | st.just(math.inf), min_size=1, max_size=9)

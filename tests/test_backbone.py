@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations, pairwise
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -70,13 +72,13 @@ def test_dropout_masks_are_replayed_by_their_seed(exact_norm):
     assert not backbone.model.training
 
 
-@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize(("beams", "penalty"), [(1, 1.0), (3, 1.0), (4, 2.5)])  # the last as published
 @pytest.mark.parametrize("placement", EXACT)
-def test_generation_of_a_pack_equals_one_prompt_at_a_time(exact_norm, placement, beams):
+def test_generation_of_a_pack_equals_one_prompt_at_a_time(exact_norm, placement, beams, penalty):
     backbone = random_t5(placement=placement)
     stack = prompts(backbone, scale=3.0)
     batch = random_batch([(n % 11 + 1, 2, n % 4) for n in range(13)])
-    decoding = Decoding(num_beams=beams, max_new_tokens=6)
+    decoding = Decoding(num_beams=beams, max_new_tokens=6, repetition_penalty=penalty)
     packed = backbone.generate(stack, batch, decoding, max_tokens=40)
     alone = []
     for b in range(len(batch)):
@@ -86,7 +88,7 @@ def test_generation_of_a_pack_equals_one_prompt_at_a_time(exact_norm, placement,
         parts = (own, text) if placement == "prefix" else (text, own)
         ids = backbone.model.generate(
             inputs_embeds=torch.cat(parts, 1), num_beams=beams, max_new_tokens=6, do_sample=False,
-            early_stopping=beams > 1,
+            early_stopping=beams > 1, repetition_penalty=penalty,
         )  # fmt: skip
         alone.append(backbone.tokenizer.decode(ids[0], skip_special_tokens=True))
     assert packed == alone
@@ -108,16 +110,30 @@ def test_rank_equals_the_loss_of_each_candidate(t5):
             assert relative(scores[b, c], -t5.nll(stack, single)[0][0]) < 1e-12
 
 
-@given(lengths=rows, budget=st.integers(1, 60))
-def test_micro_batches_hold_every_row_once_within_the_budget(lengths, budget):
+@given(lengths=rows, budget=st.integers(1, 60), cost=st.sampled_from([None, 0, 4, 1000]))
+def test_micro_batches_hold_every_row_once_within_the_budget(lengths, budget, cost):
     batch = random_batch(lengths)
     seen = []
-    for index, part in batch.micro_batches(budget, extra=3):
+    for index, part in batch.micro_batches(budget, 3, cost):
         seen += index.tolist()
         longest = int(part.attention_mask.sum(1).max())
         assert part.input_ids.shape[1] == longest
         assert len(part) == 1 or len(part) * (longest + 3) <= budget
     assert sorted(seen) == list(range(len(lengths)))
+
+
+@given(lengths=rows, cost=st.integers(0, 30))
+def test_micro_batches_are_cut_where_that_costs_least(lengths, cost):
+    def price(groups):
+        return sum(len(group) * (max(group) + 3) + cost for group in groups)
+
+    found = [
+        part.attention_mask.sum(1).tolist() for _, part in random_batch(lengths).micro_batches(999, 3, cost)
+    ]
+    ordered = sorted(length for length, _, _ in lengths)
+    cuts = [c for n in range(len(ordered)) for c in combinations(range(1, len(ordered)), n)]
+    every = [[ordered[i:j] for i, j in pairwise((0, *c, len(ordered)))] for c in cuts]
+    assert price(found) == min(map(price, every))
 
 
 def test_no_weight_can_be_trained_and_a_wrong_width_is_refused(t5):

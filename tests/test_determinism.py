@@ -6,8 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from softstart import SoftPrompt
+from softstart.errors import SoftstartError
 from softstart.storage import load_tensors
 from softstart.study import run_study
+from softstart.study.prepare import Resources
+from softstart.study.store import prompt_path
 from toy_study import contents, toy
 
 CHANGES = {
@@ -51,3 +55,35 @@ def test_packs_of_one_and_sixteen_are_the_same_to_rounding(world, once, tmp_path
     columns = ["method", "task", "sample", "seed", "lr", "dev", "test", "run"]
     tables = [pd.read_csv(folder / "results.csv")[columns] for folder in (once, alone)]
     pd.testing.assert_frame_equal(*tables)
+
+
+@pytest.mark.parametrize("how", [{"gradient_checkpointing": True}, {"device_map": "auto"}])
+def test_a_backbone_loaded_otherwise_gives_the_same_to_rounding(world, once, tmp_path, how):
+    if "device_map" in how:
+        pytest.importorskip("accelerate")
+    study = toy(world, **{**CHANGES, "methods": {"pt": {}}}, **how)
+    assert study.loading == {"dtype": "float32", **how}
+    folders = (once, run(study, tmp_path / "o", device="cpu"))
+    tables = [pd.read_csv(folder / "results.csv").query("method == 'pt'") for folder in folders]
+    columns = ["task", "sample", "seed", "lr", "dev", "test"]
+    pd.testing.assert_frame_equal(*(table[columns].reset_index(drop=True) for table in tables))
+    # It is another result under another key.
+    assert set(tables[0]["run"]).isdisjoint(tables[1]["run"])
+    for keys in zip(*(table["run"] for table in tables), strict=True):
+        one, other = (
+            SoftPrompt.load(prompt_path(folder, key)).tensor
+            for folder, key in zip(folders, keys, strict=True)
+        )
+        np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-4, atol=1e-4)
+    if "gradient_checkpointing" in how:  # only layers as transformers has them can be recomputed
+        assert not Resources({"main": study}, "cpu").backbone("main").lean
+
+
+def test_what_loading_cannot_do_is_refused(world):
+    assert toy(world).loading == {"dtype": "float32"}
+    with pytest.raises(SoftstartError, match="device_map spreads frozen weights; 'ft' trains them"):
+        toy(world, device_map="auto", methods={"tuned": {"algorithm": "ft"}})
+    with pytest.raises(SoftstartError, match="device_map: Input should be 'auto'"):
+        toy(world, device_map="cuda:1")
+    with pytest.raises(SoftstartError, match="gradient_checkpointing: Input should be a valid boolean"):
+        toy(world, gradient_checkpointing="often")

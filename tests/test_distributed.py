@@ -16,7 +16,7 @@ from torch import distributed as dist
 
 from distributed_job import Stop, everything, interrupted, long, small_world
 from models import random_batch, random_t5, relative, toy_encoded
-from softstart import Backbone
+from softstart import Backbone, SoftPrompt
 from softstart.algorithms import Episodes
 from softstart.distributed import Processes, this_job
 from softstart.errors import SoftstartError
@@ -124,31 +124,36 @@ def _rows(batch):
     return [(tuple(batch.input_ids[i, :n].tolist()), batch.seed) for i, n in enumerate(lengths)]
 
 
+def accelerate(count):
+    """Its launcher; without ``--multi_gpu``, which asks for no GPU, it starts processes of a CPU by MPI."""
+    return [
+        sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--multi_gpu",
+        "--num_processes", str(count), "--num_machines", "1", "--mixed_precision", "no",
+        "--dynamo_backend", "no", "--main_process_port", "0",
+    ]  # fmt: skip
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("by", ["torchrun", "accelerate"])
 def test_processes_that_differ_are_told_before_they_mix(tmp_path, by):
     script = tmp_path / "job.py"
     script.write_text(
-        "import os, sys\n"
-        "from softstart.distributed import this_job\n"
+        "import sys\n"
+        "from distributed_job import differing\n"
         "from softstart.errors import SoftstartError\n"
-        "job = this_job()\n"
-        "job.agree('same')\n"
-        "try:\n"
-        "    job.agree('rank', job.rank)\n"
-        "except SoftstartError as problem:\n"
-        "    print(problem, file=sys.stderr)\n"
+        "for do in differing():\n"
+        "    try:\n"
+        "        do()\n"
+        "    except SoftstartError as problem:\n"
+        "        print(problem, file=sys.stderr)\n"
     )
-    command = launcher(2)
     if by == "accelerate":
         pytest.importorskip("accelerate")
-        command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--multi_gpu"]
-        command += ["--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
-        command += ["--dynamo_backend", "no"]
+    command = launcher(2) if by == "torchrun" else accelerate(2)
     job = [*command, str(script)]
     done = subprocess.run(job, capture_output=True, text=True, env=environment(), timeout=ENOUGH)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("the processes of this job do not begin alike") == 2
+    assert done.stderr.count("the processes of this job do not begin alike") == 2 * 3
 
 
 @pytest.fixture
@@ -174,6 +179,18 @@ def learn(sources, out, steps):
         "--device", "cpu", "--algorithm", "maml", "--set", "meta_batch=3", "--set", "inner_lr=0.1",
         "--set", "checkpoint_every=1", "--steps", str(steps), "--length", "3",
     ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_accelerate_learns_the_start_that_one_process_learns(sources):
+    pytest.importorskip("accelerate")
+    found = []
+    for name, command in (("one", [sys.executable]), ("two", accelerate(2))):
+        job = [*command, "-m", "softstart", *learn(sources, sources / name, 4)]
+        done = subprocess.run(job, capture_output=True, text=True, env=environment(), timeout=ENOUGH)
+        assert done.returncode == 0, done.stderr
+        found.append(SoftPrompt.load(sources / name).tensor)
+    assert relative(found[1], found[0]) < 1e-6
 
 
 def test_a_lost_process_ends_the_job_and_fewer_go_on_from_its_checkpoint(sources):

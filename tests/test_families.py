@@ -73,8 +73,9 @@ def test_generation_of_a_pack_is_that_of_each_prompt_alone(name, beams):
 
 
 @pytest.mark.parametrize("name", FAMILY)
-def test_ranking_is_the_loss_of_each_candidate(name):
-    backbone = random_backbone(name)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_ranking_is_the_loss_of_each_candidate(name, dtype):
+    backbone = random_backbone(name, dtype)
     stack, batch = prompts(backbone), random_batch([(4, 1, 0), (9, 1, 1), (2, 1, 3)])
     choices = [[[5, 6], [7], [8, 9, 10]], [[11], [12]], [[13, 14], [15], []]]
     scores = backbone.rank(stack, batch, candidates_tensor(choices, IGNORE), max_tokens=20)

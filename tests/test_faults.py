@@ -9,7 +9,24 @@ from pathlib import Path
 
 import pytest
 
+from faults.targets import whole_work
+
 ROOT = Path(__file__).parent.parent
+
+
+def test_what_a_damage_must_leave_is_what_it_did_not_touch():
+    rows = {
+        **{key: {"key": key, "method": "pt", "seconds": 1.0} for key in ("same", "prompt", "row", "gone")},
+        **{key: {"key": key, "method": "ft", "seconds": 1.0} for key in ("tuned", "untested")},
+        "test of same 2": {"run": "same", "step": 2},
+        "test of row 2": {"run": "row", "step": 2},
+        "test of tuned 2": {"run": "tuned", "step": 2},
+        "test of untested 2": {"run": "untested", "step": 2},
+    }
+    after = {key: row for key, row in rows.items() if key not in ("gone", "test of untested 2")}
+    after["row"] = {**rows["row"], "seconds": 2.0}
+    left = whole_work(rows, after, hurt={"prompt"})
+    assert left.keys() == {"same", "tuned", "test of same 2", "test of tuned 2"}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")

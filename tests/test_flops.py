@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from families import random_backbone
 from models import prompts, random_batch, random_t5, toy_encoded
 from softstart.adaptation import AdaptConfig, AdaptRun, adapt
 from softstart.evaluation import Evaluation
@@ -41,6 +43,17 @@ def test_the_formulas_are_what_torch_counts():
     # The first decoder layer reads no prompt before its cross-attention, so autograd leaves a bit out.
     assert 0.97 < counted(lambda: gradient(False)) / (2 * row.gradient) <= 1
     assert 0.97 < counted(lambda: gradient(True)) / (2 * row.hvp) <= 1
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_a_causal_model_reads_a_text_once_for_all_its_candidates(name):
+    backbone = random_backbone(name, torch.float32)
+    stack, batch = prompts(backbone, runs=1), random_batch([(50, 1, 0)])
+
+    def ranked(words):
+        return counted(lambda: backbone.rank(stack, batch, torch.full((1, words, 2), 5)))
+
+    assert ranked(9) < 2 * ranked(1)
 
 
 def test_every_run_of_a_pack_counts_its_own_rows():

@@ -7,8 +7,9 @@ import dataclasses
 import pytest
 import torch
 
+from families import random_backbone
 from models import prompts, random_batch, random_t5, relative
-from softstart.algorithms import ANIL, MAML, FoMAML
+from softstart.algorithms import ANIL, IMAML, MAML, FoMAML
 from softstart.backbone import t5_layers
 from softstart.errors import SoftstartError
 from softstart.graphs import Graph
@@ -88,6 +89,41 @@ def test_dropout_masks_are_those_of_the_unrolled_loop_at_every_budget(exact_norm
             PromptObjective(t5), theta, episodes(steps)
         )
         assert relative(plain, expected) > 0.01  # the masks matter
+
+
+@pytest.mark.parametrize("name", ["bart", "gpt2"])
+def test_imaml_takes_the_hessian_under_the_masks_of_its_last_gradient(name, monkeypatch):
+    model, ways = random_backbone(name), []  # dropout of 0.1, the default of both
+    theta, batches = prompts(model)[0] * 0.3, seeded(episodes(2), model)
+    first, last = batches.support
+    nll = model.nll
+
+    def watched(stack, batch, *, seed=None, twice=False):
+        ways.append((seed, twice))
+        return nll(stack, batch, seed=seed, twice=twice)
+
+    monkeypatch.setattr(model, "nll", watched)
+    loss = PromptObjective(model)
+    got, _ = IMAML(inner_lr=0.01, inner_steps=2, strength=50.0, iterations=1).meta_gradient(
+        loss, theta, batches
+    )
+    # On a GPU the kernels of first and second order draw different masks.
+    assert ways == [(first.seed, False), (last.seed, True), (batches.query.seed, False), (last.seed, True)]
+    assert not loss.graphs.kept
+    monkeypatch.undo()
+
+    def slope(stack, batch):
+        leaf = stack.clone().requires_grad_()
+        return torch.autograd.grad(masked_losses(model, leaf, batch).sum(), leaf)[0]
+
+    phi = theta.expand(3, *theta.shape)
+    for batch in batches.support:
+        phi = phi - 0.01 * (slope(phi, batch) + 50.0 * (phi - theta))
+    b = slope(phi, batches.query)
+    image = b + (slope(phi + 1e-4 * b, last) - slope(phi - 1e-4 * b, last)) / (2e-4 * 50.0)
+    curvature = (b * image).sum((1, 2), keepdim=True)
+    step = torch.where(curvature > 0, (b * b).sum((1, 2), keepdim=True) / curvature, 1.0)
+    assert relative(got, (step * b).mean(0)) < 1e-6
 
 
 def masked_losses(t5, phi, batch):

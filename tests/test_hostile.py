@@ -7,8 +7,10 @@ import io
 import json
 import os
 import pickle
+import re
 import sqlite3
 import struct
+import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from models import random_t5, toy_encoded
 from softstart import MetaConfig, SoftPrompt, cli, meta_train, token_cache
 from softstart.adaptation import AdaptConfig, AdaptRun, adapt
 from softstart.algorithms import FoMAML, MultiTask
+from softstart.backbone import load_backbone
 from softstart.encoding import TextFormat
 from softstart.errors import Damaged, SoftstartError
 from softstart.gym.catalog.reading import parse_catalog
@@ -114,6 +117,35 @@ def test_a_template_is_nothing_but_text_and_two_fields():
     assert TextFormat("{{a}} {task}: {input}").template.format(task="t", input="i") == "{a} t: i"
     with pytest.raises(SoftstartError, match=r"template '\{input\.__doc__\}'"):
         TextFormat("{input.__doc__}")
+
+
+@pytest.mark.parametrize("what", ["config", "model", "tokenizer"])
+def test_no_code_beside_a_backbone_is_run(tmp_path, monkeypatch, capsys, what):
+    backbone, harm, answers = random_t5(torch.float32), tmp_path / "harm", io.StringIO("y\n" * 9)
+    model = tmp_path / "model"
+    backbone.model.save_pretrained(model)
+    backbone.tokenizer.save_pretrained(model)
+    (model / "evil.py").write_text(f"import os\nos.mkdir({str(harm)!r})\n")
+    own, file = {
+        "config": ({"AutoConfig": "evil.Evil"}, "config.json"),
+        "model": ({"AutoModelForSeq2SeqLM": "evil.Evil"}, "config.json"),
+        "tokenizer": ({"AutoTokenizer": ["evil.Evil", None]}, "tokenizer_config.json"),
+    }[what]
+    said = json.loads((model / file).read_text()) | {"auto_map": own}
+    if what == "config":
+        said |= {"model_type": "evil"}
+    (model / file).write_text(json.dumps(said))
+    monkeypatch.setattr(sys, "stdin", answers)
+    for weights in (True, False):
+        if what != "config":  # transformers knows the model and its tokenizer: its own code is used
+            assert load_backbone(str(model), device="cpu", weights=weights).width == 16
+        else:
+            with pytest.raises(SoftstartError, match="code of its own, which Softstart never runs") as caught:
+                load_backbone(str(model), device="cpu", weights=weights)
+            assert "\n" not in str(caught.value)
+    assert not harm.exists()
+    assert answers.tell() == 0
+    assert "Do you wish" not in capsys.readouterr().out
 
 
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(
@@ -259,6 +291,67 @@ def test_of_a_broken_database_everything_readable_is_kept(tmp_path):
     assert (tmp_path / "study.db.damaged").exists()
 
 
+ENDLESS = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c) SELECT "
+
+
+@pytest.mark.parametrize(
+    ("what", "sql"),
+    [
+        ("view 'inputs'", f"DROP TABLE inputs; CREATE VIEW inputs AS {ENDLESS} i AS id, '' AS data FROM c"),
+        ("trigger 't'", "CREATE TRIGGER t AFTER DELETE ON failures BEGIN DELETE FROM runs; END"),
+        ("column 'tests.more'", "ALTER TABLE tests ADD COLUMN more AS (hex(zeroblob(1e8)))"),
+        ("column 'runs.more'", "DROP TABLE runs; CREATE TABLE Runs (key TEXT, more AS (hex(zeroblob(1e8))))"),
+        (
+            "column 'runs.key\") ",
+            f'DROP TABLE runs; CREATE TABLE runs ("key"") {ENDLESS} i FROM c --" TEXT PRIMARY KEY)',
+        ),
+        ("table 'runs'", "DROP TABLE runs; CREATE VIRTUAL TABLE runs USING fts5(key)"),
+        ("index 'i'", "CREATE INDEX i ON runs (hex(zeroblob(steps)))"),
+    ],
+)
+def test_a_database_that_computes_is_not_read(tmp_path, what, sql):
+    with Store(tmp_path) as store:
+        store.add(runs=[run_row("a")])
+    with sqlite3.connect(tmp_path / "study.db") as db:
+        db.executescript(sql)
+    for readonly in (True, False):
+        with pytest.raises(Damaged, match=f"holds a {re.escape(what)}") as caught:
+            Store(tmp_path, readonly=readonly)
+        assert "\n" not in str(caught.value)
+
+
+def test_pages_that_hold_each_other_are_not_read_for_ever(tmp_path):
+    """300^6 rows in a file of a few pages: every page has 300 times the next one as its child."""
+    with Store(tmp_path) as store:
+        store.add(runs=[run_row("a")])
+    with sqlite3.connect(tmp_path / "study.db") as db:
+        db.execute("PRAGMA journal_mode=DELETE")
+        root, size = (
+            db.execute(f"SELECT {what}").fetchone()[0]
+            for what in ("rootpage FROM sqlite_master WHERE name='runs'", "page_size FROM pragma_page_size")
+        )
+    data = bytearray((tmp_path / "study.db").read_bytes())
+    first, levels, cells = len(data) // size, 6, 300
+
+    def parent(child):
+        start = size - 5 * cells
+        head = struct.pack(">BHHHBI", 5, 0, cells, start, 0, child)
+        places = b"".join(struct.pack(">H", start + 5 * i) for i in range(cells))
+        return (head + places).ljust(start, b"\0") + struct.pack(">IB", child, 1) * cells
+
+    at = (root - 1) * size
+    data += data[at : at + size]
+    for level in range(1, levels):
+        data += parent(first + level)
+    data[at : at + size] = parent(first + levels)
+    data[28:32] = struct.pack(">I", len(data) // size)
+    (tmp_path / "study.db").write_bytes(data)
+    with Store(tmp_path, readonly=True) as store, pytest.raises(SoftstartError, match="contain each other"):
+        store.runs()
+    with Store(tmp_path) as store:
+        assert store.runs().keys() == {"a"}
+
+
 def test_curves_of_others_are_refused(tmp_path):
     with Store(tmp_path) as store:
         for curve in ("nonsense", [[1]], "3", "[" * 100_000):
@@ -283,7 +376,8 @@ def test_no_code_of_ours_runs_what_it_reads():
             assert name != "torch.load" or given["weights_only"] == "True", where
             assert name != "np.load" or given["allow_pickle"] == "False", where
             assert given.get("shell", "False") == "False", where
-            assert given.get("trust_remote_code", "False") == "False", where
+            loads = re.match(r"(auto|Auto\w+)\.from_", name)
+            assert given.get("trust_remote_code", None if loads else "False") == "False", where
 
 
 def test_token_files_that_have_changed_places_are_not_read(tmp_path, monkeypatch):

@@ -16,9 +16,11 @@ from softstart.backbone import load_backbone
 from softstart.errors import SoftstartError
 from softstart.memory import META, Heap, Ledger, equal_rows, traced, weight_bytes
 from softstart.objective import run_gradients, run_hvps
+from softstart.study import needs
 from softstart.study.cost import cost_lines, measured_rate, row_flops
-from softstart.study.estimate import Estimate
-from softstart.study.needs import Needs, Part, shape_of, study_needs
+from softstart.study.estimate import Estimate, estimate
+from softstart.study.needs import Lengths, Needs, Part, shape_of, study_needs
+from softstart.study.spec import variants_of
 from toy_study import SOFTSTART, call, toy
 
 ROOT = Path(__file__).parent.parent
@@ -63,6 +65,21 @@ def test_a_pass_without_numbers_holds_the_bytes_of_the_real_one(tmp_path, name, 
     assert told == pytest.approx(seen.peak, rel=0.1)
     assert seen.live == 0
     assert weight_bytes(shadow) == weight_bytes(real)
+
+
+def test_ranking_many_words_takes_what_ranking_one_does_and_is_planned_for(world):
+    backbone, batch = shape_of("google/t5-small-lm-adapt", "float32"), equal_rows(8, 90, 1)
+    stack = torch.empty(1, 10, backbone.width, device=META)
+
+    def peak(words, bound):
+        candidates = torch.full((8, words, 4), 3)
+        return traced(lambda: backbone.rank(stack, batch, candidates, bound)).tensors
+
+    assert peak(24, 800) < 1.02 * peak(1, 800)
+    assert peak(24, None) > 1.5 * peak(1, None)
+    study = toy(world)  # its scoring is by rank
+    few, many = (needs._evaluation(study, backbone, None, Lengths(90, 4, 8, (n, 4)), "cpu") for n in (1, 24))
+    assert many > 1.5 * few
 
 
 def test_nothing_is_left_of_what_is_gone_and_views_are_free():
@@ -146,7 +163,7 @@ def test_gpu_hours_are_the_arithmetic_that_is_shown(world, tmp_path):
     study = toy(world, backbone="google/t5-large-lm-adapt", dtype="bfloat16")
     # The engine's own arithmetic: 170 + 4 tokens, 0.268 TFLOP a gradient.
     assert row_flops(study, 174) == pytest.approx(0.268e12, rel=0.05)
-    found = Estimate({}, 174e6, None, None, None, (), 174.0)
+    found = Estimate({}, 174e6, None, None, None, (), {"main": (1e6, 174.0)})
     missing = tmp_path / "none.json"
     lines = list(cost_lines(study, found, "H200", file=missing))
     floor = 1e6 * row_flops(study, 174) / 989e12 / 3600
@@ -159,6 +176,8 @@ def test_gpu_hours_are_the_arithmetic_that_is_shown(world, tmp_path):
     file = tmp_path / "results.json"
     file.write_text('{"machine": {"device": "X", "smoke": false}, "packs": {"large R=4": {"flops": 2e14}}}')
     assert measured_rate(study, file) == (2e14, "X")
+    for other in ({"dtype": "float32"}, {"backbone": "facebook/bart-large"}, {"backbone": "gpt2-large"}):
+        assert measured_rate(study.model_copy(update=other), file) is None
     file.write_text('{"machine": {"device": "X", "smoke": true}, "packs": {"large R=4": {"flops": 2e14}}}')
     assert measured_rate(study, file) is None
     single = list(cost_lines(toy(world, backbone="google/t5-large-lm-adapt"), found, file=missing))
@@ -167,6 +186,23 @@ def test_gpu_hours_are_the_arithmetic_that_is_shown(world, tmp_path):
     assert single[2] == lines[1]
     with pytest.raises(SoftstartError, match="the peak of GPU 'X1' is not known"):
         list(cost_lines(study, found, "X1"))
+
+
+def test_gpu_hours_of_variants_are_those_of_their_backbones_and_lengths(world, tmp_path):
+    large, base = ("google/t5-large-lm-adapt", "google/t5-base-lm-adapt")
+    variants = {"short": {"prompt.length": 2}, "base": {"backbone": base, "dtype": "bfloat16"}}
+    methods = {"pt": {}, "maml": {}}
+    study = toy(world, backbone=large, gym="no", setting="study/cls2cls", variants=variants, methods=methods)
+    found = estimate(study, tmp_path, "cpu")
+    assert [length for _, length in found.work.values()] == [132, 132, 130]  # main, base, short
+    assert found.tokens == sum(rows * length for rows, length in found.work.values())
+    studies = variants_of(study)
+    flops = {name: rows * row_flops(studies[name], length) for name, (rows, length) in found.work.items()}
+    seconds = (flops["main"] + flops["short"]) / 67e12 + flops["base"] / 989e12
+    lines = list(cost_lines(study, found, file=tmp_path / "none.json"))
+    assert [line.split(",")[0].rpartition(" ")[2] for line in lines[:3]] == [large, base, large]
+    assert f"together {sum(flops.values()):.3g} FLOPs" in lines
+    assert f"float32 and bfloat16: {seconds / 3600:,.3g} h at the 67 and 989 TFLOP/s" in lines[4]
 
 
 @pytest.mark.slow

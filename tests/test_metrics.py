@@ -1,6 +1,5 @@
 import json
 import math
-import time
 
 import numpy as np
 import pytest
@@ -122,10 +121,8 @@ def _lcs(a, b):
 def test_rouge_l_has_no_limit_on_length():
     # Each side alone is beyond Python's recursion limit; the prediction is every second word.
     answer = [f"w{i}" for i in range(3000)]
-    start = time.perf_counter()
     actual = score("Rouge-L", [" ".join(answer[::2])], [[" ".join(answer)]])
     assert actual == pytest.approx(2 / 3, abs=1e-7)
-    assert time.perf_counter() - start < 5
 
 
 def test_wrong_strings_add_classes():

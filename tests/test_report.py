@@ -307,6 +307,35 @@ def test_the_head_says_what_was_asked_found_and_how_sure(tmp_path):
     assert "One meta-training seed" in head
 
 
+def test_every_table_and_scrolling_part_has_a_name_and_figures_are_told_in_numbers(tmp_path):
+    rows = results()
+    page = report(tmp_path, rows, costs={"maml": {"meta_seconds": 93.2}})
+    assert all(e.get("aria-label") or e.get("aria-labelledby") for e in page.all("table"))
+    regions = [e for e in page.all("div") if e.get("role") == "region"]
+    assert len(regions) > 8
+    assert all(e["aria-label"] and e["tabindex"] == "0" for e in regions)
+    told = {e["aria-label"].partition(",")[0]: e["text"] for e in page.all("table") if "aria-label" in e}
+    gains = relative_gains(rows)
+    for row in gains[gains["method"] == "maml"].itertuples():
+        (line,) = (
+            li for li in told["Gain in percent by task"].splitlines() if li.strip().startswith(row.task)
+        )
+        assert signed(row.gain) in line
+    means = 100 * rows.groupby(["task", "method"])["test"].mean()
+    for (task, method), mean in means.items():
+        line = f"{task}{label(method)}0.00{mean / 2:.2f}{mean:.2f}"
+        assert line in told["Dev scores while adapting"]
+
+
+def test_a_page_of_many_settings_stays_light(tmp_path):
+    """As large as a study of all published settings with five samples: 10 x 10 tasks x 6 methods x 5."""
+    tasks = [f"a_task_of_some_length_{i}" for i in range(10)]
+    many = [results(tasks, samples=range(5), setting=f"setting {i}") for i in range(10)]
+    rows = pd.concat([each.assign(run=each["run"] + f"-{i}") for i, each in enumerate(many)])
+    report(tmp_path, rows)
+    assert (tmp_path / "report.html").stat().st_size < 2_000_000
+
+
 def test_departures_and_what_was_kept(tmp_path):
     protocol = [
         {"what": "beams", "published": "4", "here": "1"},

@@ -40,14 +40,8 @@ def page(tmp_path_factory):
     similarity = {
         "measures": {"gradient": {"tasks": names, "values": np.eye(4).tolist()}},
         "correlations": [
-            {
-                "setting": "random",
-                "method": "maml",
-                "measure": "gradient",
-                "rho": 0.5,
-                "p": None,
-                "n_tasks": 4,
-            }
+            {"setting": "random", "method": m, "measure": "gradient", "rho": 0.5, "p": p, "n_tasks": 4}
+            for m, p in (("maml", None), ("fomaml", 0.2), ("reptile", 0.0004))
         ],
         "points": [
             {
@@ -61,7 +55,7 @@ def page(tmp_path_factory):
             for i, t in enumerate(names)
         ],
     }
-    costs = pd.DataFrame({"method": ["pt", "maml"], "adaptation_seconds": [3.0, 4.0]})
+    costs = pd.DataFrame({"method": ["pt", "maml"], "adaptation_seconds": [75.0, 4.0]})
     write_report(
         path,
         {"name": "A study"},
@@ -120,6 +114,22 @@ def test_tables_sort_by_any_column_both_ways(opened):
         means = [sign * float(cell.get_attribute("data-mean")) for cell in cells]
         assert means == sorted(means)
     assert table.find_element("css selector", "tfoot th").text == "ARG, %"
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "order"),
+    [
+        ("Correlation of similarity and gain", 4, ["<.001", ".200", "–"]),
+        ("Cost", 1, ["4.0 s", "1 min 15 s"]),
+    ],
+)
+def test_numbers_sort_by_what_they_are_not_how_they_are_written(opened, table, column, order):
+    found = opened.find_element("css selector", f"table[aria-label='{table}']")
+    found.find_elements("css selector", "thead button")[column].send_keys("\n")
+    assert [
+        tr.find_elements("tag name", "td")[column].text
+        for tr in found.find_elements("css selector", "tbody tr")
+    ] == order
 
 
 def test_a_number_opens_the_runs_behind_it(opened):

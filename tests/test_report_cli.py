@@ -111,7 +111,18 @@ def test_a_page_and_tables_are_written_again_from_the_store(study, tmp_path):
     assert "toy-c & " in (files / "scores.tex").read_text()
     for figure in files.glob("*.svg"):
         ET.parse(figure)
-    assert {"arg-1.svg", "gains-1.svg", "gains.csv", "report.md"} <= {f.name for f in files.iterdir()}
+    written = {f.name for f in files.iterdir()}
+    assert {"arg-1.svg", "gains-1.svg", "curves-1.svg", "gains.csv", "report.md"} <= written
+    speed = pd.read_csv(files / "speed.csv").set_index("method")
+    assert f"& {speed.loc['maml', 'area']:.1f} [" in (files / "speed.tex").read_text()
+    costs = pd.read_csv(files / "costs.csv").set_index("method")
+    assert f"& {int(costs.loc['maml', 'tokens']):,} &" in (files / "costs.tex").read_text()
+    assert f"| {int(costs.loc['maml', 'tokens']):,} |" in text
+    influence = pd.read_csv(files / "influence.csv").set_index(["method", "task"])
+    without = influence.loc[("maml", "toy-c"), "arg_without"]
+    assert without == pytest.approx(influence.loc[("maml", "toy-d"), "gain"])
+    assert "| beams | 4 | 1 |" in text
+    assert (study / "report.html").stat().st_size < 2_000_000
     page = (study / "report.html").read_text()
     assert "google/t5-large-lm-adapt" in page  # the published backbone among the departures
 
@@ -151,6 +162,10 @@ def test_similarity_is_measured_and_put_on_the_page(softstart, study):
     page = (study / "report.html").read_text()
     assert "Gain in points against similarity to the sources" in page
     assert (study / "report" / "similarity.svg").exists()
+    kept = pd.read_csv(study / "report" / "similarity-points.csv")
+    assert len(kept) == len(found["points"])
+    tips = ET.parse(study / "report" / "similarity-gain.svg").iter("{http://www.w3.org/2000/svg}title")
+    assert sum("points at" in tip.text for tip in tips) == len(points)
 
 
 def test_a_new_task_is_told_where_to_start(softstart, study, tmp_path):

@@ -10,6 +10,7 @@ import resource
 import sqlite3
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -18,13 +19,15 @@ import yaml
 
 import softstart.study
 from softstart import cli
-from softstart.backbone import TINY, T5Backbone, load_backbone
+from softstart.backbone import TINY, T5Backbone, devices, load_backbone
+from softstart.backbone.devices import device_memory
 from softstart.console import Quiet
 from softstart.errors import SoftstartError
-from softstart.graphs import device_memory
+from softstart.progress import silent
 from softstart.prompt import SoftPrompt
-from softstart.study import clock, graph, memory, run_study
+from softstart.study import clock, graph, memory, run_study, work
 from softstart.study.estimate import nominal_inputs
+from softstart.study.executors import attempt
 from softstart.study.plan import Inputs, make_plan
 from softstart.study.prepare import Resources, some_sources
 from softstart.study.spec import load_study, parse_study, variants_of
@@ -205,6 +208,7 @@ def test_every_run_says_what_it_took_and_what_it_was_made_with(finished, tmp_pat
         assert (runs[name] > 0).all(), name
     # What training reads follows from the rows alone; twice the steps would be twice the tokens.
     assert set(runs[runs["method"] != "ft"].groupby(["task", "sample"])["tokens"].nunique()) == {1}
+    assert runs["flops_per_second"].tolist() == (runs["flops"] / runs["seconds"]).tolist()
     assert 2**26 < runs["memory"].min() < device_memory(torch.device("cpu"))
     assert set(runs["device"]) == {platform.machine()}
     assert set(runs["threads"]) == {"1"}
@@ -331,6 +335,50 @@ def test_the_memory_of_a_step_is_measured(world, monkeypatch):
     assert 0.9 * 2**28 < first - none < 1.2 * 2**28
     assert 0.9 * 2**28 < second - first < 1.2 * 2**28
     assert second < memory.free_memory(torch.device("cpu")) <= 2 * device_memory(torch.device("cpu"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is told by Linux alone")
+def test_every_piece_of_work_has_a_peak_of_its_own(world, tmp_path):
+    worker = work.Worker(Resources(variants_of(toy(world)), "cpu"), tmp_path)
+
+    class Work:
+        name = "work"
+
+        def __init__(self, size):
+            self.size = size
+
+        def perform(self, worker, progress):
+            float(torch.ones(self.size).sum())
+            return work.Done(metas=[{"memory": devices.peak_memory(torch.device("cpu"))}])
+
+    large, small = (attempt(worker, Work(n), silent).metas[0]["memory"] for n in (1 << 27, 1))
+    assert 0.9 * 2**29 < large - small < 1.2 * 2**29
+
+
+def test_tests_are_no_part_of_what_a_fine_tuning_took(world, tmp_path, monkeypatch):
+    resources = Resources(variants_of(toy(world)), "cpu")
+    run = next(run for run in make_plan(toy(world), resources.inputs()).runs if run.method.kind == "ft")
+    now, score = [0.0], work.score_finetuned
+
+    def slow(*arguments):
+        now[0] += 1000.0
+        return score(*arguments)
+
+    monkeypatch.setattr(work, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(work, "score_finetuned", slow)
+    done = work.FineTuning(run).perform(work.Worker(resources, tmp_path))
+    assert (len(done.tests), now[0], done.runs[0]["seconds"]) == (1, 1000.0, 0.0)
+
+
+@pytest.mark.parametrize("file", ["memory.max", "memory/memory.limit_in_bytes"])
+def test_a_device_has_the_memory_that_its_container_may_use(tmp_path, monkeypatch, file):
+    here = torch.device("cpu")
+    monkeypatch.setattr(devices, "_GROUPS", tmp_path)
+    whole = devices.device_memory(here)
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    for text, limit in (("max", whole), (str(1 << 62), whole), (f"{whole // 3}\n", whole // 3)):
+        (tmp_path / file).write_text(text)
+        assert devices.device_memory(here) == limit
 
 
 def test_a_database_of_the_first_schema_is_taken_over(tmp_path):

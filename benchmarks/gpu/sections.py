@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from softstart.algorithms import MAML, Episodes
 from softstart.backbone import Decoding, t5_layers
-from softstart.memory import traced
+from softstart.memory import traced, weight_bytes
 from softstart.objective import PromptObjective, run_gradients, run_losses
 from softstart.optim import OptimizerConfig, make_optimizer
 
@@ -86,7 +86,9 @@ def peak(size: Size) -> Iterator[tuple[str, Callable[[], Found]]]:
 
 
 def packs(size: Size) -> Iterator[tuple[str, Callable[[], Found]]]:
-    """Optimizer steps of packs of R runs: run-steps and model FLOPs a second, memory seen and foretold."""
+    """Optimizer steps of packs of R runs: run-steps and model FLOPs a second; peak memory, the weights in it,
+    what is foretold beside them, and the ratio of both together to the peak.
+    """
     for shape in size.shapes:
         model = Model(size, shape)
         for runs in size.packs:
@@ -202,13 +204,17 @@ def _step(model: Model, size: Size, runs: int) -> Found:
     peak_bytes(size)
     taken = seconds(step, size)
     flops = len(batch) * model.backbone.row_flops(size.prompt + size.text, OUTPUT).gradient
+    memory, weights = peak_bytes(size), weight_bytes(model.backbone)
+    foretold = _foretold(model, size, runs, bound)
     return {
         "seconds": taken,
         "run_steps": runs / taken,
         "rows": len(batch) / taken,
         "flops": flops / taken,
-        "memory": peak_bytes(size),
-        "foretold": _foretold(model, size, runs, bound),
+        "memory": memory,
+        "weights": weights,
+        "foretold": foretold,
+        "ratio": (weights + foretold) / memory if memory else 0.0,
     }
 
 

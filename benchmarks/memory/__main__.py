@@ -20,8 +20,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 
 from softstart.backbone import Backbone, load_backbone
+from softstart.backbone.devices import status_bytes
 from softstart.backbone.shapes import t5_config
-from softstart.memory import META, equal_rows, status_bytes, traced, weight_bytes
+from softstart.memory import META, equal_rows, traced, weight_bytes
 from softstart.objective import run_gradients, run_hvps
 
 # What, family, width, feed-forward width, layers, prompt length, rows, text and output tokens.

@@ -182,8 +182,8 @@ def agreement(published: pd.DataFrame, mini: pd.DataFrame) -> Iterator[str]:
             }
         )
     yield "# The published ranking of methods beside that on the mini gym\n"
-    yield "Rank correlation (Spearman) of fine-tuning and the four learned starts by ARG over PT: T5-large in the"
-    yield "released tables, the embedded model in `studies/mini-main.yaml` at its largest budget. Made by"
+    yield "Rank correlation (Spearman) of fine-tuning and the four learned starts by ARG over PT: T5-large in"
+    yield "the released tables, the embedded model in `studies/mini-main.yaml` at its largest budget. Made by"
     yield "`python -m benchmarks.published RESULTS.csv --mini runs/mini-main/results.csv`.\n"
     yield from markdown(pd.DataFrame(found).round(2))
     mean = pd.DataFrame(found)["rank correlation"].mean()

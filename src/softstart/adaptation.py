@@ -88,11 +88,13 @@ def adapt(
         progress: told the number of run-steps done.
 
     Raises:
-        SoftstartError: a sample the task does not have, an empty train file, or a damaged checkpoint.
+        SoftstartError: a sample the task does not have, an empty train file, a damaged checkpoint, or
+            processes that were given different runs.
     """
     processes = this_job()
     if processes.world == 1:
         return _adapt(backbone, runs, config, how, checkpoint, progress)
+    processes.agree(_identity(runs, config), config, how)
     if checkpoint:
         checkpoint = checkpoint.with_stem(f"{checkpoint.stem}-{processes.rank}-of-{processes.world}")
 
@@ -122,7 +124,7 @@ def _adapt(
         pack.train_step()
         marks = (config.steps, *config.budgets, *config.rungs)
         if pack.step % config.eval_every == 0 or pack.step in marks:
-            pack.evaluate(None if pack.step in marks else pack.due())
+            pack.evaluate(None if pack.step in marks else [*pack.due(), *pack.last()])
             pack.end_epochs()
             if pack.step in config.rungs and pack.step < config.steps:
                 pack.halve()
@@ -131,7 +133,7 @@ def _adapt(
             if checkpoint:
                 pack.save(checkpoint)
         elif pack.step in pack.limits:
-            pack.evaluate([r for r, limit in enumerate(pack.limits) if limit == pack.step])
+            pack.evaluate(pack.last())
             pack.end_epochs()
         progress(running, f"dev {pack.mean_dev():.2f}")
     return pack.finish()
@@ -220,11 +222,15 @@ class _Pack:
         flat = [self.flat(r) for r in range(len(self.runs))]
         return [r for r, n in enumerate(flat) if n % most == 0 or (n < most and n & (n - 1) == 0)]
 
+    def last(self) -> list[int]:
+        """The runs that have had all their epochs with this step."""
+        return [r for r, limit in enumerate(self.limits) if limit == self.step]
+
     def end_epochs(self) -> None:
         """End the runs that have had all their epochs."""
-        for result, limit in zip(self.results, self.limits, strict=True):
-            if result.status == "running" and limit == self.step:
-                result.status = "done"
+        for r in self.last():
+            if self.results[r].status == "running":
+                self.results[r].status = "done"
 
     def halve(self) -> None:
         """Stop the worse half of the running runs of every group; one of an odd number more goes on."""
@@ -315,9 +321,14 @@ class _Pack:
 
     def _of(self) -> str:
         """Which pack it is, of those that would have checkpoints alike."""
-        facts = [(r.task.train[r.sample], r.task.dev[r.sample], r.lr, r.seed, r.group) for r in self.runs]
-        starts = [tensor for r in self.runs for tensor in (r.start, r.rates)]
-        return digest_of(facts, *starts, numeric(self.config))
+        return _identity(self.runs, self.config)
+
+
+def _identity(runs: Sequence[AdaptRun], config: AdaptConfig) -> str:
+    """A digest of what some runs train on, from where and how."""
+    facts = [(r.task.train.get(r.sample), r.task.dev.get(r.sample), r.lr, r.seed, r.group) for r in runs]
+    starts = [tensor for r in runs for tensor in (r.start, r.rates)]
+    return digest_of(facts, *starts, numeric(config))
 
 
 def _rates(runs: Sequence[AdaptRun]) -> Tensor:

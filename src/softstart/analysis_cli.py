@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -44,7 +44,7 @@ def arg(
         raise SoftstartError(f"unknown format '{format}'", mend="Use table or csv.")
     rows = _read(results)
     if not mixed:
-        refuse_mixed(rows)
+        refuse_mixed(rows, baseline)
     table = with_tests(rows, arg_table(rows, baseline), baseline)
     if format == "csv":
         sys.stdout.write(table.to_csv(index=False))
@@ -89,23 +89,36 @@ def report(
         for path in (outcome.folder / "report" / "report.md", *([markdown] if markdown else [])):
             _markdown(outcome, path, commands)
         _files(outcome, raster)
+    elif not outcome.rows.empty:
+        lost = f"report/ and {markdown} are" if markdown else "report/ is"
+        told = f"no results of pt to compare with: {lost} not written"
+        console.print(told, highlight=False, markup=False, soft_wrap=True)
     show(outcome)
-    if markdown:
+    if markdown and markdown.exists():
         console.print(str(markdown), highlight=False, soft_wrap=True)
 
 
 def _files(outcome: Outcome, raster: bool) -> None:
+    import pandas as pd
+
     from softstart.report.files import write_files
 
-    found = outcome.folder / "similarity.json"
     write_files(
         outcome.folder / "report",
         outcome.rows,
         outcome.arg,
         outcome.gains,
-        similarity=json.loads(found.read_text(encoding="utf-8")) if found.exists() else None,
+        curves=pd.read_csv(outcome.folder / "curves.csv"),
+        costs=outcome.costs,
+        similarity=_similarity(outcome),
         raster=raster,
     )
+
+
+def _similarity(outcome: Outcome) -> Any:
+    """What ``softstart similarity`` found; None if it was not asked."""
+    found = outcome.folder / "similarity.json"
+    return json.loads(found.read_text(encoding="utf-8")) if found.exists() else None
 
 
 def similarity(
@@ -265,12 +278,8 @@ def _markdown(outcome: Outcome, path: Path, commands: list[str]) -> None:
     import yaml
 
     from softstart.report.markdown import write_markdown
-    from softstart.study.results import environments
-    from softstart.study.store import Store
 
     folder = outcome.folder
-    with Store(folder, readonly=True) as store:
-        computed = (*store.runs().values(), *store.metas().values())
     write_markdown(
         path,
         yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8")),
@@ -279,7 +288,11 @@ def _markdown(outcome: Outcome, path: Path, commands: list[str]) -> None:
         outcome.arg,
         outcome.gains,
         commands=commands,
-        environment=environments(row["environment"] for row in computed),
+        environment=outcome.environment,
+        notes=outcome.notes,
+        costs=outcome.costs,
+        protocol=outcome.protocol,
+        similarity=_similarity(outcome),
     )
 
 
@@ -299,6 +312,8 @@ def show(outcome: Outcome) -> None:
     if outcome.rows.empty:
         raise SoftstartError(f"no result yet ({'; '.join(outcome.failures) or 'nothing is computed'})")
     console.print(comparison_table(outcome.rows, outcome.arg, console.width))
+    for note in outcome.notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
     for name in ("report.html", "results.csv"):
         console.print(str(outcome.folder / name), highlight=False, soft_wrap=True)
     if outcome.failures:

@@ -1,9 +1,9 @@
 """Several processes, one result: who does which share of the work, and how the shares become one.
 
 ``torchrun`` and ``accelerate launch`` start them. Each holds a copy of the frozen backbone and all draw the
-same meta-batch, so nothing is sent but what is learned from it: one sum of a few hundred kilobytes a step. It
-travels by gloo, between GPUs too: NCCL would save a millisecond, but cannot tell a lost process from a slow
-one. A process group that exists already is used as it is.
+same meta-batch, so nothing is sent but what is learned from it: one sum in float64 a step, of 800 KB for a
+prompt of 100 x 1024. It travels by gloo, between GPUs too: NCCL would save a millisecond, but cannot tell a
+lost process from a slow one. A process group that exists already is used as it is.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from softstart.backbone.devices import device_memory
 from softstart.errors import SoftstartError
 
 # Kernels without the derivative, torch.compile, and kernels that cut the graph.
@@ -115,16 +115,6 @@ class KeptGraphs:
             return None
         self.reused += 1
         return self.kept.pop()
-
-
-def device_memory(device: torch.device) -> int:
-    """Bytes of memory that a device has in all."""
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory)
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError):  # Windows
-        return 8 << 30
 
 
 @contextlib.contextmanager

@@ -14,8 +14,8 @@ import torch
 
 from softstart.adaptation import AdaptConfig
 from softstart.backbone import TINY, Backbone, kernels, load_backbone
+from softstart.backbone.devices import device_memory
 from softstart.encoding import TextFormat, encode_task, rng_for, to_batch
-from softstart.graphs import device_memory
 from softstart.gym import open_gym
 from softstart.objective import PromptObjective
 from softstart.optim import make_optimizer

@@ -65,7 +65,7 @@ def _plan(file: Path, overrides: list[str], place: torch.device, memory: float |
     Raises:
         SoftstartError: it does not fit.
     """
-    from softstart.graphs import device_memory
+    from softstart.backbone.devices import device_memory
     from softstart.study import load_study
     from softstart.study.needs import gib, study_needs
 

@@ -7,12 +7,10 @@ is at hand. Tensors are counted exactly; what a CPU's allocator adds is a model,
 
 from __future__ import annotations
 
-import sys
 import weakref
 from bisect import bisect_left, insort
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -243,13 +241,3 @@ def equal_rows(rows: int, text: int, output: int, *, runs: int = 1, dropout: boo
     owners = [i * runs // rows for i in range(rows)]
     seed = 0 if dropout else None
     return collate([[3] * n for n in lengths], [[3] * output] * rows, owners, pad=0, seed=seed)
-
-
-def status_bytes(field: str) -> int:
-    """A field of /proc/self/status in bytes (VmRSS, VmHWM: resident now, at most); 0 where there is none."""
-    if not sys.platform.startswith("linux"):
-        return 0
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return 1024 * int(line.split()[1])
-    return 0

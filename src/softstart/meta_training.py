@@ -183,18 +183,18 @@ def meta_train(
     sampler = EpisodeSampler(items, algorithm, config, backbone.tokenizer.pad_token_id, backbone.device)
     theta = start.to(backbone.device, backbone.prompt_dtype)
     outer = _Outer(algorithm, theta, config)
-    outer.of = digest_of(algorithm, items, theta, numeric(config)) if checkpoint else ""
+    processes = this_job()
+    told = checkpoint or processes.world > 1
+    outer.of = digest_of(algorithm, items, theta, numeric(config)) if told else ""
     budget = None if config.memory_budget is None else int(config.memory_budget * 2**20)
     loss = PromptObjective(backbone, config.max_tokens, budget)
     first, curve = outer.resume(checkpoint, loss.work)
-    processes = this_job()
     if processes.world > 1 and backbone.placement == AFTER_PADDING:
         raise SoftstartError(
             "a prompt after the padding cannot be meta-trained by several processes: its numbers would mix",
             mend="Use one process, or placement suffix.",
         )
-    rows = [(item.name, len(item.train), len(item.dev)) for item in items]
-    processes.agree(algorithm, config, rows, first, *outer.values().values())
+    processes.agree(outer.of, config, first, *outer.values().values())
     progress(first, "resumed" if first else "")
     for step in range(first, config.steps):
         if backbone.placement == AFTER_PADDING:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from softstart.backbone import IGNORE, Backbone, Batch
+from softstart.backbone.batch import PASS
 from softstart.backbone.flops import Flops
 from softstart.graphs import Graph, KeptGraphs, twice_or_told
 
@@ -160,7 +161,9 @@ def _token_counts(batch: Batch, runs: int) -> Tensor:
 
 
 def _parts(backbone: Backbone, batch: Batch, max_tokens: int | None, prompt_length: int) -> list[Batch]:
-    parts = [part for _, part in backbone.parts(batch, max_tokens, prompt_length)]
+    # A GPU is better filled than spared some padding.
+    cost = PASS if backbone.device.type == "cpu" else None
+    parts = [part for _, part in backbone.parts(batch, max_tokens, prompt_length, cost)]
     if batch.seed is None:
         return parts
     # Every micro-batch needs masks of its own, the same ones whenever the batch is seen again.

@@ -45,7 +45,7 @@ class Verdict:
     wrong: int = 0
     """Values that differ from an undisturbed run's, and were not refused when read."""
     lost: int = 0
-    """Finished pieces of work, not damaged themselves, that were computed again."""
+    """Rows of a study's finished work, not damaged themselves, that were computed again."""
     tracebacks: int = 0
     unfinished: int = 0
     """1: the command did not come to an end, or never succeeded again."""
@@ -103,7 +103,7 @@ class Campaign:
         verdict = Verdict(number, kind.__name__, target.what, "", 0, by_hand=False)
         try:
             kind(trial)
-            before = finished_work(trial.out)
+            before = finished_work(trial.out) if trial.whole is None else trial.whole
             again(trial)
             if name == "report":
                 # A report does not mend what a study needs.
@@ -134,13 +134,12 @@ class Campaign:
             except SoftstartError as problem:
                 # Damaged after it was last used: nobody can read it, so it is no wrong number.
                 damaged = Path(str(problem.where))
-                trial.notes.append(f"refused when read: {damaged.parent.name}/{damaged.suffix}")
+                trial.notes.append(f"by hand: {damaged.parent.name}/{damaged.suffix}, refused when read")
                 damaged.unlink()
                 again(trial)
         verdict.wrong = len(differing(expected, found, lenient=trial.lenient))
-        if verdict.kind not in ("flip", "truncate", "swap"):
-            after = finished_work(trial.out)
-            verdict.lost = sum(after.get(key) != row for key, row in before.items())
+        after = finished_work(trial.out)
+        verdict.lost = sum(after.get(key) != row for key, row in before.items())
 
 
 def refuse_strangers(folder: Path) -> None:
@@ -199,11 +198,18 @@ def write_report(folder: Path, seed: int, verdicts: Sequence[Verdict], seconds: 
         "were cut anew, for want of memory or because one prompt or row of a pack was damaged, values within "
         f"{TOLERANCE:g} count as equal (docs/determinism.md).",
         "",
+        "Finished work is the rows of a study's database. Those there just before a file was damaged and "
+        "still readable after it, or those there when another fault was over, have to be there at the end, "
+        "seconds included. What a fault that is no damage destroys before it is over shows only in wrong "
+        "numbers. Meta-training and adaptation alone have no such rows: their results are compared; whether "
+        "they went on from their checkpoint is not looked at here (tests do).",
+        "",
         f"* wrong numbers: **{counts['wrong']}**",
-        f"* finished work that was computed again without need: **{counts['lost']}**",
+        f"* finished work that was computed again without need: **{counts['lost']}** (studies and reports)",
         f"* tracebacks: **{counts['tracebacks']}**",
         f"* commands that never succeeded again: **{counts['unfinished']}**",
-        f"* faults after which a damaged file had to be moved away by hand: {sum(v.by_hand for v in done)}",
+        "* faults after which a damaged file had to be moved away or deleted by hand: "
+        f"{sum(v.by_hand for v in done)}",
         f"* faults this machine could not make: {len(verdicts) - len(done)}",
         "",
         "| fault | on | trials | calls | by hand | failed |",

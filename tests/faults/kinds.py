@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from faults.running import Ended, Running, Shim, start
-from faults.targets import Target
+from faults.targets import Target, finished_work, whole_work
 
 
 class Impossible(Exception):
@@ -35,6 +36,8 @@ class Trial:
     notes: list[str] = field(default_factory=list)
     lenient: bool = False
     """Last bits may differ: packs were cut anew for want of memory."""
+    whole: dict[str, Any] | None = None
+    """What was finished before the fault and not damaged by it; None: what is finished after it."""
 
     def begin(self, shim: Shim | None = None) -> Running:
         """Start the command."""
@@ -142,6 +145,7 @@ def disk_full(trial: Trial) -> None:
     with _disk(trial.out.parent, f"{trial.rng.randrange(4, most, 4)}k") as remount:
         ended = trial.run()
         trial.notes.append(f"exit code {ended.code}")
+        trial.whole = finished_work(trial.out)
         remount("size=64m")
         again(trial)
         _keep(trial)
@@ -152,6 +156,7 @@ def read_only(trial: Trial) -> None:
     with _disk(trial.out.parent, "64m") as remount:
         trial.interrupted(signal.SIGKILL)
         time.sleep(0.2)
+        trial.whole = finished_work(trial.out)
         remount("ro")
         ended = trial.run()
         trial.notes.append(f"exit code {ended.code} on a read-only disk")
@@ -261,7 +266,10 @@ def _damage(trial: Trial, how: Callable[[Path, list[Path], random.Random], None]
         return
     kind = trial.rng.choice(kinds)
     alike = [file for file in files if _kind(file) == kind]
+    before, held = finished_work(trial.out), {file: file.read_bytes() for file in alike}
     how(trial.rng.choice(alike), alike, trial.rng)
+    hurt = {file.stem for file, data in held.items() if file.read_bytes() != data}
+    trial.whole = whole_work(before, finished_work(trial.out, damaged=True), hurt)
     trial.notes.append(f"{how.__name__.strip('_')} of {kind}")
     # One run of a pack that is computed anew is computed alone: equal to rounding (docs/determinism.md).
     trial.lenient = kind.startswith("prompts/") or ".db" in kind or kind == "/db"

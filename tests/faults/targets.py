@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import shutil
 import sqlite3
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Collection, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ SMALL = {
     "finetuning": {"steps": 4, "eval_every": 2},
     "pack_size": 4,
 }
+UNLIKE = (*MEASURED, "flops_per_second", "git")
+"""Columns of tables that differ between two runs of the same work, or once somebody has committed."""
 
 
 @dataclass(frozen=True)
@@ -85,30 +88,49 @@ def outcome(folder: Path) -> dict[str, Any]:
     for name in ("results", "runs", "curves"):
         with (folder / f"{name}.csv").open() as file:
             found[f"{name}.csv"] = [
-                {key: value for key, value in row.items() if key not in MEASURED}
+                {key: value for key, value in row.items() if key not in UNLIKE}
                 for row in csv.DictReader(file)
             ]
     return found
 
 
-def finished_work(folder: Path) -> dict[str, Any]:
-    """Rows of the work that is finished, whole with what was measured: computing it again would change it."""
-    source = folder / "study.db"
-    if not source.exists():
-        return {}
-    copy = folder.with_name("look")
-    shutil.rmtree(copy, ignore_errors=True)
-    copy.mkdir()
-    for ending in ("", "-wal"):
-        # The one is gone once the last reader has closed the other.
-        with suppress(FileNotFoundError):
-            shutil.copy(folder / f"study.db{ending}", copy / f"study.db{ending}")
-    found: dict[str, Any] = {}
-    try:
-        with closing(sqlite3.connect(copy / source.name)) as db:
+def finished_work(folder: Path, *, damaged: bool = False) -> dict[str, Any]:
+    """Rows of the work that is finished, whole with what was measured: computing it again would change it.
+
+    ``damaged``: as many as can be read from either end of a table. No other fault may break a database.
+    """
+    unreadable = sqlite3.Error if damaged else sqlite3.OperationalError  # no such table yet
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as copy:
+        for ending in ("", "-wal"):
+            # The one is gone once the last reader has closed the other.
+            with suppress(FileNotFoundError):
+                shutil.copy(folder / f"study.db{ending}", copy)
+        with closing(sqlite3.connect(Path(copy) / "study.db")) as db:
             db.row_factory = sqlite3.Row
-            for table in ("meta_trainings", "runs"):
-                found |= {row["key"]: tuple(row) for row in db.execute(f"SELECT * FROM {table}")}
-    except sqlite3.Error:
-        return {}
-    return {key: row for key, row in found.items() if (folder / f"prompts/{key}.safetensors").exists()}
+            for table, key in (("meta_trainings", "rowid"), ("runs", "rowid"), ("tests", "run")):
+                for order in ("", f" ORDER BY {key} DESC"):
+                    with suppress(unreadable):
+                        rows.extend(map(dict, db.execute(f"SELECT * FROM {table}{order}")))
+    found = {row["key"] if "key" in row else f"test of {row['run']} {row['step']}": row for row in rows}
+    return {
+        key: row
+        for key, row in found.items()
+        if "key" not in row or (folder / f"prompts/{key}.safetensors").exists()
+    }
+
+
+def whole_work(before: dict[str, Any], after: dict[str, Any], hurt: Collection[str]) -> dict[str, Any]:
+    """What of the finished work a damage left as it was, and nothing that hangs on what it did not.
+
+    Args:
+        before: the rows before the damage.
+        after: the rows after it.
+        hurt: names of the files that are not what they were.
+    """
+    damaged = {key for key, row in before.items() if key in hurt or after.get(key) != row}
+    # A fine-tuning that lost its test is computed again, for its weights are not kept; a prompt that is
+    # computed again is tested again.
+    again = {before[key].get("run") for key in damaged}
+    damaged |= {key for key in again if key in before and before[key]["method"] == "ft"}
+    return {k: row for k, row in before.items() if k not in damaged and row.get("run") not in damaged}

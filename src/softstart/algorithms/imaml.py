@@ -43,10 +43,13 @@ class IMAML:
         """Mean over tasks of (I + H/λ)⁻¹ ∇L_query(φ*), [P, d]; H is that of the last support batch."""
         phi = theta.expand(episodes.tasks, *theta.shape).clone()
         support = []
+        # Dropout masks of the last gradient are those of the Hessian; its graph is of another φ and not kept.
+        loss.expect(episodes.support[-1:])
         for batch in episodes.support:
             value, gradient = loss.gradient(phi, batch)
             phi = phi - self.inner_lr * (gradient + self.strength * (phi - theta))
             support.append(float(value.mean()))
+        loss.expect(())
         query, gradient = loss.gradient(phi, episodes.query)
 
         def product(v: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ fine-tuning carries the prompt length of the study it belongs to.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,8 +43,9 @@ _DEFAULTS: dict[str, str | int] = {
     "seed": 0,
 }
 
-Planned = tuple[int, int] | Mapping[str, tuple[int, int]]
-"""How many tasks a cell should hold and how many runs (samples times meta seeds) a task; maybe by setting."""
+Planned = tuple[int, int] | Mapping[str, tuple[int, int]] | Mapping[tuple[str, str], tuple[int, int]]
+"""How many tasks a cell should hold and how many runs (samples times meta seeds) a task; maybe by setting, or
+by setting and variant."""
 
 INTERVALS = ["low", "high", "median_low", "median_high", "abs_low", "abs_high"]
 """The limits that ``bootstrap_interval`` gives: of ARG, of the median gain, of the mean gain in points."""
@@ -124,8 +126,11 @@ def average_relative_gain(
     plan = summary.merge(_coverage(table, baseline), on=_GROUP, how="left")
     tasks, runs = plan["tasks"], plan["runs"]
     if isinstance(planned, Mapping):
-        tasks = plan["setting"].map({name: n for name, (n, _) in planned.items()}).fillna(tasks)
-        runs = plan["setting"].map({name: n for name, (_, n) in planned.items()}).fillna(runs)
+        by_key: Mapping[Any, tuple[int, int]] = planned
+        keys = zip(plan["setting"], plan["variant"], strict=True)
+        sizes = [by_key.get(key, by_key.get(key[0], (np.nan, np.nan))) for key in keys]
+        known = pd.DataFrame(sizes, plan.index, ["tasks", "runs"])
+        tasks, runs = known["tasks"].fillna(tasks), known["runs"].fillna(runs)
     elif planned is not None:
         tasks, runs = (plan["setting"].map(lambda _, n=n: n) for n in planned)
     summary["n_missing"] = (tasks - summary["n_tasks"] - summary["n_undefined"]).astype(int)
@@ -303,13 +308,24 @@ def _largest(base: pd.DataFrame) -> int:
     return 0 if (budgets == 0).any() else int(budgets.max())
 
 
-def _coverage(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """For each group of cells: how many tasks, and at most runs a task, any method or the baseline has."""
+def with_main_baseline(table: pd.DataFrame, baseline: str, group: list[str]) -> pd.DataFrame:
+    """The table with main's ``baseline`` also under every variant that has none of its own.
+
+    Args:
+        table: one row per run, with the columns ``group`` and ``method``.
+        baseline: the method.
+        group: the columns within which methods are compared, ``variant`` among them.
+    """
     base = table[table["method"] == baseline]
     main = base[base["variant"] == "main"].drop(columns="variant")
-    groups = table[_GROUP].drop_duplicates()
-    own = pd.MultiIndex.from_frame(groups).isin(pd.MultiIndex.from_frame(base[_GROUP]))
-    everything = pd.concat([table, groups[~own].merge(main, on=_GROUP[:-1])])
+    groups = table[group].drop_duplicates()
+    own = pd.MultiIndex.from_frame(groups).isin(pd.MultiIndex.from_frame(base[group]))
+    return pd.concat([table, groups[~own].merge(main, on=[c for c in group if c != "variant"])])
+
+
+def _coverage(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """For each group of cells: how many tasks, and at most runs a task, any method or the baseline has."""
+    everything = with_main_baseline(table, baseline, _GROUP)
     runs = everything.groupby([*_GROUP, "method", "task"]).size()
     tasks = everything.groupby(_GROUP)["task"].nunique()
     return pd.DataFrame({"tasks": tasks, "runs": runs.groupby(level=_GROUP).max()}).reset_index()

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pandas as pd
 
-from softstart.analysis.arg import CELL, with_defaults
+from softstart.analysis.arg import CELL, with_defaults, with_main_baseline
 from softstart.errors import SoftstartError
 
 PROTOCOL = ("protocol", "metric", "shots")
 """Columns, where a table has them, that say how a number was measured beyond what names its cell."""
 
 
-def refuse_mixed(rows: pd.DataFrame) -> None:
+def refuse_mixed(rows: pd.DataFrame, baseline: str = "pt") -> None:
     """Check that within a setting, backbone, prompt length and variant each task was measured in one way.
+
+    A variant without a ``baseline`` of its own is held against main's, which must have been measured so, too.
+
+    Args:
+        rows: the result table (see ``softstart.analysis.arg``).
+        baseline: the method that gains are relative to.
 
     Raises:
         SoftstartError: a task whose runs differ in a column of ``PROTOCOL``, with the methods concerned.
     """
-    table = with_defaults(rows)
     group = [column for column in CELL if column not in ("method", "budget")]
+    table = with_main_baseline(with_defaults(rows), baseline, group)
     for column in (column for column in PROTOCOL if column in table):
         known = table[table[column].notna()]
         ways = known.groupby([*group, "task"])[column].nunique()
@@ -27,9 +35,19 @@ def refuse_mixed(rows: pd.DataFrame) -> None:
         first = ways[ways > 1].index[0]
         of_task = known.set_index([*group, "task"]).loc[[first]]
         values = of_task.groupby(column)["method"].unique()
-        shown = "; ".join(f"{value} ({', '.join(sorted(methods))})" for value, methods in values.items())
+        shown = "; ".join(
+            f"{way} ({', '.join(sorted(methods))})"
+            for way, methods in zip(_apart(values.index), values, strict=True)
+        )
         raise SoftstartError(
             f"{first[-1]} was measured under different protocols, {column}: {shown}",
             where=f"setting '{first[0]}'",
-            mend="Give them a variant each, or ask for a mixed table (--mixed).",
+            mend=f"Give each a variant with its own {baseline}, or ask for a mixed table (--mixed).",
         )
+
+
+def _apart(values: Iterable[object]) -> list[str]:
+    """Each value without the parts, set off by "; ", that all of them share."""
+    parts = [str(value).split("; ") for value in values]
+    shared = set.intersection(*map(set, parts))
+    return [", ".join(part for part in own if part not in shared) or "nothing more" for own in parts]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from softstart.backbone.base import Backbone, Decoding, candidates_tensor
-from softstart.backbone.batch import IGNORE, Batch, collate
+from softstart.backbone.base import Backbone, Decoding
+from softstart.backbone.batch import IGNORE, Batch, candidates_tensor, collate
 from softstart.backbone.causal import CausalBackbone
 from softstart.backbone.devices import prefer_device
 from softstart.backbone.loading import FAMILIES, TINY, load_backbone

@@ -7,7 +7,7 @@ import copy
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -118,16 +118,12 @@ class Backbone(ABC):
     # What a family says.
 
     @abstractmethod
-    def encode(self, embeds: Tensor, mask: Tensor) -> Any:
-        """Everything that depends on the text alone, computed once for many outputs: [B, S, d] → state."""
+    def encode(self, embeds: Tensor, mask: Tensor) -> Tensor:
+        """Everything that depends on the text alone: [B, S, d] → state [B, …]."""
 
     @abstractmethod
-    def logits(self, state: Any, mask: Tensor, labels: Tensor) -> Tensor:
+    def logits(self, state: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
         """Next-token logits for every label position: labels [B, T] → [B, T, V]."""
-
-    @abstractmethod
-    def repeat_state(self, state: Any, times: int) -> Any:
-        """The state with every row repeated ``times`` times in place (row 0, row 0, …, row 1, …)."""
 
     @abstractmethod
     def generate_ids(self, embeds: Tensor, mask: Tensor, decoding: Decoding) -> Tensor:
@@ -212,12 +208,14 @@ class Backbone(ABC):
             embeds, mask = self.place(prompts, batch)
             return self.label_nll(self.encode(embeds, mask), mask, batch.labels)
 
-    def label_nll(self, state: Any, mask: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def label_nll(self, state: Tensor, mask: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Sums of the labels' NLL [B] and their counts [B], from what ``encode`` gave."""
-        logits = self.logits(state, mask, labels)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        losses = nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
-        return losses.sum(1), (labels >= 0).sum(1)
+        return summed_nll(self.logits(state, mask, labels), labels)
+
+    def reader(self, embeds: Tensor, mask: Tensor) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Read texts [B, S, d] once; then label_nll of any rows [N], indices, with their labels [N, T]."""
+        state = self.encode(embeds, mask)
+        return lambda rows, labels: self.label_nll(state[rows], mask[rows], labels)
 
     @torch.no_grad()
     def generate(
@@ -238,13 +236,13 @@ class Backbone(ABC):
     def rank(
         self, prompts: Tensor, batch: Batch, candidates: Tensor, max_tokens: int | None = None
     ) -> Tensor:
-        """Log-likelihood of each candidate output of each row; the text is encoded once for all of them.
+        """Log-likelihood of each candidate output of each row; the text is read once for all of them.
 
         Args:
             prompts: [R, P, d].
             batch: token rows; their labels are not used.
             candidates: [B, C, T] token ids, ``IGNORE`` on padding; a candidate without tokens ranks last.
-            max_tokens: as in ``Batch.micro_batches``.
+            max_tokens: as in ``Batch.micro_batches``, a text counting once for each candidate.
 
         Returns:
             [B, C] summed log-likelihoods (nats), -inf where there are no tokens; SoftstartError as ``nll``.
@@ -253,19 +251,24 @@ class Backbone(ABC):
         scores = torch.empty(rows_total, choices, dtype=self.prompt_dtype, device=self.device)
         for rows, part in self.parts(batch, max_tokens, prompts.shape[1]):
             embeds, mask = self.place(prompts, part)
-            state = self.repeat_state(self.encode(embeds, mask), choices)
-            labels = candidates[rows].flatten(0, 1)
-            sums, counts = self.label_nll(state, mask.repeat_interleave(choices, 0), labels)
-            scores[rows] = torch.where(counts > 0, -sums, -torch.inf).view(-1, choices)
+            read = self.reader(embeds, mask)
+            labels, found = candidates[rows].flatten(0, 1), []
+            few = len(labels) if max_tokens is None else max(1, max_tokens // mask.shape[1])
+            for pairs in torch.arange(len(labels), device=rows.device).split(few):
+                sums, counts = read(pairs // choices, labels[pairs])
+                found.append(torch.where(counts > 0, -sums, -torch.inf))
+            scores[rows] = torch.cat(found).view(-1, choices)
         return scores
 
-    def parts(self, batch: Batch, max_tokens: int | None, extra: int) -> Iterator[tuple[Tensor, Batch]]:
+    def parts(
+        self, batch: Batch, max_tokens: int | None, extra: int, cost: int | None = None
+    ) -> Iterator[tuple[Tensor, Batch]]:
         """A batch as forward passes take it: positions [≤ B] and their rows (see ``Batch.micro_batches``).
 
         After padding, rows are padded together with their neighbors: 16 at a time, in order, as published.
         """
         if self.placement != AFTER_PADDING:
-            yield from batch.micro_batches(max_tokens, extra)
+            yield from batch.micro_batches(max_tokens, extra, cost)
             return
         for rows in torch.arange(len(batch), device=batch.run.device).split(PADDED_TOGETHER):
             yield rows, batch.select(rows)
@@ -336,12 +339,8 @@ def _kernels(twice: bool) -> contextlib.AbstractContextManager[Any]:
     return sdpa_kernel(SDPBackend.MATH) if twice else contextlib.nullcontext()
 
 
-def candidates_tensor(candidates: Sequence[Sequence[Sequence[int]]], fill: int) -> Tensor:
-    """Pad each row's candidate outputs (lists of token ids) to [B, C, T], ``fill`` on padding."""
-    choices = max(len(row) for row in candidates)
-    length = max(1, max(len(ids) for row in candidates for ids in row))
-    out = torch.full((len(candidates), choices, length), fill)
-    for b, row in enumerate(candidates):
-        for c, ids in enumerate(row):
-            out[b, c, : len(ids)] = torch.tensor(ids, dtype=torch.long)
-    return out
+def summed_nll(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums of the labels' NLL [B] and their counts [B]: logits [B, T, V], labels [B, T]."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    losses = nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
+    return losses.sum(1), (labels >= 0).sum(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,6 +11,9 @@ from torch import Tensor
 
 IGNORE = -100
 """Label id of padding: not part of any loss (the convention of torch and transformers)."""
+PASS = 250
+"""Tokens that take a CPU as long as the fixed part of a forward and backward pass: about what it is for small
+backbones (one thread); larger ones have less of it."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,9 @@ class Batch:
             run=self.run[rows],
         )
 
-    def micro_batches(self, max_tokens: int | None, extra: int = 0) -> Iterator[tuple[Tensor, Batch]]:
+    def micro_batches(
+        self, max_tokens: int | None, extra: int = 0, cost: int | None = None
+    ) -> Iterator[tuple[Tensor, Batch]]:
         """Regroup the rows by length so that little of a batch is padding.
 
         Rows do not interact, so any grouping gives the same numbers.
@@ -51,26 +57,30 @@ class Batch:
         Args:
             max_tokens: upper bound on rows x (text length + ``extra``); ``None`` keeps the batch whole.
             extra: tokens added to every row (the prompt length P).
+            cost: tokens that a forward pass more costs as much time as; None: as few passes as the bound
+                allows.
 
         Yields:
             (row indices [b], the batch of those rows). A single row may exceed ``max_tokens``.
         """
         lengths = self.attention_mask.sum(1)
-        if max_tokens is None or len(self) * (int(lengths.max()) + extra) <= max_tokens:
+        order = torch.argsort(lengths, stable=True)
+        sizes = (lengths[order] + extra).tolist()
+        ends = [len(sizes)] if cost is None or max_tokens is None else _cheapest(sizes, max_tokens, cost)
+        if max_tokens is None or (len(ends) == 1 and len(sizes) * sizes[-1] <= max_tokens):
             rows = torch.arange(len(self), device=lengths.device)
             yield rows, self.select(rows)
             return
-        order = torch.argsort(lengths, stable=True)
-        sizes = (lengths[order] + extra).tolist()
         start = 0
-        while start < len(sizes):
-            stop = start + 1
-            # Sizes ascend, so the last row of a group decides what the group costs.
-            while stop < len(sizes) and (stop + 1 - start) * sizes[stop] <= max_tokens:
-                stop += 1
-            rows = order[start:stop]
-            yield rows, self.select(rows)
-            start = stop
+        for end in ends:
+            while start < end:
+                stop = start + 1
+                # Sizes ascend, so the last row of a group decides what the group costs.
+                while stop < end and (stop + 1 - start) * sizes[stop] <= max_tokens:
+                    stop += 1
+                rows = order[start:stop]
+                yield rows, self.select(rows)
+                start = stop
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
@@ -81,6 +91,19 @@ class Batch:
             labels=self.labels.to(device),
             run=self.run.to(device),
         )
+
+
+def _cheapest(sizes: Sequence[int], max_tokens: int, cost: int) -> list[int]:
+    """Where groups of ascending sizes end so that all rows x longest and ``cost`` a pass are least."""
+    best: dict[int, tuple[int, list[int]]] = {0: (0, [])}
+    for end in range(1, len(sizes) + 1):
+        if end < len(sizes) and sizes[end] == sizes[end - 1]:
+            continue
+        tokens = {start: (end - start) * sizes[end - 1] for start in best}
+        totals = {s: best[s][0] + t + cost * math.ceil(t / max_tokens) for s, t in tokens.items()}
+        start = min(totals, key=totals.__getitem__)
+        best[end] = (totals[start], [*best[start][1], end])
+    return best[len(sizes)][1]
 
 
 def collate(
@@ -109,3 +132,14 @@ def collate(
         mask[i, : len(text)] = 1
         labels[i, : len(output)] = torch.tensor(output, dtype=torch.long)
     return Batch(ids, mask, labels, torch.tensor(list(runs), dtype=torch.long), seed)
+
+
+def candidates_tensor(candidates: Sequence[Sequence[Sequence[int]]], fill: int) -> Tensor:
+    """Pad each row's candidate outputs (lists of token ids) to [B, C, T], ``fill`` on padding."""
+    choices = max(len(row) for row in candidates)
+    length = max(1, max(len(ids) for row in candidates for ids in row))
+    out = torch.full((len(candidates), choices, length), fill)
+    for b, row in enumerate(candidates):
+        for c, ids in enumerate(row):
+            out[b, c, : len(ids)] = torch.tensor(ids, dtype=torch.long)
+    return out

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from softstart.backbone.base import Backbone, Decoding
+from softstart.backbone.base import Backbone, Decoding, summed_nll
 from softstart.backbone.placement import suffix
 from softstart.backbone.seq2seq import decoding_arguments, plain_generation
 from softstart.errors import SoftstartError
@@ -35,19 +37,14 @@ class CausalBackbone(Backbone):
         """The embeddings [B, P+S, d] themselves: text and output are read in one pass."""
         return embeds
 
-    def logits(self, state: Any, mask: Tensor, labels: Tensor) -> Tensor:
+    def logits(self, state: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
         """Logits [B, T, V] at the positions before each label token.
 
         Raises:
             SoftstartError: a row without prompt and text.
         """
         texts, length = mask.sum(1), labels.shape[1]
-        first = int(texts.min()) - 1
-        if first < 0:
-            raise SoftstartError(
-                "a row has neither prompt nor text to predict its output from",
-                mend="Use a prompt, or a template that is never empty.",
-            )
+        first = _shortest(mask) - 1
         self.fits(state.shape[1] + length)
         joined, _ = suffix(self.embedding(labels.clamp_min(0)), state, mask)
         # The head is the widest layer: only where some row has a label.
@@ -57,9 +54,39 @@ class CausalBackbone(Backbone):
         found: Tensor = out[torch.arange(len(out), device=out.device)[:, None], wanted.to(out.device)]
         return found.to(labels.device)
 
-    def repeat_state(self, state: Any, times: int) -> Any:
-        """Repeat rows."""
-        return state.repeat_interleave(times, 0)
+    def reader(self, embeds: Tensor, mask: Tensor) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """As ``Backbone.reader``: keys and values of texts [B, S, d] are kept, padded on the left.
+
+        Raises:
+            SoftstartError: a row without prompt and text.
+        """
+        # An unlisted family may keep something else; eager attention turns masks of float64 models into NaN.
+        if self.model.config.model_type not in self.model_types or embeds.dtype == torch.float64:
+            return super().reader(embeds, mask)
+        _shortest(mask)
+        joined, flags = left_padded(embeds, mask)
+        read = self.model(
+            inputs_embeds=joined, attention_mask=flags, position_ids=_positions(flags),
+            logits_to_keep=1, use_cache=True,
+        )  # fmt: skip
+
+        def nll(rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+            self.fits(mask.shape[1] + labels.shape[1])
+            past, told = copy.copy(read.past_key_values), labels[:, :-1]
+            past.layers = [copy.copy(layer) for layer in past.layers]
+            for layer in past.layers:
+                layer.batch_select_indices(rows.to(layer.keys.device))
+            seen = torch.cat((flags[rows], torch.ones_like(told)), 1)
+            logits = read.logits[rows]
+            if told.shape[1]:
+                rest = self.model(
+                    inputs_embeds=self.embedding(told.clamp_min(0)), attention_mask=seen,
+                    position_ids=_positions(seen)[:, -told.shape[1] :], past_key_values=past,
+                )  # fmt: skip
+                logits = torch.cat((logits, rest.logits), 1)
+            return summed_nll(logits.to(labels.device), labels)
+
+        return nll
 
     def generate_ids(self, embeds: Tensor, mask: Tensor, decoding: Decoding) -> Tensor:
         """Token ids [B, T] by greedy or beam search; the repetition penalty counts generated tokens only."""
@@ -69,6 +96,22 @@ class CausalBackbone(Backbone):
             inputs_embeds=joined, attention_mask=flags, **decoding_arguments(decoding)
         )
         return ids
+
+
+def _shortest(mask: Tensor) -> int:
+    """Tokens of the shortest row; there has to be one to predict from."""
+    length = int(mask.sum(1).min())
+    if length == 0:
+        raise SoftstartError(
+            "a row has neither prompt nor text to predict its output from",
+            mend="Use a prompt, or a template that is never empty.",
+        )
+    return length
+
+
+def _positions(mask: Tensor) -> Tensor:
+    """Positions [B, S] that count from each row's first vector."""
+    return (mask.cumsum(1) - 1).clamp_min(0)
 
 
 def left_padded(embeds: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,14 +1,21 @@
-"""Where a model computes."""
+"""Where a model computes, and the memory there."""
 
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 
 from softstart.errors import SoftstartError
 
 _SHARDED = {"FullyShardedDataParallel", "FSDPModule"}
+_GROUPS = Path("/sys/fs/cgroup")
+_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
+_USES = ("memory.current", "memory/memory.usage_in_bytes")
+"""Where a container says what it may use and uses, in bytes, cgroups of both versions."""
 
 
 def prefer_device(device: str | None) -> torch.device:
@@ -37,3 +44,69 @@ def refuse_sharded(model: torch.nn.Module) -> None:
             "the model is sharded by FSDP, whose hooks have no second derivative",
             mend="Use device_map for a model larger than one GPU.",
         )
+
+
+def device_memory(device: torch.device) -> int:
+    """Bytes of memory that a device has in all, or that this process's container may use of it."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    try:
+        most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError):  # Windows
+        most = 8 << 30
+    for limit in _LIMITS:
+        with suppress(OSError, ValueError):
+            most = min(most, int((_GROUPS / limit).read_text()))
+    return most
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that this process holds or can still get; None where that cannot be told."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    with suppress(OSError, ValueError, KeyError, StopIteration):
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        free = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+        for limit, use in zip(_LIMITS, _USES, strict=True):
+            with suppress(OSError, ValueError):
+                free = min(free, int((_GROUPS / limit).read_text()) - int((_GROUPS / use).read_text()))
+        return free + status_bytes("VmRSS")
+    return None
+
+
+def forget_peak(device: torch.device) -> bool:
+    """Let ``peak_memory`` count from here on; False where that cannot be done."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return True
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+        return True
+    return False
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most bytes this process has held since ``forget_peak``, or ever where that cannot be done.
+
+    On the GPU where it computes there, else resident.
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    if found := status_bytes("VmHWM"):
+        return found
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def status_bytes(field: str) -> int:
+    """A field of /proc/self/status in bytes (VmRSS, VmHWM: resident now, at most); 0 where there is none."""
+    if not sys.platform.startswith("linux"):
+        return 0
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return 1024 * int(line.split()[1])
+    return 0

@@ -65,7 +65,8 @@ def load_backbone(
         weights: False leaves the weights out: shapes without numbers, on torch's meta device.
 
     Raises:
-        SoftstartError: unknown name or dtype, a family that cannot work, or files that cannot be read.
+        SoftstartError: unknown name or dtype, a family that cannot work, files that cannot be read, or code
+            of its own beside them, which is never run.
     """
     if dtype not in DTYPES:
         raise SoftstartError(f"unknown dtype '{dtype}'", mend=f"Use one of {', '.join(DTYPES)}.")
@@ -79,18 +80,20 @@ def load_backbone(
 
         path = str(weights_path())
     with _loading(name_or_path):
-        config = AutoConfig.from_pretrained(path, revision=revision)
+        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
     family, listed = _family(name_or_path, config)
     if dtype == "float16" and config.model_type in OVERFLOW:
         raise SoftstartError("T5-type models overflow in float16", mend="Use dtype bfloat16 or float32.")
     with _loading(name_or_path):
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
         with _quiet(), nullcontext() if weights else torch.device("meta"):
-            auto = _auto_class(config)
+            auto, how = _auto_class(config), DTYPES[dtype]
             model: Any = (
-                auto.from_pretrained(path, revision=revision, dtype=DTYPES[dtype], device_map=device_map)
+                auto.from_pretrained(
+                    path, revision=revision, dtype=how, device_map=device_map, trust_remote_code=False
+                )
                 if weights
-                else untie(auto.from_config(config, dtype=DTYPES[dtype]))
+                else untie(auto.from_config(config, dtype=how, trust_remote_code=False))
             )
     if device_map is None and weights:
         model = model.to(prefer_device(device))
@@ -174,8 +177,11 @@ def _loading(name: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as problem:
+        reason = str(problem).strip().splitlines()[0]
+        if "trust_remote_code" in str(problem):
+            reason = "it needs code of its own, which Softstart never runs"
         raise SoftstartError(
-            f"backbone '{name}' cannot be loaded ({str(problem).strip().splitlines()[0]})",
+            f"backbone '{name}' cannot be loaded ({reason})",
             mend=f"Give {TINY}, a folder with a transformers checkpoint, or a hub id (needs a network once).",
         ) from problem
 

@@ -24,7 +24,7 @@ class Seq2SeqBackbone(Backbone):
         hidden: Tensor = encoder(inputs_embeds=embeds, attention_mask=mask).last_hidden_state
         return hidden
 
-    def logits(self, state: Any, mask: Tensor, labels: Tensor) -> Tensor:
+    def logits(self, state: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
         """Decoder logits [B, T, V] by teacher forcing."""
         # mBART looks for a row's last token; one that has none (a missing candidate) is given one.
         empty = (labels < 0).all(1)
@@ -35,10 +35,6 @@ class Seq2SeqBackbone(Backbone):
             encoder_outputs=(state,), attention_mask=mask, decoder_input_ids=shifted, use_cache=False
         ).logits
         return out.to(labels.device)
-
-    def repeat_state(self, state: Any, times: int) -> Any:
-        """Repeat encoder rows."""
-        return state.repeat_interleave(times, 0)
 
     def generate_ids(self, embeds: Tensor, mask: Tensor, decoding: Decoding) -> Tensor:
         """Token ids [B, T], by greedy or beam search of transformers' own ``generate``."""

@@ -38,7 +38,7 @@ class T5Backbone(Backbone):
         hidden: Tensor = encoder(inputs_embeds=embeds, attention_mask=mask).last_hidden_state
         return hidden
 
-    def logits(self, state: Any, mask: Tensor, labels: Tensor) -> Tensor:
+    def logits(self, state: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
         """Decoder logits [B, T, V] by teacher forcing."""
         if self.lean:
             return t5_layers.head(self.model, self._decode(state, mask, labels))
@@ -48,16 +48,12 @@ class T5Backbone(Backbone):
         ).logits
         return out
 
-    def label_nll(self, state: Any, mask: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def label_nll(self, state: Tensor, mask: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Sums of the labels' NLL [B] and their counts [B]."""
         if not self.lean:
             return super().label_nll(state, mask, labels)
         sums = t5_layers.label_losses(self.model, self._decode(state, mask, labels), labels)
         return sums, (labels != IGNORE).sum(1)
-
-    def repeat_state(self, state: Any, times: int) -> Any:
-        """Repeat encoder rows."""
-        return state.repeat_interleave(times, 0)
 
     def generate_ids(self, embeds: Tensor, mask: Tensor, decoding: Decoding) -> Tensor:
         """Token ids [B, T]: greedy search of our own, beam search by transformers' ``generate``."""

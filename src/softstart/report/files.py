@@ -8,12 +8,30 @@ from typing import Any
 
 import pandas as pd
 
-from softstart.analysis import CELL, compare_methods, largest_budget, with_defaults
+from softstart.analysis import (
+    CELL,
+    compare_methods,
+    influence,
+    largest_budget,
+    speed_table,
+    with_defaults,
+)
+from softstart.analysis.reference import agreement
 from softstart.errors import SoftstartError
 from softstart.files import atomic
 from softstart.report import sections, views
-from softstart.report.style import alone, color
-from softstart.report.tables import Comparison, comparisons, in_order, interval, label, points, signed
+from softstart.report.style import alone, color, standalone
+from softstart.report.tables import (
+    AGREEMENT_HEADER,
+    Comparison,
+    agreement_cells,
+    comparisons,
+    in_order,
+    interval,
+    label,
+    points,
+    signed,
+)
 
 
 def write_files(
@@ -23,10 +41,12 @@ def write_files(
     gains: pd.DataFrame,
     *,
     baseline: str = "pt",
+    curves: pd.DataFrame | None = None,
+    costs: pd.DataFrame | None = None,
     similarity: Mapping[str, Any] | None = None,
     raster: bool = False,
 ) -> list[Path]:
-    """Write ``arg`` and ``gains`` as CSV, ``arg`` and ``scores`` as LaTeX, and every figure as SVG.
+    """Write the tables as CSV, those for a paper as LaTeX too, and every figure as SVG.
 
     Args:
         folder: where to; made if it is not there.
@@ -34,6 +54,8 @@ def write_files(
         arg: ``softstart.analysis.arg_table`` of ``softstart.analysis.largest_budget(rows)``.
         gains: ``softstart.analysis.relative_gains`` of the same.
         baseline: the method gains are relative to.
+        curves: dev scores by step (see ``softstart.report.write_report``); without, no curves and no speed.
+        costs: one row per method; without, no costs.
         similarity: what ``softstart similarity`` wrote.
         raster: also draw ARG and gains as PNG and PDF; needs matplotlib.
 
@@ -56,7 +78,8 @@ def write_files(
         "gains.csv": gains.to_csv(index=False),
         "arg.tex": _arg_latex(groups, baseline),
         "scores.tex": "\n".join(map(_scores_latex, groups)),
-        **dict(_figures(groups, top, arg, gains, baseline, similarity)),
+        **dict(_tables(top, gains, baseline, curves, costs, similarity)),
+        **dict(_figures(groups, top, arg, gains, baseline, curves, similarity)),
     }
     for name, text in texts.items():
         with atomic(folder / name) as temporary:
@@ -70,6 +93,7 @@ def _figures(
     arg: pd.DataFrame,
     gains: pd.DataFrame,
     baseline: str,
+    curves: pd.DataFrame | None,
     similarity: Mapping[str, Any] | None,
 ) -> Iterator[tuple[str, str]]:
     series = {method: i for i, method in enumerate(in_order([*rows["method"], baseline]))}
@@ -83,11 +107,44 @@ def _figures(
         yield f"arg-{n}.svg", alone(f"Average relative gain {what}", shown["bars"], named)
         yield f"gains-{n}.svg", alone(f"Relative gain {what}, by task", shown["dots"], named)
     others = {label(method): i for method, i in series.items() if method != baseline}
-    for n, (name, figure) in enumerate(sections.ablations(arg, series, baseline), 1):
+    for n, (name, figure, _) in enumerate(sections.ablations(arg, series, baseline), 1):
         yield f"ablations-{n}.svg", alone(f"Gain over {label(baseline)} by variant, {name}", figure, others)
     found = sections.similarity(similarity, series)
     if found:
         yield "similarity.svg", alone("How alike the tasks are", found["figure"], {})
+        if found["panels"]:
+            title = "Gain in points against similarity to the sources"
+            yield "similarity-gain.svg", standalone(title, dict(found["panels"]), others)
+    every = {label(method): i for method, i in series.items()}
+    drawn = views.learning_curves(rows, pd.DataFrame() if curves is None else curves, series)
+    for n, (name, panels, _) in enumerate(drawn, 1):
+        yield f"curves-{n}.svg", standalone(f"Dev score while adapting, {name}", dict(panels), every)
+
+
+def _tables(
+    rows: pd.DataFrame,
+    gains: pd.DataFrame,
+    baseline: str,
+    curves: pd.DataFrame | None,
+    costs: pd.DataFrame | None,
+    similarity: Mapping[str, Any] | None,
+) -> Iterator[tuple[str, str]]:
+    """Tables beside gains and scores, each under its file's name: those there are."""
+    yield "influence.csv", influence(gains).to_csv(index=False)
+    if curves is not None and len(curves):
+        yield "speed.csv", speed_table(rows, curves, baseline).to_csv(index=False)
+        if found := sections.speed(rows, curves, baseline):
+            yield "speed.tex", _latex(*found)
+    if costs is not None and len(costs):
+        header, body = views.cost_table(costs)
+        yield "costs.csv", costs.to_csv(index=False)
+        yield "costs.tex", _latex(header, [[text for text, _ in row] for row in body])
+    if len(beside := agreement(gains, baseline)):
+        yield "published.csv", beside.to_csv(index=False)
+        yield "published.tex", _latex(AGREEMENT_HEADER, agreement_cells(beside))
+    for name in ("correlations", "points", "followed"):
+        if values := (similarity or {}).get(name):
+            yield f"similarity-{name}.csv", pd.DataFrame(values).to_csv(index=False)
 
 
 def _arg_latex(groups: Sequence[Comparison], baseline: str) -> str:

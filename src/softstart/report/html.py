@@ -56,7 +56,7 @@ def write_report(
         baseline: the method gains are relative to.
         meta_curves: loss of meta-training: ``method``, ``step``, ``loss``, and ``seed`` where several.
         environment: versions, machine, date: what one needs to run it again.
-        notes: further caveats, one sentence each.
+        notes: what one has to know before all else, such as what is missing, one sentence each.
         similarity: what ``softstart similarity`` wrote (``similarity.json``).
         protocol: ``what``, ``published`` and ``here`` of every value of the published protocol.
 
@@ -86,7 +86,7 @@ def write_report(
         ],
         matrix=views.matrix(groups, [method for method in series if method != baseline]),
         others=[method for method in series if method != baseline],
-        budgets=sections.budgets(every, series, baseline) if judged else [],
+        budgets=sections.budgets(every, series, baseline) if judged else None,
         speed=sections.speed(rows, curves, baseline) if judged else None,
         agreement=sections.published(gains, baseline) if judged else None,
         ablations=sections.ablations(arg, series, baseline) if judged else [],
@@ -96,7 +96,8 @@ def write_report(
         curves=list(views.learning_curves(rows, curves, series)),
         meta_curve=views.meta_curve(meta_curves, series),
         costs=views.cost_table(costs),
-        caveats=[*caveats(rows, groups, baseline), *notes],
+        caveats=caveats(rows, groups, baseline),
+        notes=notes,
         study=yaml.safe_dump(dict(study), sort_keys=False, allow_unicode=True),
         environment=environment or {},
         runs=views.runs(rows) if len(rows) <= _MOST_RUNS else [],

@@ -21,11 +21,12 @@ from softstart.analysis.reference import agreement
 from softstart.errors import SoftstartError
 from softstart.files import atomic
 from softstart.report.caveats import caveats, headline
-from softstart.report.sections import budget_panels, speed_cells
+from softstart.report.sections import budget_panels, departures, recommendation, speed_cells
 from softstart.report.style import standalone
 from softstart.report.tables import (
     AGREEMENT_HEADER,
     AGREEMENT_NOTE,
+    Grid,
     agreement_cells,
     by_group,
     comparisons,
@@ -36,6 +37,7 @@ from softstart.report.tables import (
     points,
     signed,
 )
+from softstart.report.views import cost_table
 
 
 def write_markdown(
@@ -49,6 +51,10 @@ def write_markdown(
     baseline: str = "pt",
     commands: Sequence[str] = (),
     environment: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
+    costs: pd.DataFrame | None = None,
+    protocol: Sequence[Mapping[str, str]] = (),
+    similarity: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the comparison as Markdown, and ``NAME-budget.svg`` beside it where there are several budgets.
 
@@ -62,6 +68,10 @@ def write_markdown(
         baseline: the method gains are relative to.
         commands: what made the results and this file; shown on top.
         environment: versions and machine.
+        notes: what one has to know before all else, a sentence each.
+        costs: one row per method (see ``softstart.report.write_report``).
+        protocol: ``what``, ``published`` and ``here`` of every value of the published protocol.
+        similarity: what ``softstart similarity`` wrote; its recommendation is judged.
 
     Raises:
         SoftstartError: if there is no row yet, a column is missing or a file cannot be written.
@@ -76,13 +86,19 @@ def write_markdown(
         figure = path.with_name(f"{path.stem}-budget.svg")
         with atomic(figure) as temporary:
             temporary.write_text(budget_figure(every, baseline), encoding="utf-8")
+    followed = recommendation((similarity or {}).get("followed", []))
+    header, body = cost_table({} if costs is None else costs)
     lines = [
         *_opening(study, rows, commands),
+        *(text for note in notes for text in (f"**{_escaped(note)}**", "")),
         *_largest(rows, arg, gains, baseline),
         *(_budgets(every, baseline, figure) if every is not None and figure else ()),
         *_speed(rows, curves, baseline),
         *_tasks(rows, arg, gains),
         *_published(gains, baseline),
+        *_section("Would it have helped to choose the start by similarity?", followed),
+        *_section("Cost", (header, [[text for text, _ in row] for row in body])),
+        *_protocol(departures(protocol)),
         *_closing(rows, arg, gains, baseline, environment),
     ]
     with atomic(path) as temporary:
@@ -233,6 +249,21 @@ def _published(gains: pd.DataFrame, baseline: str) -> Iterator[str]:
         return
     yield from ("## Beside the published study", "", AGREEMENT_NOTE, "")
     yield from _table(AGREEMENT_HEADER, agreement_cells(table))
+
+
+def _section(title: str, grid: Grid | None) -> Iterator[str]:
+    """A table under its title; nothing without one."""
+    if grid and grid[1]:
+        yield from (f"## {title}", "")
+        yield from _table(*grid)
+
+
+def _protocol(values: Mapping[str, Any] | None) -> Iterator[str]:
+    if values:
+        yield from ("## Protocol", "")
+        changed, n = values["changed"], len(values["changed"]) + len(values["kept"])
+        yield from (f"{len(changed)} of {n} values differ from those of the published study.", "")
+        yield from _table(values["header"], changed)
 
 
 def _closing(

@@ -2,8 +2,10 @@
 // Sorts tables by a click on a column's head, shows the runs behind a number and unfolds parts for print. The page is complete without.
 (() => {
   const value = (cell) => {
-    const text = (cell?.dataset.mean ?? cell?.textContent ?? "").trim().replace("\u2212", "-");
-    const number = parseFloat(text);
+    const text = (cell?.dataset.value ?? cell?.dataset.mean ?? cell?.textContent ?? "").trim();
+    // "<.001", "1,234", "\u22121.5* [0.2, 3.0]": what the first word counts; a run's key is no number.
+    const word = text.replace("\u2212", "-").replace(/^</, "").replaceAll(",", "").split(/[\s[(*\u2020]/)[0];
+    const number = word ? Number(word) : NaN;
     return Number.isNaN(number) ? text : number;
   };
   const order = (a, b) => (typeof a === "number" && typeof b === "number" ? a - b

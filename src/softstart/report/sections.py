@@ -19,6 +19,7 @@ from softstart.report.tables import (
     AGREEMENT_HEADER,
     AGREEMENT_NOTE,
     GROUP,
+    Grid,
     agreement_cells,
     by_group,
     group_names,
@@ -31,8 +32,6 @@ from softstart.report.tables import (
     steps_or_never,
 )
 from softstart.report.views import anchor_of
-
-Grid = tuple[list[str], list[list[str]]]
 
 
 def budget_panels(arg: pd.DataFrame, series: Mapping[str, int], baseline: str) -> dict[str, str]:
@@ -57,12 +56,27 @@ def budget_panels(arg: pd.DataFrame, series: Mapping[str, int], baseline: str) -
     return figures.by_budget(panels, {label(method): i for method, i in series.items()})
 
 
-def budgets(rows: pd.DataFrame, series: Mapping[str, int], baseline: str) -> list[tuple[str, Markup]]:
-    """The panels of ``budget_panels``; none for a single budget."""
+def budgets(
+    rows: pd.DataFrame, series: Mapping[str, int], baseline: str
+) -> tuple[list[tuple[str, Markup]], Grid] | None:
+    """The panels of ``budget_panels`` and what they show as a table; None for a single budget."""
     if rows["budget"].nunique() < 2:
-        return []
-    panels = budget_panels(arg_table(rows, baseline), series, baseline)
-    return [(name, Markup(figure)) for name, figure in panels.items()]
+        return None
+    arg = arg_table(rows, baseline)
+    panels = budget_panels(arg, series, baseline)
+    body = [
+        [name, label(row["method"]), str(row["budget"] or "full"), _points(row)]
+        for name, of_group in by_group(arg, without="budget")
+        for row in of_group.to_dict("records")
+        if row["method"] != baseline
+    ]
+    figures_ = [(name, Markup(figure)) for name, figure in panels.items()]
+    return figures_, (["setting", "method", "steps", "gain, points"], body)
+
+
+def _points(row: Mapping[Any, Any]) -> str:
+    """A gain in points with its interval."""
+    return f"{signed(row['mean_abs_gain'])} {interval(row['abs_low'], row['abs_high'])}".strip()
 
 
 def speed(rows: pd.DataFrame, curves: pd.DataFrame, baseline: str) -> Grid | None:
@@ -101,8 +115,8 @@ def published(gains: pd.DataFrame, baseline: str) -> tuple[list[str], list[list[
     return AGREEMENT_HEADER, agreement_cells(table), AGREEMENT_NOTE
 
 
-def ablations(arg: pd.DataFrame, series: Mapping[str, int], baseline: str) -> list[tuple[str, Markup]]:
-    """Gain in points by variant, a figure for each setting and backbone with several; name → figure."""
+def ablations(arg: pd.DataFrame, series: Mapping[str, int], baseline: str) -> list[tuple[str, Markup, Grid]]:
+    """Gain in points by variant for each setting and backbone with several: name, figure, values."""
     found = []
     for (setting, backbone), part in arg[arg["method"] != baseline].groupby(
         ["setting", "backbone"], sort=False
@@ -110,7 +124,7 @@ def ablations(arg: pd.DataFrame, series: Mapping[str, int], baseline: str) -> li
         if part["variant"].nunique() < 2:
             continue
         gains: dict[str, dict[str, float]] = {}
-        limits = {}
+        limits, body = {}, []
         part = part.assign(rank=part["method"].map(series))
         part = part.sort_values("rank", kind="stable").sort_values(
             "variant", key=lambda v: v != "main", kind="stable"
@@ -119,10 +133,12 @@ def ablations(arg: pd.DataFrame, series: Mapping[str, int], baseline: str) -> li
             variant, method = str(row["variant"]), label(str(row["method"]))
             gains.setdefault(variant, {})[method] = float(row["mean_abs_gain"])
             limits[variant, method] = (float(row["abs_low"]), float(row["abs_high"]))
+            body.append([variant, method, _points(row)])
         numbers = {label(method): i for method, i in series.items()}
         name = " · ".join(str(part) for part in (setting, backbone) if part)
         title = f"Gain over {label(baseline)} in points by variant, {name}"
-        found.append((name, Markup(figures.dots(gains, numbers, title=title, unit="points", limits=limits))))
+        figure = figures.dots(gains, numbers, title=title, unit="points", limits=limits)
+        found.append((name, Markup(figure), (["variant", "method", "gain, points"], body)))
     return found
 
 
@@ -156,7 +172,17 @@ def similarity(found: Mapping[str, Any] | None, series: Mapping[str, int]) -> di
             for r in found["correlations"]
         ]
         panels = _scatter(found.get("points", []), series)
-        followed = _recommendation(found.get("followed", []))
+        values = [
+            [
+                r["setting"],
+                label(r["method"]),
+                r["task"],
+                *(signed(_number(r[n]), 2) for n in ("similarity", "gain")),
+            ]
+            for r in found.get("points", [])
+            if r["measure"] == "gradient"
+        ]
+        followed = recommendation(found.get("followed", []))
     except (KeyError, TypeError, ValueError) as problem:
         raise SoftstartError(
             f"similarity.json cannot be used ({problem!r})", mend="Run softstart similarity again."
@@ -172,6 +198,7 @@ def similarity(found: Mapping[str, Any] | None, series: Mapping[str, int]) -> di
         "body": [row for row in body if row[2] == "gradient"],
         "others": [row for row in body if row[2] != "gradient"],
         "panels": panels,
+        "told": (["setting", "method", "target", "similarity", "gain, points"], values),
         "methods": [method for method in series if method in {r["method"] for r in found.get("points", [])}],
         "followed": followed,
     }
@@ -182,7 +209,7 @@ def _scatter(points: Sequence[Mapping[str, Any]], series: Mapping[str, int]) -> 
     panels: dict[str, dict[str, list[tuple[str, float, float]]]] = {}
     for row in points:
         if row["measure"] == "gradient" and row["method"] in series:
-            x, y = (math.nan if row[name] is None else float(row[name]) for name in ("similarity", "gain"))
+            x, y = (_number(row[name]) for name in ("similarity", "gain"))
             of_method = panels.setdefault(row["setting"], {}).setdefault(label(row["method"]), [])
             of_method.append((row["task"], x, y))
     numbers = {label(method): i for method, i in series.items()}
@@ -202,7 +229,7 @@ def _scatter(points: Sequence[Mapping[str, Any]], series: Mapping[str, int]) -> 
     ]
 
 
-def _recommendation(followed: Sequence[Mapping[str, Any]]) -> Grid | None:
+def recommendation(followed: Sequence[Mapping[str, Any]]) -> Grid | None:
     """What following the recommendation would have gained; None where there was no start to choose."""
     if not followed:
         return None
@@ -224,8 +251,11 @@ def _recommendation(followed: Sequence[Mapping[str, Any]]) -> Grid | None:
 
 
 def _rho(row: Mapping[str, Any]) -> tuple[str, str]:
-    rho, p = (math.nan if row[name] is None else float(row[name]) for name in ("rho", "p"))
-    return signed(rho, 2), p_value(p)
+    return signed(_number(row["rho"]), 2), p_value(_number(row["p"]))
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
 
 
 def behind(rows: pd.DataFrame) -> tuple[list[str], Markup]:

@@ -33,6 +33,8 @@ svg { font: 12.5px system-ui, -apple-system, "Segoe UI", sans-serif; }
 .whisker { stroke: var(--ink); fill: none; } .value { font-weight: 600; }
 .dot { fill: var(--c); stroke: var(--card); } .band { stroke: var(--c); fill: none; opacity: .45; }
 .near { fill: #00896b; } .apart { fill: #d55e00; }
+.line path { stroke: var(--c); fill: none; stroke-width: 2; } .line .end { fill: var(--c); }
+.shade { fill: var(--c); opacity: .13; }
 .gain, .key g { stroke: var(--c); fill: var(--c); } .gain path { stroke-width: 1.6; }
 """
 

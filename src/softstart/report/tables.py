@@ -11,6 +11,9 @@ import pandas as pd
 
 from softstart.analysis import CELL, with_defaults
 
+Grid = tuple[list[str], list[list[str]]]
+"""Header and rows of a table, as text."""
+
 GROUP = [column for column in CELL if column != "method"]
 
 LABELS = {
@@ -106,7 +109,8 @@ def comparisons(
     names = group_names(rows)
     for key, group in rows.groupby(GROUP, sort=False):
         of_arg = _part(arg, key).to_dict("records")
-        part = pd.DataFrame(columns=["task", "baseline"]) if gains is None else _part(gains, key)
+        none = pd.DataFrame(columns=["task", "baseline"])
+        part = none if gains is None or gains.empty else _part(gains, key)
         of_gains = part.to_dict("records")
         yield Comparison(
             key,

@@ -19,6 +19,7 @@ from softstart.report.tables import (
     GROUP,
     Comparison,
     Gain,
+    Grid,
     duration,
     group_names,
     in_order,
@@ -28,6 +29,10 @@ from softstart.report.tables import (
     points,
     signed,
 )
+
+_NONE = (math.nan, math.nan)
+_FEW = 5
+"""So many points of a curve are told as numbers."""
 
 
 def comparison(group: Comparison, series: Mapping[str, int], baseline: str, extra: Extra) -> dict[str, Any]:
@@ -40,6 +45,16 @@ def comparison(group: Comparison, series: Mapping[str, int], baseline: str, extr
         (str(r["task"]), label(str(r["method"]))): (float(r["low"]), float(r["high"]))
         for r in limits.to_dict("records")
     }
+    values = [
+        [
+            task,
+            *(
+                f"{signed(v)} {interval(*bands.get((task, name), _NONE))}".strip()
+                for name, v in of_task.items()
+            ),
+        ]
+        for task, of_task in gains.items()
+    ]
     undefined = {
         task: f"undefined: {label(baseline)} scores {points(100 * score)}"
         for task, score in group.baseline.items()
@@ -55,6 +70,7 @@ def comparison(group: Comparison, series: Mapping[str, int], baseline: str, extr
         "tasks": [(task, [_cell(group, task, method) for method in group.methods]) for task in group.tasks],
         "summary": [*_summary(group), *_doubts(group, extra, baseline)],
         "judged": judged,
+        "gains": (["target task", *map(label, judged)], values),
         "bars": Markup(figures.bars(args, of_label, title=f"Average relative gain {what}")),
         "dots": Markup(
             figures.dots(
@@ -153,8 +169,8 @@ def _summary(group: Comparison) -> list[tuple[str, list[str]]]:
 
 def learning_curves(
     rows: pd.DataFrame, curves: pd.DataFrame, series: Mapping[str, int]
-) -> Iterator[tuple[str, list[tuple[str, Markup]]]]:
-    """For each group of cells its name and, for each task, the figure of mean dev curves."""
+) -> Iterator[tuple[str, list[tuple[str, Markup]], Grid]]:
+    """For each group of cells its name, for each task the figure of mean dev curves, and their values."""
     if "selected" in curves:
         curves = curves[curves["selected"].astype(bool)]
     if curves.empty:
@@ -164,7 +180,8 @@ def learning_curves(
     for key, group in curves.groupby(GROUP, sort=False):
         scores = group["dev"].dropna() * 100
         limits = figures.padded(float(scores.min()), float(scores.max())) if len(scores) else None
-        panels = []
+        panels: list[tuple[str, Markup]] = []
+        told: dict[tuple[str, ...], list[tuple[float, float]]] = {}
         for task, of_task in group.groupby("task"):
             methods = [m for m in in_order(of_task["method"]) if m in series]
             means = {label(m): _mean_curve(of_task[of_task["method"] == m]) for m in methods}
@@ -173,7 +190,20 @@ def learning_curves(
             named = _by_label(series)
             figure = figures.lines(means, named, title=title, y_limits=limits, bands=bands)
             panels.append((str(task), Markup(figure)))
-        yield names[key], panels
+            told |= {(str(task), name): curve for name, curve in means.items()}
+        yield names[key], panels, _told(told, ["target task", "method"])
+
+
+def _told(curves: Mapping[tuple[str, ...], Sequence[tuple[float, float]]], names: list[str]) -> Grid:
+    """A few values of every curve: at steps evenly apart, what it had last come to."""
+    steps = sorted({x for curve in curves.values() for x, _ in curve})
+    few = [steps[round(i * (len(steps) - 1) / (_FEW - 1))] for i in range(_FEW)] if steps else []
+    few = list(dict.fromkeys(few))
+    body = []
+    for name, curve in curves.items():
+        at = [[y for x, y in curve if x <= step][-1:] or [math.nan] for step in few]
+        body.append([*name, *(points(y, 2) for (y,) in at)])
+    return [*names, *(f"step {step:,.0f}" for step in few)], body
 
 
 def _band(curve: pd.DataFrame) -> list[tuple[float, float, float]]:
@@ -198,8 +228,12 @@ def _by_run(curve: pd.DataFrame) -> pd.DataFrame:
     return wide.ffill()
 
 
-def meta_curve(curves: pd.DataFrame | None, series: Mapping[str, int]) -> tuple[list[str], Markup] | None:
-    """Methods, and the figure of their losses: single meta-batches are noisy, so means of 60 stretches."""
+def meta_curve(
+    curves: pd.DataFrame | None, series: Mapping[str, int]
+) -> tuple[list[str], Markup, Grid] | None:
+    """Methods, the figure of their losses, and its values; single meta-batches are noisy, so means of 60
+    stretches.
+    """
     if curves is None or curves.empty:
         return None
     stretch = max(1.0, (curves["step"].max() + 1) / 60)
@@ -209,11 +243,12 @@ def meta_curve(curves: pd.DataFrame | None, series: Mapping[str, int]) -> tuple[
     for method in methods:
         loss = curves[curves["method"] == method].groupby("step")["loss"].mean()
         means[label(method)] = list(zip(loss.index.astype(float), loss.astype(float), strict=True))
-    return methods, Markup(figures.lines(means, _by_label(series), title="Loss of meta-training"))
+    figure = figures.lines(means, _by_label(series), title="Loss of meta-training")
+    return methods, Markup(figure), _told({(name,): curve for name, curve in means.items()}, ["method"])
 
 
-def cost_table(costs: Mapping[str, Any] | pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the cost table, as text."""
+def cost_table(costs: Mapping[str, Any] | pd.DataFrame) -> tuple[list[str], list[list[tuple[str, Any]]]]:
+    """Header and rows of the cost table: each cell as text, and what it is sorted by."""
     if isinstance(costs, pd.DataFrame):
         table = costs
     elif costs and all(isinstance(value, Mapping) for value in costs.values()):
@@ -222,7 +257,7 @@ def cost_table(costs: Mapping[str, Any] | pd.DataFrame) -> tuple[list[str], list
         table = pd.DataFrame(list(costs.items()), columns=["", "cost"])
     columns = [str(column) for column in table]
     body = [
-        [_cost(column, value) for column, value in zip(columns, row, strict=True)]
+        [(_cost(column, value), value) for column, value in zip(columns, row, strict=True)]
         for row in table.itertuples(index=False, name=None)
     ]
     return [column.replace("_", " ") for column in columns], body

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
 
-from softstart.analysis.arg import arg_table, largest_budget, relative_gains, with_defaults
+from softstart.analysis import arg_table, largest_budget, refuse_mixed, relative_gains, with_defaults
 from softstart.console import Display, Quiet
 from softstart.errors import SoftstartError
 from softstart.files import atomic
@@ -24,7 +24,7 @@ from softstart.study.memory import fitting_packs
 from softstart.study.plan import Inputs, Plan, make_plan
 from softstart.study.prepare import Resources, resolve_setting
 from softstart.study.processes import LocalProcesses, default_workers
-from softstart.study.results import costs, environments, meta_curves, results
+from softstart.study.results import costs, environments, gaps, meta_curves, results
 from softstart.study.schedule import StudyRun
 from softstart.study.spec import MAIN, Study, load_study, parse_study, variants_of
 from softstart.study.status import STUDY_FILE, Recorded
@@ -61,6 +61,14 @@ class Outcome:
     failures: list[str]
     missing: int
     folder: Path
+    notes: Sequence[str] = ()
+    """What is missing, failed or not comparable, a sentence each."""
+    costs: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """What each method took (``results.costs``)."""
+    protocol: Sequence[Mapping[str, str]] = ()
+    """Every value of the published protocol beside the study's (``departures.protocol``)."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What the numbers were made with."""
 
 
 def run_study(
@@ -221,13 +229,21 @@ def _write(study: Study, plan: Plan, store: Store, failures: list[str]) -> Outco
     for name, table in (("results", rows), ("runs", runs), ("curves", curves)):
         with atomic(folder / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False)
+    failed = failures or [f"{row['name']}: {row['reason']}" for row in store.failures().values()]
+    notes = gaps(plan, done, metas, failed)
     gains, arg = pd.DataFrame(), pd.DataFrame()
     if BASELINE in set(rows["method"]):
         top = largest_budget(with_defaults(rows))
         gains = relative_gains(top, BASELINE)
         arg = arg_table(top, BASELINE, planned=_planned(plan))
+        try:
+            refuse_mixed(top, BASELINE)
+        except SoftstartError as problem:
+            notes.append(f"{problem.where}: {problem.what}.")
+    took = costs(plan, done, metas)
+    values = [asdict(value) for value in protocol(study, Inputs.from_json(store.inputs()))]
+    made = environments(row["environment"] for row in (*done.values(), *metas.values()))
     if len(rows):
-        computed = (*done.values(), *metas.values())
         found = folder / "similarity.json"
         write_report(
             folder / "report.html",
@@ -236,21 +252,22 @@ def _write(study: Study, plan: Plan, store: Store, failures: list[str]) -> Outco
             curves,
             arg,
             gains,
-            costs(plan, done, metas),
+            took,
             baseline=BASELINE,
             meta_curves=meta_curves(plan, metas),
-            environment=environments(row["environment"] for row in computed),
+            environment=made,
+            notes=notes,
             similarity=json.loads(found.read_text(encoding="utf-8")) if found.exists() else None,
-            protocol=[asdict(value) for value in protocol(study, Inputs.from_json(store.inputs()))],
+            protocol=values,
         )
     missing = sum(node.key not in done for node in plan.runs)
-    return Outcome(rows, gains, arg, failures, missing, folder)
+    return Outcome(rows, gains, arg, failures, missing, folder, notes, took, values, made)
 
 
-def _planned(plan: Plan) -> tuple[int, int] | None:
-    """How many tasks a cell should hold and how many runs a task; None where parts of the study differ."""
-    sizes = set()
+def _planned(plan: Plan) -> dict[tuple[str, str], tuple[int, int]]:
+    """How many tasks a cell of a setting and variant should hold, and how many runs a task."""
+    sizes = {}
     for part in {id(cell.part): cell.part for cell in plan.cells}.values():
         study = plan.studies[part.variant]
-        sizes.add((len(part.target), len(study.samples) * len(study.meta_seeds)))
-    return sizes.pop() if len(sizes) == 1 else None
+        sizes[part.setting, part.variant] = (len(part.target), len(study.samples) * len(study.meta_seeds))
+    return sizes

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 
+from softstart.backbone.devices import peak_memory
 from softstart.errors import SoftstartError
 from softstart.gym.settings import load_setting
 from softstart.study.graph import Graph, State, packs
@@ -17,7 +19,6 @@ from softstart.study.plan import BackboneFacts, Inputs, Part, Plan, RunNode, Tas
 from softstart.study.prepare import Resources, some_sources
 from softstart.study.spec import Study, variants_of
 from softstart.study.store import DATABASE, Store
-from softstart.study.work import peak_memory
 
 NOMINAL = TaskFacts("", "", 16, 32, 1000)
 """A task whose data are not at hand: rows of dev and test as in the few-shot gym, roughly."""
@@ -35,7 +36,8 @@ class Estimate:
 
     ``counts`` maps what there is to compute to (planned, done). ``tokens`` and ``flops`` are of what is left;
     evaluation and fine-tuning count as so many trained tokens as they cost. ``seconds`` are with one worker,
-    ``memory`` is in bytes. None where it cannot be told, and ``notes`` say why.
+    ``memory`` is in bytes. None where it cannot be told, and ``notes`` say why. ``work`` is what is left of
+    each variant: rows, and the tokens of a mean row, prompt included.
     """
 
     counts: Mapping[str, tuple[int, int]]
@@ -44,8 +46,7 @@ class Estimate:
     seconds: float | None
     memory: int | None
     notes: Sequence[str]
-    length: float | None = None
-    """Tokens of a mean row, prompt included."""
+    work: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def estimate(study: Study, folder: Path, device: str | None = None) -> Estimate:
@@ -69,32 +70,36 @@ def estimate(study: Study, folder: Path, device: str | None = None) -> Estimate:
             warnings.simplefilter("always")
             inputs = nominal_inputs(study)
         plan = make_plan(study, inputs)
-        rows = sum(unit.cost for unit in Graph(plan, inputs, state, folder).units)
+        lengths = {name: float(NOMINAL_TOKENS + each.prompt.length) for name, each in plan.studies.items()}
+        work = _work(Graph(plan, inputs, state, folder), lengths)
         notes = [f"planned from the settings alone, with tasks of usual size: {problem}"]
         notes += dict.fromkeys(str(warning.message) for warning in caught)
-        length = float(NOMINAL_TOKENS + study.prompt.length)
-        return Estimate(_counts(plan, state), rows * length, None, None, None, notes, length)
+        return Estimate(_counts(plan, state), _tokens(work), None, None, None, notes, work)
     plan = make_plan(study, inputs)
-    left = Graph(plan, inputs, state, folder).units
     first = next(run for run in plan.runs if run.method.kind != "ft")
-    length = _row_length(resources, plan)
-    rows = sum(unit.cost for unit in left)
+    lengths = _row_lengths(resources, plan)
+    work = _work(Graph(plan, inputs, state, folder), lengths)
     seconds, memory = _probe(resources, plan, first)
     sizes = {
         variant: sum(p.numel() for p in resources.backbone(variant).model.parameters())
         for variant in plan.studies
     }
-    parameters = fmean(sizes[run.variant] for run in plan.runs)
-    seconds *= parameters / sizes[first.variant]
-    return Estimate(
-        _counts(plan, state),
-        rows * length,
-        rows * length * parameters * FLOPS,
-        rows * seconds,
-        memory,
-        (),
-        length,
-    )
+    # Of a weight and a token.
+    seconds /= lengths[first.variant] * sizes[first.variant]
+    total = sum(rows * length * sizes[variant] for variant, (rows, length) in work.items())
+    return Estimate(_counts(plan, state), _tokens(work), total * FLOPS, total * seconds, memory, (), work)
+
+
+def _work(left: Graph, lengths: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    """Rows and tokens of a mean row, by variant."""
+    rows: defaultdict[str, float] = defaultdict(float)
+    for unit in left.units:
+        rows[unit.variant] += unit.cost
+    return {variant: (rows[variant], length) for variant, length in lengths.items() if variant in rows}
+
+
+def _tokens(work: Mapping[str, tuple[float, float]]) -> float:
+    return sum(rows * length for rows, length in work.values())
 
 
 def nominal_inputs(study: Study) -> Inputs:
@@ -135,16 +140,17 @@ def _counts(plan: Plan, state: State) -> dict[str, tuple[int, int]]:
     }
 
 
-def _row_length(resources: Resources, plan: Plan) -> float:
-    """Mean tokens of a row: prompt, input and output, over the first training rows of every target task."""
-    lengths: list[float] = []
+def _row_lengths(resources: Resources, plan: Plan) -> dict[str, float]:
+    """Mean tokens of a variant's rows: prompt, input, output; of the first training rows of target tasks."""
+    lengths: dict[str, list[int]] = {}
     for part in {id(cell.part): cell.part for cell in plan.cells}.values():
         study = resources.studies[part.variant]
         for name in part.target:
             rows = resources.encoded(part.variant, name).train[study.samples[0]]
             for given, answers in zip(rows.inputs[:PROBE_ROWS], rows.outputs, strict=False):
-                lengths.append(study.prompt.length + len(given) + len(answers[0] if answers else ()))
-    return sum(lengths) / len(lengths)
+                tokens = study.prompt.length + len(given) + len(answers[0] if answers else ())
+                lengths.setdefault(part.variant, []).append(tokens)
+    return {variant: fmean(found) for variant, found in lengths.items()}
 
 
 def _probe(resources: Resources, plan: Plan, run: RunNode) -> tuple[float, int]:

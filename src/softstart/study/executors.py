@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 import torch
 
+from softstart.backbone.devices import forget_peak, prefer_device
 from softstart.errors import Damaged, Diverged, SoftstartError, memory_words
 from softstart.progress import Progress
 from softstart.study.plan import Inputs
@@ -67,6 +68,7 @@ class Setup:
 def attempt(worker: Worker, item: Item, progress: Progress) -> Done | Failure:
     """Do a piece of work; what can go wrong for it alone becomes a failure."""
     try:
+        forget_peak(prefer_device(worker.resources.device))
         return item.perform(worker, progress)
     except Diverged as problem:
         return Failure("diverged", str(problem))

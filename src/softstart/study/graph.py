@@ -16,6 +16,7 @@ from softstart.errors import Damaged, SoftstartError
 from softstart.prompt import TENSOR, SoftPrompt
 from softstart.study.plan import EVALUATION_COST, Cell, Inputs, MetaNode, Plan, RunNode, run_cost
 from softstart.study.selection import Choice, best_up_to, budgets_of, choose
+from softstart.study.spec import MAIN
 from softstart.study.store import Store, prompt_path
 from softstart.study.work import FINAL, Adaptation, Array, FineTuning, Item, MetaTraining, Testing
 from softstart.tuning import whole_groups
@@ -55,6 +56,7 @@ class Unit:
     after: list[Unit] = field(default_factory=list)
     runs: Sequence[RunNode] = ()
     rank: float = 0.0
+    variant: str = MAIN
 
 
 class Graph:
@@ -90,7 +92,9 @@ class Graph:
         name = f"adaptation of {names[0]}{' …' if len(names) > 1 else ''}"
         cost = sum(self.costs[run.key] for run in runs)
         kind = f"adaptation {runs[0].variant}"
-        return Unit(key, name, kind, cost, lambda: self._adaptation(key, runs), runs=runs)
+        return Unit(
+            key, name, kind, cost, lambda: self._adaptation(key, runs), runs=runs, variant=runs[0].variant
+        )
 
     def halves(self, unit: Unit) -> list[Unit]:
         """A pack as smaller ones, cells whole if there are several; just itself if it cannot be parted."""
@@ -120,11 +124,13 @@ class Graph:
 
     def _meta(self, node: MetaNode) -> Unit:
         name = f"meta-training {node.method.name}"
-        return Unit(node.key, name, f"{name} {node.variant}", node.cost, lambda: MetaTraining(node))
+        kind, variant = f"{name} {node.variant}", node.variant
+        return Unit(node.key, name, kind, node.cost, lambda: MetaTraining(node), variant=variant)
 
     def _tuned(self, run: RunNode) -> Unit:
         name = f"fine-tuning on {run.task}"
-        return Unit(run.key, name, "fine-tuning", self.costs[run.key], lambda: FineTuning(run))
+        cost = self.costs[run.key]
+        return Unit(run.key, name, "fine-tuning", cost, lambda: FineTuning(run), variant=run.variant)
 
     def _test(self, cells: Sequence[Cell], trained: dict[str, Unit]) -> Unit | None:
         waits = {unit for cell in cells for run in cell.runs if (unit := trained.get(run.key))}
@@ -139,6 +145,7 @@ class Graph:
             prompts * first.part.tasks[first.task].test * EVALUATION_COST,
             lambda: self._testing(cells),
             after=sorted(waits, key=lambda unit: unit.key),
+            variant=first.runs[0].variant,
         )
 
     def _adaptation(self, key: str, runs: Sequence[RunNode]) -> Item:

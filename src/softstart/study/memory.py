@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-
-import torch
 
 from softstart.adaptation import AdaptRun, adapt
+from softstart.backbone.devices import forget_peak, free_memory, peak_memory
 from softstart.errors import SoftstartError
-from softstart.memory import status_bytes
 from softstart.progress import Progress, silent
 from softstart.study.executors import out_of_memory
 from softstart.study.plan import Plan, RunNode
@@ -22,9 +18,6 @@ from softstart.study.starts import draw_start
 
 SHARE = 0.8
 """The part of the free memory that packs are cut for; longer texts than the probe's need the rest."""
-LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
-USES = ("memory.current", "memory/memory.usage_in_bytes")
-"""Where a container says what it may use and uses, in bytes, cgroups of both versions."""
 
 
 def fitting_packs(resources: Resources, plan: Plan, processes: int) -> dict[str, int]:
@@ -77,21 +70,6 @@ def try_out(resources: Resources, nodes: Sequence[RunNode], steps: int, progress
     adapt(backbone, runs, few, study.evaluation, progress=progress)
 
 
-def free_memory(device: torch.device) -> int | None:
-    """Bytes that this process holds or can still get; None where that cannot be told."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
-    with suppress(OSError, ValueError, KeyError, StopIteration):
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-        free = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-        groups = Path("/sys/fs/cgroup")
-        for limit, use in zip(LIMITS, USES, strict=True):
-            with suppress(OSError, ValueError):
-                free = min(free, int((groups / limit).read_text()) - int((groups / use).read_text()))
-        return free + status_bytes("VmRSS")
-    return None
-
-
 def _longest(resources: Resources, runs: Sequence[RunNode]) -> list[RunNode]:
     """Two prompt-tuning runs on the task with the longest texts; fewer if there are no two."""
     tuned = [run for run in runs if run.method.kind != "ft"]
@@ -113,18 +91,13 @@ def _peak(resources: Resources, runs: Sequence[RunNode], count: int) -> int | No
     runs = runs[:count]
     device = resources.backbone(runs[0].variant).device
     try:
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-            try_out(resources, runs, 1)
-            return int(torch.cuda.max_memory_allocated(device))
-        # Linux: forget the peak so far.
-        Path("/proc/self/clear_refs").write_text("5")
+        if not forget_peak(device):  # no way to measure here
+            return 0
         try_out(resources, runs, 1)
-        return status_bytes("VmHWM")
+        return peak_memory(device)
     except (MemoryError, RuntimeError) as problem:
         if not out_of_memory(problem):
             raise
         return None
-    except (OSError, SoftstartError):
-        # No way to measure here, or runs that will fail in their turn and say why.
+    except (OSError, SoftstartError):  # runs that will fail in their turn and say why
         return 0

@@ -10,10 +10,11 @@ import torch
 
 from softstart.algorithms import THETA, Algorithm, Episodes, further, meta_gradients
 from softstart.backbone import Backbone, Batch, T5Backbone, load_backbone
+from softstart.backbone.devices import status_bytes
 from softstart.backbone.shapes import published, untie
 from softstart.encoding import encode_task
 from softstart.errors import SoftstartError
-from softstart.memory import META, equal_rows, status_bytes, traced, weight_bytes
+from softstart.memory import META, equal_rows, traced, weight_bytes
 from softstart.objective import PromptObjective, run_gradients
 from softstart.study.prepare import Resources, resolve_setting
 from softstart.study.spec import MAIN, Method, Study, resolve_methods, variants_of
@@ -29,6 +30,8 @@ class Lengths:
     text: int
     output: int
     rows: int = 1000
+    labels: tuple[int, int] = (4, 8)
+    """The most label words of a task, and tokens of the longest; of usual size where tasks are unknown."""
 
 
 @dataclass(frozen=True)
@@ -154,11 +157,13 @@ def _lengths(study: Study, backbone: Backbone) -> Lengths | None:
         tasks = [encode_task(gym.load(name), backbone.tokenizer, study.text) for name in names]
     except (SoftstartError, OSError):
         return None
+    words = [task.label_ids for task in tasks if task.label_ids]
     splits = [rows for t in tasks for rows in (*t.train.values(), *t.dev.values(), t.test)]
     return Lengths(
         max(len(ids) for rows in splits for ids in rows.inputs),
         max(len(ids) for rows in splits for answers in rows.outputs for ids in answers),
         max(len(rows) for rows in splits),
+        (max(map(len, words), default=0), max((len(ids) for task in words for ids in task), default=0)),
     )
 
 
@@ -182,8 +187,7 @@ def _parts(study: Study, backbone: Backbone, lengths: Lengths, device: str) -> I
         )
 
         def evaluation(tokens: int | None) -> int:
-            few = _micro(study.pack_size * lengths.rows, tokens, stack[1] + lengths.text)
-            return state + _evaluation(study, backbone, few, lengths, device)
+            return state + _evaluation(study, backbone, tokens, lengths, device)
 
         bound = study.evaluation.max_tokens
         all_rows = study.pack_size * lengths.rows
@@ -246,12 +250,17 @@ def _meta(study: Study, method: Method, backbone: Backbone, lengths: Lengths, de
     )
 
 
-def _evaluation(study: Study, backbone: Backbone, rows: int, lengths: Lengths, device: str) -> int:
-    """Ranking or generating: one pass over the texts without a graph, and what a search keeps."""
+def _evaluation(study: Study, backbone: Backbone, tokens: int | None, lengths: Lengths, device: str) -> int:
+    """Ranking, or generating: one pass over the texts without a graph, and what a search keeps."""
+    rows = _micro(study.pack_size * lengths.rows, tokens, study.prompt.length + lengths.text)
     prompts = torch.empty(1, study.prompt.length, backbone.width, dtype=backbone.prompt_dtype, device=META)
     batch = equal_rows(rows, lengths.text, 1)
     with torch.no_grad():
         once = traced(lambda: backbone.nll(prompts, batch), device).on(device)
+    ranked = 0
+    if study.evaluation.scoring == "rank" and lengths.labels[0]:
+        words = torch.full((rows, *lengths.labels), 3)
+        ranked = traced(lambda: backbone.rank(prompts, batch, words, tokens), device).on(device)
     how, config = study.evaluation.decoding, backbone.model.config
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "d_kv", None) or getattr(config, "head_dim", None)
@@ -264,7 +273,7 @@ def _evaluation(study: Study, backbone: Backbone, rows: int, lengths: Lengths, d
     kept = new if lean else new + text
     item = backbone.embedding.weight.element_size()
     searched: int = beams * rows * (2 * layers * kept * inner * item + config.vocab_size * (item + 3 * 4))
-    return once + searched
+    return max(ranked, once + searched)
 
 
 def _fine_tuning(study: Study, backbone: Backbone, lengths: Lengths, device: str) -> int:

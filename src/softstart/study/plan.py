@@ -26,6 +26,7 @@ NO_EFFECT = ("max_tokens", "memory_budget", "checkpoint_every")
 ADDED: dict[str, tuple[Any, ...]] = {
     "budgets": ((), []),
     "rungs": ((), []),
+    "eval_backoff": (1,),
     "epochs": (None,),
     "reshuffle": (True,),
     "batch_parts": (1,),
@@ -63,8 +64,8 @@ class TaskFacts:
 class Part:
     """One comparison of a study: a variant under a setting.
 
-    ``tasks`` holds every source and target task, ``source_digests`` the ``Task.digest`` of each source task
-    (a task that is on both sides may have other shots as a source).
+    ``tasks`` holds every source and target task, ``source_digests`` the ``Task.digest`` of each source task,
+    whose shots may be others than the same task's as a target.
     """
 
     variant: str
@@ -93,9 +94,8 @@ class Inputs:
     """What a study's numbers depend on beside its declaration; stored with the results.
 
     ``backbone_digest`` is ``Backbone.digest``, ``width`` its d; ``made_on`` is what else a ``SoftPrompt``
-    says of its backbone (empty in older folders). ``fits`` holds the most runs of a pack by variant where
-    memory had room for fewer than the study's ``pack_size`` when it began: cut otherwise, a run computed
-    later would differ in last bits.
+    says of its backbone (empty in older folders). ``fits`` holds the most runs of a pack by variant, if there
+    was no memory for ``pack_size`` of them when the study began: cut otherwise, last bits would differ.
     """
 
     backbone_digest: str
@@ -256,7 +256,7 @@ class _Planner:
         common = {
             "protocol": PROTOCOL,
             "backbone": inputs.of(part.variant).digest,
-            "dtype": study.dtype,
+            **study.loading,
             "text": asdict(study.text),
         }
         # Values are kept as JSON: a plan hashes the same parts many thousand times.

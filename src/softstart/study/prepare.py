@@ -63,7 +63,7 @@ class Resources:
         if tuned and study.finetuning_backbone:
             return self._other(study.finetuning_backbone, variant)
         placement = study.prompt.placement
-        placed = self._backbones.setdefault((study.backbone, study.revision, study.dtype), {})
+        placed = self._backbones.setdefault((study.backbone, study.revision, str(study.loading)), {})
         if placement not in placed:
             if placed:
                 twin = copy.copy(next(iter(placed.values())))
@@ -72,10 +72,10 @@ class Resources:
             else:
                 placed[placement] = load_backbone(
                     study.backbone,
-                    dtype=study.dtype,
-                    device=self.device,
+                    device=None if study.device_map else self.device,
                     revision=study.revision,
                     placement=placement,
+                    **study.loading,
                 )
                 if self.expected and placed[placement].digest != self.expected.of(variant).digest:
                     raise SoftstartError(
@@ -87,10 +87,10 @@ class Resources:
     def _other(self, name: str, variant: str) -> Backbone:
         """Other weights, for fine-tuning; they have to read the same tokens."""
         study = self.studies[variant]
-        key = (name, study.dtype)
+        key = (name, str(study.loading))
         if key not in self._others:
             main = self.backbone(variant)
-            other = self._others[key] = load_backbone(name, dtype=study.dtype, device=self.device)
+            other = self._others[key] = load_backbone(name, device=self.device, **study.loading)
             if other.tokenizer_digest != main.tokenizer_digest:
                 raise SoftstartError(
                     f"'{name}' has another tokenizer than '{study.backbone}'",

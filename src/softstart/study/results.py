@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from softstart.gym.metrics import metric_name
 from softstart.study.plan import Cell, Plan, RunNode
+from softstart.study.prepare import test_rows
 from softstart.study.selection import budgets_of, choose
 from softstart.study.spec import Study
 from softstart.study.store import Store
@@ -17,11 +18,14 @@ from softstart.study.store import Store
 RESULT_COLUMNS = [
     "setting", "method", "backbone", "prompt_length", "variant", "task", "metric", "shots", "sample", "seed",
     "lr", "budget", "dev", "test", "gold_f1", "outside", "best_step", "steps", "status", "seconds", "run",
+    "protocol",
 ]  # fmt: skip
 MEASURED = ("tokens", "flops", "memory")
 ENVIRONMENT = ("device", "threads", "softstart", "torch", "transformers", "python", "git")
 """What a run was made with, beside what it took: tokens and FLOPs of training, peak bytes of its process."""
-RUN_COLUMNS = [*RESULT_COLUMNS, "selected", *MEASURED, *ENVIRONMENT]
+RATE = "flops_per_second"
+"""FLOPs of training over all seconds of a run, in which there are its dev evaluations."""
+RUN_COLUMNS = [*RESULT_COLUMNS, "selected", *MEASURED, RATE, *ENVIRONMENT]
 _NAMES = [*RESULT_COLUMNS[: RESULT_COLUMNS.index("lr") + 1], "run"]
 
 
@@ -80,14 +84,72 @@ def _row(
         "seed": cell.seed,
         "lr": run.lr,
         "run": run.key,
+        "protocol": reading(study, cell.task, facts.test),
         **{name: done[name] for name in ("dev", "best_step", "steps", "status", "seconds")},
         **at,
     }
 
 
+def reading(study: Study, task: str, rows: int = 0) -> str:
+    """What decides how a test score is read, part by part: scores of other readings are no comparison.
+
+    The metric (with its labels) and k are columns of their own.
+
+    Args:
+        study: the variant.
+        task: the target task.
+        rows: of its test set, where known.
+    """
+    how, text = study.evaluation, study.text
+    d, most = how.decoding, "at most " if how.bounded else ""
+    start = " or the start" if study.adaptation.select == "best" and study.adaptation.eval_start else ""
+    return "; ".join(
+        (
+            {"rank": "likeliest label", "generate": "generated"}[how.scoring],
+            f"{d.num_beams} beam{'' if d.num_beams == 1 else 's'}",
+            f"{most}{d.max_new_tokens} new tokens",
+            f"repetition penalty {d.repetition_penalty:g}",
+            f"length penalty {d.length_penalty:g}",
+            f"{study.adaptation.select} prompt{start}",
+            f"text {text.template!r} of {text.max_input_tokens} to {text.max_output_tokens} tokens",
+            f"{rows or test_rows(study, task) or 'all'} test rows",
+        )
+    )
+
+
+def gaps(
+    plan: Plan, done: Mapping[str, Any], metas: Mapping[str, Any], failures: Sequence[str] = ()
+) -> list[str]:
+    """What of a study is missing or failed, a sentence each; empty for a finished one.
+
+    Args:
+        plan: all of it.
+        done: finished runs by key.
+        metas: finished meta-trainings by key.
+        failures: what failed, by name and reason.
+    """
+    runs = [done.get(run.key) for run in plan.runs]
+    missing, left = runs.count(None), sum(node.key not in metas for node in plan.metas)
+    diverged = sum(run is not None and run["status"] == "diverged" for run in runs)
+    found = []
+    if missing:
+        starts = f" and {left:,} of {len(plan.metas):,} meta-trainings" if left else ""
+        found.append(f"The study is incomplete: {missing:,} of {len(runs):,} runs{starts} are missing.")
+    if diverged:
+        found.append(f"{diverged:,} of {len(runs):,} runs diverged; they count as far as they came.")
+    if failures:
+        found.append(f"{len(failures):,} failed, among them {failures[0]}.")
+    return found
+
+
 def _made(done: Mapping[str, Any]) -> dict[str, Any]:
     made = json.loads(done["environment"] or "{}")
-    return {name: done.get(name) for name in MEASURED} | {name: made.get(name) for name in ENVIRONMENT}
+    known = done.get("flops") is not None and done["seconds"]
+    return {
+        **{name: done.get(name) for name in MEASURED},
+        RATE: done["flops"] / done["seconds"] if known else None,
+        **{name: made.get(name) for name in ENVIRONMENT},
+    }
 
 
 def _tested(tests: Mapping[tuple[str, int], Mapping[str, Any]], run: str, step: int) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Rows of the database that are as they were written, and what can be saved of a database that is not.
 
 SQLite notices a damaged structure, not a flipped bit in a number. So every row holds a digest of its values,
-and one whose values do not fit it counts as not there: it is computed again.
+and one whose values do not fit it counts as not there: it is computed again. A database of others may also
+hold what computes when it is read, without end if its author likes: nothing but plain tables is opened.
 """
 
 from __future__ import annotations
@@ -15,6 +16,26 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from softstart.errors import Damaged
+
+NAMES = ("inputs", "meta_trainings", "runs", "tests", "failures")
+"""The tables."""
+
+LONGEST = 2**27
+"""Bytes of the longest value that is read."""
+
+STRANGE = " UNION ALL ".join(
+    (
+        "SELECT type, name FROM sqlite_master WHERE sql NOT LIKE 'CREATE TABLE %'",
+        *(
+            f"SELECT 'column', '{table}.' || name FROM pragma_table_xinfo('{table}') "
+            "WHERE hidden OR name GLOB '*[^a-z_]*'"
+            for table in NAMES
+        ),
+    )
+)
+"""Finds views, triggers, virtual tables, indices of its own, generated columns, columns whose name is SQL."""
+
 BESIDE = ("", "-wal", "-shm")
 """The files of a database."""
 
@@ -22,6 +43,9 @@ BESIDE = ("", "-wal", "-shm")
 def connect(path: Path | None, *, fixed: bool = False) -> sqlite3.Connection:
     """Open a database, or a new one in memory; ``fixed`` where nothing can be written beside it, as on a
     read-only disk.
+
+    Raises:
+        Damaged: it holds something else than plain tables.
     """
     name = "file::memory:"
     if path is not None:
@@ -31,7 +55,36 @@ def connect(path: Path | None, *, fixed: bool = False) -> sqlite3.Connection:
     db.row_factory = sqlite3.Row
     # A text that is no text any more must not keep the other rows from being read.
     db.text_factory = lambda data: data.decode(errors="replace")
+    db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST)
+    try:
+        strange = db.execute(f"{STRANGE} LIMIT 1").fetchone()
+    except sqlite3.Error:
+        db.close()
+        raise
+    if strange:
+        db.close()
+        raise Damaged(
+            f"holds a {strange[0]} {strange[1][:60]!r} that Softstart did not write",
+            where=str(path),
+            mend="Use the database as Softstart wrote it, or move it away and run again.",
+        )
     return db
+
+
+def rows_of(db: sqlite3.Connection, table: str, order: str = "") -> Iterator[dict[str, Any]]:
+    """The rows of a table.
+
+    Raises:
+        sqlite3.DatabaseError: it cannot be read, or pages are read again and again: there is more than the
+            file can hold.
+    """
+    found, held = db.execute(f"SELECT * FROM {table}{order}"), 0
+    pages, size = (db.execute(f"PRAGMA page_{of}").fetchone()[0] for of in ("count", "size"))
+    for row in found:
+        held += 1 + sum(len(value) for value in row if isinstance(value, (str, bytes)))
+        if held > pages * size:
+            raise sqlite3.DatabaseError("pages of it contain each other")
+        yield dict(row)
 
 
 def row_digest(row: Mapping[str, Any]) -> str:
@@ -77,11 +130,12 @@ def salvage(path: Path) -> None:
     with suppress(sqlite3.Error), closing(connect(path)) as old, closing(connect(fresh)) as new, new:
         new.execute("PRAGMA journal_mode=WAL")
         new.execute(f"PRAGMA user_version={old.execute('PRAGMA user_version').fetchone()[0]}")
-        for table, sql in old.execute("SELECT name, sql FROM sqlite_master WHERE type='table'").fetchall():
+        tables = f"SELECT name, sql FROM sqlite_master WHERE type='table' AND name IN {NAMES}"
+        for table, sql in old.execute(tables).fetchall():
             new.execute(sql)
             for row in _readable(old, table):
-                if "digest" not in row.keys() or intact(dict(row)):  # noqa: SIM118
-                    insert(new, table, dict(row))
+                if "digest" not in row or intact(row):
+                    insert(new, table, row)
                     found += 1
     if found:
         for ending in BESIDE:
@@ -92,12 +146,12 @@ def salvage(path: Path) -> None:
         _beside(fresh, ending).unlink(missing_ok=True)
 
 
-def _readable(db: sqlite3.Connection, table: str) -> Iterator[sqlite3.Row]:
+def _readable(db: sqlite3.Connection, table: str) -> Iterator[dict[str, Any]]:
     """The rows of a table from both ends, each up to where it cannot be read."""
     first = db.execute(f"PRAGMA table_info({table})").fetchone()["name"]
     for order in ("", f" ORDER BY {'rowid' if table != 'tests' else first} DESC"):
         with suppress(sqlite3.Error):
-            yield from db.execute(f"SELECT * FROM {table}{order}")
+            yield from rows_of(db, table, order)
 
 
 def _beside(path: Path, ending: str) -> Path:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, model_validator
 
 from softstart.adaptation import AdaptConfig
 from softstart.algorithms import ALGORITHMS, Algorithm
-from softstart.backbone import TINY, Placement
+from softstart.backbone import TINY
 from softstart.backbone.placement import AFTER_PADDING
 from softstart.encoding import TextFormat
 from softstart.errors import SoftstartError
@@ -21,6 +21,9 @@ from softstart.finetuning import FineTuneConfig
 from softstart.meta_training import MetaConfig
 from softstart.safe_yaml import read_yaml
 from softstart.study.budgets import LIMITS, MetaBudget
+from softstart.study.parts import STRICT, Positive
+from softstart.study.parts import PromptSpec as PromptSpec
+from softstart.study.parts import SettingSpec as SettingSpec
 from softstart.study.presets import PresetName, filled, inherited
 from softstart.transfer import TRANSFERS, SPoT
 
@@ -33,7 +36,7 @@ MAIN = "main"
 SHARED = ("name", "variants")
 """What a variant cannot override."""
 
-MODEL = ("backbone", "revision", "dtype")
+MODEL = ("backbone", "revision", "dtype", "device_map", "gradient_checkpointing")
 DATA = ("gym", "shots", "source_shots", "setting", "settings", "source_tasks", "samples", "source_samples")
 """What a variant under another preset keeps, with ``MODEL`` and the methods' names."""
 
@@ -42,47 +45,13 @@ LEARNERS: dict[str, Any] = {**ALGORITHMS, **TRANSFERS}
 
 METHODS = (*BASELINES, *LEARNERS)
 
-Positive = Annotated[int, Field(gt=0)]
 Rates = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
-
-
-class PromptSpec(_Strict):
-    """The soft prompt of every run."""
-
-    length: Positive = 100
-    """P, the number of trained rows."""
-    init: Literal["vocabulary", "task_names", "gaussian"] = "vocabulary"
-    """Where plain prompt tuning and the meta-learned start begin."""
-    top: Positive = 5000
-    """The vocabulary start draws from this many of the first (most frequent) ordinary tokens."""
-    frequent: Literal["tokenizer", "c4"] = "tokenizer"
-    """Which are frequent: the first of the tokenizer, or by count in C4 (T5's vocabulary alone; drawn with
-    Python's ``random``, as published)."""
-    draw_per: Literal["seed", "sample", "run"] = "sample"
-    """Whether plain prompt tuning starts anew for every seed (from where meta-training starts too), for every
-    sample of the target task, or for every run of its grid in order (as published: another learning rate is
-    then another start too)."""
-    placement: Placement = "prefix"
-    """Where it goes; see ``softstart.backbone.PLACEMENTS``."""
-
-
-class SettingSpec(_Strict):
-    """Source and target tasks under a name."""
-
-    name: str = "custom"
-    """For tables and file names."""
-    source: list[str] = []
-    """Tasks to learn a start from."""
-    target: Annotated[list[str], Field(min_length=1)]
-    """Tasks to adapt it to."""
-
-
-class Study(_Strict):
+class Study(BaseModel):
     """A declared comparison of methods on target tasks."""
+
+    model_config = STRICT
 
     name: str
     """Names the folder ``runs/NAME`` and the report."""
@@ -94,6 +63,10 @@ class Study(_Strict):
     """Hub revision of the backbone: a commit, to be reproducible."""
     dtype: str = "float32"
     """Of the frozen weights: float32, bfloat16 or float64 (float16 where the family does not overflow)."""
+    device_map: Literal["auto"] | None = None
+    """``auto`` spreads a backbone that is larger than one GPU over all of them; needs accelerate."""
+    gradient_checkpointing: bool = False
+    """Recompute each layer in the backward pass: about a third more time, a fraction of the memory."""
     gym: str = "mini"
     """``mini`` or a folder in CrossFit's format."""
     shots: Positive | None = None
@@ -145,6 +118,12 @@ class Study(_Strict):
     One that names a ``preset`` has everything from there but for its model, data and methods."""
 
     @property
+    def loading(self) -> dict[str, Any]:
+        """How the backbone is loaded, without what is not said: keys of old results stay."""
+        more = {name: getattr(self, name) for name in ("device_map", "gradient_checkpointing")}
+        return {"dtype": self.dtype, **{name: value for name, value in more.items() if value}}
+
+    @property
     def every_setting(self) -> list[str | SettingSpec]:
         """The settings, whether one or several are declared."""
         return self.settings or ([] if self.setting is None else [self.setting])
@@ -153,6 +132,8 @@ class Study(_Strict):
     def _one_way(self) -> Self:
         if bool(self.settings) == (self.setting is not None):
             raise ValueError("name one setting under 'setting' or several under 'settings'")
+        if self.device_map and any(m.get("algorithm", name) == "ft" for name, m in self.methods.items()):
+            raise ValueError("device_map spreads frozen weights; 'ft' trains them on one device")
         for part in (self.adaptation, self.finetuning):
             budgets = list(part.budgets)
             if budgets != sorted(set(budgets)) or not all(0 < b <= part.steps for b in budgets):

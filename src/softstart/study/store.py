@@ -14,7 +14,7 @@ from typing import IO, Any
 from softstart.errors import Damaged, SoftstartError
 from softstart.evaluation import Assessment
 from softstart.study.clock import SUFFIX
-from softstart.study.rows import connect, damaged, insert, intact, row_digest, salvage
+from softstart.study.rows import NAMES, connect, damaged, insert, intact, row_digest, rows_of, salvage
 
 DATABASE = "study.db"
 SCHEMA = 3
@@ -37,8 +37,6 @@ CREATE TABLE IF NOT EXISTS failures (
     key TEXT PRIMARY KEY, name TEXT, kind TEXT, reason TEXT, digest TEXT
 );
 """
-
-NAMES = ("inputs", "meta_trainings", "runs", "tests", "failures")
 
 MIGRATIONS = {
     1: """
@@ -70,8 +68,8 @@ class Store:
         readonly: only look, also while another process works on the study.
 
     Raises:
-        SoftstartError: the folder cannot be written, another process works on it, or the database is damaged
-            or of a newer version.
+        SoftstartError: the folder cannot be written, another process works on it, or the database is damaged,
+            of a newer version, or holds more than tables.
     """
 
     def __init__(self, folder: Path, *, readonly: bool = False) -> None:
@@ -112,8 +110,8 @@ class Store:
         self.db.executescript(f"BEGIN IMMEDIATE; {' '.join(steps)} {TABLES} PRAGMA user_version={SCHEMA};")
         with self.db:
             for name in NAMES:
-                for row in self.db.execute(f"SELECT * FROM {name}").fetchall():
-                    self._insert(name, [dict(row)])
+                for row in list(rows_of(self.db, name)):
+                    self._insert(name, [row])
 
     def close(self) -> None:
         """Release the database and the lock."""
@@ -251,7 +249,7 @@ class Store:
     def _read(self, table: str) -> list[dict[str, Any]]:
         """The rows of a table that are as they were written; others count as not there."""
         with self._errors():
-            return [row for row in map(dict, self.db.execute(f"SELECT * FROM {table}")) if intact(row)]
+            return [row for row in rows_of(self.db, table) if intact(row)]
 
     def _nothing(self) -> SoftstartError:
         return SoftstartError("no study was run here", where=str(self.folder), mend="Run one first.")

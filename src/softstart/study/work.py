@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ import softstart
 from softstart.adaptation import AdaptRun, adapt
 from softstart.algorithms import LOG_RATES
 from softstart.backbone import Backbone
+from softstart.backbone.devices import peak_memory
 from softstart.evaluation import Assessment, Job, assess
 from softstart.finetuning import FineTuned, finetune, score_finetuned
 from softstart.progress import Progress, silent
@@ -68,7 +68,9 @@ class Worker:
         return self.checkpoints / f"{key}.safetensors"
 
     def measured(self, variant: str, row: Mapping[str, Any], began: float, parts: int = 1) -> dict[str, Any]:
-        """A row with what it took: seconds (an equal share of work done together), memory, environment."""
+        """A row with what it took, tests aside: seconds (an equal share of work done together), memory,
+        environment.
+        """
         backbone = self.resources.backbone(variant)
         return {
             **row,
@@ -226,8 +228,11 @@ class FineTuning:
         tests: dict[tuple[str, int], Assessment] = {}
 
         def test(result: FineTuned) -> None:
+            nonlocal began
             if result.weights and (run.key, result.best_step) not in tests:
+                since = time.monotonic()
                 (tests[run.key, result.best_step],) = score_finetuned(backbone, [result], task, how)
+                began += time.monotonic() - since  # no part of what the run took, as in an adaptation
 
         result = finetune(
             backbone,
@@ -316,15 +321,3 @@ def git_revision() -> str:
         return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""
-
-
-def peak_memory(device: torch.device) -> int:
-    """The most bytes this process has held so far: on the GPU where it computes there, else resident."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
