@@ -1,8 +1,9 @@
 """The published record under our own analysis: ``python -m benchmarks.published RESULTS.csv [--mini CSV]``.
 
 RESULTS.csv holds one row a setting, method, backbone, variant, task and sample, from the released tables of
-Qin et al. (ACL 2023). Writes README.md beside this file; with ``--mini`` writes agreement.md instead: how far
-the rankings of methods agree with those of a study of the mini gym (the results.csv of studies/mini-main.yaml).
+Qin et al. (ACL 2023). Writes README.md beside this file; with ``--mini`` writes agreement.md instead: how
+far the rankings of methods agree with those of a study of the mini gym (the results.csv of
+studies/mini-main.yaml).
 """
 
 from __future__ import annotations
