@@ -217,7 +217,8 @@ def with_defaults(rows: pd.DataFrame) -> pd.DataFrame:
     """The table with every column that names a run, under our names: those it lacks get a constant.
 
     Raises:
-        SoftstartError: for a missing ``method``, ``task``, ``sample`` (or ``split_seed``) or ``test``.
+        SoftstartError: for a missing ``method``, ``task``, ``sample`` (or ``split_seed``) or ``test``, or a
+            row that names no method, task or sample.
     """
     if "sample" not in rows and "split_seed" in rows:
         rows = rows.rename(columns={"split_seed": "sample"})
@@ -225,6 +226,13 @@ def with_defaults(rows: pd.DataFrame) -> pd.DataFrame:
         raise SoftstartError(
             f"result table lacks the columns {', '.join(missing)}",
             mend="It needs one row per run with method, task, sample (or split_seed) and test.",
+        )
+    unnamed = rows[["method", "task", "sample"]].isna().to_numpy()
+    if unnamed.any():
+        at, which = np.argwhere(unnamed)[0]
+        raise SoftstartError(
+            f"row {at + 1} of the result table names no {('method', 'task', 'sample')[which]}",
+            mend="Mend the row, or delete it.",
         )
     rows = rows.assign(**{column: value for column, value in _DEFAULTS.items() if column not in rows})
     return rows.fillna(_DEFAULTS).astype({"budget": int})

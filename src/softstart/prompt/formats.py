@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import tokenize
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,9 +35,10 @@ FACTS = (
 
 DAMAGED = (
     OSError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, AssertionError,
-    ArithmeticError, MemoryError, pickle.UnpicklingError, zipfile.BadZipFile,
+    ArithmeticError, MemoryError, SyntaxError, pickle.UnpicklingError, tokenize.TokenError,
+    zipfile.BadZipFile,
 )  # fmt: skip
-"""What torch's reader of damaged files fails with."""
+"""What the readers of torch and NumPy fail with on damaged files."""
 
 Read = tuple[dict[str, Tensor], dict[str, Any]]
 

@@ -99,7 +99,7 @@ def row_digest(row: Mapping[str, Any]) -> str:
 
 def intact(row: Mapping[str, Any]) -> bool:
     """Whether a row is as it was written."""
-    return bool(row["digest"] == row_digest(row))
+    return bool(row.get("digest") == row_digest(row))
 
 
 def insert(db: sqlite3.Connection, table: str, values: Mapping[str, Any]) -> None:
