@@ -98,22 +98,22 @@ def test_what_is_well_formed_but_means_nothing_is_one_clear_error(whole, room, n
     check()
 
 
-def renamed(data: bytes) -> bytes:
-    """A database whose rows have another column where their digest was."""
-    return data.replace(b", digest TEXT", b", digesu TEXT")
+FOUND = (
+    (
+        "prompt",
+        lambda whole: b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '<f4', 'f\\\": {".ljust(118) + bytes(64),
+    ),
+    ("prompt", lambda whole: b"G"),
+    ("database", lambda whole: whole[0].replace(b", digest TEXT", b", digesu TEXT")),
+    ("database", lambda whole: whole[0].replace(b"CREATE TABLE runs", b"CREATE \x91ABLE runs")),
+    ("results", lambda whole: b"method,task,sample,test\npt,a,1,0.5\n,a,1,0.5\nmaml,a,1,0.6\n"),
+)
 
 
-FOUND = {
-    "prompt": lambda whole: b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '<f4', 'f\\\": {".ljust(118) + bytes(64),
-    "database": lambda whole: renamed(whole[0]),
-    "results": lambda whole: b"method,task,sample,test\npt,a,1,0.5\n,a,1,0.5\nmaml,a,1,0.6\n",
-}
-
-
-@pytest.mark.parametrize("name", FOUND)
-def test_what_a_coverage_guided_fuzzer_found(whole, room, name):
+@pytest.mark.parametrize(("name", "made"), FOUND)
+def test_what_a_coverage_guided_fuzzer_found(whole, room, name, made):
     reader, files = whole[name]
-    data = FOUND[name](files)
+    data = made(files)
     assert data not in files
     quietly(reader, data, room)
 

@@ -61,6 +61,9 @@ def connect(path: Path | None, *, fixed: bool = False) -> sqlite3.Connection:
     except sqlite3.Error:
         db.close()
         raise
+    except UnicodeDecodeError as problem:  # even SQLite's words of what is wrong are no text
+        db.close()
+        raise sqlite3.DatabaseError("names in it are no text") from problem
     if strange:
         db.close()
         raise Damaged(

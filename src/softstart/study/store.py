@@ -258,7 +258,7 @@ class Store:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as problem:
+        except (sqlite3.Error, UnicodeDecodeError) as problem:
             raise SoftstartError(
                 f"the results database cannot be used ({problem})",
                 where=str(self.path),
