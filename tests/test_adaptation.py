@@ -233,6 +233,18 @@ def test_fine_tuning_learns_copies_its_best_weights_and_leaves_the_backbone_alon
     assert evaluate(model, empty, [Job(0, task, task.test)], HOW) == [test.score]
     assert test.companions == {"outside": 0.0}  # ranked answers are label words
     assert evaluate(model, empty, [Job(0, task, task.dev[13])], HOW) == [result.dev]
+    tests = []
+
+    def test(now, twin):
+        pair = [score_finetuned(backbone, [now], task, HOW, where) for where in (twin, None)]
+        tests.append((now.steps - now.best_step, *pair))
+
+    settings = replace(settings, budgets=(10, 20, 30))
+    again = finetune(backbone, task, 13, 3e-2, settings, HOW, at_budget=test)
+    assert all(there == alone for _, there, alone in tests)
+    assert max(since for since, *_ in tests) > 0  # weights that are not those in training
+    assert again.curve == result.curve
+    assert all(torch.equal(again.weights[name], tensor) for name, tensor in result.weights.items())
 
 
 def rows_of(backbone, name, rows, seed=0):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -42,7 +42,7 @@ def finetune(
     *,
     seed: int = 0,
     progress: Progress = silent,
-    at_budget: Callable[[FineTuned], None] | None = None,
+    at_budget: Callable[[FineTuned, Backbone], None] | None = None,
 ) -> FineTuned:
     """Fine-tune a copy of the backbone on one sample, with no prompt; ``backbone`` stays as it is.
 
@@ -55,11 +55,11 @@ def finetune(
         how: decoding of the dev evaluations.
         seed: data order, as in ``AdaptRun``.
         progress: told the number of steps done.
-        at_budget: called at every budget, and at the end, with the result so far: test its weights then,
-            for only the best ones are kept.
+        at_budget: called at every budget, and at the end, with the result so far and the copy in training:
+            test its weights then, for only the best ones are kept.
     """
     model = backbone.trainable_copy()
-    optimizer = _optimizer(model.model, lr, config.weight_decay)
+    optimizer = optimizer_of(model.model, lr, config.weight_decay)
     rows, dev_rows = task.train[sample], task.dev[sample]
     nothing, result, losses, waited = no_prompt(model), FineTuned(), [], 0
     steps, size, of = steps_of(config, len(rows.trainable)), config.batch_size, config.batch_parts
@@ -67,7 +67,6 @@ def finetune(
         order = epoch_slice(len(rows.trainable), step * size, size, seed, sample, reshuffle=config.reshuffle)
         pairs = rows.pick([rows.trainable[i] for i in order], rng_for(seed, sample, step, 1))
         dropout = int(rng_for(seed, step, 2).integers(2**31)) if config.dropout else None
-        optimizer.zero_grad()
         total = 0.0
         for part in (pairs[i::of] for i in range(of)):
             batch = to_batch(part, [0] * len(part), model.tokenizer.pad_token_id).to(model.device)
@@ -84,6 +83,7 @@ def finetune(
             progress(config.steps - step, "diverged")
             break
         optimizer.step()
+        optimizer.zero_grad()  # an evaluation needs the memory
         losses.append(total)
         result.steps = step + 1
         progress(1, f"loss {losses[-1]:.2f}")
@@ -94,38 +94,72 @@ def finetune(
             losses, waited = [], waited + 1
             if not result.dev >= dev and not math.isnan(dev):
                 result.dev, result.best_step, waited = dev, result.steps, 0
-                result.weights = {k: v.detach().cpu().clone() for k, v in model.model.state_dict().items()}
+                result.weights = {}  # the old ones go first
+                result.weights = _copied(model.model)
             elif config.patience is not None and waited >= config.patience:
                 result.status = "stopped"
                 progress(config.steps - result.steps, "stopped")
                 break
             if at_budget and budget:
-                at_budget(result)
+                at_budget(result, model)
     if result.status == "running":
         result.status = "done"
         progress(config.steps - steps)
     if at_budget:
-        at_budget(result)
+        at_budget(result, model)
     return result
 
 
 def score_finetuned(
-    backbone: Backbone, results: Sequence[FineTuned], task: EncodedTask, how: Evaluation
+    backbone: Backbone,
+    results: Sequence[FineTuned],
+    task: EncodedTask,
+    how: Evaluation,
+    twin: Backbone | None = None,
 ) -> list[Assessment]:
-    """The test score of each fine-tuned state; NaN where a run diverged before its first evaluation."""
-    model = backbone.trainable_copy()
-    model.model.requires_grad_(False)
+    """The test score of each fine-tuned state; NaN where a run diverged before its first evaluation.
+
+    Args:
+        backbone: what was fine-tuned.
+        results: the states.
+        task: the target task.
+        how: decoding.
+        twin: a copy of the backbone, in training, to score in; it stays as it is. By default one is made.
+    """
+    model = twin or backbone.trainable_copy()
     scores: list[Assessment] = []
     for result in results:
         if not result.weights:
             scores.append(Assessment(math.nan, {}))
             continue
-        model.model.load_state_dict(result.weights)
-        scores += assess(model, no_prompt(model), [Job(0, task, task.test)], how)
+        state = model.model.state_dict(keep_vars=True)
+        pairs = {tensor: result.weights[name] for name, tensor in state.items()}
+        _exchange(pairs)
+        try:
+            scores += assess(model, no_prompt(model), [Job(0, task, task.test)], how)
+        finally:
+            _exchange(pairs)
     return scores
 
 
-def _optimizer(model: torch.nn.Module, lr: float, decay: float) -> torch.optim.Optimizer:
+def _copied(model: torch.nn.Module) -> dict[str, Tensor]:
+    """A model's state on the CPU; what is tied there is one tensor here too."""
+    state = model.state_dict(keep_vars=True)
+    copies = {tensor: tensor.detach().to("cpu", copy=True) for tensor in set(state.values())}
+    return {name: copies[tensor] for name, tensor in state.items()}
+
+
+@torch.no_grad()
+def _exchange(pairs: Mapping[Tensor, Tensor]) -> None:
+    """Exchange values pair by pair: takes no memory but for the largest of them."""
+    for one, other in pairs.items():
+        kept = other.clone()
+        other.copy_(one)
+        one.copy_(kept)
+
+
+def optimizer_of(model: torch.nn.Module, lr: float, decay: float) -> torch.optim.Optimizer:
+    """Fine-tuning's Adafactor, without decay of biases and norms."""
     from transformers.optimization import Adafactor
 
     plain: list[torch.nn.Parameter] = []

@@ -48,17 +48,17 @@ class Graph:
     @contextlib.contextmanager
     def measured(self, weights: set[int]) -> Iterator[None]:
         """Count the bytes of every tensor that autograd saves meanwhile; ``weights`` are free."""
-        seen = set(weights)
+        sizes = dict.fromkeys(weights, 0)
 
+        # Autograd keeps its hooks: one that held this graph would keep it alive for good.
         def count(tensor: Tensor) -> Tensor:
             storage = tensor.untyped_storage()
-            if (place := storage.data_ptr() or storage._cdata) not in seen:
-                seen.add(place)
-                self.bytes += storage.nbytes()
+            sizes.setdefault(storage.data_ptr() or storage._cdata, storage.nbytes())
             return tensor.detach()
 
         with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
             yield
+        self.bytes = sum(sizes.values())
 
 
 @dataclass
@@ -71,10 +71,12 @@ class KeptGraphs:
         device: where the graphs live.
         budget: bytes of graphs kept beside the one that a Hessian-vector product needs in any case; 0 keeps
             none. None keeps the last one at most, where it fits into an eighth of the device's memory.
+        memory: bytes of the device's memory where it is not the one at hand.
     """
 
     device: torch.device
     budget: int | None = None
+    memory: int | None = None
     kept: list[Graph] = field(default_factory=list)
     expected: list[Any] = field(default_factory=list)
     """The batches still to come."""
@@ -105,7 +107,8 @@ class KeptGraphs:
         """Take a filled graph; the oldest ones go until all fit."""
         self.kept.append(graph)
         self._rate = graph.bytes / _tokens(graph.prompts, graph.batch)
-        limit = device_memory(self.device) // 8 if self.budget is None else self.budget
+        most = device_memory(self.device) if self.memory is None else self.memory
+        limit = most // 8 if self.budget is None else self.budget
         while self.kept and sum(g.bytes for g in self.kept) > limit:
             self.kept.pop(0)
 

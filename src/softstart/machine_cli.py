@@ -30,6 +30,10 @@ def doctor(
     memory: Annotated[
         float | None, typer.Option(min=0, help="Plan for a GPU of so many GiB, at hand or not.")
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Plan for so many on one device; by default as many as run takes."),
+    ] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Override a key of the study: --set dtype=bfloat16.")
     ] = None,
@@ -49,7 +53,7 @@ def doctor(
 
     place = prefer_device(device)
     if plan:
-        _plan(plan, overrides or [], place, memory)
+        _plan(plan, overrides or [], place, memory, workers)
         return
     if threads:
         torch.set_num_threads(threads)
@@ -59,19 +63,22 @@ def doctor(
     console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
-def _plan(file: Path, overrides: list[str], place: torch.device, memory: float | None) -> None:
+def _plan(
+    file: Path, overrides: list[str], place: torch.device, memory: float | None, workers: int | None
+) -> None:
     """Print what a worker needs for a study, by what it does.
 
     Raises:
         SoftstartError: it does not fit.
     """
     from softstart.backbone.devices import device_memory
-    from softstart.study import load_study
+    from softstart.study import default_workers, load_study
     from softstart.study.needs import gib, study_needs
 
     kind = place.type if memory is None else "cuda"
     has = device_memory(place) if memory is None else int(memory * 2**30)
-    needs = study_needs(load_study(file, overrides), kind)
+    workers = workers or default_workers(kind)
+    needs = study_needs(load_study(file, overrides), kind, has)
     table = Table("a worker", "memory", "bound", box=None)
     for name, size in (("before any work", needs.base), ("weights", needs.weights)):
         table.add_row(name, gib(size), "")
@@ -81,8 +88,9 @@ def _plan(file: Path, overrides: list[str], place: torch.device, memory: float |
     if not needs.known:
         console.print("the tasks are not at hand: texts as long as the study allows", highlight=False)
     # Before the verdict, which may be an error.
-    console.print(f"peak on {kind}: {gib(needs.total)} of {gib(has)}", highlight=False)
-    needs.check(has)
+    times = f" x {workers} workers" if workers > 1 else ""
+    console.print(f"peak on {kind}: {gib(needs.total)}{times} of {gib(has)}", highlight=False)
+    needs.check(has, workers)
 
 
 def _facts(machine: Machine) -> list[str]:

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -92,17 +91,25 @@ class Ledger(TorchDispatchMode):
             self.heap.give(place)
 
 
-class _Fused(TorchFunctionMode):
-    """Fused attention as the device has it: what it keeps for backward differs from the plain formula's."""
+class _Fused:
+    """Fused attention as the device has it: what it keeps for backward differs from the plain formula's.
+
+    In torch's place and not a TorchFunctionMode, which layers recomputed in a backward pass do not see.
+    """
 
     def __init__(self, device: str) -> None:
         self.cuda = device == "cuda"
+        self.plain = functional.scaled_dot_product_attention
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is functional.scaled_dot_product_attention and torch.backends.cuda.flash_sdp_enabled():
-            return self._attention(*args, **kwargs)
-        return func(*args, **kwargs)
+    def __enter__(self) -> None:
+        vars(functional)["scaled_dot_product_attention"] = self
+
+    def __exit__(self, *exc: Any) -> None:
+        vars(functional)["scaled_dot_product_attention"] = self.plain
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        fused = torch.backends.cuda.flash_sdp_enabled()
+        return self._attention(*args, **kwargs) if fused else self.plain(*args, **kwargs)
 
     def _attention(
         self,
@@ -119,7 +126,7 @@ class _Fused(TorchFunctionMode):
             k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
         mask = attn_mask
         if mask is not None and mask.requires_grad:  # fine-tuning; the fused kernels have no gradient for it
-            return functional.scaled_dot_product_attention(q, k, v, mask, dropout_p, is_causal, scale=scale)
+            return self.plain(q, k, v, mask, dropout_p, is_causal, scale=scale)
         if mask is not None and mask.dtype == torch.bool:
             mask = torch.zeros(mask.shape, dtype=q.dtype, device=META)
         if self.cuda:

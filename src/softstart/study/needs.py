@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 
 from softstart.algorithms import THETA, Algorithm, Episodes, further, meta_gradients
 from softstart.backbone import Backbone, Batch, T5Backbone, load_backbone
 from softstart.backbone.devices import status_bytes
+from softstart.backbone.loading import recompute_layers
+from softstart.backbone.placement import Placement
 from softstart.backbone.shapes import published, untie
-from softstart.encoding import encode_task
 from softstart.errors import SoftstartError
+from softstart.finetuning import optimizer_of
 from softstart.memory import META, equal_rows, traced, weight_bytes
 from softstart.objective import PromptObjective, run_gradients
 from softstart.study.prepare import Resources, resolve_setting
@@ -70,22 +72,31 @@ class Needs:
         """The peak."""
         return self.base + self.weights + max((part.bytes for part in self.parts), default=0)
 
-    def check(self, memory: int) -> None:
+    def check(self, memory: int, workers: int = 1) -> None:
         """Refuse what does not fit into so many bytes, and say how to cut what can be cut.
+
+        Args:
+            memory: bytes of the device.
+            workers: how many share them; what they may have in common is not counted on.
 
         Raises:
             SoftstartError: something does not fit.
         """
-        room = memory - self.base - self.weights
+        room = memory // workers - self.base - self.weights
         large = [part for part in self.parts if part.bytes > room]
         if not large:
             return
-        bounds = {part: part.cut(room) for part in large}
         what = f"a worker needs {gib(self.total)} on {self.device}, which has {gib(memory)}"
+        if workers > 1:
+            what += f" for {workers} of them"
+            if few := memory // self.total:
+                raise SoftstartError(what, mend=f"Take fewer: --workers {few}")
+        bounds = {part: part.cut(room) for part in large}
         if stuck := [part.name for part, bound in bounds.items() if bound is None]:
             raise SoftstartError(
                 f"{what}; {', '.join(stuck)} cannot be cut to fit",
-                mend="Use a smaller backbone, dtype bfloat16, shorter inputs, or a larger device.",
+                mend="Use dtype bfloat16, gradient_checkpointing: true (where nothing is of second order), a "
+                "smaller backbone, shorter inputs, or a larger device.",
             )
         smallest: dict[str, int] = {}
         for part, bound in bounds.items():
@@ -100,40 +111,52 @@ def gib(size: float) -> str:
     return f"{size / 2**30:.1f} GiB"
 
 
-def study_needs(study: Study, device: str = "cpu", *, data: bool = True) -> Needs:
+def study_needs(study: Study, device: str = "cpu", memory: int | None = None, *, data: bool = True) -> Needs:
     """What a worker needs at most; the backbone's weights are not loaded.
 
     Args:
         study: the study, all its variants included.
         device: ``cpu`` or ``cuda``.
+        memory: bytes of the device, which decide what meta-training keeps; by default this machine's.
         data: read the tasks for the lengths of their texts; else the longest the study allows.
 
     Raises:
-        SoftstartError: the backbone's configuration is not at hand.
+        SoftstartError: a backbone's configuration is not at hand.
     """
-    backbone = shape_of(study.backbone, study.dtype, study.revision)
+    resources = Resources(variants_of(study), load=shape_of)
+    resources.backbone(MAIN)
     base = 0 if device == "cuda" else status_bytes("VmRSS")
     parts: dict[str, Part] = {}
-    known = data
-    for each in variants_of(study).values():
-        backbone.placement = each.prompt.placement
-        found = _lengths(each, backbone) if data else None
+    known, done = data, set[str]()
+    for variant, each in resources.studies.items():
+        found = _lengths(resources, variant) if data else None
         known = known and found is not None
         most = Lengths(each.text.max_input_tokens, each.text.max_output_tokens)
-        for part in _parts(each, backbone, found or most, device):
+        for part in _parts(resources, variant, found or most, device, memory, done):
             if part.name not in parts or part.bytes > parts[part.name].bytes:
                 parts[part.name] = part
-    return Needs(device, base, weight_bytes(backbone), list(parts.values()), known)
+    # A worker keeps what it has loaded.
+    weights = sum(map(weight_bytes, resources.backbones()))
+    return Needs(device, base, weights, list(parts.values()), known)
 
 
-def shape_of(name: str, dtype: str, revision: str | None = None) -> Backbone:
-    """A backbone without weights; the published sizes of T5 need no file.
+def shape_of(
+    name: str,
+    dtype: str,
+    *,
+    revision: str | None = None,
+    placement: Placement = "prefix",
+    gradient_checkpointing: bool = False,
+    **_where: object,
+) -> Backbone:
+    """A backbone without weights, as ``load_backbone`` would load it; published sizes of T5 need no file.
 
     Raises:
         SoftstartError: its configuration is not at hand.
     """
+    how: dict[str, Any] = {"placement": placement, "gradient_checkpointing": gradient_checkpointing}
     try:
-        return load_backbone(name, dtype=dtype, revision=revision, weights=False)
+        return load_backbone(name, dtype=dtype, revision=revision, weights=False, **how)
     except SoftstartError:
         config = published(name)
         if config is None:
@@ -142,19 +165,22 @@ def shape_of(name: str, dtype: str, revision: str | None = None) -> Backbone:
 
     with torch.device(META):
         model = untie(T5ForConditionalGeneration(config).to(getattr(torch, dtype)))
-    return T5Backbone(model, None, name=name)
+    if gradient_checkpointing:
+        recompute_layers(model)
+    return T5Backbone(model, None, name=name, placement=placement)
 
 
-def _lengths(study: Study, backbone: Backbone) -> Lengths | None:
+def _lengths(resources: Resources, variant: str) -> Lengths | None:
     """The longest of all tasks, or None where they are not at hand."""
-    if backbone.tokenizer is None:
+    if resources.backbone(variant).tokenizer is None:
         return None
-    resources = Resources({MAIN: study})
+    study = resources.studies[variant]
     try:
-        gym = resources.gym(MAIN)
+        gym = resources.gym(variant)
         settings = [resolve_setting(study, spec, gym) for spec in study.every_setting]
-        names = sorted({name for setting in settings for name in (*setting.source, *setting.target)})
-        tasks = [encode_task(gym.load(name), backbone.tokenizer, study.text) for name in names]
+        used = {(name, True) for setting in settings for name in setting.source}
+        used |= {(name, False) for setting in settings for name in setting.target}
+        tasks = [resources.encoded(variant, name, source=source) for name, source in sorted(used)]
     except (SoftstartError, OSError):
         return None
     words = [task.label_ids for task in tasks if task.label_ids]
@@ -167,37 +193,45 @@ def _lengths(study: Study, backbone: Backbone) -> Lengths | None:
     )
 
 
-def _parts(study: Study, backbone: Backbone, lengths: Lengths, device: str) -> Iterator[Part]:
-    """What a worker does for a study."""
+def _parts(
+    resources: Resources, variant: str, lengths: Lengths, device: str, memory: int | None, done: set[str]
+) -> Iterator[Part]:
+    """What a worker does for a variant, but for what is ``done``: it takes the same."""
+
+    def new(*what: object) -> bool:
+        before = len(done)
+        done.add(repr((lengths, *what)))
+        return len(done) > before
+
+    study, backbone = resources.studies[variant], resources.backbone(variant)
     methods = resolve_methods(study)
     stack = (study.pack_size, study.prompt.length, backbone.width)
     state = STATE * 4 * stack[0] * stack[1] * stack[2]
-    if any(method.kind != "ft" for method in methods):
+    prompts = any(method.kind != "ft" for method in methods)
+    if prompts and new(id(backbone), stack, study.adaptation):
         config = study.adaptation
         rows = study.pack_size * config.batch_size // config.batch_parts
 
         def adaptation(tokens: int | None) -> int:
-            prompts = torch.empty(stack, dtype=backbone.prompt_dtype, device=META)
+            empty = torch.empty(stack, dtype=backbone.prompt_dtype, device=META)
             few = _micro(rows, tokens, stack[1] + lengths.text)
             batch = equal_rows(few, lengths.text, lengths.output, runs=stack[0], dropout=config.dropout)
-            return state + traced(lambda: run_gradients(backbone, prompts, batch), device).on(device)
+            return state + traced(lambda: run_gradients(backbone, empty, batch), device).on(device)
 
         yield _part(
             "adaptation", "adaptation.max_tokens", config.max_tokens, rows, stack, lengths, adaptation
         )
-
-        def evaluation(tokens: int | None) -> int:
-            return state + _evaluation(study, backbone, tokens, lengths, device)
-
-        bound = study.evaluation.max_tokens
-        all_rows = study.pack_size * lengths.rows
-        yield _part("evaluation", "evaluation.max_tokens", bound, all_rows, stack, lengths, evaluation)
+    if prompts and new(id(backbone), stack, study.evaluation):
+        yield _evaluation("evaluation", study, backbone, stack, state, lengths, device)
     for method in methods:
-        if method.meta is not None and hasattr(method.algorithm, "meta_gradient"):
-            yield _meta(study, method, backbone, lengths, device)
+        if method.meta is None or not hasattr(method.algorithm, "meta_gradient"):
+            continue
+        if new(id(backbone), stack[1], method):
+            yield _meta(study, method, backbone, lengths, device, memory)
     if any(method.kind == "ft" for method in methods):
-        size = _fine_tuning(study, backbone, lengths, device)
-        yield Part("fine-tuning", size, None, None, lambda _: size)
+        tuned = resources.backbone(variant, tuned=True)
+        if new(id(tuned), study.finetuning, study.evaluation):
+            yield from _fine_tuning(study, tuned, lengths, device)
 
 
 def _part(
@@ -218,7 +252,9 @@ def _micro(rows: int, tokens: int | None, length: int) -> int:
     return rows if tokens is None else min(rows, max(1, tokens // length))
 
 
-def _meta(study: Study, method: Method, backbone: Backbone, lengths: Lengths, device: str) -> Part:
+def _meta(
+    study: Study, method: Method, backbone: Backbone, lengths: Lengths, device: str, memory: int | None
+) -> Part:
     """An outer step, by the algorithm itself."""
     algorithm, config = cast(Algorithm, method.algorithm), method.meta
     assert config is not None
@@ -233,6 +269,7 @@ def _meta(study: Study, method: Method, backbone: Backbone, lengths: Lengths, de
         theta = torch.empty(study.prompt.length, backbone.width, dtype=backbone.prompt_dtype, device=META)
         budget = None if config.memory_budget is None else int(config.memory_budget * 2**20)
         loss = PromptObjective(backbone, tokens, budget)
+        loss.graphs.memory = memory
         support = [batch(algorithm.support_size) for _ in range(algorithm.inner_steps)]
         query = batch(algorithm.query_size) if algorithm.query_size else None
         episodes = Episodes(tasks, support, query)
@@ -250,38 +287,62 @@ def _meta(study: Study, method: Method, backbone: Backbone, lengths: Lengths, de
     )
 
 
-def _evaluation(study: Study, backbone: Backbone, tokens: int | None, lengths: Lengths, device: str) -> int:
+def _evaluation(
+    name: str,
+    study: Study,
+    backbone: Backbone,
+    stack: tuple[int, int, int],
+    beside: int,
+    lengths: Lengths,
+    device: str,
+) -> Part:
     """Ranking, or generating: one pass over the texts without a graph, and what a search keeps."""
-    rows = _micro(study.pack_size * lengths.rows, tokens, study.prompt.length + lengths.text)
-    prompts = torch.empty(1, study.prompt.length, backbone.width, dtype=backbone.prompt_dtype, device=META)
-    batch = equal_rows(rows, lengths.text, 1)
-    with torch.no_grad():
-        once = traced(lambda: backbone.nll(prompts, batch), device).on(device)
-    ranked = 0
-    if study.evaluation.scoring == "rank" and lengths.labels[0]:
-        words = torch.full((rows, *lengths.labels), 3)
-        ranked = traced(lambda: backbone.rank(prompts, batch, words, tokens), device).on(device)
-    how, config = study.evaluation.decoding, backbone.model.config
+    how, config, text = study.evaluation.decoding, backbone.model.config, stack[1] + lengths.text
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "d_kv", None) or getattr(config, "head_dim", None)
     inner = heads * (width or config.hidden_size // config.num_attention_heads)
     layers = getattr(config, "num_decoder_layers", None) or config.num_hidden_layers
-    beams, text = how.num_beams, study.prompt.length + lengths.text
-    new = min(how.max_new_tokens, lengths.output + 2)
+    beams, new = how.num_beams, how.max_new_tokens
+    if study.evaluation.bounded:
+        new = min(new, lengths.output + 2)
     # Greedy decoding of T5 keeps no keys and values of the text; transformers' searches do, for every beam.
     lean = beams == 1 and getattr(backbone, "lean", False)
     kept = new if lean else new + text
     item = backbone.embedding.weight.element_size()
-    searched: int = beams * rows * (2 * layers * kept * inner * item + config.vocab_size * (item + 3 * 4))
-    return max(ranked, once + searched)
+    searched: int = beams * (2 * layers * kept * inner * item + config.vocab_size * (item + 3 * 4))
+
+    def measure(tokens: int | None) -> int:
+        rows = _micro(stack[0] * lengths.rows, tokens, text)
+        prompts = torch.empty(1, *stack[1:], dtype=backbone.prompt_dtype, device=META)
+        batch = equal_rows(rows, lengths.text, 1)
+        with torch.no_grad():
+            once = traced(lambda: backbone.nll(prompts, batch), device).on(device)
+        ranked = 0
+        if study.evaluation.scoring == "rank" and lengths.labels[0]:
+            words = torch.full((rows, *lengths.labels), 3)
+            ranked = traced(lambda: backbone.rank(prompts, batch, words, tokens), device).on(device)
+        return beside + max(ranked, once + rows * searched)
+
+    bound = study.evaluation.max_tokens
+    return _part(name, "evaluation.max_tokens", bound, stack[0] * lengths.rows, stack, lengths, measure)
 
 
-def _fine_tuning(study: Study, backbone: Backbone, lengths: Lengths, device: str) -> int:
-    """A copy of the weights, the best ones (on the CPU), their gradient and a step's activations."""
-    twin, weights = backbone.trainable_copy(), weight_bytes(backbone)
-    nothing = torch.empty(1, 0, backbone.width, dtype=backbone.prompt_dtype, device=META)
-    config = study.finetuning
+def _fine_tuning(study: Study, backbone: Backbone, lengths: Lengths, device: str) -> Iterator[Part]:
+    """Steps and evaluations of a copy of the weights, beside the best ones on the CPU."""
+    twin, config = backbone.trainable_copy(), study.finetuning
+    copies = weight_bytes(twin) * (1 if device == "cuda" else 2)
+    stack = (1, 0, twin.width)
+    nothing = torch.empty(stack, dtype=twin.prompt_dtype, device=META)
     rows = max(1, config.batch_size // config.batch_parts)
     batch = equal_rows(rows, lengths.text, lengths.output, dropout=config.dropout)
-    peak = traced(lambda: twin.nll(nothing, batch, seed=batch.seed)[0].sum().backward(), device).on(device)
-    return weights * (1 if device == "cuda" else 2) + peak
+    optimizer = optimizer_of(twin.model, 1.0, config.weight_decay)
+
+    def step() -> None:
+        for _ in range(min(2, config.batch_parts)):  # the second beside the first one's gradient
+            twin.nll(nothing, batch, seed=batch.seed)[0].sum().backward()
+        optimizer.step()
+
+    size = copies + traced(step, device).on(device)
+    optimizer.zero_grad()
+    yield Part("fine-tuning", size, None, None, lambda _: size)
+    yield _evaluation("evaluation of fine-tuning", study, twin, stack, copies, lengths, device)

@@ -28,6 +28,7 @@ class Resources:
         device: where to compute; by default the GPU where there is one.
         expected: what the backbone and the tasks have to be; anything else is refused.
         fetch: gives a task by its digest; by default tasks are read from the gym.
+        load: how backbones are loaded.
     """
 
     def __init__(
@@ -36,8 +37,10 @@ class Resources:
         device: str | None = None,
         expected: Inputs | None = None,
         fetch: Callable[[str], Task] | None = None,
+        load: Callable[..., Backbone] = load_backbone,
     ) -> None:
         self.studies, self.device, self.expected, self.fetch = studies, device, expected, fetch
+        self._load_backbone = load
         parts = expected.parts if expected else ()
         self._digests = {
             (p.variant, name, False): facts.digest for p in parts for name, facts in p.tasks.items()
@@ -70,7 +73,7 @@ class Resources:
                 twin.placement = placement
                 placed[placement] = twin
             else:
-                placed[placement] = load_backbone(
+                placed[placement] = self._load_backbone(
                     study.backbone,
                     device=None if study.device_map else self.device,
                     revision=study.revision,
@@ -90,8 +93,9 @@ class Resources:
         key = (name, str(study.loading))
         if key not in self._others:
             main = self.backbone(variant)
-            other = self._others[key] = load_backbone(name, device=self.device, **study.loading)
-            if other.tokenizer_digest != main.tokenizer_digest:
+            other = self._others[key] = self._load_backbone(name, device=self.device, **study.loading)
+            known = None not in (main.tokenizer, other.tokenizer)  # what is planned may have none
+            if known and other.tokenizer_digest != main.tokenizer_digest:
                 raise SoftstartError(
                     f"'{name}' has another tokenizer than '{study.backbone}'",
                     mend="Set finetuning_backbone to weights of the same family.",
@@ -99,6 +103,10 @@ class Resources:
             if self.expected and self.expected.tuned.get(name) != other.digest:
                 raise SoftstartError(f"backbone '{name}' has other weights here than where the study began")
         return self._others[key]
+
+    def backbones(self) -> list[Backbone]:
+        """Every backbone loaded so far, once."""
+        return [*(next(iter(placed.values())) for placed in self._backbones.values()), *self._others.values()]
 
     def gym(self, variant: str, *, source: bool = False) -> Gym:
         """The variant's gym, of its target or its source tasks.

@@ -227,11 +227,11 @@ class FineTuning:
         task, how, steps = resources.encoded(run.variant, run.task), study.evaluation, study.finetuning.steps
         tests: dict[tuple[str, int], Assessment] = {}
 
-        def test(result: FineTuned) -> None:
+        def test(result: FineTuned, twin: Backbone) -> None:
             nonlocal began
             if result.weights and (run.key, result.best_step) not in tests:
                 since = time.monotonic()
-                (tests[run.key, result.best_step],) = score_finetuned(backbone, [result], task, how)
+                (tests[run.key, result.best_step],) = score_finetuned(backbone, [result], task, how, twin)
                 began += time.monotonic() - since  # no part of what the run took, as in an adaptation
 
         result = finetune(
