@@ -41,7 +41,7 @@ def row_flops(study: Study, length: float) -> float:
     Raises:
         SoftstartError: the backbone's configuration is not at hand.
     """
-    backbone = known_shape(study.backbone, study.dtype, study.revision)
+    backbone = known_shape(study.backbone, study.dtype, revision=study.revision)
     return backbone.row_flops(round(length) - OUTPUT, OUTPUT).gradient
 
 
