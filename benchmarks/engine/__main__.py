@@ -65,7 +65,7 @@ def _report(asked: argparse.Namespace) -> Iterator[str]:
     load = f"; load average before {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     yield f"{machine.devices[0].kind}, {machine.cores} cores, {asked.threads} threads; {versions}{load}."
     if asked.what == "scaling":
-        yield from scaling.report(asked.shapes, max(asked.packs), asked.rounds, asked.threads)
+        yield from scaling.report(asked.shapes, max(asked.packs), asked.rounds)
         return
     for shape in asked.shapes:
         if asked.what in ("all", "adaptation"):

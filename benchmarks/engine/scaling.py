@@ -13,7 +13,7 @@ from benchmarks.engine.timing import PRODUCT, PRODUCTS, Contender, interleaved
 from benchmarks.engine.work import Work
 
 
-def report(shapes: Sequence[str], most: int, rounds: int, threads: int) -> Iterator[str]:
+def report(shapes: Sequence[str], most: int, rounds: int) -> Iterator[str]:
     """Markdown: packs up to ``most``, prompt and text lengths on the first shape; all shapes; threads."""
     work = Work(shapes[0], runs=4, ragged=False, steps=1)
     yield (
@@ -32,7 +32,6 @@ def report(shapes: Sequence[str], most: int, rounds: int, threads: int) -> Itera
     counts = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= torch.get_num_threads()]
     if len(counts) > 1:
         yield from _axis("threads", dict.fromkeys(counts, work), rounds, vary_threads=True)
-    torch.set_num_threads(threads)
 
 
 def _axis(

@@ -14,6 +14,7 @@ from statistics import median
 import torch
 
 from softstart.backbone import kernels
+from softstart.backbone.devices import forget_peak, peak_memory, status_bytes
 
 Contender = Callable[[], torch.Tensor]
 
@@ -99,10 +100,12 @@ def peak(work: Contender) -> float:
     """
     if not sys.platform.startswith("linux"):
         raise Absent("peak memory is read from /proc, which only Linux has")
-    before = _status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")
+    cpu = torch.device("cpu")
+    before = status_bytes("VmRSS")
+    if not forget_peak(cpu):
+        raise Absent("the peak of this process cannot be set back")
     work()
-    return (_status("VmHWM") - before) / 1024
+    return (peak_memory(cpu) - before) / 2**20
 
 
 def peak_elsewhere(*arguments: str) -> str:
@@ -111,10 +114,3 @@ def peak_elsewhere(*arguments: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
     return lines[-1] if lines else "failed"
-
-
-def _status(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1])
-    raise Absent(f"{field} is not in /proc/self/status")

@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 import numpy as np
 import torch
 
+from softstart.backbone.devices import status_bytes
 from softstart.study import run_study
 from toy_study import make_world, toy
 
@@ -55,14 +56,11 @@ def measured(folder: Path) -> dict[str, float]:
     gc.collect()
     if sys.platform.startswith("linux"):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-    status = dict(
-        line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line
-    )
     return {
-        "held_mb": int(status["VmRSS"].split()[0]) / 1024,
-        "peak_mb": int(status["VmHWM"].split()[0]) / 1024,
+        "held_mb": status_bytes("VmRSS") / 2**20,
+        "peak_mb": status_bytes("VmHWM") / 2**20,
         "files": len(os.listdir("/proc/self/fd")),
-        "threads": int(status["Threads"]),
+        "threads": len(os.listdir("/proc/self/task")),
         "db_mb": sum(file.stat().st_size for file in folder.glob("study.db*")) / 2**20,
     }
 
