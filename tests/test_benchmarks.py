@@ -32,7 +32,17 @@ def test_every_section_of_the_gpu_benchmark_runs_on_a_cpu(tmp_path):
     assert done.returncode == 0, done.stderr
     results = json.loads(file.read_text())
     assert results["machine"]["smoke"]
-    assert {"correctness", "peak", "packs", "compile", "paper", "meta", "decoding"} <= results.keys()
+    assert {
+        "correctness",
+        "peak",
+        "peers",
+        "profile",
+        "packs",
+        "meta",
+        "decoding",
+        "maml",
+        "scaling",
+    } <= results.keys()
     sections = [found for name, found in results.items() if name != "machine"]
     assert not [row for found in sections for row in found.values() if "error" in row]
     assert all(row["ok"] for row in results["correctness"].values())
@@ -40,5 +50,5 @@ def test_every_section_of_the_gpu_benchmark_runs_on_a_cpu(tmp_path):
     assert "the times mean nothing" in page
     assert "extrapolated, not run" in page
     # What was measured before is kept.
-    assert "peak: matmul" not in done.stdout
+    assert "peak: matmul\n" not in done.stdout
     assert "| matmul | 1.234e+04 |" in page

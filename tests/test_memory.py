@@ -255,8 +255,12 @@ def test_gpu_hours_are_the_arithmetic_that_is_shown(world, tmp_path):
     (*_, last) = cost_lines(study, found, "H200", 989.0, missing)
     assert last.startswith(f"{floor:,.3g} h at 989 TFLOP/s, measured (--gpu-rate)")
     file = tmp_path / "results.json"
-    file.write_text('{"machine": {"device": "X", "smoke": false}, "packs": {"large R=4": {"flops": 2e14}}}')
+    file.write_text(
+        '{"machine": {"device": "X", "smoke": false}, "packs": '
+        '{"large R=4": {"flops": 2e14}, "large R=4, compiled": {"flops": 3e14}}}'
+    )
     assert measured_rate(study, file) == (2e14, "X")
+    assert measured_rate(study.model_copy(update={"compile": True}), file) == (3e14, "X")
     for other in ({"dtype": "float32"}, {"backbone": "facebook/bart-large"}, {"backbone": "gpt2-large"}):
         assert measured_rate(study.model_copy(update=other), file) is None
     file.write_text('{"machine": {"device": "X", "smoke": true}, "packs": {"large R=4": {"flops": 2e14}}}')

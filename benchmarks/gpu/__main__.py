@@ -16,15 +16,20 @@ import traceback
 from pathlib import Path
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for the determinism mode
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # shapes alone: nothing is fetched
 
 import torch
 from benchmarks.gpu.report import markdown
 from benchmarks.gpu.sections import SECTIONS, Found
 from benchmarks.gpu.work import Size
 
+import softstart
+from softstart.backbone import t5_compiled
 from softstart.backbone.shapes import T5_V1_1
 from softstart.files import atomic
 from softstart.machine import this_machine
+
+PACKAGES = ("torch", "transformers", "peft")
 
 
 def main() -> int:
@@ -40,6 +45,9 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
+    if asked.smoke:
+        t5_compiled.BACKEND = "aot_eager"  # the graphs alone: a C compiler would take minutes
+        torch.set_num_threads(1)
     size = Size.smoke() if asked.smoke else Size.full(tuple(asked.shapes))
     file = asked.out / "results.json"
     results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
@@ -78,7 +86,7 @@ def _safely(measure: object) -> Found:
 def _machine(size: Size) -> Found:
     machine = this_machine()
     device = torch.cuda.get_device_name() if size.device.type == "cuda" else machine.devices[0].kind
-    versions = {k: machine.packages[k] for k in ("softstart", "torch", "transformers")}
+    versions = {"softstart": softstart.__version__, **{k: machine.packages[k] for k in PACKAGES}}
     driver = {"cuda": str(torch.version.cuda)} if size.device.type == "cuda" else {}
     sizes = {"prompt": size.prompt, "rows": size.rows, "text": size.text}
     return {"device": device, "smoke": size.device.type != "cuda", **versions, **driver, **sizes}

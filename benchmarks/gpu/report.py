@@ -41,9 +41,15 @@ def _lines(results: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _table(found: Mapping[str, Any], results: Mapping[str, Any]) -> Iterator[str]:
+    """A row for each measurement, or for each of those that one has compared."""
+    found = {
+        f"{what}: {who}" if who else what: row
+        for what, measured in found.items()
+        for who, row in (measured.items() if _nested(measured) else [("", measured)])
+    }
     columns = list(dict.fromkeys(key for row in found.values() for key in row))
     top = results.get("peak", {}).get("matmul", {}).get("flops")
-    share = bool(top) and "flops" in columns and found is not results.get("peak")
+    share = bool(top) and "flops" in columns and "matmul" not in found
     yield "| what | " + " | ".join(columns) + (" | of peak |" if share else " |")
     yield "|---" * (1 + len(columns) + share) + "|"
     for what, row in found.items():
@@ -51,6 +57,10 @@ def _table(found: Mapping[str, Any], results: Mapping[str, Any]) -> Iterator[str
         if share:
             cells.append(f"{row['flops'] / top:.1%}" if "flops" in row else "")
         yield f"| {what} | " + " | ".join(cells) + " |"
+
+
+def _nested(measured: Mapping[str, Any]) -> bool:
+    return all(isinstance(row, Mapping) for row in measured.values())
 
 
 def _number(value: Any) -> str:
@@ -66,8 +76,13 @@ def _setting(results: Mapping[str, Any]) -> Iterator[str]:
     for shape in shapes:
         found = {what: row for what, row in results["packs"].items() if what.split()[0] == shape}
         rates = [row["rows"] for row in found.values() if "rows" in row]
-        search = results.get("decoding", {}).get(f"{shape} beams=4", {}).get("rows")
-        outer = results.get("meta", {}).get(shape, {}).get("seconds")
+        searches = [
+            r["rows"]
+            for w, r in results.get("decoding", {}).items()
+            if f"{shape} beams=4" in w and "rows" in r
+        ]
+        search = max(searches, default=0.0)
+        outer = results.get("meta", {}).get(f"{shape} 2 tasks", {}).get("seconds")
         if not (rates and search and outer):
             continue
         best = max(rates)
@@ -80,7 +95,8 @@ def _setting(results: Mapping[str, Any]) -> Iterator[str]:
             f"rates) x {STEPS} steps x {ROWS} rows / {best:.4g} rows/s = {adaptation:.3g} h"
         )
         yield (
-            f"* evaluation, 4 beams: {METHODS} x ({runs} runs x {STEPS // EVERY + 1} dev evaluations x {DEV} "
+            "* evaluation, 4 beams to the last token (trained prompts end after a few): "
+            f"{METHODS} x ({runs} runs x {STEPS // EVERY + 1} dev evaluations x {DEV} "
             f"rows + {TASKS * SAMPLES} x {TEST} test rows) / {search:.4g} rows/s = {evaluation:.3g} h"
         )
         yield f"* MAML: {OUTER} outer steps x {outer:.4g} s = {maml:.3g} h"

@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from softstart.backbone import kernels
 from softstart.backbone.batch import Batch
-from softstart.backbone.devices import refuse_sharded
+from softstart.backbone.devices import every_weight, refuse_sharded
 from softstart.backbone.flops import Flops
 from softstart.backbone.placement import AFTER_PADDING, PADDED_TOGETHER, PLACEMENTS, Placement
 from softstart.errors import SoftstartError
@@ -101,6 +101,7 @@ class Backbone(ABC):
         placement: Placement = "prefix",
         device_map: str | dict[str, Any] | None = None,
         gradient_checkpointing: bool = False,
+        compile: bool = False,
     ) -> Backbone:
         """Load a frozen backbone of the right family; see ``softstart.backbone.loading.load_backbone``."""
         from softstart.backbone.loading import load_backbone
@@ -113,6 +114,7 @@ class Backbone(ABC):
             placement=placement,
             device_map=device_map,
             gradient_checkpointing=gradient_checkpointing,
+            compile=compile,
         )
 
     # What a family says.
@@ -130,6 +132,12 @@ class Backbone(ABC):
         """Generated token ids [B, ≤ max_new_tokens], without the text."""
 
     # What every family shares.
+
+    def compile(self) -> None:
+        """Have torch compile the layers of first-order passes; SoftstartError: not for this family."""
+        raise SoftstartError(
+            f"'{self.name}' is no T5 v1.1, whose layers are compiled", mend="Leave compile out."
+        )
 
     @property
     def width(self) -> int:
@@ -178,7 +186,7 @@ class Backbone(ABC):
         config = {k: v for k, v in self.model.config.to_dict().items() if not k.startswith("_")}
         config.pop("transformers_version", None)
         h = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-        for key, tensor in sorted(_weights(self.model).items()):
+        for key, tensor in sorted(every_weight(self.model).items()):
             h.update(key.encode())
             h.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return h.hexdigest()
@@ -322,17 +330,6 @@ class Backbone(ABC):
                 yield
             finally:
                 self.model.eval()
-
-
-def _weights(model: Any) -> dict[str, Tensor]:
-    """Every weight by name, those that accelerate has offloaded too."""
-    state: dict[str, Tensor] = model.state_dict()
-    if not any(tensor.is_meta for tensor in state.values()):
-        return state
-    from accelerate.utils.modeling import get_state_dict_offloaded_model
-
-    found = get_state_dict_offloaded_model(model)
-    return {name: found[name] if tensor.is_meta else tensor for name, tensor in state.items()}
 
 
 def _kernels(twice: bool) -> contextlib.AbstractContextManager[Any]:

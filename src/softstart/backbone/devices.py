@@ -6,6 +6,7 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -110,3 +111,14 @@ def status_bytes(field: str) -> int:
         if line.startswith(f"{field}:"):
             return 1024 * int(line.split()[1])
     return 0
+
+
+def every_weight(model: Any) -> dict[str, torch.Tensor]:
+    """Every weight by name, those that accelerate has offloaded too."""
+    state: dict[str, torch.Tensor] = model.state_dict()
+    if not any(tensor.is_meta for tensor in state.values()):
+        return state
+    from accelerate.utils.modeling import get_state_dict_offloaded_model
+
+    found = get_state_dict_offloaded_model(model)
+    return {name: found[name] if tensor.is_meta else tensor for name, tensor in state.items()}

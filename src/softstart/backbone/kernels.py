@@ -1,4 +1,4 @@
-"""Building blocks of a forward pass that cost a CPU less than what torch or transformers pick by themselves.
+"""Building blocks of a forward pass that cost less than what torch or transformers pick by themselves.
 
 Every function here equals its plain formula up to rounding, can be differentiated with respect to all its
 tensors, and, but for ``attention`` with ``fused=True``, twice. How much each is worth: ``benchmarks/engine``.
@@ -129,6 +129,8 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, *, twice: bool = False) -> T
 
     ``twice``: differentiable twice.
     """
+    if x.is_cuda and not twice:
+        return functional.rms_norm(x, weight.shape, weight, eps)
     if twice:
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         return (wide * (wide.square().mean(-1, keepdim=True) + eps).rsqrt()).to(x.dtype) * weight
@@ -165,7 +167,8 @@ def gated_gelu(both: Tensor, *, twice: bool = False) -> Tensor:
 
     ``twice``: differentiable twice.
     """
-    if twice:
+    # What spares a CPU arithmetic costs a GPU kernels: its own GELU is one.
+    if twice or both.is_cuda:
         a, b = both.chunk(2, -1)
         return functional.gelu(a, approximate="tanh") * b
     gated: Tensor = _GatedGELU.apply(both)
@@ -208,6 +211,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, *, dropout: float, 
         dropout: on the probabilities.
         fused: use torch's fused kernels, which cannot be differentiated twice.
     """
+    # A GPU's fused kernel has dropout, but one seed did not give the same bits twice (benchmarks/gpu).
     if fused and not dropout:
         return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
     scores = torch.softmax(q @ k.transpose(2, 3) + bias, -1)

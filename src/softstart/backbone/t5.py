@@ -7,10 +7,11 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from softstart.backbone import kernels, t5_layers
+from softstart.backbone import kernels, t5_compiled, t5_layers
 from softstart.backbone.base import Backbone, Decoding
 from softstart.backbone.batch import IGNORE
 from softstart.backbone.flops import Flops, t5_flops
+from softstart.errors import SoftstartError
 
 
 class T5Backbone(Backbone):
@@ -18,6 +19,7 @@ class T5Backbone(Backbone):
 
     Forward passes and greedy decoding are ours (``t5_layers``) while the model's modules are transformers'
     own; a model with quantized, offloaded, spread or recomputed layers is run by transformers.
+    ``compile()`` has torch compile the layers of first-order passes.
     """
 
     model_types: ClassVar[tuple[str, ...]] = ("t5", "mt5")
@@ -25,16 +27,28 @@ class T5Backbone(Backbone):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.lean = _is_plain(self.model)
+        self.compiled = False
         self._biases: dict[bool, tuple[int, Tensor]] = {}
         if self.lean:
             t5_layers.lay_out(self.model)
+
+    def compile(self) -> None:
+        """As ``Backbone.compile``; SoftstartError: not T5 v1.1, or layers that we do not run."""
+        if not self.lean:
+            raise SoftstartError(
+                "layers that are spread, offloaded or recomputed cannot be compiled",
+                mend="Leave compile out, or device_map and gradient_checkpointing.",
+            )
+        t5_compiled.refuse(self.model)
+        self.compiled = True
 
     def encode(self, embeds: Tensor, mask: Tensor) -> Tensor:
         """Encoder output [B, P+S, d]."""
         encoder = self.model.encoder
         if self.lean:
-            bias = self._bias(encoder, mask.shape[1])
-            return t5_layers.encode(encoder, embeds, mask, bias, self._pass())
+            bias, how = self._bias(encoder, mask.shape[1]), self._pass()
+            states: Tensor = self._layers(how).encode(encoder, embeds, mask, bias, how)
+            return states
         hidden: Tensor = encoder(inputs_embeds=embeds, attention_mask=mask).last_hidden_state
         return hidden
 
@@ -90,13 +104,18 @@ class T5Backbone(Backbone):
     def trainable_copy(self) -> Self:
         """As ``Backbone.trainable_copy``."""
         twin = super().trainable_copy()
-        twin._biases = {}
+        twin._biases, twin.compiled = {}, False
         return twin
 
     def _decode(self, state: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
         decoder, how = self.model.decoder, self._pass()
         shifted = self.model.prepare_decoder_input_ids_from_labels(labels)
-        return t5_layers.decode(decoder, shifted, state, mask, self._bias(decoder, labels.shape[1]), how)
+        bias = self._bias(decoder, labels.shape[1])
+        hidden: Tensor = self._layers(how).decode(decoder, shifted, state, mask, bias, how)
+        return hidden
+
+    def _layers(self, how: t5_layers.Pass) -> Any:
+        return t5_compiled if self.compiled and t5_compiled.serves(how) else t5_layers
 
     def _pass(self) -> t5_layers.Pass:
         config = self.model.config

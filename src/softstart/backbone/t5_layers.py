@@ -51,7 +51,7 @@ def encode(stack: Any, embeds: Tensor, mask: Tensor, bias: Tensor, how: Pass) ->
     """
     x = how.drop(embeds)
     if not bool(mask.all()):
-        bias = bias + _closed(mask, bias.dtype)
+        bias = bias + closed_bias(mask, bias.dtype)
     for block in stack.block:
         x, _ = _self_attention(block.layer[0], x, bias, how)
         x = _feed_forward(block.layer[-1], x, how)
@@ -70,7 +70,7 @@ def decode(stack: Any, ids: Tensor, states: Tensor, mask: Tensor, bias: Tensor, 
         how: dropout and differentiability.
     """
     x = how.drop(stack.embed_tokens(ids))
-    closed = _closed(mask, states.dtype)
+    closed = closed_bias(mask, states.dtype)
     for block in stack.block:
         x, _ = _self_attention(block.layer[0], x, bias, how)
         x = _cross_attention(block.layer[1], x, states, closed, how)
@@ -136,7 +136,7 @@ def greedy(
     ids = states.new_full((batch, 1 + max_new_tokens), config.pad_token_id, dtype=torch.long)
     ids[:, 0] = config.decoder_start_token_id
     rows = torch.arange(batch, device=ids.device)
-    closed = _closed(mask, states.dtype)
+    closed = closed_bias(mask, states.dtype)
     search = _Search(rows, torch.ones_like(rows, dtype=torch.bool), states, closed, [None] * len(stack.block))
     length = 1
     for step in range(max_new_tokens):
@@ -227,7 +227,7 @@ def _feed_forward(layer: Any, x: Tensor, how: Pass) -> Tensor:
     return x + how.drop(kernels.linear(how.drop(h), dense.wo.weight))
 
 
-def _closed(mask: Tensor, dtype: torch.dtype) -> Tensor:
+def closed_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
     """[B, 1, 1, S]: 0 where the mask is 1, else the lowest number."""
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(
         mask == 0, torch.finfo(dtype).min

@@ -46,8 +46,8 @@ def row_flops(study: Study, length: float) -> float:
 
 
 def measured_rate(study: Study, file: Path = MEASURED) -> tuple[float, str] | None:
-    """The best FLOP/s measured for the study's backbone and dtype, and on what; None where there is no
-    measurement: ``benchmarks.gpu`` measures shapes of T5 v1.1 in bfloat16.
+    """The best FLOP/s measured for the study's backbone, dtype and ``compile``, and on what; None where there
+    is no measurement: ``benchmarks.gpu`` measures shapes of T5 v1.1 in bfloat16.
     """
     shape = published(study.backbone)
     try:
@@ -61,6 +61,7 @@ def measured_rate(study: Study, file: Path = MEASURED) -> tuple[float, str] | No
         row["flops"]
         for what, row in found.get("packs", {}).items()
         if "flops" in row and T5_V1_1.get(what.split()[0], (0,))[0] == shape.d_model
+        if what.endswith(", compiled") == study.compile
     ]
     return (max(rates), machine["device"]) if rates else None
 

@@ -36,7 +36,7 @@ MAIN = "main"
 SHARED = ("name", "variants")
 """What a variant cannot override."""
 
-MODEL = ("backbone", "revision", "dtype", "device_map", "gradient_checkpointing")
+MODEL = ("backbone", "revision", "dtype", "device_map", "gradient_checkpointing", "compile")
 DATA = ("gym", "shots", "source_shots", "setting", "settings", "source_tasks", "samples", "source_samples")
 """What a variant under another preset keeps, with ``MODEL`` and the methods' names."""
 
@@ -67,6 +67,8 @@ class Study(BaseModel):
     """``auto`` spreads a backbone that is larger than one GPU over all of them; needs accelerate."""
     gradient_checkpointing: bool = False
     """Recompute each layer in the backward pass: about a third more time, a fraction of the memory."""
+    compile: bool = False
+    """Have torch compile the layers (T5 v1.1, first order, no dropout; on GPUs; needs a C compiler)."""
     gym: str = "mini"
     """``mini`` or a folder in CrossFit's format."""
     shots: Positive | None = None
@@ -120,7 +122,7 @@ class Study(BaseModel):
     @property
     def loading(self) -> dict[str, Any]:
         """How the backbone is loaded, without what is not said: keys of old results stay."""
-        more = {name: getattr(self, name) for name in ("device_map", "gradient_checkpointing")}
+        more = {name: getattr(self, name) for name in ("device_map", "gradient_checkpointing", "compile")}
         return {"dtype": self.dtype, **{name: value for name, value in more.items() if value}}
 
     @property

@@ -1,0 +1,141 @@
+"""Layers of T5 v1.1 compiled by torch: for first-order passes on a GPU, where small kernels cost much.
+
+The arithmetic of ``t5_layers`` on tensors alone, so that one compiled layer serves a whole stack with any
+number of rows of any length (compiled once for rows with padding, once for rows without, once more where a
+size is one). Only for passes that are trained through: what is compiled cannot be differentiated twice, has
+no dropout, and pays its seconds of compilation back over many steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from softstart.backbone import kernels, t5_layers
+from softstart.errors import SoftstartError
+
+BACKEND = "inductor"
+"""torch's compiler; tests take one that needs no C compiler."""
+
+
+def refuse(model: Any) -> None:
+    """Refuse a model whose layers are not those compiled here by a SoftstartError."""
+    dense = model.encoder.block[0].layer[-1].DenseReluDense
+    if not hasattr(dense, "wi_0") or model.config.dense_act_fn not in t5_layers.TANH_GELU:
+        raise SoftstartError(
+            "only T5 v1.1 and mT5, whose feed-forward layers are gated, can be compiled",
+            mend="Leave compile out.",
+        )
+
+
+def serves(how: t5_layers.Pass) -> bool:
+    """Whether a pass is one that the compiled layers are for."""
+    return torch.is_grad_enabled() and not how.twice and not how.dropout
+
+
+def encode(stack: Any, embeds: Tensor, mask: Tensor, bias: Tensor, how: t5_layers.Pass) -> Tensor:
+    """As ``t5_layers.encode``."""
+    layer, x = _compiled(_encoder_layer, BACKEND), embeds
+    if not bool(mask.all()):
+        bias = bias + t5_layers.closed_bias(mask, bias.dtype)
+    bias = bias.expand(len(x), -1, -1, -1)
+    for block in stack.block:
+        weights = (*_self_weights(block.layer[0]), *_dense_weights(block.layer[-1]))
+        _of_any_size((x, 0, 1), (bias, 0, 2, 3))
+        x = layer(x, bias, *weights, *_numbers(block))
+    return how.norm(stack.final_layer_norm, x)
+
+
+def decode(
+    stack: Any, ids: Tensor, states: Tensor, mask: Tensor, bias: Tensor, how: t5_layers.Pass
+) -> Tensor:
+    """As ``t5_layers.decode``; outputs longer than a head is wide go there."""
+    if ids.shape[1] >= stack.block[0].layer[1].EncDecAttention.key_value_proj_dim:
+        return t5_layers.decode(stack, ids, states, mask, bias, how)
+    layer = _compiled(_decoder_layer, BACKEND)
+    x = stack.embed_tokens(ids).detach().requires_grad_()  # as in the layers after: compiled once
+    closed = t5_layers.closed_bias(mask, states.dtype)
+    for block in stack.block:
+        across = block.layer[1].EncDecAttention
+        weights = (
+            *_self_weights(block.layer[0]),
+            block.layer[1].layer_norm.weight,
+            *(m.weight for m in (across.q, across.k, across.v, across.o)),
+            *_dense_weights(block.layer[-1]),
+        )
+        _of_any_size((x, 0, 1), (bias, 2, 3), (states, 0, 1), (closed, 0, 3))
+        x = layer(x, bias, states, closed, *weights, *_numbers(block))
+    return how.norm(stack.final_layer_norm, x)
+
+
+@cache
+def _compiled(layer: Callable[..., Tensor], backend: str) -> Callable[..., Tensor]:
+    made: Callable[..., Tensor] = torch.compile(layer, backend=backend)
+
+    def told(*given: Any) -> Tensor:
+        try:
+            return made(*given)
+        except torch._dynamo.exc.BackendCompilerFailed as problem:
+            reason = str(problem.inner_exception).strip().splitlines()
+            raise SoftstartError(
+                f"torch cannot compile layers here ({reason[0] if reason else problem})",
+                mend="Leave compile out, or install a C compiler (on Debian: gcc and python3-dev).",
+            ) from problem
+
+    return told
+
+
+def _of_any_size(*tensors: Any) -> None:
+    """Have the named axes of tensors compiled for any length, all others for the one they have."""
+    for tensor, *axes in tensors:
+        torch._dynamo.maybe_mark_dynamic(tensor, axes)
+
+
+def _encoder_layer(
+    x: Tensor, bias: Tensor, n1: Tensor, qkv: Tensor, o: Tensor, n2: Tensor, wi: Tensor, wo: Tensor,
+    heads: int, eps: float,
+) -> Tensor:  # fmt: skip
+    x = x + _self_attention(kernels.rms_norm(x, n1, eps, twice=True), bias, qkv, o, heads)
+    return x + _feed_forward(kernels.rms_norm(x, n2, eps, twice=True), wi, wo)
+
+
+def _decoder_layer(
+    x: Tensor, bias: Tensor, states: Tensor, closed: Tensor, n1: Tensor, qkv: Tensor, o: Tensor,
+    n2: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, n3: Tensor, wi: Tensor, wo: Tensor,
+    heads: int, eps: float,
+) -> Tensor:  # fmt: skip
+    x = x + _self_attention(kernels.rms_norm(x, n1, eps, twice=True), bias, qkv, o, heads)
+    asked = functional.linear(kernels.rms_norm(x, n2, eps, twice=True), q)
+    asked = asked.view(len(x), x.shape[1], heads, -1)
+    x = x + functional.linear(kernels.narrow_attention(asked, states, k, v, closed, dropout=0.0), out)
+    return x + _feed_forward(kernels.rms_norm(x, n3, eps, twice=True), wi, wo)
+
+
+def _self_attention(x: Tensor, bias: Tensor, qkv: Tensor, o: Tensor, heads: int) -> Tensor:
+    rows, length, _ = x.shape
+    q, k, v = functional.linear(x, qkv).view(rows, length, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    out = kernels.attention(q, k, v, bias, dropout=0.0, fused=True)
+    return functional.linear(out.transpose(1, 2).reshape(rows, length, -1), o)
+
+
+def _feed_forward(x: Tensor, wi: Tensor, wo: Tensor) -> Tensor:
+    return functional.linear(kernels.gated_gelu(functional.linear(x, wi), twice=True), wo)
+
+
+def _self_weights(layer: Any) -> tuple[Tensor, Tensor, Tensor]:
+    m = layer.SelfAttention
+    return layer.layer_norm.weight, kernels.joined(m.q, m.k, m.v), m.o.weight
+
+
+def _dense_weights(layer: Any) -> tuple[Tensor, Tensor, Tensor]:
+    m = layer.DenseReluDense
+    return layer.layer_norm.weight, kernels.joined(m.wi_0, m.wi_1), m.wo.weight
+
+
+def _numbers(block: Any) -> tuple[int, float]:
+    return block.layer[0].SelfAttention.n_heads, block.layer[0].layer_norm.variance_epsilon
