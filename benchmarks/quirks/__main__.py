@@ -43,8 +43,16 @@ def main() -> None:
     elif given.what == "cosines":
         print(cosines.report(given.out / "quirk-inner-rate", HERE / "cosines.csv"))
     else:
-        text = "\n".join(line for name in names for line in section(name, given.out / f"quirk-{name}"))
-        (HERE / "results.md").write_text(
+        page = HERE / "results.md"
+        before = sections(page.read_text(encoding="utf-8")) if page.exists() else {}
+        text = "\n".join(
+            "\n".join(section(name, folder))
+            if name in names and (folder / "results.csv").exists()
+            else before.get(name, f"## {name}\n\nNot run yet.\n")
+            for name in STUDIES
+            for folder in [given.out / f"quirk-{name}"]
+        )
+        page.write_text(
             "# Results of the quirk studies\n\nMade by `python -m benchmarks.quirks results`; "
             "what each study asks is in [README.md](README.md). Brackets are 95 % intervals of the "
             "hierarchical bootstrap over tasks, samples and meta seeds.\n\n" + text + "\n",
@@ -52,12 +60,15 @@ def main() -> None:
         )
 
 
+def sections(page: str) -> dict[str, str]:
+    """What results.md says so far, by study: folders are not kept in the repository."""
+    parts = page.split("\n## ")[1:]
+    return {part.split("\n", 1)[0]: f"## {part.rstrip()}\n" for part in parts}
+
+
 def section(name: str, folder: Path) -> Iterator[str]:
     """One study as Markdown lines."""
     yield f"## {name}\n"
-    if not (folder / "results.csv").exists():
-        yield "Not run yet.\n"
-        return
     rows = pd.read_csv(folder / "results.csv")
     if set(rows["method"]) != {"pt"}:
         yield "Gains over plain prompt tuning:\n"
