@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import warnings
 from pathlib import Path
 
@@ -466,7 +467,22 @@ def test_a_quirk_study_becomes_tables(finished, tmp_path, monkeypatch):
     assert "| unit, maml | last | -25.0 [-25.0, -25.0] | 0/0/2 | 0.5 | 0.5 |" in text
     assert "| unit, pt | last | +0.0 [+0.0, +0.0] | 0/2/0 | 1 | 1 |" in text
     assert "published: 58 %" in text
-    assert "Not run yet." in "\n".join(section("f1", tmp_path / "none"))
+    rows.replace({"variant": {"last": "paper"}}).to_csv(tmp_path / "results.csv", index=False)
+    text = "\n".join(section("protocol", tmp_path))
+    # maml lost 25 points under the one variant alone, everything else is the same under both.
+    found = re.search(r"\| multitask - maml \| \W*([+-][\d.]+) .*?\| \W*([+-][\d.]+) ", text)
+    assert float(found[1]) - float(found[2]) == pytest.approx(25, abs=0.11)
+    assert "Rank correlation of ARG under the two protocols" in text
+
+
+def test_what_was_measured_of_other_quirk_studies_stays_on_the_page(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks.quirks.__main__ import sections
+
+    page = (ROOT / "benchmarks/quirks/results.md").read_text()
+    parts = sections(page)
+    assert page.rstrip().endswith("\n".join(parts.values()).rstrip())
+    assert "maml ~ fomaml" in parts["inner-rate"]
 
 
 def test_the_best_dev_score_of_all_steps_chooses_the_rate_and_ties_go_to_the_first():

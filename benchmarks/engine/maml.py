@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import types
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -90,11 +94,7 @@ def torchopt_loop(work: Work, steps: int) -> Contender:
 
 def learn2learn_loop(work: Work, steps: int) -> Contender:
     """learn2learn's MAML wrapper."""
-    try:
-        from learn2learn.algorithms import MAML as Wrapped
-    except ImportError as problem:
-        raise Absent("learn2learn is not installed (its 0.2.0 does not build here)") from problem
-    wrapped = Wrapped(Prompted(_eager(work), work.starts[0], hidden=True), lr=LR)
+    wrapped = _learn2learn()(Prompted(_eager(work), work.starts[0], hidden=True), lr=LR)
     support, query = _episode(work, steps)
 
     def step() -> torch.Tensor:
@@ -105,6 +105,21 @@ def learn2learn_loop(work: Work, steps: int) -> Contender:
         return gradient
 
     return step
+
+
+def _learn2learn() -> Any:
+    """Its MAML, installed or from its unpacked sources: their other parts in Cython do not build."""
+    if folder := os.environ.get("LEARN2LEARN"):
+        for name in ("learn2learn", "learn2learn.algorithms"):
+            package = types.ModuleType(name)
+            package.__path__ = [str(Path(folder, *name.split(".")))]
+            sys.modules[name] = package
+    try:
+        from learn2learn.algorithms.maml import MAML as Wrapped
+    except ImportError as problem:
+        why = "learn2learn is not installed: its 0.2.0 does not build; LEARN2LEARN=FOLDER takes its sources"
+        raise Absent(why) from problem
+    return Wrapped
 
 
 def _eager(work: Work) -> Any:

@@ -130,9 +130,27 @@ def survival(folder: Path, rows: pd.DataFrame) -> Iterator[str]:
     ]
     yield "What the 95 % interval of ARG says of each method under either protocol:\n"
     yield from markdown(pd.DataFrame(found))
+    yield "Methods against each other, in points; bold where the interval leaves zero out:\n"
+    yield from markdown(pd.DataFrame(pairs(rows)))
     order = table["arg"].unstack("variant").drop("pt")
     rho = order["paper"].rank().corr(order["main"].rank())
     yield f"Rank correlation of ARG under the two protocols: {rho:.2f} over {len(order)} methods.\n"
+
+
+def pairs(rows: pd.DataFrame) -> Iterator[dict[str, str]]:
+    """The difference of every two methods beside plain prompt tuning, under both protocols."""
+    from softstart.analysis import arg_table
+
+    names = sorted(set(rows["method"]) - {"pt"})
+    against = {name: arg_table(rows, name).set_index(["variant", "method"]) for name in names[:-1]}
+    for i, name in enumerate(names):
+        for other in names[i + 1 :]:
+            line = {"": f"{other} - {name}"}
+            for variant, title in (("paper", "published protocol"), ("main", "corrected protocol")):
+                found = against[name].loc[(variant, other)]
+                text = f"{found['mean_abs_gain']:+.1f} [{found['abs_low']:+.1f}, {found['abs_high']:+.1f}]"
+                line[title] = f"**{text}**" if found["abs_low"] * found["abs_high"] > 0 else text
+            yield line
 
 
 def angles(folder: Path, rows: pd.DataFrame) -> Iterator[str]:
