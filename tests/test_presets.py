@@ -166,6 +166,9 @@ def test_a_budget_in_gradients_follows_the_flops_of_the_data(world):
 
 def test_options_added_later_leave_the_keys_of_old_results():
     demo = load_study(ROOT / "src/softstart/study/demo.yaml")
+    # As it was then.
+    second = {"inner_lr": 3.0, "inner_steps": 2, "support_size": 4, "query_size": 8}
+    demo = demo.model_copy(update={"methods": {**demo.methods, "maml": second, "fomaml": second}})
     plan = make_plan(demo, nominal_inputs(demo))
     keys = " ".join(sorted([*(m.key for m in plan.metas), *(r.key for r in plan.runs)]))
     # Of protocol 2; a new protocol has new keys.
