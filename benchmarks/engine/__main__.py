@@ -42,6 +42,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5, help="steps of a run in a round of adaptation")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--no-peaks", action="store_true", help="leave out peak memory")
+    parser.add_argument("--compiled", action="store_true", help="adaptation with compiled layers, too")
+    parser.add_argument("--only", nargs="+", default=[], help="contenders of adaptation; all by default")
     parser.add_argument("--who", help="one contender (for peak)")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
@@ -75,7 +77,12 @@ def _report(asked: argparse.Namespace) -> Iterator[str]:
                     lengths = "ragged lengths" if ragged else "equal lengths"
                     yield f"\n### Adaptation, {shape}, {runs} runs of batch 8, {lengths} (unit: a step)\n"
                     yield from _compare(
-                        {name: partial(make, work) for name, make in adaptation.CONTENDERS.items()},
+                        {
+                            name: partial(make, work)
+                            for name, make in (adaptation.CONTENDERS | adaptation.COMPILED).items()
+                            if (asked.compiled or name not in adaptation.COMPILED)
+                            and (not asked.only or name in asked.only)
+                        },
                         asked.rounds,
                         runs * asked.steps,
                         work.flops,

@@ -15,10 +15,12 @@ from softstart.objective import run_gradients
 LR = 0.3
 
 
-def softstart(work: Work, dtype: torch.dtype = torch.float32) -> Contender:
+def softstart(work: Work, dtype: torch.dtype = torch.float32, *, compiled: bool = False) -> Contender:
     """All runs as one pack."""
     batch, bound = work.joined(list(range(work.runs))), 2048
-    backbone = work.backbone if dtype == torch.float32 else work.backbone_in(dtype)
+    backbone = work.backbone_in(dtype) if compiled or dtype != torch.float32 else work.backbone
+    if compiled:
+        backbone.compile()
 
     def step() -> torch.Tensor:
         prompts = work.starts.clone()
@@ -32,6 +34,11 @@ def softstart(work: Work, dtype: torch.dtype = torch.float32) -> Contender:
 def softstart_half(work: Work) -> Contender:
     """All runs as one pack on a bfloat16 backbone; prompts and their updates stay float32."""
     return softstart(work, torch.bfloat16)
+
+
+def softstart_compiled(work: Work) -> Contender:
+    """All runs as one pack, its layers compiled by torch; the first step, which compiles, is not timed."""
+    return softstart(work, compiled=True)
 
 
 def transformers_loop(work: Work) -> Contender:
@@ -150,3 +157,5 @@ CONTENDERS = {
     "softstart, bfloat16": softstart_half,
     "PEFT, plain loop, bfloat16": peft_half,
 }
+COMPILED = {"softstart, compiled": softstart_compiled}
+"""Asked for by ``--compiled``."""

@@ -64,7 +64,7 @@ def load_backbone(
         gradient_checkpointing: recompute each layer in the backward pass instead of keeping what it
             computed: about a third more time for a fraction of the memory; numbers stay the same.
         compile: have torch compile the layers of first-order passes (T5 v1.1, without dropout; needs a C
-            compiler): many seconds once, then fewer kernels; for GPUs.
+            compiler): some 20 seconds once, then fewer kernels; for GPUs and Intel CPUs.
         weights: False leaves the weights out: shapes without numbers, on torch's meta device.
 
     Raises:

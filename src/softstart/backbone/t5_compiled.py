@@ -1,4 +1,4 @@
-"""Layers of T5 v1.1 compiled by torch: for first-order passes on a GPU, where small kernels cost much.
+"""Layers of T5 v1.1 compiled by torch: for first-order passes where small kernels cost much, as on a GPU.
 
 The arithmetic of ``t5_layers`` on tensors alone, so that one compiled layer serves a whole stack with any
 number of rows of any length (compiled once for rows with padding, once for rows without, once more where a

@@ -68,7 +68,7 @@ class Study(BaseModel):
     gradient_checkpointing: bool = False
     """Recompute each layer in the backward pass: about a third more time, a fraction of the memory."""
     compile: bool = False
-    """Have torch compile the layers (T5 v1.1, first order, no dropout; on GPUs; needs a C compiler)."""
+    """Have torch compile the layers (T5 v1.1, first order, no dropout); needs a C compiler."""
     gym: str = "mini"
     """``mini`` or a folder in CrossFit's format."""
     shots: Positive | None = None
