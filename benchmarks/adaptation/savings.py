@@ -42,7 +42,28 @@ def table(folder: Path) -> Iterator[str]:
             yield f"| {' | '.join(cells)} |"
 
 
+def one_rung(folder: Path, rates: tuple[float, float] = (0.5, 0.3)) -> Iterator[str]:
+    """Dev points that are lost where only the better of two rates goes on after a rung: "main", replayed."""
+    curves, runs = (
+        pd.read_csv(folder / f"{name}.csv").query("variant == @MAIN") for name in ("curves", "runs")
+    )
+    dev = {run: rows.set_index("step")["dev"] for run, rows in curves.groupby("run")}
+    runs = runs[runs["lr"].isin(rates)].drop_duplicates("run").sort_values("lr", ascending=False)
+    steps = int(curves["step"].max())
+    yield "| rung, % of the steps | " + " | ".join(label(str(m)) for m in runs["method"].unique()) + " |"
+    yield "|---" * (1 + runs["method"].nunique()) + "|"
+    for rung in range(steps // 10, steps, steps // 10):
+        lost: dict[str, list[float]] = {}
+        for (method, *_), rivals in runs.groupby(["method", "task", "sample", "seed"], sort=False):
+            names = list(rivals["run"])
+            kept = max(names, key=lambda run: dev[run][dev[run].index <= rung].max())
+            lost.setdefault(method, []).append(max(dev[run].max() for run in names) - dev[kept].max())
+        cells = [f"{100 * sum(lost[m]) / len(lost[m]):.2f}" for m in runs["method"].unique()]
+        yield f"| {100 * rung / steps:.0f} | " + " | ".join(cells) + " |"
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.adaptation.savings", description=__doc__)
     parser.add_argument("folder", type=Path)
-    print("\n".join(table(parser.parse_args().folder)))
+    asked = parser.parse_args()
+    print("\n".join([*table(asked.folder), "", *one_rung(asked.folder)]))
