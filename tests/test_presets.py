@@ -470,6 +470,7 @@ def test_a_quirk_study_becomes_tables(finished, tmp_path, monkeypatch):
     assert "| unit, maml | last | -25.0 [-25.0, -25.0] | 0/0/2 | 0.5 | 0.5 |" in text
     assert "| unit, pt | last | +0.0 [+0.0, +0.0] | 0/2/0 | 1 | 1 |" in text
     assert "published: 58 %" in text
+    assert "Not run yet." in "\n".join(section("f1", tmp_path / "none"))
     rows.replace({"variant": {"last": "paper"}}).to_csv(tmp_path / "results.csv", index=False)
     text = "\n".join(section("protocol", tmp_path))
     # maml lost 25 points under the one variant alone, everything else is the same under both.

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from benchmarks.engine.timing import Absent, Contender
-from benchmarks.engine.work import PROMPT, Work
+from benchmarks.engine.work import Work
 from torch import nn
 
 from softstart.algorithms import MAML, Episodes
@@ -47,7 +47,9 @@ class Prompted(nn.Module):
     def forward(self, batch: Batch) -> torch.Tensor:
         text = self.model.get_input_embeddings()(batch.input_ids)
         embeds = torch.cat((self.prompt.expand(len(batch), -1, -1), text), 1)
-        mask = torch.cat((batch.attention_mask.new_ones(len(batch), PROMPT), batch.attention_mask), 1)
+        mask = torch.cat(
+            (batch.attention_mask.new_ones(len(batch), len(self.prompt)), batch.attention_mask), 1
+        )
         loss: torch.Tensor = self.model(inputs_embeds=embeds, attention_mask=mask, labels=batch.labels).loss
         return loss
 

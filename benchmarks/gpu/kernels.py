@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
-from benchmarks.gpu.work import Size
+from benchmarks.gpu.work import Size, seconds
 
 KINDS = (
     ("products", r"gemm|nvjet|cutlass.*(tensorop|s16816|wgmma)|xmma|gemv|splitk|cublas"),
@@ -26,15 +26,7 @@ def kernel_shares(do: Callable[[], object], size: Size) -> dict[str, Any]:
     from torch.profiler import ProfilerActivity, profile
 
     gpu = size.device.type == "cuda"
-    for _ in range(3):
-        do()
-    if gpu:
-        torch.cuda.synchronize()
-    began = time.perf_counter()
-    do()
-    if gpu:
-        torch.cuda.synchronize()
-    wall = time.perf_counter() - began
+    wall = seconds(do, replace(size, rounds=1), warm=3)
     with profile(activities=[ProfilerActivity.CUDA if gpu else ProfilerActivity.CPU]) as found:
         do()
         if gpu:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from benchmarks.engine.maml import LR, Prompted
 from benchmarks.gpu.work import Model, Size, allocated, interleaved, peak_bytes, relative
-from torch import nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -63,24 +63,6 @@ def _adafactor(prompt: torch.Tensor) -> Any:
     return Adafactor([prompt], lr=0.3, scale_parameter=False, relative_step=False)
 
 
-class Prompted(nn.Module):
-    """A prompt in front of a frozen model."""
-
-    def __init__(self, model: Any, prompt: torch.Tensor) -> None:
-        super().__init__()
-        self.prompt, self.model = nn.Parameter(prompt.clone()), model
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        text = self.model.get_input_embeddings()(batch.input_ids)
-        embeds = torch.cat((self.prompt.expand(len(batch), -1, -1), text), 1)
-        mask = batch.attention_mask.new_ones(embeds.shape[:2])
-        loss: torch.Tensor = self.model(inputs_embeds=embeds, attention_mask=mask, labels=batch.labels).loss
-        return loss
-
-
-LR = 0.3
-
-
 def meta_gradients(size: Size, shape: str, steps: int) -> dict[str, Any]:
     """Seconds of a meta-gradient and its peak beside the weights, of ours and of ``higher``, the paper's."""
     model = Model(size, shape, torch.float32)
@@ -120,7 +102,7 @@ def _higher(
     import higher
 
     plain = Model(size, shape, torch.float32).own
-    net = Prompted(plain, theta)
+    net = Prompted(plain, theta, hidden=False)
 
     def step() -> torch.Tensor:
         optimizer = torch.optim.SGD([net.prompt], lr=LR)

@@ -10,14 +10,13 @@ from statistics import median
 from typing import Any
 
 import torch
+from benchmarks.engine.work import RAGGED
 
 from softstart.backbone import Batch, T5Backbone, collate
 from softstart.backbone.shapes import t5_config
 
 TEXT, OUTPUT = 70, 4
 """Tokens of a row's text and output: the median of the few-shot gym's tasks."""
-RAGGED = (151, 60, 23, 93, 40, 34, 85, 106)
-"""Tokens of texts as they lie together in a batch of the few-shot gym; 74 on average."""
 MICRO = "micro"
 """A shape for the smoke run."""
 

@@ -45,12 +45,11 @@ def main() -> None:
     else:
         page = HERE / "results.md"
         before = sections(page.read_text(encoding="utf-8")) if page.exists() else {}
+        folders = {name: given.out / f"quirk-{name}" for name in STUDIES}
+        kept = [n for n in before if n not in names or not (folders[n] / "results.csv").exists()]
         text = "\n".join(
-            "\n".join(section(name, folder))
-            if name in names and (folder / "results.csv").exists()
-            else before.get(name, f"## {name}\n\nNot run yet.\n")
-            for name in STUDIES
-            for folder in [given.out / f"quirk-{name}"]
+            before[name] if name in kept else "\n".join(section(name, folder))
+            for name, folder in folders.items()
         )
         page.write_text(
             "# Results of the quirk studies\n\nMade by `python -m benchmarks.quirks results`; "
@@ -69,6 +68,9 @@ def sections(page: str) -> dict[str, str]:
 def section(name: str, folder: Path) -> Iterator[str]:
     """One study as Markdown lines."""
     yield f"## {name}\n"
+    if not (folder / "results.csv").exists():
+        yield "Not run yet.\n"
+        return
     rows = pd.read_csv(folder / "results.csv")
     if set(rows["method"]) != {"pt"}:
         yield "Gains over plain prompt tuning:\n"

@@ -44,9 +44,10 @@ def encode(stack: Any, embeds: Tensor, mask: Tensor, bias: Tensor, how: t5_layer
     if not bool(mask.all()):
         bias = bias + t5_layers.closed_bias(mask, bias.dtype)
     bias = bias.expand(len(x), -1, -1, -1)
+    _of_any_size((bias, 0, 2, 3))
     for block in stack.block:
         weights = (*_self_weights(block.layer[0]), *_dense_weights(block.layer[-1]))
-        _of_any_size((x, 0, 1), (bias, 0, 2, 3))
+        _of_any_size((x, 0, 1))
         x = layer(x, bias, *weights, *_numbers(block))
     return how.norm(stack.final_layer_norm, x)
 
@@ -60,6 +61,7 @@ def decode(
     layer = _compiled(_decoder_layer, BACKEND)
     x = stack.embed_tokens(ids).detach().requires_grad_()  # as in the layers after: compiled once
     closed = t5_layers.closed_bias(mask, states.dtype)
+    _of_any_size((bias, 2, 3), (states, 0, 1), (closed, 0, 3))
     for block in stack.block:
         across = block.layer[1].EncDecAttention
         weights = (
@@ -68,7 +70,7 @@ def decode(
             *(m.weight for m in (across.q, across.k, across.v, across.o)),
             *_dense_weights(block.layer[-1]),
         )
-        _of_any_size((x, 0, 1), (bias, 2, 3), (states, 0, 1), (closed, 0, 3))
+        _of_any_size((x, 0, 1))
         x = layer(x, bias, states, closed, *weights, *_numbers(block))
     return how.norm(stack.final_layer_norm, x)
 

@@ -36,7 +36,10 @@ MAIN = "main"
 SHARED = ("name", "variants")
 """What a variant cannot override."""
 
-MODEL = ("backbone", "revision", "dtype", "device_map", "gradient_checkpointing", "compile")
+LOADING = ("device_map", "gradient_checkpointing", "compile")
+"""How a backbone is loaded, beside its dtype."""
+
+MODEL = ("backbone", "revision", "dtype", *LOADING)
 DATA = ("gym", "shots", "source_shots", "setting", "settings", "source_tasks", "samples", "source_samples")
 """What a variant under another preset keeps, with ``MODEL`` and the methods' names."""
 
@@ -122,7 +125,7 @@ class Study(BaseModel):
     @property
     def loading(self) -> dict[str, Any]:
         """How the backbone is loaded, without what is not said: keys of old results stay."""
-        more = {name: getattr(self, name) for name in ("device_map", "gradient_checkpointing", "compile")}
+        more = {name: getattr(self, name) for name in LOADING}
         return {"dtype": self.dtype, **{name: value for name, value in more.items() if value}}
 
     @property
