@@ -6,11 +6,14 @@ import copy
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import MT5Config, MT5ForConditionalGeneration, T5Config, T5ForConditionalGeneration
 
 from models import VOCAB, prompts, random_batch, random_t5, relative, word_tokenizer
 from softstart.backbone import Decoding, T5Backbone, kernels
 from softstart.backbone.loading import recompute_layers
+from softstart.backbone.unpadded import Unpadded
 
 ROWS = [(4, 2, 0), (9, 1, 1), (2, 6, 2), (9, 3, 0), (11, 4, 3)]
 KINDS = {
@@ -50,10 +53,32 @@ def losses_and_gradients(backbone, twice=False, seed=None):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("twice", [False, True])
-def test_losses_and_both_derivatives_are_those_of_transformers(exact_norm, kind, twice):
+@pytest.mark.parametrize("padded", [False, True])
+def test_losses_and_both_derivatives_are_those_of_transformers(exact_norm, monkeypatch, kind, twice, padded):
     ours, theirs = both(kind)
+    if padded:  # as on a GPU
+        monkeypatch.setattr(Unpadded, "of", lambda mask: None)
     for a, b in zip(losses_and_gradients(ours, twice), losses_and_gradients(theirs, twice), strict=True):
         assert relative(a.double(), b.double()) < 1e-12
+
+
+@given(lengths=st.lists(st.integers(1, 6), min_size=1, max_size=8))
+def test_tokens_without_their_padding_come_back_to_their_places(lengths):
+    mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
+    layout = Unpadded.of(mask)
+    if len(set(lengths)) == 1:
+        assert layout is None
+        return
+    x = torch.randn(*mask.shape, 3)
+    packed = layout.pack(x)
+    assert packed.shape == (1, sum(lengths), 3)
+    assert [n for rows, n in layout.groups for _ in range(rows)] == sorted(lengths)
+    assert torch.equal(layout.unpack(packed), x * mask[..., None])
+
+
+def test_padding_that_is_not_on_the_right_stays():
+    for rows in ([[1, 0, 1], [1, 1, 1]], [[0, 1, 1], [1, 1, 1]]):
+        assert Unpadded.of(torch.tensor(rows)) is None
 
 
 def test_mt5_too(exact_norm, monkeypatch):
@@ -130,7 +155,9 @@ def test_joined_weights_are_views_and_keep_the_checkpoint():
 
 
 @pytest.mark.parametrize("rows", [3, 200])
-def test_linear_is_a_product_with_both_gradients_and_a_second_derivative(rows):
+@pytest.mark.parametrize("mkl", [False, True])
+def test_linear_is_a_product_with_both_gradients_and_a_second_derivative(monkeypatch, rows, mkl):
+    monkeypatch.setattr(kernels, "_mkl_leads", lambda: mkl)
     torch.manual_seed(0)
     x, w, v = torch.randn(2, rows, 24), torch.randn(40, 24), torch.randn(2, rows, 24)
 
@@ -153,18 +180,33 @@ def test_linear_is_torchs_own_where_the_private_operator_is_missing_or_changed(m
         def __getattr__(self, name):
             raise missing
 
+    monkeypatch.setattr(kernels, "_mkl_leads", lambda: False)
     torch.manual_seed(0)
     x, w = torch.randn(200, 24), torch.randn(40, 24)
     usual = kernels.linear(x, w)
-    monkeypatch.setattr(torch.ops, "mkldnn", Operators())
-    kernels._pointwise.cache_clear()
-    try:
-        assert torch.equal(kernels.linear(x, w), torch.nn.functional.linear(x, w))
-    finally:
-        monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.ops, "mkldnn", Operators())
         kernels._pointwise.cache_clear()
+        try:
+            assert torch.equal(kernels.linear(x, w), torch.nn.functional.linear(x, w))
+        finally:
+            kernels._pointwise.cache_clear()
     assert relative(usual, torch.nn.functional.linear(x, w)) < 1e-5
     assert torch.equal(kernels.linear(x, w), usual)
+
+
+@pytest.mark.parametrize(
+    ("name", "mkl", "leads"),
+    [
+        ("Intel(R) Xeon(R) Processor", True, True),
+        ("Intel(R) Xeon(R)", False, False),
+        ("AMD EPYC", True, False),
+    ],
+)
+def test_torchs_product_is_taken_where_it_is_mkl_on_an_intel_processor(monkeypatch, name, mkl, leads):
+    monkeypatch.setattr(kernels, "processor", lambda: name)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: mkl)
+    assert kernels._mkl_leads.__wrapped__() is leads
 
 
 def test_in_bfloat16_we_are_as_near_to_the_exact_numbers_as_transformers_is(exact_norm):

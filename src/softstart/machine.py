@@ -14,7 +14,7 @@ import torch
 
 from softstart.adaptation import AdaptConfig
 from softstart.backbone import TINY, Backbone, kernels, load_backbone
-from softstart.backbone.devices import device_memory
+from softstart.backbone.devices import device_memory, processor
 from softstart.encoding import TextFormat, encode_task, rng_for, to_batch
 from softstart.gym import open_gym
 from softstart.objective import PromptObjective
@@ -80,7 +80,7 @@ def this_machine() -> Machine:
     """What this machine can run."""
     dtypes = ("float32", "bfloat16", "float64")
     cpu = torch.device("cpu")
-    devices = [Device("cpu", _processor(), device_memory(cpu), dtypes)]
+    devices = [Device("cpu", processor(), device_memory(cpu), dtypes)]
     for i in range(torch.cuda.device_count()):
         device = torch.device("cuda", i)
         kinds = (*dtypes, "float16") if torch.cuda.is_bf16_supported() else ("float32", "float64", "float16")
@@ -150,11 +150,3 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "unknown version"
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -45,6 +46,15 @@ def refuse_sharded(model: torch.nn.Module) -> None:
             "the model is sharded by FSDP, whose hooks have no second derivative",
             mend="Use device_map for a model larger than one GPU.",
         )
+
+
+def processor() -> str:
+    """What the CPU calls itself."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def device_memory(device: torch.device) -> int:

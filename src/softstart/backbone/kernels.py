@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from softstart.backbone.devices import processor
+
 FEW_ROWS = 64
 """Below so many rows oneDNN's set-up costs more than its faster arithmetic saves."""
 
@@ -47,8 +49,8 @@ def keep_freed_memory() -> None:
 def linear(x: Tensor, weight: Tensor) -> Tensor:
     """x Wᵀ: [..., K] and [N, K] → [..., N].
 
-    In float32 on a CPU the product is oneDNN's: torch's default, MKL, does not use the AVX-512 units of AMD
-    processors, which halves its speed there.
+    In float32 on a CPU the product is oneDNN's, but on Intel processors: torch's default, MKL, does not use
+    the AVX-512 units of AMD's, which halves its speed there, and leads on Intel's own.
     """
     if x.numel() < FEW_ROWS * x.shape[-1] or not _onednn(x):
         return functional.linear(x, weight)
@@ -57,7 +59,15 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _onednn(x: Tensor) -> bool:
-    return x.dtype == torch.float32 and x.device.type == "cpu" and _pointwise() is not None
+    return (
+        x.dtype == torch.float32 and x.device.type == "cpu" and not _mkl_leads() and _pointwise() is not None
+    )
+
+
+@cache
+def _mkl_leads() -> bool:
+    """Whether torch multiplies with MKL on an Intel processor; by its name, so that bits stay the same."""
+    return torch.backends.mkl.is_available() and "Intel" in processor()
 
 
 @cache
@@ -180,7 +190,7 @@ class _GatedGELU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, both: Tensor) -> Tensor:
         a, b = both.chunk(2, -1)
-        gate = a.square().mul_(_GELU * _CUBIC).add_(_GELU).mul_(a).sigmoid_()
+        gate = torch.addcmul(a.new_tensor(_GELU), a, a, value=_GELU * _CUBIC).mul_(a).sigmoid_()
         ctx.save_for_backward(both, gate)
         return (gate * a).mul_(b)
 
@@ -192,11 +202,11 @@ class _GatedGELU(torch.autograd.Function):
         a, b = both.chunk(2, -1)
         out = torch.empty_like(both)
         da, db = out.chunk(2, -1)
-        act = gate * a
-        torch.mul(act, g, out=db)
-        slope = a.square().mul_(3 * _GELU * _CUBIC).add_(_GELU)  # of the sigmoid's argument
-        slope.mul_(act).mul_(1 - gate).add_(gate).mul_(g)
+        slope = torch.addcmul(a.new_tensor(_GELU), a, a, value=3 * _GELU * _CUBIC).mul_(a)
+        torch.ops.aten.sigmoid_backward.grad_input(slope, gate, grad_input=slope)
+        slope.add_(gate).mul_(g)
         torch.mul(slope, b, out=da)
+        torch.mul(gate, a, out=db).mul_(g)
         return out
 
 

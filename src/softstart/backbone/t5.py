@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar, Self
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from softstart.backbone import kernels, t5_compiled, t5_layers
 from softstart.backbone.base import Backbone, Decoding
-from softstart.backbone.batch import IGNORE
+from softstart.backbone.batch import IGNORE, Batch
 from softstart.backbone.flops import Flops, t5_flops
 from softstart.errors import SoftstartError
 
@@ -96,6 +97,13 @@ class T5Backbone(Backbone):
             early_stopping=decoding.num_beams > 1,
         )
         return ids
+
+    def parts(
+        self, batch: Batch, max_tokens: int | None, extra: int, cost: int | None = None
+    ) -> Iterator[tuple[Tensor, Batch]]:
+        """As ``Backbone.parts``; where padding is left out, cutting by length has nothing to spare."""
+        unpadded = self.lean and self.device.type == "cpu" and batch.seed is None
+        yield from super().parts(batch, max_tokens, extra, None if unpadded else cost)
 
     def row_flops(self, text: int, output: int) -> Flops:
         """As ``Backbone.row_flops``, by T5's own formula."""

@@ -2,8 +2,9 @@
 
 The arithmetic of ``t5_layers`` on tensors alone, so that one compiled layer serves a whole stack with any
 number of rows of any length (compiled once for rows with padding, once for rows without, once more where a
-size is one). Only for passes that are trained through: what is compiled cannot be differentiated twice, has
-no dropout, and pays its seconds of compilation back over many steps.
+size is one). On a CPU padding is left out: what comes before and what comes after attention is compiled. Only
+for passes that are trained through: what is compiled cannot be differentiated twice, has no dropout, and pays
+its seconds of compilation back over many steps.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from softstart.backbone import kernels, t5_layers
+from softstart.backbone.unpadded import Unpadded
 from softstart.errors import SoftstartError
 
 BACKEND = "inductor"
@@ -40,6 +42,10 @@ def serves(how: t5_layers.Pass) -> bool:
 
 def encode(stack: Any, embeds: Tensor, mask: Tensor, bias: Tensor, how: t5_layers.Pass) -> Tensor:
     """As ``t5_layers.encode``."""
+    layout = Unpadded.of(mask)
+    if layout is not None:
+        x = _encode_unpadded(stack, layout.pack(embeds), bias, layout)
+        return layout.unpack(how.norm(stack.final_layer_norm, x))
     layer, x = _compiled(_encoder_layer, BACKEND), embeds
     if not bool(mask.all()):
         bias = bias + t5_layers.closed_bias(mask, bias.dtype)
@@ -50,6 +56,18 @@ def encode(stack: Any, embeds: Tensor, mask: Tensor, bias: Tensor, how: t5_layer
         _of_any_size((x, 0, 1))
         x = layer(x, bias, *weights, *_numbers(block))
     return how.norm(stack.final_layer_norm, x)
+
+
+def _encode_unpadded(stack: Any, x: Tensor, bias: Tensor, layout: Unpadded) -> Tensor:
+    before, after = _compiled(_before_attention, BACKEND), _compiled(_after_attention, BACKEND)
+    for block in stack.block:
+        norm, joined, out = _self_weights(block.layer[0])
+        heads, eps = _numbers(block)
+        _of_any_size((x, 1))
+        attended = layout.attention(before(x, norm, joined, eps), heads, bias, fused=True)
+        _of_any_size((attended, 1))
+        x = after(x, attended, out, *_dense_weights(block.layer[-1]), eps)
+    return x
 
 
 def decode(
@@ -102,8 +120,19 @@ def _encoder_layer(
     x: Tensor, bias: Tensor, n1: Tensor, qkv: Tensor, o: Tensor, n2: Tensor, wi: Tensor, wo: Tensor,
     heads: int, eps: float,
 ) -> Tensor:  # fmt: skip
-    x = x + _self_attention(kernels.rms_norm(x, n1, eps, twice=True), bias, qkv, o, heads)
-    return x + _feed_forward(kernels.rms_norm(x, n2, eps, twice=True), wi, wo)
+    attended = _attend(_before_attention(x, n1, qkv, eps), bias, heads)
+    return _after_attention(x, attended, o, n2, wi, wo, eps)
+
+
+def _before_attention(x: Tensor, norm: Tensor, qkv: Tensor, eps: float) -> Tensor:
+    return functional.linear(kernels.rms_norm(x, norm, eps, twice=True), qkv)
+
+
+def _after_attention(
+    x: Tensor, attended: Tensor, o: Tensor, norm: Tensor, wi: Tensor, wo: Tensor, eps: float
+) -> Tensor:
+    x = x + functional.linear(attended, o)
+    return x + _feed_forward(kernels.rms_norm(x, norm, eps, twice=True), wi, wo)
 
 
 def _decoder_layer(
@@ -111,18 +140,18 @@ def _decoder_layer(
     n2: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, n3: Tensor, wi: Tensor, wo: Tensor,
     heads: int, eps: float,
 ) -> Tensor:  # fmt: skip
-    x = x + _self_attention(kernels.rms_norm(x, n1, eps, twice=True), bias, qkv, o, heads)
+    x = x + functional.linear(_attend(_before_attention(x, n1, qkv, eps), bias, heads), o)
     asked = functional.linear(kernels.rms_norm(x, n2, eps, twice=True), q)
     asked = asked.view(len(x), x.shape[1], heads, -1)
     x = x + functional.linear(kernels.narrow_attention(asked, states, k, v, closed, dropout=0.0), out)
     return x + _feed_forward(kernels.rms_norm(x, n3, eps, twice=True), wi, wo)
 
 
-def _self_attention(x: Tensor, bias: Tensor, qkv: Tensor, o: Tensor, heads: int) -> Tensor:
-    rows, length, _ = x.shape
-    q, k, v = functional.linear(x, qkv).view(rows, length, 3, heads, -1).permute(2, 0, 3, 1, 4)
+def _attend(qkv: Tensor, bias: Tensor, heads: int) -> Tensor:
+    rows, length, _ = qkv.shape
+    q, k, v = qkv.view(rows, length, 3, heads, -1).permute(2, 0, 3, 1, 4)
     out = kernels.attention(q, k, v, bias, dropout=0.0, fused=True)
-    return functional.linear(out.transpose(1, 2).reshape(rows, length, -1), o)
+    return out.transpose(1, 2).reshape(rows, length, -1)
 
 
 def _feed_forward(x: Tensor, wi: Tensor, wo: Tensor) -> Tensor:

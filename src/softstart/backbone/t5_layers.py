@@ -2,8 +2,9 @@
 
 The same numbers as transformers' own modules up to rounding (tests: float64, with and without dropout, every
 kind of feed-forward), in fewer and faster kernels: products by ``kernels.linear``, joined query/key/value and
-gate maps, one attention bias for all layers, no keys and values for short outputs, finished rows leave the
-batch. A stack is transformers' ``T5Stack``; ``Pass`` says how it is run.
+gate maps, one attention bias for all layers, no padding in the encoder (on a CPU, without dropout), no keys
+and values for short outputs, finished rows leave the batch. A stack is transformers' ``T5Stack``; ``Pass``
+says how it is run.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch.nn import functional
 
 from softstart.backbone import kernels
 from softstart.backbone.batch import IGNORE
+from softstart.backbone.unpadded import Unpadded
 
 TANH_GELU = ("gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh")
 """transformers' names of one function."""
@@ -49,13 +51,18 @@ def encode(stack: Any, embeds: Tensor, mask: Tensor, bias: Tensor, how: Pass) ->
         bias: position bias [1, H, S, S].
         how: dropout and differentiability.
     """
-    x = how.drop(embeds)
-    if not bool(mask.all()):
-        bias = bias + closed_bias(mask, bias.dtype)
+    layout = None if how.dropout else Unpadded.of(mask)  # transformers draws masks for padding too
+    if layout is not None:
+        x = layout.pack(embeds)
+    else:
+        x = how.drop(embeds)
+        if not bool(mask.all()):
+            bias = bias + closed_bias(mask, bias.dtype)
     for block in stack.block:
-        x, _ = _self_attention(block.layer[0], x, bias, how)
+        x, _ = _self_attention(block.layer[0], x, bias, how, layout=layout)
         x = _feed_forward(block.layer[-1], x, how)
-    return how.drop(how.norm(stack.final_layer_norm, x))
+    x = how.drop(how.norm(stack.final_layer_norm, x))
+    return x if layout is None else layout.unpack(x)
 
 
 def decode(stack: Any, ids: Tensor, states: Tensor, mask: Tensor, bias: Tensor, how: Pass) -> Tensor:
@@ -185,12 +192,20 @@ def label_losses(model: Any, hidden: Tensor, labels: Tensor) -> Tensor:
 
 
 def _self_attention(
-    layer: Any, x: Tensor, bias: Tensor, how: Pass, past: tuple[Tensor, Tensor] | None = None
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    layer: Any,
+    x: Tensor,
+    bias: Tensor,
+    how: Pass,
+    past: tuple[Tensor, Tensor] | None = None,
+    layout: Unpadded | None = None,
+) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
     module = layer.SelfAttention
     rows, length, _ = x.shape
     weight = kernels.joined(module.q, module.k, module.v)
     qkv = kernels.linear(how.norm(layer.layer_norm, x), weight)
+    if layout is not None:
+        out = layout.attention(qkv, module.n_heads, bias, fused=not how.twice)
+        return x + kernels.linear(out, module.o.weight), None
     q, k, v = qkv.view(rows, length, 3, module.n_heads, -1).permute(2, 0, 3, 1, 4)  # [B, H, S, D] each
     if past is not None:
         k, v = torch.cat((past[0], k), 2), torch.cat((past[1], v), 2)
