@@ -81,6 +81,15 @@ def test_padding_that_is_not_on_the_right_stays():
         assert Unpadded.of(torch.tensor(rows)) is None
 
 
+def test_rows_are_cut_by_length_only_where_their_padding_would_be_computed():
+    backbone = random_t5(dropout=0.1)
+    counts = {
+        seed: len(list(backbone.parts(random_batch(ROWS, dropout_seed=seed), 999, 3, cost=0)))
+        for seed in (None, 1)
+    }
+    assert counts == {None: 1, 1: len({length for length, _, _ in ROWS})}
+
+
 def test_mt5_too(exact_norm, monkeypatch):
     from transformers.models.mt5 import modeling_mt5
     from transformers.models.t5 import modeling_t5

@@ -8,13 +8,14 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import product
 from statistics import median
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
-from benchmarks.engine import adaptation, maml, scaling
+from benchmarks.engine import adaptation, maml, padding, scaling
 from benchmarks.engine.timing import (
     PRODUCT,
     PRODUCTS,
@@ -33,7 +34,7 @@ from softstart.machine import this_machine
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__)
     parser.add_argument(
-        "what", nargs="?", default="all", choices=["all", "adaptation", "maml", "scaling", "peak"]
+        "what", nargs="?", default="all", choices=["all", "adaptation", "maml", "scaling", "padding", "peak"]
     )
     parser.add_argument("--shapes", nargs="+", default=["tiny", "embedded"], choices=[*SHAPES, "embedded"])
     parser.add_argument("--packs", nargs="+", type=int, default=[1, 4])
@@ -87,6 +88,13 @@ def _report(asked: argparse.Namespace) -> Iterator[str]:
                         runs * asked.steps,
                         work.flops,
                     )
+        if asked.what in ("all", "padding"):
+            for runs, ragged in product(asked.packs, (True, False)):
+                work = Work(shape, runs, ragged=ragged)
+                lengths = "ragged lengths" if ragged else "equal lengths"
+                yield f"\n### Padding, {shape}, {runs} runs of batch 8, {lengths} (unit: a step)\n"
+                made = {name: partial(_itself, do) for name, do in padding.contenders(work).items()}
+                yield from _compare(made, asked.rounds, runs, work.flops)
         if asked.what in ("all", "maml"):
             for steps in asked.inner:
                 work = Work(shape, rows=2)
@@ -98,6 +106,10 @@ def _report(asked: argparse.Namespace) -> Iterator[str]:
                 )
             if not asked.no_peaks:
                 yield from _peaks(shape, asked)
+
+
+def _itself(contender: Contender) -> Contender:
+    return contender
 
 
 def _compare(
