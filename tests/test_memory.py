@@ -15,6 +15,7 @@ from transformers import LlamaConfig
 from families import random_backbone
 from models import random_t5
 from softstart.backbone import load_backbone
+from softstart.backbone.unpadded import Unpadded
 from softstart.errors import SoftstartError
 from softstart.memory import META, Heap, Ledger, equal_rows, traced, weight_bytes
 from softstart.objective import PromptObjective, run_gradients, run_hvps
@@ -82,6 +83,7 @@ def test_ranking_many_words_takes_what_ranking_one_does_and_is_planned_for(world
         candidates = torch.full((8, words, 4), 3)
         return traced(lambda: backbone.rank(stack, batch, candidates, bound)).tensors
 
+    peak(1, 800)  # what is made once is there
     assert peak(24, 800) < 1.02 * peak(1, 800)
     assert peak(24, None) > 1.5 * peak(1, None)
     study = toy(world)  # its scoring is by rank
@@ -166,7 +168,8 @@ def test_every_part_of_a_study_is_planned_and_more_work_needs_more(world):
         large.check(1000)
 
 
-def test_a_fine_tuning_takes_what_is_planned(world, tmp_path):
+def test_a_fine_tuning_takes_what_is_planned(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(Unpadded, "of", lambda mask: None)  # planned is for a GPU, which computes padding
     study = toy(world, methods={"ft": {}}, finetuning={"steps": 8, "eval_every": 2, "budgets": [4]})
     resources = Resources(variants_of(study), "cpu")
     planned = study_needs(study, "cuda")  # tensors only, and the best weights elsewhere

@@ -101,7 +101,7 @@ class T5Backbone(Backbone):
     def parts(
         self, batch: Batch, max_tokens: int | None, extra: int, cost: int | None = None
     ) -> Iterator[tuple[Tensor, Batch]]:
-        """As ``Backbone.parts``; where padding is left out, cutting by length has nothing to spare."""
+        """Positions [≤ B] and their rows; without padding there is nothing to spare by cutting by length."""
         unpadded = self.lean and self.device.type == "cpu" and batch.seed is None
         yield from super().parts(batch, max_tokens, extra, None if unpadded else cost)
 
