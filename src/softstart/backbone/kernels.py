@@ -228,6 +228,21 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, *, dropout: float, 
     return functional.dropout(scores, dropout) @ v
 
 
+def self_attention(qkv: Tensor, heads: int, bias: Tensor, *, fused: bool) -> Tensor:
+    """``attention`` of joined queries, keys and values [B, T, 3 H D] to themselves: [B, T, H D].
+
+    Args:
+        qkv: queries, keys and values of every token.
+        heads: H.
+        bias: as in ``attention``.
+        fused: as in ``attention``.
+    """
+    rows, length, _ = qkv.shape
+    q, k, v = qkv.view(rows, length, 3, heads, -1).permute(2, 0, 3, 1, 4)  # [B, H, T, D] each
+    out = attention(q, k, v, bias, dropout=0.0, fused=fused)
+    return out.transpose(1, 2).reshape(rows, length, -1)
+
+
 def narrow_attention(
     q: Tensor, states: Tensor, key: Tensor, value: Tensor, bias: Tensor, *, dropout: float
 ) -> Tensor:

@@ -120,7 +120,7 @@ def _encoder_layer(
     x: Tensor, bias: Tensor, n1: Tensor, qkv: Tensor, o: Tensor, n2: Tensor, wi: Tensor, wo: Tensor,
     heads: int, eps: float,
 ) -> Tensor:  # fmt: skip
-    attended = _attend(_before_attention(x, n1, qkv, eps), bias, heads)
+    attended = kernels.self_attention(_before_attention(x, n1, qkv, eps), heads, bias, fused=True)
     return _after_attention(x, attended, o, n2, wi, wo, eps)
 
 
@@ -140,18 +140,12 @@ def _decoder_layer(
     n2: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, n3: Tensor, wi: Tensor, wo: Tensor,
     heads: int, eps: float,
 ) -> Tensor:  # fmt: skip
-    x = x + functional.linear(_attend(_before_attention(x, n1, qkv, eps), bias, heads), o)
+    attended = kernels.self_attention(_before_attention(x, n1, qkv, eps), heads, bias, fused=True)
+    x = x + functional.linear(attended, o)
     asked = functional.linear(kernels.rms_norm(x, n2, eps, twice=True), q)
     asked = asked.view(len(x), x.shape[1], heads, -1)
     x = x + functional.linear(kernels.narrow_attention(asked, states, k, v, closed, dropout=0.0), out)
     return x + _feed_forward(kernels.rms_norm(x, n3, eps, twice=True), wi, wo)
-
-
-def _attend(qkv: Tensor, bias: Tensor, heads: int) -> Tensor:
-    rows, length, _ = qkv.shape
-    q, k, v = qkv.view(rows, length, 3, heads, -1).permute(2, 0, 3, 1, 4)
-    out = kernels.attention(q, k, v, bias, dropout=0.0, fused=True)
-    return out.transpose(1, 2).reshape(rows, length, -1)
 
 
 def _feed_forward(x: Tensor, wi: Tensor, wo: Tensor) -> Tensor:

@@ -62,8 +62,7 @@ class Unpadded:
         parts = qkv[0].split([rows * length for rows, length in self.groups])
         found = []
         for part, (rows, length) in zip(parts, self.groups, strict=True):
-            q, k, v = part.view(rows, length, 3, heads, -1).permute(2, 0, 3, 1, 4)  # [B, H, S, D] each
             near = bias[:, :, :length, :length]
-            out = kernels.attention(q, k, v, near, dropout=0.0, fused=fused)
-            found.append(out.transpose(1, 2).reshape(rows * length, -1))
+            out = kernels.self_attention(part.view(rows, length, -1), heads, near, fused=fused)
+            found.append(out.flatten(0, 1))
         return torch.cat(found)[None]
