@@ -28,31 +28,31 @@ PACKAGES = {
     "softstart.algorithms": "Ways to learn a start, and the contract that they keep.",
     "softstart.gym": "Tasks, k-shot samples, settings.",
     "softstart.gym.metrics": "Scores of predictions.",
-    "softstart.own_tasks": "A prompt tuned on your own task.",
-    "softstart.own_starts": "A start from your own tables.",
-    "softstart.own_predictions": "Predictions for your own rows.",
+    "softstart.yourtasks.learn_and_adapt": "A prompt tuned on your own task.",
+    "softstart.yourtasks.starts": "A start from your own tables.",
+    "softstart.yourtasks.predict": "Predictions for your own rows.",
     "softstart.backbone": "Frozen models that take stacked prompts.",
     "softstart.prompt": "Soft prompts: where they start, how they are stored.",
-    "softstart.optim": "Optimizers over stacked runs.",
+    "softstart.training.optimizers": "Optimizers over stacked runs.",
     "softstart.study": "Declare, run and report a comparison.",
     "softstart.analysis": "Gains with intervals, tests, speed of adaptation.",
-    "softstart.inspection": "What a prompt looks like, and what second order adds.",
-    "softstart.task_similarity": "How alike tasks are, and which start a new one should take.",
-    "softstart.transfer": "SPoT: start from the nearest source prompt.",
+    "softstart.diagnostics.inspection": "What a prompt looks like, and what second order adds.",
+    "softstart.diagnostics.similarity": "How alike tasks are, and which start a new one should take.",
+    "softstart.training.spot": "SPoT: start from the nearest source prompt.",
     "softstart.report": "Tables and pages for people.",
 }
 """Public modules, in reading order; their names are those of ``__all__``, or what they define."""
 
 STUDY = {
-    "Study": "softstart.study.spec",
-    "SettingSpec": "softstart.study.spec",
-    "PromptSpec": "softstart.study.spec",
-    "TextFormat": "softstart.encoding",
-    "MetaConfig": "softstart.meta_training",
-    "OptimizerConfig": "softstart.optim",
-    "AdaptConfig": "softstart.adaptation",
-    "FineTuneConfig": "softstart.finetuning",
-    "Evaluation": "softstart.evaluation",
+    "Study": "softstart.study.declare.spec",
+    "SettingSpec": "softstart.study.declare.spec",
+    "PromptSpec": "softstart.study.declare.spec",
+    "TextFormat": "softstart.training.encoding",
+    "MetaConfig": "softstart.training.meta_training",
+    "OptimizerConfig": "softstart.training.optimizers",
+    "AdaptConfig": "softstart.training.adaptation",
+    "FineTuneConfig": "softstart.training.finetuning",
+    "Evaluation": "softstart.training.evaluation",
     "Decoding": "softstart.backbone",
 }
 """The models of a study file."""
@@ -212,7 +212,7 @@ def _plain(text: str) -> Iterator[str]:
 
 def commands() -> dict[str, Any]:
     """Every command of the command line by its full name."""
-    from softstart.cli import app
+    from softstart.cli.app import app
 
     def walk(name: str, command: Any) -> Iterator[tuple[str, Any]]:
         inner = getattr(command, "commands", None)
@@ -243,7 +243,7 @@ def command_page() -> str:
 
 def study_page() -> str:
     """Every key of a study file."""
-    from softstart.study.spec import LEARNERS
+    from softstart.study.declare.spec import LEARNERS
 
     out = [
         "# Study files", "",
@@ -312,7 +312,7 @@ def _row(cells: Any) -> str:
 
 def write(folder: Path) -> list[str]:
     """Write all generated pages into ``folder``; their names."""
-    from softstart.study.spec import Study
+    from softstart.study.declare.spec import Study
 
     pages = {f"{module}.md": api_page(module) for module in PACKAGES}
     pages |= {"cli.md": command_page(), "study.md": study_page(), "task.md": task_page()}

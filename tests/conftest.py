@@ -15,8 +15,9 @@ import torch
 from hypothesis import settings
 from transformers.models.t5 import modeling_t5
 
-import toy_study
-from models import random_t5
+from helpers import toy_study
+from helpers.browser import CHROMIUM, DRIVER
+from helpers.models import random_t5
 from softstart.backbone import T5Backbone
 
 # The models here are so small that a second thread only waits.
@@ -56,3 +57,18 @@ def finished(world: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     done = toy_study.call(*toy_study.command(world, out))
     assert done.returncode == 0, done.stderr
     return out, done.stdout
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    driver.set_page_load_timeout(60)
+    yield driver
+    driver.quit()

@@ -18,13 +18,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 
-from softstart import adaptation
-from softstart.adaptation import AdaptRun, adapt
 from softstart.backbone import TINY, load_backbone
-from softstart.encoding import TextFormat, encode_task
 from softstart.gym import open_gym
 from softstart.study import Study
-from softstart.study.presets import filled
+from softstart.study.declare.presets import filled
+from softstart.training import adaptation
+from softstart.training.adaptation import AdaptRun, adapt
+from softstart.training.encoding import TextFormat, encode_task
 
 
 def main() -> None:

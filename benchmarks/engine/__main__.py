@@ -28,7 +28,7 @@ from benchmarks.engine.timing import (
 )
 from benchmarks.engine.work import SHAPES, Work
 
-from softstart.machine import this_machine
+from softstart.diagnostics.machine import this_machine
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from torch import nn
 
 from softstart.algorithms import MAML, Episodes
 from softstart.backbone import Batch
-from softstart.objective import PromptObjective
+from softstart.training.objective import PromptObjective
 
 LR = 0.3
 

@@ -11,7 +11,7 @@ import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
 from softstart.backbone import TINY, Backbone, Batch, T5Backbone, collate, load_backbone
-from softstart.objective import row_work
+from softstart.training.objective import row_work
 
 PROMPT = 100
 RAGGED = (151, 60, 23, 93, 40, 34, 85, 106)

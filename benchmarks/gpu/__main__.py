@@ -26,8 +26,8 @@ from benchmarks.gpu.work import Size
 import softstart
 from softstart.backbone import t5_compiled
 from softstart.backbone.shapes import T5_V1_1
-from softstart.files import atomic
-from softstart.machine import this_machine
+from softstart.diagnostics.machine import this_machine
+from softstart.storage.files import atomic
 
 PACKAGES = ("torch", "transformers", "peft")
 

@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from softstart.algorithms import MAML, Episodes
 from softstart.backbone import Batch
-from softstart.objective import PromptObjective
+from softstart.training.objective import PromptObjective
 
 
 def paper_loop(model: Model, ragged: bool) -> Callable[[], None]:

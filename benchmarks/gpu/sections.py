@@ -23,9 +23,9 @@ from benchmarks.gpu.work import (
 
 from softstart.algorithms import MAML, Episodes
 from softstart.backbone import Decoding
-from softstart.memory import traced, weight_bytes
-from softstart.objective import PromptObjective, run_gradients, run_losses
-from softstart.optim import OptimizerConfig, make_optimizer
+from softstart.backbone.memory_model import traced, weight_bytes
+from softstart.training.objective import PromptObjective, run_gradients, run_losses
+from softstart.training.optimizers import OptimizerConfig, make_optimizer
 
 BOUND = 65536
 """Tokens of one forward pass."""
@@ -333,8 +333,8 @@ def _step(model: Model, size: Size, runs: int, *, bound: int = BOUND, dropout: b
 
 def _foretold(model: Model, size: Size, runs: int, bound: int) -> int:
     """The memory model's peak of a step beside the weights."""
-    from softstart.memory import META, equal_rows
-    from softstart.study.needs import shape_of
+    from softstart.backbone.memory_model import META, equal_rows
+    from softstart.study.cost.memory_needs import shape_of
 
     if size.device.type != "cuda":
         return 0

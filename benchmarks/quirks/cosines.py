@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from softstart.algorithms import MAML, FoMAML, Reptile
-from softstart.meta_training import EpisodeSampler, Item, MetaConfig
-from softstart.objective import PromptObjective
 from softstart.prompt import SoftPrompt
 from softstart.study import load_study
-from softstart.study.prepare import Resources, resolve_setting
-from softstart.study.spec import MAIN, variants_of
-from softstart.study.starts import draw_start
+from softstart.study.declare.spec import MAIN, variants_of
+from softstart.study.run.resources import Resources, resolve_setting
+from softstart.training.meta_training import EpisodeSampler, Item, MetaConfig
+from softstart.training.objective import PromptObjective
+from softstart.training.starts import draw_start
 
 STUDY = Path(__file__).parents[2] / "studies" / "quirk-inner-rate.yaml"
 RATES = (1e-6, 1e-4, 1e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -87,8 +87,8 @@ def _learned(folder: Path) -> dict[str, Tensor]:
     """The prompts that multi-task learning and MAML ended with under the first seed, if there are any."""
     if not (folder / "study.db").exists():
         return {}
-    from softstart.study.plan import Inputs, make_plan
-    from softstart.study.store import Store, prompt_path
+    from softstart.study.plan.plan import Inputs, make_plan
+    from softstart.study.results.store import Store, prompt_path
 
     with Store(folder, readonly=True) as store:
         plan = make_plan(load_study(folder / "study.yaml"), Inputs.from_json(store.inputs()))

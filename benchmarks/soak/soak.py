@@ -28,9 +28,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 import numpy as np
 import torch
 
+from helpers.toy_study import make_world, toy
 from softstart.backbone.devices import status_bytes
 from softstart.study import run_study
-from toy_study import make_world, toy
 
 CHANGES: dict[str, Any] = {
     "methods": {"pt": {}, "reptile": {"inner_lr": 0.1, "inner_steps": 1}},

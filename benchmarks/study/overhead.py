@@ -14,14 +14,14 @@ from pathlib import Path
 import torch
 
 from softstart.study import parse_study
-from softstart.study.executors import InProcess, Setup
-from softstart.study.graph import Graph, State
-from softstart.study.memory import fitting_packs
-from softstart.study.plan import Inputs, Part, TaskFacts, make_plan
-from softstart.study.prepare import Resources
-from softstart.study.schedule import StudyRun
-from softstart.study.spec import variants_of
-from softstart.study.store import Store
+from softstart.study.declare.spec import variants_of
+from softstart.study.plan.plan import Inputs, Part, TaskFacts, make_plan
+from softstart.study.results.store import Store
+from softstart.study.run.executors import InProcess, Setup
+from softstart.study.run.pack_sizes import fitting_packs
+from softstart.study.run.resources import Resources
+from softstart.study.run.schedule import StudyRun
+from softstart.study.run.work_graph import Graph, State
 
 SETTINGS, SOURCES, TARGETS = 10, 20, 17
 

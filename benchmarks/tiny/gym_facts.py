@@ -19,16 +19,16 @@ from typing import Any
 
 import torch
 
-from softstart.adaptation import AdaptConfig, AdaptRun, adapt
 from softstart.backbone import TINY, Backbone, Decoding, load_backbone
-from softstart.encoding import EncodedTask, TextFormat, encode_task
-from softstart.evaluation import Evaluation, Job, evaluate, no_prompt
-from softstart.files import atomic
-from softstart.finetuning import FineTuneConfig, finetune, score_finetuned
 from softstart.gym.mini import MiniGym, facts
 from softstart.gym.mini.facts import Facts, levels
-from softstart.study.spec import PromptSpec
-from softstart.study.starts import draw_start
+from softstart.storage.files import atomic
+from softstart.training.adaptation import AdaptConfig, AdaptRun, adapt
+from softstart.training.configs import PromptSpec
+from softstart.training.encoding import EncodedTask, TextFormat, encode_task
+from softstart.training.evaluation import Evaluation, Job, evaluate, no_prompt
+from softstart.training.finetuning import FineTuneConfig, finetune, score_finetuned
+from softstart.training.starts import draw_start
 
 SAMPLES = (1001, 1002)
 PROMPT, LR = PromptSpec(length=20), 0.3

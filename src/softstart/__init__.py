@@ -9,38 +9,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from softstart.adaptation import AdaptConfig, Adapted, AdaptRun, adapt
     from softstart.backbone import Backbone, Decoding
-    from softstart.encoding import TextFormat, encode_task
     from softstart.errors import SoftstartError
-    from softstart.evaluation import Evaluation, Job, evaluate, predict
-    from softstart.finetuning import FineTuneConfig, finetune
-    from softstart.meta_training import MetaConfig, meta_train
     from softstart.prompt import SoftPrompt
     from softstart.study import load_study, run_study
+    from softstart.training.adaptation import AdaptConfig, Adapted, AdaptRun, adapt
+    from softstart.training.encoding import TextFormat, encode_task
+    from softstart.training.evaluation import Evaluation, Job, evaluate, predict
+    from softstart.training.finetuning import FineTuneConfig, finetune
+    from softstart.training.meta_training import MetaConfig, meta_train
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "AdaptConfig": "adaptation",
-    "AdaptRun": "adaptation",
-    "Adapted": "adaptation",
+    "AdaptConfig": "training.adaptation",
+    "AdaptRun": "training.adaptation",
+    "Adapted": "training.adaptation",
     "Backbone": "backbone",
     "Decoding": "backbone",
-    "Evaluation": "evaluation",
-    "FineTuneConfig": "finetuning",
-    "Job": "evaluation",
-    "MetaConfig": "meta_training",
+    "Evaluation": "training.evaluation",
+    "FineTuneConfig": "training.finetuning",
+    "Job": "training.evaluation",
+    "MetaConfig": "training.meta_training",
     "SoftPrompt": "prompt",
     "SoftstartError": "errors",
-    "TextFormat": "encoding",
-    "adapt": "adaptation",
-    "encode_task": "encoding",
-    "evaluate": "evaluation",
-    "finetune": "finetuning",
+    "TextFormat": "training.encoding",
+    "adapt": "training.adaptation",
+    "encode_task": "training.encoding",
+    "evaluate": "training.evaluation",
+    "finetune": "training.finetuning",
     "load_study": "study",
-    "meta_train": "meta_training",
-    "predict": "evaluation",
+    "meta_train": "training.meta_training",
+    "predict": "training.evaluation",
     "run_study": "study",
 }
 

@@ -12,7 +12,7 @@ def main() -> NoReturn:
     for which in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(which) != signal.SIG_IGN:
             signal.signal(which, _end)
-    from softstart.cli import main
+    from softstart.cli.app import main
 
     main()
 

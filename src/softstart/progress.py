@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -14,3 +15,78 @@ class Progress(Protocol):
 
 def silent(done: float, note: str = "") -> None:
     """Show nothing."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Where a study stands: runs finished of those planned, tokens a second that finished training has read,
+    the mean over tasks of the best dev score so far, and the seconds left; None: cannot be told yet.
+    """
+
+    runs: int
+    planned: int
+    tokens: float
+    best: float | None
+    left: float | None
+
+    def __str__(self) -> str:
+        speed = f"  {short(self.tokens)} tokens/s" if self.tokens else ""
+        best = f"  best dev {self.best:.2f}" if self.best is not None else ""
+        return f"{self.runs}/{self.planned} runs{speed}{best}"
+
+
+class Display(Protocol):
+    """Shows how far a study is."""
+
+    def start(self, total: float) -> None:
+        """Begin; ``total`` is the estimated work in rows."""
+
+    def stage(self, name: str) -> None:
+        """What is being done from now on."""
+
+    def advance(self, units: float, note: str = "") -> None:
+        """Work done, in the units of ``start``."""
+
+    def tally(self, tally: Tally) -> None:
+        """Where the whole stands."""
+
+    def line(self, text: str) -> None:
+        """A lasting line."""
+
+
+class Quiet:
+    """Shows nothing."""
+
+    def start(self, total: float) -> None:
+        """Ignore."""
+
+    def stage(self, name: str) -> None:
+        """Ignore."""
+
+    def advance(self, units: float, note: str = "") -> None:
+        """Ignore."""
+
+    def tally(self, tally: Tally) -> None:
+        """Ignore."""
+
+    def line(self, text: str) -> None:
+        """Ignore."""
+
+
+def short(number: float) -> str:
+    """A number in three digits as people read them: 950, 1.2k, 34k, 5.1M."""
+    for unit in ("", "k", "M"):
+        if number < 999.5:
+            return f"{number:.1f}{unit}" if unit and number < 9.95 else f"{number:.0f}{unit}"
+        number /= 1000
+    return f"{number:.1f}G"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them: 8s, 3m20s, 2h05m."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"

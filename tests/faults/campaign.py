@@ -64,7 +64,7 @@ class Campaign:
         self.root.mkdir(parents=True, exist_ok=True)
         os.environ["SOFTSTART_CACHE"] = str(self.root / "cache")
         # Texts as short as ours would not be cached.
-        from softstart import token_cache
+        from softstart.storage import token_cache
 
         token_cache.WORTH_KEEPING = 0
         self.targets = make_targets(self.root / "world")

@@ -191,7 +191,7 @@ def memory(trial: Trial) -> None:
     def shim() -> None:
         import torch
 
-        from softstart import adaptation
+        from softstart.training import adaptation
 
         exact, steps = adaptation.run_gradients, [0]
 

@@ -103,8 +103,8 @@ def _child(arguments: Sequence[str], log: Path, shim: Shim | None) -> None:
     try:
         from rich.console import Console
 
-        from softstart import cli
         from softstart.__main__ import main
+        from softstart.cli import app as cli
 
         cli.errors = Console(file=sys.stderr)
         sys.argv = ["softstart", *arguments]

@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from softstart.storage import load_tensors
-from toy_study import MEASURED, STUDY, contents, make_world
+from helpers.toy_study import MEASURED, STUDY, contents, make_world
+from softstart.storage.tensors import load_tensors
 
 SMALL = {
     **STUDY,

@@ -22,7 +22,7 @@ from softstart.backbone.devices import every_weight, refuse_sharded
 from softstart.backbone.flops import Flops
 from softstart.backbone.placement import AFTER_PADDING, PADDED_TOGETHER, PLACEMENTS, Placement
 from softstart.errors import SoftstartError
-from softstart.token_cache import fingerprint
+from softstart.storage.token_cache import fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

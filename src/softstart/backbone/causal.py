@@ -30,7 +30,7 @@ class CausalBackbone(Backbone):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         plain_generation(self.model, self.tokenizer)
-        # Read by ``softstart.encoding``: an output goes on where its input ends.
+        # Read by ``softstart.training.encoding``: an output goes on where its input ends.
         self.tokenizer.follows = True
 
     def encode(self, embeds: Tensor, mask: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from typing import Any, Generic, NamedTuple, TypeVar, get_args
 import numpy as np
 
 from softstart.errors import SoftstartError
-from softstart.files import atomic
 from softstart.gym.task import Example, Kind
+from softstart.storage.files import atomic
 
 SEEDS = (13, 21, 42, 87, 100)
 """The seeds of the published samples."""

@@ -22,7 +22,7 @@ from softstart.errors import SoftstartError, did_you_mean
 from softstart.gym.catalog import crossfit_catalog
 from softstart.gym.settings import Setting
 from softstart.gym.task import Gym
-from softstart.safe_yaml import read_yaml
+from softstart.storage.safe_yaml import read_yaml
 
 _NARROWS = ("category", "metric", "kind")
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from softstart.errors import SoftstartError
-from softstart.files import atomic
 from softstart.prompt.facts import check_facts
-from softstart.storage import load_tensors, save_tensors
+from softstart.storage.files import atomic
+from softstart.storage.tensors import load_tensors, save_tensors
 
 TENSOR = "prompt_embeddings"
 WEIGHTS_FILE = "adapter_model.safetensors"

@@ -18,7 +18,6 @@ from softstart.analysis import (
 )
 from softstart.analysis.reference import agreement
 from softstart.errors import SoftstartError
-from softstart.files import atomic
 from softstart.report import sections, views
 from softstart.report.style import alone, color, standalone
 from softstart.report.tables import (
@@ -32,6 +31,7 @@ from softstart.report.tables import (
     points,
     signed,
 )
+from softstart.storage.files import atomic
 
 
 def write_files(

@@ -15,11 +15,11 @@ from markupsafe import Markup
 
 from softstart.analysis import largest_budget, with_defaults, with_tests
 from softstart.errors import SoftstartError
-from softstart.files import atomic
 from softstart.report import figures, sections, views
 from softstart.report.caveats import caveats, overall, question
 from softstart.report.style import color
 from softstart.report.tables import comparisons, in_order, label, points
+from softstart.storage.files import atomic
 
 _MOST_RUNS = 1500
 """With more runs the page does not list them all in its body, to stay light."""

@@ -19,7 +19,6 @@ from softstart.analysis import (
 )
 from softstart.analysis.reference import agreement
 from softstart.errors import SoftstartError
-from softstart.files import atomic
 from softstart.report.caveats import caveats, headline
 from softstart.report.sections import budget_panels, departures, recommendation, speed_cells
 from softstart.report.style import standalone
@@ -38,6 +37,7 @@ from softstart.report.tables import (
     signed,
 )
 from softstart.report.views import cost_table
+from softstart.storage.files import atomic
 
 
 def write_markdown(

@@ -13,23 +13,23 @@ import pandas as pd
 import yaml
 
 from softstart.analysis import arg_table, largest_budget, refuse_mixed, relative_gains, with_defaults
-from softstart.console import Display, Quiet
 from softstart.errors import SoftstartError
-from softstart.files import atomic
+from softstart.progress import Display, Quiet
 from softstart.report.html import write_report
-from softstart.study.departures import protocol
-from softstart.study.executors import Executor, InProcess, Setup
-from softstart.study.joining import Joiners, join_study
-from softstart.study.memory import fitting_packs
-from softstart.study.plan import Inputs, Plan, make_plan
-from softstart.study.prepare import Resources, resolve_setting
-from softstart.study.processes import LocalProcesses, default_workers
-from softstart.study.results import costs, environments, gaps, meta_curves, results
-from softstart.study.schedule import StudyRun
-from softstart.study.spec import MAIN, Study, load_study, parse_study, variants_of
-from softstart.study.status import STUDY_FILE, Recorded
-from softstart.study.store import Store
-from softstart.study.trackers import open_tracker
+from softstart.storage.files import atomic
+from softstart.study.declare.spec import MAIN, Study, load_study, parse_study, variants_of
+from softstart.study.plan.departures import protocol
+from softstart.study.plan.plan import Inputs, Plan, make_plan
+from softstart.study.results.store import Store
+from softstart.study.results.tables import costs, environments, gaps, meta_curves, results
+from softstart.study.run.executors import Executor, InProcess, Setup
+from softstart.study.run.joining import Joiners, join_study
+from softstart.study.run.pack_sizes import fitting_packs
+from softstart.study.run.processes import LocalProcesses, default_workers
+from softstart.study.run.resources import Resources, resolve_setting
+from softstart.study.run.schedule import StudyRun
+from softstart.study.run.status import STUDY_FILE, Recorded
+from softstart.study.run.trackers import open_tracker
 
 BASELINE = "pt"
 """Gains are relative to plain prompt tuning."""
@@ -161,7 +161,7 @@ def _executor(
     setup: Setup, resources: Resources, folder: Path, workers: int, ray: str | None, stall: float | None
 ) -> Executor:
     if ray is not None:
-        from softstart.study.ray_cluster import RayCluster
+        from softstart.study.run.ray_cluster import RayCluster
 
         return RayCluster(setup, resources.tasks(), ray)
     if workers > 1:

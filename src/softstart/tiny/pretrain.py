@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import GenerationConfig, T5ForConditionalGeneration
 
 from softstart.errors import SoftstartError
-from softstart.files import atomic
+from softstart.storage.files import atomic
 from softstart.tiny import batches, probes
 from softstart.tiny import tokenizer as tokenization
 from softstart.tiny.model import SHAPE, build_model

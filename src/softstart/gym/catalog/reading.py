@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from softstart.errors import SoftstartError
 from softstart.gym.catalog.schema import Entry
-from softstart.safe_yaml import read_yaml
+from softstart.storage.safe_yaml import read_yaml
 
 
 def parse_catalog(text: str, where: str) -> dict[str, Entry]:

@@ -1,0 +1,1 @@
+"""Looking into a machine, a prompt, a task."""

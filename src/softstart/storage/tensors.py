@@ -1,0 +1,91 @@
+"""Files that are either whole or absent: tensors with a JSON header, written atomically, never pickled.
+
+Every file holds a digest of its own content. A flipped bit in a tensor would otherwise be read as a number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from softstart.errors import Damaged, SoftstartError
+from softstart.storage.files import atomic
+
+HEADER = "softstart"
+DIGEST = "softstart_digest"
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write tensors and a JSON header as one safetensors file, atomically."""
+    plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    text = json.dumps(header)
+    with atomic(path) as temporary:
+        try:
+            save_file(plain, temporary, {HEADER: text, DIGEST: content_digest(plain, text), "format": "pt"})
+        except SafetensorError as problem:
+            raise OSError(str(problem)) from problem
+
+
+def load_tensors(path: Path, of: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what ``save_tensors`` wrote, or a safetensors file of others, which holds no digest.
+
+    Args:
+        path: the file.
+        of: what the header's ``of`` has to say, if it says anything: which work a checkpoint belongs to.
+
+    Raises:
+        Damaged: not a safetensors file, or one whose content has changed since it was written.
+        SoftstartError: no such file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        text = metadata.get(HEADER, "{}")
+        if metadata.get(DIGEST, found := content_digest(tensors, text)) != found:
+            raise ValueError("its content has changed since it was written")
+        header = json.loads(text)
+        if not isinstance(header, dict):
+            raise ValueError("its header is not a JSON object")
+        if of is not None and header.get("of", of) != of:
+            raise ValueError("it belongs to other work: other data, another start or other settings")
+    except FileNotFoundError as problem:
+        raise SoftstartError("no such file", where=str(path)) from problem
+    except (SafetensorError, ValueError, OSError, RecursionError) as problem:
+        raise Damaged(
+            f"not a readable safetensors file ({problem})",
+            where=str(path),
+            mend="It is damaged or of another kind: delete it and run again, or give another file.",
+        ) from problem
+    return tensors, header
+
+
+def content_digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
+    """A digest of a text and of tensors: names, types, shapes and every bit."""
+    named = [(f"{name} {t.dtype} {tuple(t.shape)}", t) for name, t in sorted(tensors.items())]
+    return digest_of(text, *(part for pair in named for part in pair))
+
+
+def numeric(config: object) -> list[tuple[str, Any]]:
+    """The settings that checkpoints depend on: not how long the work goes on or how it is cut."""
+    free = ("steps", "checkpoint_every", "max_tokens", "memory_budget")
+    return [(name, value) for name, value in vars(config).items() if name not in free]
+
+
+def digest_of(*facts: object) -> str:
+    """A digest of tensors, by their bits, and of anything else, by its ``repr``."""
+    digest = hashlib.sha256()
+    for fact in facts:
+        plain = fact.detach().cpu().contiguous().flatten() if isinstance(fact, Tensor) else None
+        data = repr(fact).encode() if plain is None else plain.view(torch.uint8).numpy().tobytes()
+        digest.update(f"{len(data)} ".encode())
+        digest.update(data)
+    return digest.hexdigest()

@@ -1,0 +1,167 @@
+"""What a study would take before it is run: counts from the plan, tokens from its data, time from a probe."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import fmean
+
+from softstart.backbone.devices import peak_memory
+from softstart.errors import SoftstartError
+from softstart.gym.settings import load_setting
+from softstart.study.declare.spec import Study, variants_of
+from softstart.study.plan.plan import BackboneFacts, Inputs, Part, Plan, RunNode, TaskFacts, make_plan
+from softstart.study.results.store import DATABASE, Store
+from softstart.study.run.pack_sizes import try_out
+from softstart.study.run.resources import Resources, some_sources
+from softstart.study.run.work_graph import Graph, State, packs
+
+NOMINAL = TaskFacts("", "", 16, 32, 1000)
+"""A task whose data are not at hand: rows of dev and test as in the few-shot gym, roughly."""
+NOMINAL_TOKENS = 128
+"""Text and output of a row whose data are not at hand."""
+PROBE_ROWS = 32
+PROBE_STEPS = 4
+FLOPS = 4
+"""For a parameter and a token: forward, and backward to the prompt without gradients of weights."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a study takes.
+
+    ``counts`` maps what there is to compute to (planned, done). ``tokens`` and ``flops`` are of what is left;
+    evaluation and fine-tuning count as so many trained tokens as they cost. ``seconds`` are with one worker,
+    ``memory`` is in bytes. None where it cannot be told, and ``notes`` say why. ``work`` is what is left of
+    each variant: rows, and the tokens of a mean row, prompt included.
+    """
+
+    counts: Mapping[str, tuple[int, int]]
+    tokens: float | None
+    flops: float | None
+    seconds: float | None
+    memory: int | None
+    notes: Sequence[str]
+    work: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+def estimate(study: Study, folder: Path, device: str | None = None) -> Estimate:
+    """Plan a study and look how far it is; nothing is written.
+
+    Where its data or its backbone are not on this machine, the plan is made from the settings alone, as if
+    all tasks were of usual size.
+
+    Raises:
+        SoftstartError: an unknown setting, or a study folder that cannot be read.
+    """
+    resources = Resources(variants_of(study), device)
+    state = State({}, {}, {}, {})
+    if (folder / DATABASE).exists():
+        with Store(folder, readonly=True) as store:
+            state = State.of(store)
+    try:
+        inputs = resources.inputs()
+    except (SoftstartError, OSError) as problem:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            inputs = nominal_inputs(study)
+        plan = make_plan(study, inputs)
+        lengths = {name: float(NOMINAL_TOKENS + each.prompt.length) for name, each in plan.studies.items()}
+        work = _work(Graph(plan, inputs, state, folder), lengths)
+        notes = [f"planned from the settings alone, with tasks of usual size: {problem}"]
+        notes += dict.fromkeys(str(warning.message) for warning in caught)
+        return Estimate(_counts(plan, state), _tokens(work), None, None, None, notes, work)
+    plan = make_plan(study, inputs)
+    first = next(run for run in plan.runs if run.method.kind != "ft")
+    lengths = _row_lengths(resources, plan)
+    work = _work(Graph(plan, inputs, state, folder), lengths)
+    seconds, memory = _probe(resources, plan, first)
+    sizes = {
+        variant: sum(p.numel() for p in resources.backbone(variant).model.parameters())
+        for variant in plan.studies
+    }
+    # Of a weight and a token.
+    seconds /= lengths[first.variant] * sizes[first.variant]
+    total = sum(rows * length * sizes[variant] for variant, (rows, length) in work.items())
+    return Estimate(_counts(plan, state), _tokens(work), total * FLOPS, total * seconds, memory, (), work)
+
+
+def _work(left: Graph, lengths: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    """Rows and tokens of a mean row, by variant."""
+    rows: defaultdict[str, float] = defaultdict(float)
+    for unit in left.units:
+        rows[unit.variant] += unit.cost
+    return {variant: (rows[variant], length) for variant, length in lengths.items() if variant in rows}
+
+
+def _tokens(work: Mapping[str, tuple[float, float]]) -> float:
+    return sum(rows * length for rows, length in work.values())
+
+
+def nominal_inputs(study: Study) -> Inputs:
+    """What planning needs where nothing can be loaded: the lists of the settings and tasks of usual size.
+
+    Raises:
+        SoftstartError: an unknown setting.
+    """
+    parts, others = [], {}
+    for variant, each in variants_of(study).items():
+        if (each.backbone, each.revision, each.dtype) != (study.backbone, study.revision, study.dtype):
+            others[variant] = BackboneFacts(f"{each.backbone} {each.revision} {each.dtype}", 0)
+        for spec in each.every_setting:
+            setting = load_setting(spec) if isinstance(spec, str) else spec
+            names = dict.fromkeys((*setting.source, *setting.target))
+            facts = {name: replace(NOMINAL, digest=f"{name} {each.shots}") for name in names}
+            source = some_sources(setting.source, each.source_tasks)
+            digests = tuple(f"{name} {each.source_shots or each.shots}" for name in source)
+            rows = 2 * NOMINAL.dev * len(source) * len(each.source_samples or each.samples)
+            parts.append(Part(variant, setting.name, source, tuple(setting.target), facts, digests, rows))
+    return Inputs("", 0, tuple(parts), others=others)
+
+
+def _counts(plan: Plan, state: State) -> dict[str, tuple[int, int]]:
+    runs = list(plan.runs)
+    tuned = [run for run in runs if run.method.kind == "ft"]
+    adapted = [run for run in runs if run.method.kind != "ft"]
+    grouped = [pack for pack in packs(plan) if pack[0].method.kind != "ft"]
+
+    def done(of: Sequence[RunNode]) -> tuple[int, int]:
+        return len(of), sum(run.key in state.runs for run in of)
+
+    return {
+        "meta-trainings": (len(plan.metas), sum(node.key in state.metas for node in plan.metas)),
+        "adaptations": done(adapted),
+        "packs of them": (len(grouped), sum(all(r.key in state.runs for r in pack) for pack in grouped)),
+        "fine-tunings": done(tuned),
+    }
+
+
+def _row_lengths(resources: Resources, plan: Plan) -> dict[str, float]:
+    """Mean tokens of a variant's rows: prompt, input, output; of the first training rows of target tasks."""
+    lengths: dict[str, list[int]] = {}
+    for part in {id(cell.part): cell.part for cell in plan.cells}.values():
+        study = resources.studies[part.variant]
+        for name in part.target:
+            rows = resources.encoded(part.variant, name).train[study.samples[0]]
+            for given, answers in zip(rows.inputs[:PROBE_ROWS], rows.outputs, strict=False):
+                tokens = study.prompt.length + len(given) + len(answers[0] if answers else ())
+                lengths.setdefault(part.variant, []).append(tokens)
+    return {variant: fmean(found) for variant, found in lengths.items()}
+
+
+def _probe(resources: Resources, plan: Plan, run: RunNode) -> tuple[float, int]:
+    """Seconds of a row that goes forward and backward, and peak memory: a few steps of the first pack."""
+    pack = next(pack for pack in packs(plan) if pack[0].key == run.key)
+    times: list[float] = []
+
+    def tick(done: float, note: str = "") -> None:
+        times.append(time.monotonic())
+
+    try_out(resources, pack, PROBE_STEPS, tick)
+    # Told before the first step and after each: the first warms up, the last ends with an evaluation.
+    rows = (PROBE_STEPS - 2) * len(pack) * resources.studies[run.variant].adaptation.batch_size
+    return (times[-2] - times[1]) / rows, peak_memory(resources.backbone(run.variant).device)

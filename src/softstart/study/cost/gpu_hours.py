@@ -1,0 +1,133 @@
+"""What a study costs on a GPU: arithmetic, and a measured rate where there is one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+from softstart.backbone.shapes import T5_V1_1, published
+from softstart.errors import SoftstartError
+from softstart.study.cost.estimate import Estimate
+from softstart.study.cost.memory_needs import shape_of
+from softstart.study.declare.spec import Study, variants_of
+
+HALF, SINGLE = "bfloat16", "float32"
+PEAKS = {
+    "H200": {HALF: 989e12, SINGLE: 67e12},
+    "H100": {HALF: 989e12, SINGLE: 67e12},
+    "A100": {HALF: 312e12, SINGLE: 19.5e12},
+}
+"""FLOP/s of dense products on the SXM boards, by NVIDIA's data sheets; float32 without TF32's rounding."""
+
+ASSUMED = (0.5, 0.3)
+"""Shares of the peak that a well and a fairly used GPU might reach: assumptions, not measurements."""
+
+OUTPUT = 4
+"""Tokens of the output among those of a row."""
+
+MEASURED = Path("benchmarks/gpu/results.json")
+"""Where ``python -m benchmarks.gpu`` leaves its measurements in a clone."""
+
+
+known_shape = lru_cache(shape_of)
+"""``shape_of``, each once."""
+
+
+def row_flops(study: Study, length: float) -> float:
+    """Model FLOPs of a row of ``length`` tokens, prompt and output included, forward and backward.
+
+    Raises:
+        SoftstartError: the backbone's configuration is not at hand.
+    """
+    backbone = known_shape(study.backbone, study.dtype, revision=study.revision)
+    return backbone.row_flops(round(length) - OUTPUT, OUTPUT).gradient
+
+
+def measured_rate(study: Study, file: Path = MEASURED) -> tuple[float, str] | None:
+    """The best FLOP/s measured for the study's backbone, dtype and ``compile``, and on what; None where there
+    is no measurement: ``benchmarks.gpu`` measures shapes of T5 v1.1 in bfloat16.
+    """
+    shape = published(study.backbone)
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    machine = found.get("machine", {})
+    if shape is None or study.dtype != HALF or machine.get("smoke", True):
+        return None
+    rates = [
+        row["flops"]
+        for what, row in found.get("packs", {}).items()
+        if "flops" in row and T5_V1_1.get(what.split()[0], (0,))[0] == shape.d_model
+        if what.endswith(", compiled") == study.compile
+    ]
+    return (max(rates), machine["device"]) if rates else None
+
+
+def cost_lines(
+    study: Study, found: Estimate, gpu: str = "H200", rate: float | None = None, file: Path = MEASURED
+) -> Iterator[str]:
+    """What is left of a study in GPU-hours, with the arithmetic.
+
+    Args:
+        study: the study.
+        found: the rows of work of its variants and their length.
+        gpu: the GPU whose peak is taken.
+        rate: measured TFLOP/s.
+        file: measurements of ``benchmarks.gpu``.
+
+    Raises:
+        SoftstartError: a GPU whose peak is not known.
+    """
+    if gpu not in PEAKS:
+        raise SoftstartError(f"the peak of GPU '{gpu}' is not known", mend=f"Use one of {', '.join(PEAKS)}.")
+    studies = variants_of(study)
+    # Variants of one backbone and length are told as one.
+    alike: dict[tuple[str, str | None, str, float], tuple[Study, float]] = {}
+    for variant, (rows, length) in found.work.items():
+        each = studies[variant]
+        key = (each.backbone, each.revision, each.dtype, length)
+        alike[key] = (each, rows + alike.get(key, (each, 0.0))[1])
+    flops: list[tuple[Study, float]] = []
+    for (backbone, *_, length), (each, rows) in alike.items():
+        try:
+            one = row_flops(each, length)
+        except SoftstartError as problem:
+            yield f"GPU-hours cannot be told: {problem}"
+            return
+        flops.append((each, rows * one))
+        of = f" on {backbone}" if len({each.backbone for each, _ in alike.values()}) > 1 else ""
+        yield (
+            f"{rows:.3g} rows forward and backward{of}, of {length:.0f} tokens, "
+            f"x {one / 1e12:.3g} TFLOP a row = {rows * one:.3g} FLOPs"
+        )
+    total = sum(work for _, work in flops)
+    if not total:
+        return
+    if len(flops) > 1:
+        yield f"together {total:.3g} FLOPs"
+    own = [HALF if each.dtype in (HALF, "float16") else SINGLE for each, _ in flops]
+    for dtypes in dict.fromkeys((tuple(own), (HALF,) * len(own))):
+        peaks = [PEAKS[gpu][dtype] for dtype in dtypes]
+        floor = sum(work / peak for (_, work), peak in zip(flops, peaks, strict=True))
+        shares = ", ".join(f"{_hours(floor / share)} at {share:.0%}" for share in ASSUMED)
+        speeds = " and ".join(f"{peak / 1e12:.0f}" for peak in dict.fromkeys(peaks))
+        yield (
+            f"on one {gpu} with dtype {' and '.join(dict.fromkeys(dtypes))}: {_hours(floor)} at the {speeds} "
+            f"TFLOP/s of its data sheet (a floor), {shares} of them (assumed, not measured)"
+        )
+    if rate:
+        known = [(rate * 1e12, "--gpu-rate")] * len(flops)
+    else:
+        known = [each for each in (measured_rate(each, file) for each, _ in flops) if each]
+    if len(known) == len(flops):
+        seconds = sum(work / speed for (_, work), (speed, _) in zip(flops, known, strict=True))
+        yield f"{_hours(seconds)} at {total / seconds / 1e12:.3g} TFLOP/s, measured ({known[0][1]})"
+    else:
+        yield "no rate is measured: python -m benchmarks.gpu on the GPU, or --gpu-rate TFLOP/s"
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:,.3g} h"

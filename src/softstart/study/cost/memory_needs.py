@@ -1,0 +1,348 @@
+"""How much memory a worker needs for a study, by what it does, and how to cut what does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+
+from softstart.algorithms import THETA, Algorithm, Episodes, further, meta_gradients
+from softstart.backbone import Backbone, Batch, T5Backbone, load_backbone
+from softstart.backbone.devices import status_bytes
+from softstart.backbone.loading import recompute_layers
+from softstart.backbone.memory_model import META, equal_rows, traced, weight_bytes
+from softstart.backbone.placement import Placement
+from softstart.backbone.shapes import published, untie
+from softstart.errors import SoftstartError
+from softstart.study.declare.spec import MAIN, Method, Study, resolve_methods, variants_of
+from softstart.study.run.resources import Resources, resolve_setting
+from softstart.training.finetuning import optimizer_of
+from softstart.training.objective import PromptObjective, run_gradients
+
+STATE = 4
+"""Stacks of prompts beside the gradient: in training, the best, and AdamW's two (Adafactor keeps less)."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens of the longest text and output, and the rows of the largest dev or test set."""
+
+    text: int
+    output: int
+    rows: int = 1000
+    labels: tuple[int, int] = (4, 8)
+    """The most label words of a task, and tokens of the longest; of usual size where tasks are unknown."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something a worker does: its peak in bytes beside the weights, and the key that cuts it smaller."""
+
+    name: str
+    bytes: int
+    key: str | None
+    tokens: int | None
+    measure: Callable[[int | None], int]
+
+    def cut(self, room: int) -> int | None:
+        """The largest of the halved bounds on tokens with which it fits; None where one row is too much."""
+        if not self.key or not self.tokens or self.measure(1) > room:
+            return None
+        tokens = self.tokens // 2
+        while tokens > 1 and self.measure(tokens) > room:
+            tokens //= 2
+        return max(1, tokens)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Bytes a worker needs: before any work (``base``), for the weights, and for each part of the work."""
+
+    device: str
+    base: int
+    weights: int
+    parts: Sequence[Part]
+    known: bool
+    """Whether lengths are those of the tasks; else the most the study allows."""
+
+    @property
+    def total(self) -> int:
+        """The peak."""
+        return self.base + self.weights + max((part.bytes for part in self.parts), default=0)
+
+    def check(self, memory: int, workers: int = 1) -> None:
+        """Refuse what does not fit into so many bytes, and say how to cut what can be cut.
+
+        Args:
+            memory: bytes of the device.
+            workers: how many share them; what they may have in common is not counted on.
+
+        Raises:
+            SoftstartError: something does not fit.
+        """
+        room = memory // workers - self.base - self.weights
+        large = [part for part in self.parts if part.bytes > room]
+        if not large:
+            return
+        what = f"a worker needs {gib(self.total)} on {self.device}, which has {gib(memory)}"
+        if workers > 1:
+            what += f" for {workers} of them"
+            if few := memory // self.total:
+                raise SoftstartError(what, mend=f"Take fewer: --workers {few}")
+        bounds = {part: part.cut(room) for part in large}
+        if stuck := [part.name for part, bound in bounds.items() if bound is None]:
+            raise SoftstartError(
+                f"{what}; {', '.join(stuck)} cannot be cut to fit",
+                mend="Use dtype bfloat16, gradient_checkpointing: true (where nothing is of second order), a "
+                "smaller backbone, shorter inputs, or a larger device.",
+            )
+        smallest: dict[str, int] = {}
+        for part, bound in bounds.items():
+            if part.key and bound:
+                smallest[part.key] = min(bound, smallest.get(part.key, bound))
+        cuts = " ".join(f"--set {key}={bound}" for key, bound in smallest.items())
+        raise SoftstartError(what, mend=f"It fits, with the same numbers, in smaller batches: {cuts}")
+
+
+def gib(size: float) -> str:
+    """Bytes as people read them."""
+    return f"{size / 2**30:.1f} GiB"
+
+
+def study_needs(study: Study, device: str = "cpu", memory: int | None = None, *, data: bool = True) -> Needs:
+    """What a worker needs at most; the backbone's weights are not loaded.
+
+    Args:
+        study: the study, all its variants included.
+        device: ``cpu`` or ``cuda``.
+        memory: bytes of the device, which decide what meta-training keeps; by default this machine's.
+        data: read the tasks for the lengths of their texts; else the longest the study allows.
+
+    Raises:
+        SoftstartError: a backbone's configuration is not at hand.
+    """
+    resources = Resources(variants_of(study), load=shape_of)
+    resources.backbone(MAIN)
+    base = 0 if device == "cuda" else status_bytes("VmRSS")
+    parts: dict[str, Part] = {}
+    known, done = data, set[str]()
+    for variant, each in resources.studies.items():
+        found = _lengths(resources, variant) if data else None
+        known = known and found is not None
+        most = Lengths(each.text.max_input_tokens, each.text.max_output_tokens)
+        for part in _parts(resources, variant, found or most, device, memory, done):
+            if part.name not in parts or part.bytes > parts[part.name].bytes:
+                parts[part.name] = part
+    # A worker keeps what it has loaded.
+    weights = sum(map(weight_bytes, resources.backbones()))
+    return Needs(device, base, weights, list(parts.values()), known)
+
+
+def shape_of(
+    name: str,
+    dtype: str,
+    *,
+    revision: str | None = None,
+    placement: Placement = "prefix",
+    gradient_checkpointing: bool = False,
+    **_where: object,
+) -> Backbone:
+    """A backbone without weights, as ``load_backbone`` would load it; published sizes of T5 need no file.
+
+    Raises:
+        SoftstartError: its configuration is not at hand.
+    """
+    how: dict[str, Any] = {"placement": placement, "gradient_checkpointing": gradient_checkpointing}
+    try:
+        return load_backbone(name, dtype=dtype, revision=revision, weights=False, **how)
+    except SoftstartError:
+        config = published(name)
+        if config is None:
+            raise
+    from transformers import T5ForConditionalGeneration
+
+    with torch.device(META):
+        model = untie(T5ForConditionalGeneration(config).to(getattr(torch, dtype)))
+    if gradient_checkpointing:
+        recompute_layers(model)
+    return T5Backbone(model, None, name=name, placement=placement)
+
+
+def _lengths(resources: Resources, variant: str) -> Lengths | None:
+    """The longest of all tasks, or None where they are not at hand."""
+    if resources.backbone(variant).tokenizer is None:
+        return None
+    study = resources.studies[variant]
+    try:
+        gym = resources.gym(variant)
+        settings = [resolve_setting(study, spec, gym) for spec in study.every_setting]
+        used = {(name, True) for setting in settings for name in setting.source}
+        used |= {(name, False) for setting in settings for name in setting.target}
+        tasks = [resources.encoded(variant, name, source=source) for name, source in sorted(used)]
+    except (SoftstartError, OSError):
+        return None
+    words = [task.label_ids for task in tasks if task.label_ids]
+    splits = [rows for t in tasks for rows in (*t.train.values(), *t.dev.values(), t.test)]
+    return Lengths(
+        max(len(ids) for rows in splits for ids in rows.inputs),
+        max(len(ids) for rows in splits for answers in rows.outputs for ids in answers),
+        max(len(rows) for rows in splits),
+        (max(map(len, words), default=0), max((len(ids) for task in words for ids in task), default=0)),
+    )
+
+
+def _parts(
+    resources: Resources, variant: str, lengths: Lengths, device: str, memory: int | None, done: set[str]
+) -> Iterator[Part]:
+    """What a worker does for a variant, but for what is ``done``: it takes the same."""
+
+    def new(*what: object) -> bool:
+        before = len(done)
+        done.add(repr((lengths, *what)))
+        return len(done) > before
+
+    study, backbone = resources.studies[variant], resources.backbone(variant)
+    methods = resolve_methods(study)
+    stack = (study.pack_size, study.prompt.length, backbone.width)
+    state = STATE * 4 * stack[0] * stack[1] * stack[2]
+    prompts = any(method.kind != "ft" for method in methods)
+    if prompts and new(id(backbone), stack, study.adaptation):
+        config = study.adaptation
+        rows = study.pack_size * config.batch_size // config.batch_parts
+
+        def adaptation(tokens: int | None) -> int:
+            empty = torch.empty(stack, dtype=backbone.prompt_dtype, device=META)
+            few = _micro(rows, tokens, stack[1] + lengths.text)
+            batch = equal_rows(few, lengths.text, lengths.output, runs=stack[0], dropout=config.dropout)
+            return state + traced(lambda: run_gradients(backbone, empty, batch), device).on(device)
+
+        yield _part(
+            "adaptation", "adaptation.max_tokens", config.max_tokens, rows, stack, lengths, adaptation
+        )
+    if prompts and new(id(backbone), stack, study.evaluation):
+        yield _evaluation("evaluation", study, backbone, stack, state, lengths, device)
+    for method in methods:
+        if method.meta is None or not hasattr(method.algorithm, "meta_gradient"):
+            continue
+        if new(id(backbone), stack[1], method):
+            yield _meta(study, method, backbone, lengths, device, memory)
+    if any(method.kind == "ft" for method in methods):
+        tuned = resources.backbone(variant, tuned=True)
+        if new(id(tuned), study.finetuning, study.evaluation):
+            yield from _fine_tuning(study, tuned, lengths, device)
+
+
+def _part(
+    name: str,
+    key: str,
+    bound: int | None,
+    rows: int,
+    stack: tuple[int, int, int],
+    lengths: Lengths,
+    measure: Callable[[int | None], int],
+) -> Part:
+    whole = rows * (stack[1] + lengths.text)
+    return Part(name, measure(bound), key, min(whole, bound or whole), measure)
+
+
+def _micro(rows: int, tokens: int | None, length: int) -> int:
+    """Rows of a micro-batch of the longest rows."""
+    return rows if tokens is None else min(rows, max(1, tokens // length))
+
+
+def _meta(
+    study: Study, method: Method, backbone: Backbone, lengths: Lengths, device: str, memory: int | None
+) -> Part:
+    """An outer step, by the algorithm itself."""
+    algorithm, config = cast(Algorithm, method.algorithm), method.meta
+    assert config is not None
+    tasks = 1 if algorithm.data == "mixture" else config.meta_batch
+    output = min(lengths.output, config.max_output_tokens or lengths.output)
+
+    def batch(size: int) -> Batch:
+        rows = max(1, tasks * size)
+        return equal_rows(rows, lengths.text, output, runs=tasks, dropout=config.dropout)
+
+    def step(tokens: int | None) -> int:
+        theta = torch.empty(study.prompt.length, backbone.width, dtype=backbone.prompt_dtype, device=META)
+        budget = None if config.memory_budget is None else int(config.memory_budget * 2**20)
+        loss = PromptObjective(backbone, tokens, budget)
+        loss.graphs.memory = memory
+        support = [batch(algorithm.support_size) for _ in range(algorithm.inner_steps)]
+        query = batch(algorithm.query_size) if algorithm.query_size else None
+        episodes = Episodes(tasks, support, query)
+
+        def do() -> None:
+            meta_gradients(algorithm, loss, {THETA: theta, **further(algorithm, theta)}, episodes)
+
+        return traced(do, device).on(device)
+
+    rows = tasks * max(algorithm.support_size, algorithm.query_size)
+    whole = rows * (study.prompt.length + lengths.text)
+    bound = config.max_tokens
+    return Part(
+        f"meta-training {method.name}", step(bound), "meta.max_tokens", min(whole, bound or whole), step
+    )
+
+
+def _evaluation(
+    name: str,
+    study: Study,
+    backbone: Backbone,
+    stack: tuple[int, int, int],
+    beside: int,
+    lengths: Lengths,
+    device: str,
+) -> Part:
+    """Ranking, or generating: one pass over the texts without a graph, and what a search keeps."""
+    how, config, text = study.evaluation.decoding, backbone.model.config, stack[1] + lengths.text
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "d_kv", None) or getattr(config, "head_dim", None)
+    inner = heads * (width or config.hidden_size // config.num_attention_heads)
+    layers = getattr(config, "num_decoder_layers", None) or config.num_hidden_layers
+    beams, new = how.num_beams, how.max_new_tokens
+    if study.evaluation.bounded:
+        new = min(new, lengths.output + 2)
+    # Greedy decoding of T5 keeps no keys and values of the text; transformers' searches do, for every beam.
+    lean = beams == 1 and getattr(backbone, "lean", False)
+    kept = new if lean else new + text
+    item = backbone.embedding.weight.element_size()
+    searched: int = beams * (2 * layers * kept * inner * item + config.vocab_size * (item + 3 * 4))
+
+    def measure(tokens: int | None) -> int:
+        rows = _micro(stack[0] * lengths.rows, tokens, text)
+        prompts = torch.empty(1, *stack[1:], dtype=backbone.prompt_dtype, device=META)
+        batch = equal_rows(rows, lengths.text, 1)
+        with torch.no_grad():
+            once = traced(lambda: backbone.nll(prompts, batch), device).on(device)
+        ranked = 0
+        if study.evaluation.scoring == "rank" and lengths.labels[0]:
+            words = torch.full((rows, *lengths.labels), 3)
+            ranked = traced(lambda: backbone.rank(prompts, batch, words, tokens), device).on(device)
+        return beside + max(ranked, once + rows * searched)
+
+    bound = study.evaluation.max_tokens
+    return _part(name, "evaluation.max_tokens", bound, stack[0] * lengths.rows, stack, lengths, measure)
+
+
+def _fine_tuning(study: Study, backbone: Backbone, lengths: Lengths, device: str) -> Iterator[Part]:
+    """Steps and evaluations of a copy of the weights, beside the best ones on the CPU."""
+    twin, config = backbone.trainable_copy(), study.finetuning
+    copies = weight_bytes(twin) * (1 if device == "cuda" else 2)
+    stack = (1, 0, twin.width)
+    nothing = torch.empty(stack, dtype=twin.prompt_dtype, device=META)
+    rows = max(1, config.batch_size // config.batch_parts)
+    batch = equal_rows(rows, lengths.text, lengths.output, dropout=config.dropout)
+    optimizer = optimizer_of(twin.model, 1.0, config.weight_decay)
+
+    def step() -> None:
+        for _ in range(min(2, config.batch_parts)):  # the second beside the first one's gradient
+            twin.nll(nothing, batch, seed=batch.seed)[0].sum().backward()
+        optimizer.step()
+
+    size = copies + traced(step, device).on(device)
+    optimizer.zero_grad()
+    yield Part("fine-tuning", size, None, None, lambda _: size)
+    yield _evaluation("evaluation of fine-tuning", study, twin, stack, copies, lengths, device)

@@ -1,0 +1,1 @@
+"""What a study is: its keys, its presets, its settings."""

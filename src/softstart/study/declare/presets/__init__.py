@@ -1,0 +1,95 @@
+"""Presets: named defaults of a study, as data; every key that a study gives overrides them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Any, Literal, get_args
+
+import yaml
+
+from softstart.errors import SoftstartError
+from softstart.training.budgets import LIMITS
+
+PresetName = Literal["paper", "fast", "corrected", "tiny"]
+PRESETS: tuple[PresetName, ...] = get_args(PresetName)
+
+
+def preset_values(name: str, where: str = "study") -> dict[str, Any]:
+    """The values of a preset.
+
+    Raises:
+        SoftstartError: there is none of this name.
+    """
+    if name not in PRESETS:
+        raise SoftstartError(
+            f"preset: unknown preset '{name}'", where=where, mend=f"Use one of {', '.join(PRESETS)}."
+        )
+    return copy.deepcopy(_read(name))
+
+
+@cache
+def _read(name: str) -> dict[str, Any]:
+    text = resources.files(__name__).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    values: dict[str, Any] = yaml.safe_load(text)
+    return values
+
+
+def filled(declared: Mapping[str, Any], where: str = "study") -> dict[str, Any]:
+    """A declared study with what its preset adds; without a preset, as it is.
+
+    What a preset says of a method counts where the study has that method, by its name or its ``algorithm``;
+    a study without ``methods`` gets all of the preset's.
+    """
+    if declared.get("preset") is None:
+        return dict(declared)
+    values = preset_values(declared["preset"], where)
+    if "backbone" in declared and "finetuning_backbone" in values:
+        values["finetuning_backbone"] = None  # it is another size of that one
+    return merged(values, declared)
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two declarations as one; where both speak, the one above decides.
+
+    The methods are those of the one above. Ways to say how long meta-training is replace each other.
+    """
+    out, lower, upper = _over(below, above), below.get("methods"), above.get("methods")
+    if isinstance(lower, Mapping) and isinstance(upper, Mapping):
+        out["methods"] = inherited(upper, lower)
+    return out
+
+
+def inherited(methods: Mapping[str, Any], below: Mapping[str, Any]) -> dict[str, Any]:
+    """Methods with what another declaration says of each, by its name or by its ``algorithm``."""
+    return {name: _under(name, own, below) for name, own in methods.items()}
+
+
+def _under(name: str, own: Any, others: Mapping[str, Any]) -> Any:
+    if not isinstance(own, Mapping):
+        return own
+    other: Mapping[str, Any] = others.get(name) or others.get(own.get("algorithm", name)) or {}
+    return _limited(other, own)
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    out = dict(below)
+    for key, value in above.items():
+        old = out.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping) and key not in _WHOLE:
+            out[key] = (_limited if key == "meta" else _over)(old, value)
+        else:
+            out[key] = value
+    return out
+
+
+_WHOLE = ("test_rows", "variants")
+"""Mappings that are one value."""
+
+
+def _limited(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    if not LIMITS.isdisjoint(above):
+        below = {key: value for key, value in below.items() if key not in LIMITS}
+    return _over(below, above)

@@ -1,0 +1,1 @@
+"""From a declaration to runs with keys, and the choice among them."""

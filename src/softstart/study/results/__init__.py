@@ -1,0 +1,1 @@
+"""A study's database, and the tables made from it."""

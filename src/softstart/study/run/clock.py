@@ -1,0 +1,40 @@
+"""How long a piece of work took, the time before it was interrupted included."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from softstart.errors import SoftstartError
+from softstart.progress import Progress
+from softstart.storage.files import atomic
+
+SUFFIX = ".seconds"
+"""Of the file beside a checkpoint that holds the seconds so far."""
+EVERY = 5.0
+"""Seconds between two notes."""
+
+
+def clock(checkpoint: Path, progress: Progress) -> tuple[float, Progress]:
+    """When a piece of work began by ``time.monotonic``, as if it had never been interrupted, and a progress
+    that notes the seconds so far beside its checkpoint now and then.
+    """
+    path, before = checkpoint.with_suffix(SUFFIX), 0.0
+    if checkpoint.exists():
+        with suppress(OSError, ValueError):
+            before = float(path.read_text(encoding="utf-8"))
+    last = time.monotonic()
+    began = last - (before if 0 <= before < 1e9 else 0.0)
+
+    def noting(done: float, note: str = "") -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= EVERY and checkpoint.exists():
+            last = now
+            # A disk without room is told by the checkpoint itself.
+            with suppress(SoftstartError), atomic(path) as temporary:
+                temporary.write_text(f"{now - began:.1f}", encoding="utf-8")
+        progress(done, note)
+
+    return began, noting

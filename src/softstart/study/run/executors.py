@@ -1,0 +1,118 @@
+"""Where pieces of work are done: one small interface, and the simplest way, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+
+from softstart.backbone.devices import forget_peak, prefer_device
+from softstart.errors import Damaged, Diverged, SoftstartError, memory_words
+from softstart.progress import Progress
+from softstart.study.declare.spec import Study
+from softstart.study.plan.plan import Inputs
+from softstart.study.run.resources import Resources
+from softstart.study.run.work import Done, Item, Worker
+
+Report = Callable[[Item, float, str], None]
+"""Told the item, the share of it just done (0 to 1) and a note."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a piece of work has no result: it diverged, was refused, ran out of memory (or was killed as if it
+    had), or its worker died.
+    """
+
+    kind: Literal["diverged", "error", "memory", "died"]
+    reason: str
+
+
+class Executor(Protocol):
+    """Does pieces of work, each whole in one place, and hands back what they came to."""
+
+    @property
+    def slots(self) -> int:
+        """How many pieces it can do at a time."""
+
+    def submit(self, item: Item) -> None:
+        """Begin a piece; called while fewer than ``slots`` are under way."""
+
+    def collect(self, report: Report) -> tuple[Item, Done | Failure] | None:
+        """Wait for any piece under way to end; ``report`` hears of progress meanwhile.
+
+        None when there is room for more pieces before one has ended.
+        """
+
+    def close(self) -> None:
+        """Stop what is under way and give everything back."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a worker is made of, as plain data that can travel to another process."""
+
+    studies: Mapping[str, Study]
+    device: str | None
+    checkpoints: Path
+    inputs: Inputs | None = None
+
+    def worker(self, resources: Resources | None = None) -> Worker:
+        """The worker; what it needs is loaded when first asked for."""
+        return Worker(resources or Resources(self.studies, self.device, self.inputs), self.checkpoints)
+
+
+def attempt(worker: Worker, item: Item, progress: Progress) -> Done | Failure:
+    """Do a piece of work; what can go wrong for it alone becomes a failure."""
+    try:
+        forget_peak(prefer_device(worker.resources.device))
+        return item.perform(worker, progress)
+    except Diverged as problem:
+        return Failure("diverged", str(problem))
+    except Damaged as problem:
+        # A checkpoint that cannot be trusted is worth no more than none.
+        file = Path(problem.where or "")
+        if file.parent != worker.checkpoints or not file.is_file():
+            return Failure("error", str(problem))
+        file.unlink()
+        return attempt(worker, item, progress)
+    except SoftstartError as problem:
+        return Failure("error", str(problem))
+    except (MemoryError, RuntimeError) as problem:
+        if not out_of_memory(problem):
+            raise
+        reason = (str(problem).splitlines() or [""])[0]
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return Failure("memory", f"out of memory ({reason})")
+
+
+def out_of_memory(problem: Exception) -> bool:
+    """Whether an error says that memory ran out, on any device."""
+    return isinstance(problem, (MemoryError, torch.OutOfMemoryError)) or memory_words(problem)
+
+
+class InProcess:
+    """One piece at a time, here."""
+
+    slots = 1
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.item: Item | None = None
+
+    def submit(self, item: Item) -> None:
+        """Keep it for ``collect``."""
+        self.item = item
+
+    def collect(self, report: Report) -> tuple[Item, Done | Failure]:
+        """Do it."""
+        item = self.item
+        assert item is not None
+        return item, attempt(self.worker, item, lambda share, note="": report(item, share, note))
+
+    def close(self) -> None:
+        """Nothing to stop."""

@@ -1,0 +1,151 @@
+"""Join a running study as one more of its worker processes, on the same machine.
+
+The process that writes the results listens; a process that joins gets work from it exactly as its own worker
+processes do, and hands the results back. Who may join is a matter of file rights: the key lies in the study's
+folder, readable by its owner alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import secrets
+import threading
+from collections.abc import Callable
+from contextlib import chdir, suppress
+from dataclasses import dataclass, replace
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client, Connection, Listener
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import softstart
+from softstart.errors import SoftstartError
+from softstart.study.declare.spec import MAIN
+from softstart.study.run.executors import Setup
+from softstart.study.run.processes import serve
+from softstart.study.run.work import Done
+
+JOIN_FILE = "join.json"
+
+
+@dataclass(frozen=True)
+class Door:
+    """Where a running study listens. ``cwd`` is the folder its relative paths are seen from."""
+
+    address: str
+    key: str
+    pid: int
+    version: str
+    cwd: str
+
+
+class Joiners:
+    """Takes in processes that want to join; ``arrived`` holds the connections of those that are ready.
+
+    Args:
+        setup: what a worker is made of.
+        folder: the study folder, for the file that says where to knock.
+    """
+
+    def __init__(self, setup: Setup, folder: Path) -> None:
+        self.setup, self.path = setup, folder / JOIN_FILE
+        self.arrived: queue.SimpleQueue[Connection] = queue.SimpleQueue()
+        key = secrets.token_hex(32)
+        self._listener = Listener(authkey=bytes.fromhex(key))
+        self._closing = False
+        address = str(self._listener.address)
+        self._door = Door(address, key, os.getpid(), softstart.__version__, os.getcwd())
+        self.path.unlink(missing_ok=True)
+        with os.fdopen(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            json.dump(vars(self._door), file)
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Take in nobody any more."""
+        self._closing = True
+        self.path.unlink(missing_ok=True)
+        # Closing the listener would not wake a thread that waits in accept.
+        with suppress(OSError):
+            Client(self._door.address).close()
+        self._thread.join(timeout=5)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while not self._closing:
+            with suppress(OSError, EOFError, AuthenticationError):
+                connection: Any = self._listener.accept()
+                connection.send(self.setup)
+                # It says so when the backbone is loaded; one that cannot load it never gets work.
+                while not connection.poll(0.5) and not self._closing:
+                    pass
+                if not self._closing:
+                    connection.recv()
+                    self.arrived.put(connection)
+
+
+def join_study(folder: Path, device: str | None = None, say: Callable[[str], None] = print) -> int:
+    """Work for the process that runs a study until that ends; the number of pieces of work done.
+
+    Args:
+        folder: the study folder.
+        device: where to compute; by default where the study's own workers do.
+        say: told when the work begins.
+
+    Raises:
+        SoftstartError: no process takes workers for this study, it runs another version of Softstart, or the
+            backbone cannot be loaded here.
+    """
+    door = _door(folder)
+    try:
+        connection = _knock(door)
+        setup: Setup = connection.recv()
+    except (OSError, EOFError, AuthenticationError) as problem:
+        raise SoftstartError(
+            f"the process that ran this study has ended (pid {door.pid})",
+            where=str(folder),
+            mend="Run the study without --join.",
+        ) from problem
+    torch.set_num_threads(1)
+    done = 0
+
+    def count(outcome: object) -> None:
+        nonlocal done
+        done += isinstance(outcome, Done)
+
+    # Paths in the study are as its process sees them.
+    with chdir(door.cwd):
+        worker = replace(setup, device=device or setup.device).worker()
+        worker.resources.backbone(MAIN)
+        with suppress(OSError):
+            connection.send("ready")
+            say(f"working for process {door.pid}")
+            serve(connection, worker, count)
+    return done
+
+
+def _door(folder: Path) -> Door:
+    try:
+        door = Door(**json.loads((folder / JOIN_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as problem:
+        raise SoftstartError(
+            "no process takes workers for this study",
+            where=str(folder),
+            mend="Run it without --join, with --workers 2 or more.",
+        ) from problem
+    if door.version != softstart.__version__:
+        raise SoftstartError(
+            f"the study is run by Softstart {door.version}, this is {softstart.__version__}",
+            where=str(folder),
+            mend="Join with the same version.",
+        )
+    return door
+
+
+def _knock(door: Door) -> Connection:
+    connection: Any = Client(door.address, authkey=bytes.fromhex(door.key))
+    return connection  # type: ignore[no-any-return]

@@ -1,0 +1,103 @@
+"""How many runs fit into memory together: measured on a step and a dev evaluation of one run and of two."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+from softstart.backbone.devices import forget_peak, free_memory, peak_memory
+from softstart.errors import SoftstartError
+from softstart.progress import Progress, silent
+from softstart.study.plan.plan import Plan, RunNode
+from softstart.study.run.executors import out_of_memory
+from softstart.study.run.resources import Resources
+from softstart.training.adaptation import AdaptRun, adapt
+from softstart.training.starts import draw_start
+
+SHARE = 0.8
+"""The part of the free memory that packs are cut for; longer texts than the probe's need the rest."""
+
+
+def fitting_packs(resources: Resources, plan: Plan, processes: int) -> dict[str, int]:
+    """The largest pack of every variant that has to be smaller than its ``pack_size``.
+
+    Args:
+        resources: backbone and tasks.
+        plan: what is to be packed.
+        processes: how many share the memory.
+    """
+    fits = {}
+    for variant, study in plan.studies.items():
+        runs = _longest(resources, [run for run in plan.runs if run.variant == variant])
+        if len(runs) == 2 and study.pack_size > 1:
+            room = free_memory(resources.backbone(variant).device)
+            if room is not None:
+                size = fitting(partial(_peak, resources, runs), SHARE * room / processes)
+                if size < study.pack_size:
+                    fits[variant] = size
+    return fits
+
+
+def fitting(peak: Callable[[int], int | None], room: float) -> int:
+    """How many runs fit into ``room`` bytes if every one takes as much more as the second; at least 1.
+
+    ``peak`` measures the bytes that 1 or 2 runs take with everything else; None where they cannot.
+    """
+    one = peak(1)
+    two = None if one is None or one > room else peak(2)
+    if one is None or two is None:
+        return 1
+    return sys.maxsize if two <= one else 1 + max(0, int((room - one) / (two - one)))
+
+
+def try_out(resources: Resources, nodes: Sequence[RunNode], steps: int, progress: Progress = silent) -> None:
+    """Adapt some runs of one variant for a few steps and evaluate them once, to measure what that takes."""
+    first = nodes[0]
+    study, backbone = resources.studies[first.variant], resources.backbone(first.variant)
+    runs = [
+        AdaptRun(
+            draw_start(backbone, study.prompt, [node.task], node.seed, node.sample),
+            resources.encoded(node.variant, node.task),
+            node.sample,
+            node.lr,
+            node.seed,
+        )
+        for node in nodes
+    ]
+    few = replace(study.adaptation, steps=steps, eval_start=False, eval_every=10**9, budgets=(), rungs=())
+    adapt(backbone, runs, few, study.evaluation, progress=progress)
+
+
+def _longest(resources: Resources, runs: Sequence[RunNode]) -> list[RunNode]:
+    """Two prompt-tuning runs on the task with the longest texts; fewer if there are no two."""
+    tuned = [run for run in runs if run.method.kind != "ft"]
+    if len(tuned) < 2:
+        return []
+
+    def letters(run: RunNode) -> float:
+        rows = resources.task(run.variant, run.task).samples[run.sample].train
+        return sum(len(row.input) for row in rows) / max(1, len(rows))
+
+    first = {run.task: run for run in reversed(tuned)}
+    longest = max(first.values(), key=letters).task
+    two = [run for run in tuned if run.task == longest][:2]
+    return two if len(two) == 2 else [two[0], two[0]]
+
+
+def _peak(resources: Resources, runs: Sequence[RunNode], count: int) -> int | None:
+    """Peak bytes of the process, or on its device, while some of the runs take a step; None: do not fit."""
+    runs = runs[:count]
+    device = resources.backbone(runs[0].variant).device
+    try:
+        if not forget_peak(device):  # no way to measure here
+            return 0
+        try_out(resources, runs, 1)
+        return peak_memory(device)
+    except (MemoryError, RuntimeError) as problem:
+        if not out_of_memory(problem):
+            raise
+        return None
+    except (OSError, SoftstartError):  # runs that will fail in their turn and say why
+        return 0

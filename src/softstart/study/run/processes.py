@@ -1,0 +1,291 @@
+"""Worker processes on this machine: each loads the backbone once, computes with one thread and may die."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from softstart.study.run.executors import Failure, Report, Setup, attempt
+from softstart.study.run.work import Done, Item, Worker
+
+if TYPE_CHECKING:
+    from softstart.study.run.joining import Joiners
+
+TRIES = 3
+"""How often a piece of work is begun when its worker dies."""
+REPORT_SECONDS = 0.2
+"""How often a worker reports progress, at most."""
+START = 10
+"""How many times as long a process may be silent before it has said its first word."""
+JOIN_SECONDS = 1.0
+"""How often it is looked whether a process wants to join."""
+
+
+@dataclass(frozen=True)
+class _Broken:
+    """What a worker sends before it ends on an error that is nobody's input: a bug."""
+
+    traceback: str
+
+
+@dataclass
+class _Process:
+    """A worker: a process of ours, or one that joined (``process`` is None)."""
+
+    process: BaseProcess | None
+    connection: Connection
+    item: Item | None = None
+    tries: int = 0
+    hung: bool = False
+    spoken: bool = False
+    """Whether it has said anything yet."""
+    silent: float = 0.0
+    """Seconds without a word while it has work, but for those in which this process itself stood still."""
+
+
+class LocalProcesses:
+    """Worker processes on this machine, started when there is work for them, and those that join.
+
+    A process that dies takes nothing with it: its piece of work is begun again by another one, from the last
+    checkpoint, up to three times in all; the ends of processes that had joined do not count.
+
+    Args:
+        setup: what a worker is made of.
+        workers: the most processes to start.
+        joiners: takes in processes that want to join; closed with this.
+        stall: seconds without progress after which a process counts as hung and is ended as if it had died,
+            ten times as many for its start, which loads the backbone; None waits for ever. Testing a task is
+            silent, however long it takes.
+    """
+
+    def __init__(
+        self, setup: Setup, workers: int, joiners: Joiners | None = None, stall: float | None = None
+    ) -> None:
+        self.setup, self.workers = setup, workers
+        self._processes: list[_Process] = []
+        self._waiting: list[tuple[Item, int]] = []
+        self._context = multiprocessing.get_context("spawn")
+        self._started = 0
+        self._joiners, self._stall = joiners, stall
+
+    @property
+    def slots(self) -> int:
+        """The processes to start at most, and those that joined."""
+        return self.workers + sum(p.process is None for p in self._processes)
+
+    def submit(self, item: Item) -> None:
+        """Hand it to an idle process, or to a new one."""
+        self._waiting.append((item, 1))
+        self._assign()
+
+    def collect(self, report: Report) -> tuple[Item, Done | Failure] | None:
+        """Wait for the next end of a piece of work, or for a process that joins."""
+        while True:
+            if self._welcome():
+                return None
+            self._assign()
+            open_ = {p.connection: p for p in self._processes}
+            began = time.monotonic()
+            heard = wait(list(open_), timeout=JOIN_SECONDS if self._joiners or self._stall else None)
+            self._listen(heard, min(time.monotonic() - began, JOIN_SECONDS))
+            for connection in heard:
+                process = open_[connection]  # type: ignore[index]
+                item, process.spoken = process.item, True
+                try:
+                    message = process.connection.recv()
+                except (EOFError, OSError):
+                    failure = self._died(process)
+                    if item is not None and failure is not None:
+                        return item, failure
+                    continue
+                if isinstance(message, _Broken):
+                    at = item.name if item else "its start"
+                    raise RuntimeError(f"a worker process failed at {at}\n{message.traceback}")
+                if item is None:
+                    continue
+                if isinstance(message, (Done, Failure)):
+                    process.item = None
+                    return item, message
+                report(item, *message)
+
+    def close(self) -> None:
+        """End all processes; what they were doing goes on from its checkpoint another time."""
+        if self._joiners:
+            self._joiners.close()
+            self._welcome()
+        ours = [p.process for p in self._processes if p.process is not None]
+        for process in ours:
+            process.terminate()
+        for process in ours:
+            process.join(timeout=5)
+            if process.is_alive():
+                process.kill()
+                process.join()
+        for p in self._processes:
+            p.connection.close()
+        self._processes.clear()
+
+    def _listen(self, heard: Container[object], seconds: float) -> None:
+        """Count the silence of those that say nothing; end who has been silent for too long."""
+        for p in list(self._processes):
+            p.silent = 0.0 if p.connection in heard or p.item is None else p.silent + seconds
+            limit = (self._stall or math.inf) * (1 if p.spoken else START)
+            if p.silent <= limit or p.hung:
+                continue
+            p.hung = True
+            if p.process is not None:
+                p.process.kill()
+            else:
+                # One that joined is not ours to end: it will find nobody to hand its work to.
+                self._died(p)
+
+    def _welcome(self) -> bool:
+        """Take in the processes that have joined since; whether there are any."""
+        arrived = False
+        with contextlib.suppress(queue.Empty):
+            while self._joiners:
+                self._processes.append(_Process(None, self._joiners.arrived.get_nowait()))
+                arrived = True
+        return arrived
+
+    def _assign(self) -> None:
+        """Give what waits to idle processes, and to new ones while there may be more."""
+        while self._waiting:
+            idle = next((p for p in self._processes if p.item is None), None)
+            if idle is None and sum(p.process is not None for p in self._processes) >= self.workers:
+                return
+            process = idle or self._start()
+            process.item, process.tries = self._waiting.pop(0)
+            # If it is dead already, ``collect`` will see it.
+            with contextlib.suppress(OSError):
+                process.connection.send(process.item)
+
+    def _start(self) -> _Process:
+        ours, theirs = self._context.Pipe()
+        setup = replace(self.setup, device=_device(self.setup.device, self._started))
+        self._started += 1
+        process = self._context.Process(target=_serve, args=(theirs, setup), daemon=True)
+        # The helper that spawn starts first would let interrupts through again.
+        resource_tracker.ensure_running()
+        with _interrupts_blocked():
+            process.start()
+        theirs.close()
+        self._processes.append(_Process(process, ours))
+        return self._processes[-1]
+
+    def _died(self, process: _Process) -> Failure | None:
+        """Bury a process and have its work begun again; a failure if that was tried often enough."""
+        self._processes.remove(process)
+        process.connection.close()
+        if process.process is not None:
+            process.process.join()
+        if process.item is None:
+            return None
+        if process.process is None or process.tries < TRIES:
+            self._waiting.insert(0, (process.item, process.tries + (process.process is not None)))
+            return None
+        code = process.process.exitcode or 0
+        if process.hung:
+            return Failure(
+                "died", f"its worker process hung {TRIES} times (no progress for {self._stall:g} s)"
+            )
+        what = f"its worker process ended {TRIES} times"
+        if code == -signal.SIGKILL:  # as systems do when memory runs out
+            return Failure("memory", f"{what} (signal 9, perhaps for want of memory)")
+        return Failure("died", f"{what} ({f'signal {-code}' if code < 0 else f'exit code {code}'})")
+
+
+def usable_cores() -> int:
+    """The cores this process may use: its affinity, cut to a container's quota."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:
+        cores = os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        cores = min(cores, math.ceil(int(quota) / int(period)))
+    return max(1, cores)
+
+
+def default_workers(device: str | None) -> int:
+    """As many processes as cores on a CPU; one where a GPU computes."""
+    on_cpu = device == "cpu" if device else not torch.cuda.is_available()
+    return usable_cores() if on_cpu else 1
+
+
+def _device(device: str | None, index: int) -> str | None:
+    """GPUs in turn, where there are several and none was asked for."""
+    if device is None and torch.cuda.device_count() > 1:
+        return f"cuda:{index % torch.cuda.device_count()}"
+    return device
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Children inherit this: Ctrl-C in a terminal reaches all processes, and the parent alone decides."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _serve(connection: Connection, setup: Setup) -> None:
+    """A worker process: do what comes until the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    serve(connection, setup.worker())
+
+
+def serve(connection: Connection, worker: Worker, ended: Callable[[object], object] = bool) -> None:
+    """Do what comes until the other side is gone; ``ended`` is told what each piece came to."""
+    try:
+        while True:
+            item = connection.recv()
+            outcome = attempt(worker, item, _Reporter(connection))
+            connection.send(outcome)
+            ended(outcome)
+    except (EOFError, ConnectionError):
+        return
+    except Exception:
+        connection.send(_Broken(traceback.format_exc()))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+class _Reporter:
+    """Sends progress now and then."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection, self.share, self.last = connection, 0.0, time.monotonic()
+
+    def __call__(self, done: float, note: str = "") -> None:
+        self.share += done
+        if time.monotonic() - self.last >= REPORT_SECONDS:
+            self.connection.send((self.share, note))
+            self.share, self.last = 0.0, time.monotonic()

@@ -1,0 +1,281 @@
+"""From a declared study to one that can run: the backbone and the tasks, loaded when first needed."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from softstart.backbone import Backbone, load_backbone
+from softstart.backbone.flops import Flops
+from softstart.errors import SoftstartError
+from softstart.gym.settings import Setting, load_setting
+from softstart.gym.sources import open_gym
+from softstart.gym.task import Gym, Task
+from softstart.prompt import made_on
+from softstart.study.declare.parts import SettingSpec
+from softstart.study.declare.spec import Study, resolve_methods
+from softstart.study.plan.plan import BackboneFacts, Inputs, Part, TaskFacts
+from softstart.training.budgets import HVP_COST
+from softstart.training.encoding import EncodedTask, TextFormat, encode_task, rng_for
+
+
+class Resources:
+    """The backbone and the tasks of every variant of a study; each is loaded once, when first asked for.
+
+    Args:
+        studies: every variant by name.
+        device: where to compute; by default the GPU where there is one.
+        expected: what the backbone and the tasks have to be; anything else is refused.
+        fetch: gives a task by its digest; by default tasks are read from the gym.
+        load: how backbones are loaded.
+    """
+
+    def __init__(
+        self,
+        studies: Mapping[str, Study],
+        device: str | None = None,
+        expected: Inputs | None = None,
+        fetch: Callable[[str], Task] | None = None,
+        load: Callable[..., Backbone] = load_backbone,
+    ) -> None:
+        self.studies, self.device, self.expected, self.fetch = studies, device, expected, fetch
+        self._load_backbone = load
+        parts = expected.parts if expected else ()
+        self._digests = {
+            (p.variant, name, False): facts.digest for p in parts for name, facts in p.tasks.items()
+        }
+        self._digests |= {
+            (p.variant, name, True): digest
+            for p in parts
+            for name, digest in zip(p.source, p.source_digests, strict=True)
+        }
+        self._backbones: dict[tuple[str, str | None, str], dict[str, Backbone]] = {}
+        self._others: dict[tuple[str, str], Backbone] = {}
+        self._gyms: dict[tuple[str, int | None], Gym] = {}
+        self._tasks: dict[tuple[str, int | None, int | None, str], Task] = {}
+        self._encoded: dict[tuple[str, TextFormat, str, str | None], EncodedTask] = {}
+
+    def backbone(self, variant: str, *, tuned: bool = False) -> Backbone:
+        """The backbone, with the variant's placement of prompts; ``tuned``: the one to fine-tune.
+
+        Raises:
+            SoftstartError: it cannot be loaded.
+        """
+        study = self.studies[variant]
+        if tuned and study.finetuning_backbone:
+            return self._other(study.finetuning_backbone, variant)
+        placement = study.prompt.placement
+        placed = self._backbones.setdefault((study.backbone, study.revision, str(study.loading)), {})
+        if placement not in placed:
+            if placed:
+                twin = copy.copy(next(iter(placed.values())))
+                twin.placement = placement
+                placed[placement] = twin
+            else:
+                placed[placement] = self._load_backbone(
+                    study.backbone,
+                    device=None if study.device_map else self.device,
+                    revision=study.revision,
+                    placement=placement,
+                    **study.loading,
+                )
+                if self.expected and placed[placement].digest != self.expected.of(variant).digest:
+                    raise SoftstartError(
+                        f"backbone '{study.backbone}' has other weights here than where the study began",
+                        mend="Use the same files on all machines (set revision).",
+                    )
+        return placed[placement]
+
+    def _other(self, name: str, variant: str) -> Backbone:
+        """Other weights, for fine-tuning; they have to read the same tokens."""
+        study = self.studies[variant]
+        key = (name, str(study.loading))
+        if key not in self._others:
+            main = self.backbone(variant)
+            other = self._others[key] = self._load_backbone(name, device=self.device, **study.loading)
+            known = None not in (main.tokenizer, other.tokenizer)  # what is planned may have none
+            if known and other.tokenizer_digest != main.tokenizer_digest:
+                raise SoftstartError(
+                    f"'{name}' has another tokenizer than '{study.backbone}'",
+                    mend="Set finetuning_backbone to weights of the same family.",
+                )
+            if self.expected and self.expected.tuned.get(name) != other.digest:
+                raise SoftstartError(f"backbone '{name}' has other weights here than where the study began")
+        return self._others[key]
+
+    def backbones(self) -> list[Backbone]:
+        """Every backbone loaded so far, once."""
+        return [*(next(iter(placed.values())) for placed in self._backbones.values()), *self._others.values()]
+
+    def gym(self, variant: str, *, source: bool = False) -> Gym:
+        """The variant's gym, of its target or its source tasks.
+
+        Raises:
+            SoftstartError: there is none.
+        """
+        study = self.studies[variant]
+        key = (study.gym, study.source_shots or study.shots if source else study.shots)
+        if key not in self._gyms:
+            self._gyms[key] = open_gym(study.gym, shots=key[1])
+        return self._gyms[key]
+
+    def task(self, variant: str, name: str, *, source: bool = False) -> Task:
+        """A task as the variant uses it, as a target or as a source.
+
+        Raises:
+            SoftstartError: there is none, its files are broken, or it is not what was expected.
+        """
+        study = self.studies[variant]
+        rows = test_rows(study, name)
+        key = (study.gym, study.source_shots or study.shots if source else study.shots, rows, name)
+        if key not in self._tasks:
+            self._tasks[key] = self._load(variant, name, source)
+        return self._tasks[key]
+
+    def _load(self, variant: str, name: str, source: bool) -> Task:
+        digest = self._digests.get((variant, name, source))
+        if digest is not None and self.fetch is not None:
+            return self.fetch(digest)
+        gym = self.gym(variant, source=source)
+        task = gym.load(name)
+        task = replace(task, test=task.test[: test_rows(self.studies[variant], name)])
+        if digest not in (None, task.digest):
+            raise SoftstartError(
+                f"task '{name}' has changed since the study began",
+                where=gym.name,
+                mend="Leave the data alone while a study runs; run again to use the new ones.",
+            )
+        return task
+
+    def tasks(self) -> dict[str, Task]:
+        """Every task loaded so far, by digest."""
+        return {task.digest: task for task in self._tasks.values()}
+
+    def encoded(self, variant: str, name: str, *, source: bool = False) -> EncodedTask:
+        """A task as token rows."""
+        task, text = self.task(variant, name, source=source), self.studies[variant].text
+        study = self.studies[variant]
+        key = (task.digest, text, study.backbone, study.revision)
+        if key not in self._encoded:
+            self._encoded[key] = encode_task(task, self.backbone(variant).tokenizer, text)
+        return self._encoded[key]
+
+    def inputs(self) -> Inputs:
+        """What the numbers of the study depend on beside its declaration.
+
+        Raises:
+            SoftstartError: an unknown task or sample, a broken file, a backbone that cannot be loaded.
+        """
+        facts = {
+            variant: BackboneFacts(backbone.digest, backbone.width, made_on(backbone))
+            for variant in self.studies
+            for backbone in [self.backbone(variant)]
+        }
+        main = facts[next(iter(facts))]
+        parts = tuple(
+            self._part(variant, resolve_setting(study, spec, self.gym(variant)))
+            for variant, study in self.studies.items()
+            for spec in study.every_setting
+        )
+        tuned = {
+            study.finetuning_backbone: self.backbone(variant, tuned=True).digest
+            for variant, study in self.studies.items()
+            if study.finetuning_backbone and any(m.kind == "ft" for m in resolve_methods(study))
+        }
+        others = {variant: made for variant, made in facts.items() if made != main}
+        return Inputs(main.digest, main.width, parts, main.made_on, tuned=tuned, others=others)
+
+    def _part(self, variant: str, setting: Setting) -> Part:
+        study = self.studies[variant]
+        source = [
+            self._checked(variant, name, study.source_samples or study.samples, source=True)
+            for name in setting.source
+        ]
+        target = [self._checked(variant, name, study.samples) for name in setting.target]
+        samples = study.source_samples or study.samples
+        rows = [r for task in source for s in samples for r in (*task.samples[s].train, *task.samples[s].dev)]
+        return Part(
+            variant,
+            setting.name,
+            setting.source,
+            setting.target,
+            {task.name: _facts(task) for task in (*source, *target)},
+            tuple(task.digest for task in source),
+            sum(bool(row.outputs) for row in rows),
+            self._hvp_cost(variant, setting.source),
+        )
+
+    def _hvp_cost(self, variant: str, source: Sequence[str]) -> float:
+        """By the FLOPs of the source rows' lengths, where a budget is in gradients."""
+        study = self.studies[variant]
+        if all(getattr(method.meta, "gradients", None) is None for method in resolve_methods(study)):
+            return HVP_COST
+        backbone, length = self.backbone(variant), study.prompt.length
+        total = Flops()
+        for name in source:
+            task = self.encoded(variant, name, source=True)
+            for sample in study.source_samples or study.samples:
+                for rows in (task.train[sample], task.dev[sample]):
+                    for given, answers in zip(rows.inputs, rows.outputs, strict=True):
+                        total += backbone.row_flops(length + len(given), len(answers[0]) if answers else 0)
+        return total.hvp / total.gradient if total.gradient else HVP_COST
+
+    def _checked(self, variant: str, name: str, samples: Sequence[int], *, source: bool = False) -> Task:
+        task = self.task(variant, name, source=source)
+        if missing := sorted(set(samples) - set(task.samples)):
+            raise SoftstartError(
+                f"task '{name}' has no sample {missing[0]}",
+                where=self.gym(variant, source=source).name,
+                mend=f"It has {', '.join(map(str, sorted(task.samples)))}: set samples.",
+            )
+        return task
+
+
+def test_rows(study: Study, name: str) -> int | None:
+    """How many rows of a task's test set count; None: all."""
+    rows = study.test_rows
+    return rows.get(name) if isinstance(rows, dict) else rows
+
+
+def _facts(task: Task) -> TaskFacts:
+    dev = max(len(sample.dev) for sample in task.samples.values())
+    return TaskFacts(task.digest, task.metric, shots_of(task), dev, len(task.test))
+
+
+def resolve_setting(study: Study, spec: str | SettingSpec, gym: Gym) -> Setting:
+    """A setting that a study names or spells out.
+
+    Raises:
+        SoftstartError: an unknown name, unknown or overlapping tasks, or nothing to learn a start from.
+    """
+    if isinstance(spec, str):
+        setting = load_setting(spec, gym)
+    else:
+        setting = Setting(spec.name, tuple(spec.source), tuple(spec.target))
+        learners = [method.name for method in resolve_methods(study) if method.algorithm]
+        if learners and not setting.source:
+            raise SoftstartError(
+                f"method '{learners[0]}' has no source task to learn from",
+                where=f"setting '{setting.name}'",
+                mend="Name some under 'source'.",
+            )
+    setting.check_against(gym)
+    return replace(setting, source=some_sources(setting.source, study.source_tasks))
+
+
+def some_sources(names: Sequence[str], count: int | None) -> tuple[str, ...]:
+    """The first source tasks of a list shuffled once, in the setting's order: smaller counts are subsets."""
+    if count is None:
+        return tuple(names)
+    first = set(rng_for(len(names)).permutation(len(names))[:count].tolist())
+    return tuple(name for i, name in enumerate(names) if i in first)
+
+
+def shots_of(task: Task) -> int:
+    """k of a task's samples: examples a label, or all of them for text-to-text tasks."""
+    train = next(iter(task.samples.values())).train
+    if task.kind != "classification":
+        return len(train)
+    return max(Counter(e.outputs[0] for e in train if e.outputs).values(), default=0)

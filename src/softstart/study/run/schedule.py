@@ -1,0 +1,224 @@
+"""Compute what a plan still lacks on any executor; this process alone writes the results. Safe to kill."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from softstart.errors import SoftstartError
+from softstart.progress import Display, Quiet
+from softstart.prompt import SoftPrompt
+from softstart.study.plan.plan import Inputs, MetaNode, Plan, RunNode
+from softstart.study.results.store import Store
+from softstart.study.run.executors import Executor, Failure
+from softstart.study.run.pace import Pace
+from softstart.study.run.trackers import Tracker, track
+from softstart.study.run.work import FINAL, Array, Done, Item
+from softstart.study.run.work_graph import Graph, State, Unit
+
+RESUMED = "resumed"
+"""What work taken up from a checkpoint first reports."""
+
+
+@dataclass
+class StudyRun:
+    """A study on its way from plan to results; every finished piece of work is in the store."""
+
+    inputs: Inputs
+    plan: Plan
+    store: Store
+    display: Display = field(default_factory=Quiet)
+    tracker: Tracker | None = None
+    failures: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.state = State.of(self.store)
+        self.graph = Graph(self.plan, self.inputs, self.state, self.store.folder)
+        self._nodes: dict[str, MetaNode | RunNode] = {node.key: node for node in self.plan.metas}
+        self._nodes |= {run.key: run for run in self.plan.runs}
+        self._blocked: dict[Unit, int] = {}
+        self._dependants: dict[Unit, list[Unit]] = {unit: [] for unit in self.graph.units}
+        self._ready: list[tuple[float, int, Unit]] = []
+        self._running: dict[int, Unit] = {}
+        self._reported: dict[Unit, float] = {}
+        self._room: dict[str, float] = {}
+        self._pace = Pace(self.plan, self.units, self.state.runs)
+        self._slots = 1
+
+    @property
+    def units(self) -> list[Unit]:
+        """What is still to do."""
+        return self.graph.units
+
+    def execute(self, executor: Executor) -> None:
+        """Compute everything that is missing. A unit that fails is noted and the others go on.
+
+        Of what can be done, the unit that most work waits for comes first: long ones do not come last.
+        """
+        self.display.start(sum(unit.cost for unit in self.units))
+        for unit in self.units:
+            before = (*unit.needs, *unit.after)
+            self._blocked[unit] = len(before)
+            for each in before:
+                self._dependants[each].append(unit)
+        for unit in [unit for unit in self.units if not self._blocked[unit]]:
+            self._push(unit)
+        while self._ready or self._running:
+            while self._ready and len(self._running) < executor.slots:
+                self._begin(heapq.heappop(self._ready)[2], executor)
+            if self._running:
+                self._slots = executor.slots
+                ended = executor.collect(self._report)
+                if ended:
+                    unit = self._running.pop(id(ended[0]))
+                    if isinstance(ended[1], Done):
+                        self._pace.computed(ended[0], unit.kind, unit.cost - self._reported[unit])
+                    self._end(unit, ended[1])
+        if not self.failures:
+            self.store.drop_checkpoints()
+
+    def _push(self, unit: Unit) -> None:
+        heapq.heappush(self._ready, (-unit.rank, len(self._reported), unit))
+        self._reported[unit] = 0.0
+
+    def _begin(self, unit: Unit, executor: Executor) -> None:
+        known = self.state.failures.get(unit.key)
+        if known and known["kind"] == "diverged":
+            self._fail(unit, f"{known['reason']} (in an earlier call; --retry-failed tries it again)")
+            return
+        room = self._room.get(unit.runs[0].variant, math.inf) if unit.runs else math.inf
+        if len(unit.runs) > room and len(parts := self.graph.halves(unit)) > 1:
+            self._split(unit, parts)
+            return
+        try:
+            item = unit.make()
+        except SoftstartError as problem:
+            self._fail(unit, str(problem))
+            return
+        if item is None:
+            self._settle(unit, succeeded=True)
+            return
+        self._running[id(item)] = unit
+        self._pace.begin(item)
+        executor.submit(item)
+        self._show()
+
+    def _end(self, unit: Unit, outcome: Done | Failure) -> None:
+        if isinstance(outcome, Done):
+            self._commit(unit, outcome)
+            self._settle(unit, succeeded=True)
+        elif outcome.kind == "memory" and len(parts := self.graph.halves(unit)) > 1:
+            self.display.line(f"{unit.name}: {outcome.reason}; going on with smaller packs")
+            self._room[unit.runs[0].variant] = max(len(part.runs) for part in parts)
+            self._split(unit, parts)
+        elif outcome.kind == "memory":
+            self._fail(unit, f"{outcome.reason}; a smaller max_tokens computes less at a time")
+        else:
+            if outcome.kind == "diverged":
+                self.store.add_failure(unit.key, unit.name, outcome.kind, outcome.reason)
+            self._fail(unit, outcome.reason)
+
+    def _split(self, unit: Unit, parts: Sequence[Unit]) -> None:
+        """Go on with smaller packs; whatever waited for the pack waits for all of them."""
+        for part in parts:
+            part.rank = unit.rank
+            self._dependants[part] = self._dependants[unit]
+            self._push(part)
+        for each in self._dependants[unit]:
+            self._blocked[each] += len(parts) - 1
+        self._advance(unit, -self._reported[unit])
+
+    def _fail(self, unit: Unit, reason: str) -> None:
+        self.failures.append(f"{unit.name}: {reason}")
+        self.display.line(f"failed: {unit.name}: {reason}")
+        self._settle(unit, succeeded=False)
+
+    def _settle(self, unit: Unit, *, succeeded: bool) -> None:
+        """A unit is over: begin what waited for it, or give up what needed it."""
+        self._advance(unit, unit.cost - self._reported.get(unit, 0.0))
+        for each in self._dependants[unit]:
+            if not succeeded and unit in each.needs:
+                self._settle(each, succeeded=False)
+                continue
+            self._blocked[each] -= 1
+            if not self._blocked[each]:
+                self._push(each)
+
+    def _commit(self, unit: Unit, done: Done) -> None:
+        """Prompts first, then the rows that name them, in one transaction."""
+        for key, prompts in done.prompts.items():
+            self._save_prompts(self._nodes[key], prompts)
+        for row in (*done.metas, *done.runs):
+            row["prompt"] = f"prompts/{row['key']}.safetensors" if row["key"] in done.prompts else None
+        self.store.add(metas=done.metas, runs=done.runs, tests=done.tests)
+        self._track(done)
+        self.store.drop_checkpoint(unit.key)
+        self._pace.finished((*done.metas, *done.runs))
+        self.state.metas |= {row["key"]: row for row in done.metas}
+        self.state.runs |= {row["key"]: row for row in done.runs}
+        self.state.tests |= {of: vars(test) for of, test in done.tests.items()}
+
+    def _track(self, done: Done) -> None:
+        """Curves are a view of what is stored: a tracker that fails does not end the study."""
+        if self.tracker:
+            try:
+                track(self.tracker, done)
+            except Exception as problem:
+                self.tracker = None
+                self.display.line(f"the tracker takes no more curves ({type(problem).__name__}: {problem})")
+
+    def _save_prompts(self, node: MetaNode | RunNode, prompts: Mapping[str, Array]) -> None:
+        study = self.plan.studies[node.variant]
+        tensors = {name: torch.tensor(prompt) for name, prompt in prompts.items()}
+        final = tensors.pop(FINAL)
+        made = self.inputs.of(node.variant)
+        more: Mapping[str, Any] = made.made_on
+        SoftPrompt(
+            final,
+            study.backbone,
+            made.digest,
+            study.prompt.placement,
+            _info(node),
+            **more,
+        ).save(self.store.prompt_path(node.key), tensors)
+
+    def _report(self, item: Item, share: float, note: str) -> None:
+        unit = self._running[id(item)]
+        rows = min(share * unit.cost, unit.cost - self._reported[unit])
+        self._reported[unit] += rows
+        # What a checkpoint brought says nothing about the speed.
+        self._pace.computed(item, unit.kind, 0.0 if note == RESUMED else rows)
+        self._advance(unit, rows, note)
+
+    def _advance(self, unit: Unit, rows: float, note: str = "") -> None:
+        self._pace.left[unit.kind] -= rows
+        self.display.tally(self._pace.tally(self._slots))
+        self.display.advance(rows, note)
+
+    def _show(self) -> None:
+        names = list(dict.fromkeys(unit.name for unit in self._running.values()))
+        self.display.stage(_listed(names))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _info(node: MetaNode | RunNode) -> dict[str, Any]:
+    """What a prompt file says about where it comes from."""
+    info: dict[str, Any] = {"key": node.key, "method": node.method.name, "seed": node.seed}
+    if isinstance(node, RunNode):
+        return {**info, "task": node.task, "sample": node.sample, "lr": node.lr, "start": node.start}
+    assert node.method.meta is not None
+    return {
+        **info,
+        "algorithm": node.method.kind,
+        "setting": node.setting,
+        "source": list(node.source),
+        "steps": node.method.meta.steps,
+    }

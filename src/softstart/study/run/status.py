@@ -1,0 +1,147 @@
+"""Where a study stands, from its folder alone, also while it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from softstart.progress import Display, Tally
+from softstart.storage.files import atomic
+from softstart.study.declare.spec import load_study
+from softstart.study.plan.plan import Inputs, make_plan
+from softstart.study.results.store import Store
+from softstart.study.results.tables import results
+
+STUDY_FILE = "study.yaml"
+PROGRESS_FILE = "progress.json"
+EVERY = 2.0
+"""Seconds between two notes of progress."""
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """What the process that computes last wrote down: work done of ``total``, what is under way, where the
+    study stands (``Tally``) and the seconds left, None where they could not be told.
+    """
+
+    pid: int
+    began: float
+    now: float
+    done: float
+    total: float
+    running: str
+    note: str
+    tally: str = ""
+    seconds_left: float | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether that process still computes."""
+        try:
+            os.kill(self.pid, 0)
+        except OSError:
+            return False
+        return time.time() - self.now < 600
+
+
+@dataclass(frozen=True)
+class Status:
+    """Counts of a study: (planned, done) of each kind of work, failures by name, and the last pulse."""
+
+    counts: dict[str, tuple[int, int]]
+    results: int
+    tested: int
+    failures: dict[str, str]
+    pulse: Pulse | None
+
+    @property
+    def missing(self) -> int:
+        """Runs not computed yet."""
+        planned, done = self.counts["runs"]
+        return planned - done
+
+
+def read_status(folder: Path) -> Status:
+    """Look at a study folder; nothing is written, and a process at work is not disturbed.
+
+    Raises:
+        SoftstartError: not a study folder.
+    """
+    study = load_study(folder / STUDY_FILE)
+    with Store(folder, readonly=True) as store:
+        plan = make_plan(study, Inputs.from_json(store.inputs()))
+        metas, runs = store.metas(), store.runs()
+        rows, _, _ = results(plan, store)
+        failures = {row["name"]: row["reason"] for row in store.failures().values()}
+    failures |= {
+        f"{run.method.name} on {run.task}, sample {run.sample}, lr {run.lr:g}": (
+            f"diverged after step {runs[run.key]['steps']}"
+        )
+        for run in plan.runs
+        if run.key in runs and runs[run.key]["status"] == "diverged"
+    }
+    planned = list(plan.runs)
+    counts = {
+        "meta-trainings": (len(plan.metas), sum(node.key in metas for node in plan.metas)),
+        "runs": (len(planned), sum(run.key in runs for run in planned)),
+    }
+    pulse = None
+    with suppress(OSError, ValueError, TypeError):
+        pulse = Pulse(**json.loads((folder / PROGRESS_FILE).read_text(encoding="utf-8")))
+    return Status(counts, len(rows), int(rows["test"].notna().sum()), failures, pulse)
+
+
+class Recorded:
+    """A display that also notes down where the study is, for other processes to read."""
+
+    def __init__(self, display: Display, folder: Path) -> None:
+        self.display, self.path = display, folder / PROGRESS_FILE
+        self.began = time.time()
+        self.last = 0.0
+        self.done, self.total, self.name, self.said = 0.0, 1.0, "", ""
+        self.told: Tally | None = None
+
+    def start(self, total: float) -> None:
+        """Begin."""
+        self.done, self.total, self.began = 0.0, max(total, 1.0), time.time()
+        self.display.start(total)
+
+    def stage(self, name: str) -> None:
+        """What is being done from now on."""
+        self.name = name
+        self.display.stage(name)
+        self._note()
+
+    def advance(self, units: float, note: str = "") -> None:
+        """Work done."""
+        self.done, self.said = self.done + units, note or self.said
+        self.display.advance(units, note)
+        self._note()
+
+    def tally(self, tally: Tally) -> None:
+        """Where the whole stands."""
+        self.told = tally
+        self.display.tally(tally)
+
+    def line(self, text: str) -> None:
+        """A lasting line."""
+        self.display.line(text)
+
+    def close(self) -> None:
+        """The study is over."""
+        self.path.unlink(missing_ok=True)
+
+    def _note(self) -> None:
+        now = time.time()
+        if now - self.last < EVERY:
+            return
+        self.last = now
+        tally, left = (str(self.told), self.told.left) if self.told else ("", None)
+        at = (self.began, now, self.done, self.total)
+        pulse = Pulse(os.getpid(), *at, self.name, self.said, tally, left)
+        with atomic(self.path) as temporary:
+            temporary.write_text(json.dumps(asdict(pulse)), encoding="utf-8")

@@ -1,0 +1,323 @@
+"""The work of a study in pieces that a process can do on its own, and the worker that does them."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+import softstart
+from softstart.algorithms import LOG_RATES
+from softstart.backbone import Backbone
+from softstart.backbone.devices import peak_memory
+from softstart.progress import Progress, silent
+from softstart.prompt import FURTHER
+from softstart.study.plan.plan import MetaNode, RunNode
+from softstart.study.run.clock import clock
+from softstart.study.run.resources import Resources
+from softstart.training.adaptation import AdaptRun, adapt
+from softstart.training.evaluation import Assessment, Job, assess
+from softstart.training.finetuning import FineTuned, finetune, score_finetuned
+from softstart.training.spot import Near, SPoT, learn, nearest
+from softstart.training.starts import draw_start
+
+Array = npt.NDArray[Any]
+FINAL = "final"
+"""The name of the prompt a run ends with among those it kept; the others are named by their step."""
+
+
+@dataclass
+class Done:
+    """What a piece of work came to: rows for the store, and prompts [P, d] by run and name."""
+
+    metas: list[dict[str, Any]] = field(default_factory=list)
+    runs: list[dict[str, Any]] = field(default_factory=list)
+    tests: dict[tuple[str, int], Assessment] = field(default_factory=dict)
+    prompts: dict[str, dict[str, Array]] = field(default_factory=dict)
+
+
+class Item(Protocol):
+    """A piece of work: plain data, so that it can travel to another process."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in progress and errors."""
+
+    def perform(self, worker: Worker, progress: Progress) -> Done:
+        """Do it; ``progress`` is told shares of the whole, 0 to 1."""
+
+
+@dataclass
+class Worker:
+    """What pieces of work need: the backbone, the tasks, and where checkpoints go."""
+
+    resources: Resources
+    checkpoints: Path
+
+    def checkpoint(self, key: str) -> Path:
+        """The file of work under way."""
+        return self.checkpoints / f"{key}.safetensors"
+
+    def measured(self, variant: str, row: Mapping[str, Any], began: float, parts: int = 1) -> dict[str, Any]:
+        """A row with what it took, tests aside: seconds (an equal share of work done together), memory,
+        environment.
+        """
+        backbone = self.resources.backbone(variant)
+        return {
+            **row,
+            "seconds": (time.monotonic() - began) / parts,
+            "memory": peak_memory(backbone.device),
+            "environment": environment(backbone),
+        }
+
+
+@dataclass(frozen=True)
+class MetaTraining:
+    """Learn one start."""
+
+    node: MetaNode
+
+    @property
+    def name(self) -> str:
+        """As in progress and errors."""
+        return f"meta-training {self.node.method.name}"
+
+    def perform(self, worker: Worker, progress: Progress = silent) -> Done:
+        """Learn it, from its checkpoint if there is one."""
+        node = self.node
+        began, progress = clock(worker.checkpoint(node.key), progress)
+        method, study = node.method, worker.resources.studies[node.variant]
+        assert method.algorithm is not None
+        assert method.meta is not None
+        backbone = worker.resources.backbone(node.variant)
+        config = replace(method.meta, seed=node.seed)
+        learned = learn(
+            backbone,
+            method.algorithm,
+            [worker.resources.encoded(node.variant, name, source=True) for name in node.source],
+            draw_start(backbone, study.prompt, node.source, node.seed),
+            config,
+            samples=study.source_samples or study.samples,
+            checkpoint=worker.checkpoint(node.key),
+            progress=lambda n, note="": progress(n / config.steps, note),
+        )
+        row = {
+            "key": node.key,
+            "method": method.name,
+            "seed": node.seed,
+            "curve": learned.curve,
+            "tokens": learned.work.tokens,
+            "flops": learned.work.flops,
+        }
+        return Done(
+            metas=[worker.measured(node.variant, row, began)],
+            prompts={node.key: {FINAL: learned.prompt.numpy(), **_beside(learned.further)}},
+        )
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """Prompt-tune a pack of runs. ``starts`` are the learned ones, by key of the meta-training: the prompt
+    [P, d] as ``FINAL``, and what was learned beside it.
+    """
+
+    key: str
+    runs: Sequence[RunNode]
+    starts: Mapping[str, Mapping[str, Array]]
+
+    @property
+    def name(self) -> str:
+        """As in progress and errors."""
+        tasks = sorted({run.task for run in self.runs})
+        return f"adaptation of {tasks[0]}{' …' if len(tasks) > 1 else ''} ({len(self.runs)} runs)"
+
+    def perform(self, worker: Worker, progress: Progress = silent) -> Done:
+        """Tune them, from their checkpoint if there is one."""
+        variant, resources = self.runs[0].variant, worker.resources
+        began, progress = clock(worker.checkpoint(self.key), progress)
+        study, backbone = resources.studies[variant], resources.backbone(variant)
+        share = 1 / (len(self.runs) * study.adaptation.steps)
+        near = self._nearest(worker)
+        results = adapt(
+            backbone,
+            [
+                AdaptRun(
+                    near[run.group].start if run.group in near else self._start(run, worker),
+                    resources.encoded(variant, run.task),
+                    run.sample,
+                    run.lr,
+                    run.seed,
+                    run.group,
+                    self._rates(run),
+                )
+                for run in self.runs
+            ],
+            study.adaptation,
+            study.evaluation,
+            checkpoint=worker.checkpoint(self.key),
+            progress=lambda n, note="": progress(n * share, note),
+        )
+        done = Done()
+        for run, result in zip(self.runs, results, strict=True):
+            done.runs.append(worker.measured(variant, _row(run, result), began, len(self.runs)))
+            final = result.prompt
+            further = {str(s): p.numpy() for s, p in result.kept.items() if p is not final}
+            if run.group in near:
+                further |= _beside({"similarity": near[run.group].similarity})
+            done.prompts[run.key] = {FINAL: final.numpy(), **further}
+        for found in near.values():  # what choosing took, in equal shares
+            for row in done.runs:
+                row["tokens"] += found.tokens // len(done.runs)
+                row["flops"] += found.flops / len(done.runs)
+        return done
+
+    def _nearest(self, worker: Worker) -> dict[str, Near]:
+        """For SPoT, the start of every group of runs."""
+        first, resources = self.runs[0], worker.resources
+        method = first.method
+        if first.start is None or not isinstance(method.algorithm, SPoT) or method.meta is None:
+            return {}
+        library = {name: torch.tensor(array) for name, array in self.starts[first.start].items()}
+        groups = {run.group: run for run in self.runs}
+        found = nearest(
+            resources.backbone(first.variant),
+            library,
+            [(resources.encoded(run.variant, run.task), run.sample, run.seed) for run in groups.values()],
+            method.algorithm,
+            method.meta,
+        )
+        return dict(zip(groups, found, strict=True))
+
+    def _rates(self, run: RunNode) -> Tensor | None:
+        learned = self.starts[run.start] if run.start is not None else {}
+        return torch.tensor(learned[LOG_RATES]).exp() if LOG_RATES in learned else None
+
+    def _start(self, run: RunNode, worker: Worker) -> Tensor:
+        if run.start is not None:
+            return torch.tensor(self.starts[run.start][FINAL])
+        spec = worker.resources.studies[run.variant].prompt
+        backbone = worker.resources.backbone(run.variant)
+        return draw_start(backbone, spec, [run.task], run.seed, run.sample, draw=run.draw)
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """Fine-tune and test one run."""
+
+    run: RunNode
+
+    @property
+    def name(self) -> str:
+        """As in progress and errors."""
+        return f"fine-tuning on {self.run.task}"
+
+    def perform(self, worker: Worker, progress: Progress = silent) -> Done:
+        """Tune it; its weights are tested at every budget and not kept."""
+        run, began, resources = self.run, time.monotonic(), worker.resources
+        study, backbone = resources.studies[run.variant], resources.backbone(run.variant, tuned=True)
+        task, how, steps = resources.encoded(run.variant, run.task), study.evaluation, study.finetuning.steps
+        tests: dict[tuple[str, int], Assessment] = {}
+
+        def test(result: FineTuned, twin: Backbone) -> None:
+            nonlocal began
+            if result.weights and (run.key, result.best_step) not in tests:
+                since = time.monotonic()
+                (tests[run.key, result.best_step],) = score_finetuned(backbone, [result], task, how, twin)
+                began += time.monotonic() - since  # no part of what the run took, as in an adaptation
+
+        result = finetune(
+            backbone,
+            task,
+            run.sample,
+            run.lr,
+            study.finetuning,
+            how,
+            seed=run.seed,
+            progress=lambda n, note="": progress(n / steps, note),
+            at_budget=test,
+        )
+        return Done(runs=[worker.measured(run.variant, _row(run, result), began)], tests=tests)
+
+
+@dataclass(frozen=True)
+class Testing:
+    """Test prompts [N, P, d] of finished runs on one task; ``of`` names run and step of each."""
+
+    variant: str
+    task: str
+    of: Sequence[tuple[str, int]]
+    prompts: Array
+
+    @property
+    def name(self) -> str:
+        """As in progress and errors."""
+        return f"testing {self.task}"
+
+    def perform(self, worker: Worker, progress: Progress = silent) -> Done:
+        """Predict and score them together."""
+        backbone = worker.resources.backbone(self.variant)
+        task = worker.resources.encoded(self.variant, self.task)
+        scores = assess(
+            backbone,
+            torch.tensor(self.prompts).to(backbone.device, backbone.prompt_dtype),
+            [Job(i, task, task.test) for i in range(len(self.of))],
+            worker.resources.studies[self.variant].evaluation,
+        )
+        return Done(tests=dict(zip(self.of, scores, strict=True)))
+
+
+def _beside(tensors: Mapping[str, Tensor]) -> dict[str, Array]:
+    """What is kept in the file of a prompt beside it, under the names ``SoftPrompt.further`` reads."""
+    return {f"{FURTHER}{name}": tensor.numpy() for name, tensor in tensors.items()}
+
+
+def _row(run: RunNode, result: Any) -> dict[str, Any]:
+    """The store's row of a run; ``result`` is an ``Adapted`` or a ``FineTuned``."""
+    names = ("method", "task", "sample", "lr", "seed", "start")
+    return {
+        "key": run.key,
+        **{name: getattr(run, name) for name in names},
+        "method": run.method.name,
+        **{
+            name: getattr(result, name) for name in ("dev", "best_step", "steps", "status", "tokens", "flops")
+        },
+        "curve": [list(point) for point in result.curve],
+    }
+
+
+def environment(backbone: Backbone) -> dict[str, str]:
+    """Versions and hardware a number was made with."""
+    import transformers
+
+    device = backbone.device
+    return {
+        "softstart": softstart.__version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "threads": str(torch.get_num_threads()),
+        **({"git": git} if (git := git_revision()) else {}),
+    }
+
+
+@cache
+def git_revision() -> str:
+    """The commit of the checkout this code runs from, "+" if files differ from it; "" outside of one."""
+    root = Path(softstart.__file__).parents[2]
+    if not (root / ".git").exists():
+        return ""
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

@@ -1,0 +1,243 @@
+"""What is still to do of a plan, as units of work and what each has to wait for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from softstart.errors import Damaged, SoftstartError
+from softstart.prompt import TENSOR, SoftPrompt
+from softstart.study.declare.spec import MAIN
+from softstart.study.plan.choice import Choice, best_up_to, budgets_of, choose
+from softstart.study.plan.plan import EVALUATION_COST, Cell, Inputs, MetaNode, Plan, RunNode, run_cost
+from softstart.study.results.store import Store, prompt_path
+from softstart.study.run.work import FINAL, Adaptation, Array, FineTuning, Item, MetaTraining, Testing
+from softstart.training.tuning import whole_groups
+
+
+@dataclass
+class State:
+    """What is computed so far: the store's rows, kept up to date while a study runs."""
+
+    metas: dict[str, dict[str, Any]]
+    runs: dict[str, dict[str, Any]]
+    tests: dict[tuple[str, int], dict[str, Any]]
+    failures: dict[str, dict[str, Any]]
+
+    @classmethod
+    def of(cls, store: Store) -> State:
+        """Read a store."""
+        return cls(store.metas(), store.runs(), store.tests(), store.failures())
+
+
+@dataclass(eq=False)
+class Unit:
+    """A node of the graph of work.
+
+    ``needs`` are units that have to succeed before, ``after`` ones that only have to be over. ``make`` gives
+    the work when its turn comes, or None if nothing is left of it. ``cost`` is in rows that go forward and
+    backward once. ``rank`` is the cost of the longest way from here to the end. Units of one ``kind`` take
+    about as long a row.
+    """
+
+    key: str
+    name: str
+    kind: str
+    cost: float
+    make: Callable[[], Item | None]
+    needs: list[Unit] = field(default_factory=list)
+    after: list[Unit] = field(default_factory=list)
+    runs: Sequence[RunNode] = ()
+    rank: float = 0.0
+    variant: str = MAIN
+
+
+class Graph:
+    """Everything a plan still lacks.
+
+    Packs and groups of tests are cut from the plan, not from what is left of it: what is computed together,
+    and with it every bit of the numbers, depends neither on interruptions nor on who computes.
+    """
+
+    def __init__(self, plan: Plan, inputs: Inputs, state: State, folder: Path) -> None:
+        self.plan, self.inputs, self.state, self.folder = plan, inputs, state, folder
+        self.costs = {
+            run.key: run_cost(run, plan.studies[run.variant], cell.part.tasks[run.task])
+            for cell in plan.cells
+            for run in cell.runs
+        }
+        metas = {node.key: self._meta(node) for node in plan.metas if node.key not in state.metas}
+        trained: dict[str, Unit] = {}
+        for group in packs(plan):
+            if todo := self._missing(group):
+                unit = self._tuned(todo[0]) if todo[0].method.kind == "ft" else self.pack(todo)
+                start = todo[0].start
+                unit.needs = [metas[start]] if start in metas else []
+                trained |= dict.fromkeys((run.key for run in todo), unit)
+        tests = [self._test(cells, trained) for cells in _test_groups(plan)]
+        self.units = [*metas.values(), *dict.fromkeys(trained.values()), *filter(None, tests)]
+        self._rank()
+
+    def pack(self, runs: Sequence[RunNode]) -> Unit:
+        """The adaptation of some runs, which share a start or have none."""
+        key = "pack-" + hashlib.sha256(json.dumps([run.key for run in runs]).encode()).hexdigest()[:16]
+        names = sorted({run.task for run in runs})
+        name = f"adaptation of {names[0]}{' …' if len(names) > 1 else ''}"
+        cost = sum(self.costs[run.key] for run in runs)
+        kind = f"adaptation {runs[0].variant}"
+        return Unit(
+            key, name, kind, cost, lambda: self._adaptation(key, runs), runs=runs, variant=runs[0].variant
+        )
+
+    def halves(self, unit: Unit) -> list[Unit]:
+        """A pack as smaller ones, cells whole if there are several; just itself if it cannot be parted."""
+        if len(unit.runs) < 2:
+            return [unit]
+        size = len(unit.runs) // 2
+        parts = _cut(unit.runs, size)
+        if len(parts) == 1 and not self.plan.studies[unit.runs[0].variant].adaptation.rungs:
+            parts = [list(unit.runs[:size]), list(unit.runs[size:])]
+        return [self.pack(part) for part in parts]
+
+    def _missing(self, group: Sequence[RunNode]) -> list[RunNode]:
+        """The runs of a pack still to do; where runs compete, a cell is computed as a whole."""
+        missing = [run for run in group if run.key not in self.state.runs or self._lost(run)]
+        if missing and self.plan.studies[missing[0].variant].adaptation.rungs:
+            cells = {run.group for run in missing}
+            return [run for run in group if run.group in cells]
+        return missing
+
+    def _lost(self, run: RunNode) -> bool:
+        """Whether a fine-tuning lacks a test: its weights are not kept, so only tuning again can make it."""
+        if run.method.kind != "ft":
+            return False
+        study, curve = self.plan.studies[run.variant], self.state.runs[run.key]["curve"]
+        best = [best_up_to(curve, budget) for budget in budgets_of(study, run.method)]
+        return any(of is not None and (run.key, of[1]) not in self.state.tests for of in best)
+
+    def _meta(self, node: MetaNode) -> Unit:
+        name = f"meta-training {node.method.name}"
+        kind, variant = f"{name} {node.variant}", node.variant
+        return Unit(node.key, name, kind, node.cost, lambda: MetaTraining(node), variant=variant)
+
+    def _tuned(self, run: RunNode) -> Unit:
+        name = f"fine-tuning on {run.task}"
+        cost = self.costs[run.key]
+        return Unit(run.key, name, "fine-tuning", cost, lambda: FineTuning(run), variant=run.variant)
+
+    def _test(self, cells: Sequence[Cell], trained: dict[str, Unit]) -> Unit | None:
+        waits = {unit for cell in cells for run in cell.runs if (unit := trained.get(run.key))}
+        first = cells[0]
+        prompts = len(cells) if waits else len(self._untested(cells))
+        if not prompts:
+            return None
+        return Unit(
+            f"test-{first.runs[0].key}",
+            f"testing {first.task}",
+            "testing",
+            prompts * first.part.tasks[first.task].test * EVALUATION_COST,
+            lambda: self._testing(cells),
+            after=sorted(waits, key=lambda unit: unit.key),
+            variant=first.runs[0].variant,
+        )
+
+    def _adaptation(self, key: str, runs: Sequence[RunNode]) -> Item:
+        starts = {run.start: run for run in runs if run.start is not None}
+        return Adaptation(
+            key, tuple(runs), {start: self._learned(start, run) for start, run in starts.items()}
+        )
+
+    def _learned(self, key: str, run: RunNode) -> dict[str, Array]:
+        """A learned start [P, d] as ``FINAL``, and what was learned beside it."""
+        prompt = self._load(key, run, TENSOR)
+        return {FINAL: prompt.tensor.numpy()} | {name: t.numpy() for name, t in prompt.further.items()}
+
+    def _testing(self, cells: Sequence[Cell]) -> Item | None:
+        choices = self._untested(cells)
+        if not choices:
+            return None
+        run = choices[0].run
+        prompts = np.stack([self._load(c.run.key, c.run, self._name(c)).tensor for c in choices])
+        return Testing(run.variant, run.task, [(c.run.key, c.tested_step) for c in choices], prompts)
+
+    def _untested(self, cells: Sequence[Cell]) -> list[Choice]:
+        chosen: dict[tuple[str, int], Choice] = {}
+        for cell in cells:
+            study = self.plan.studies[cell.part.variant]
+            for budget in budgets_of(study, cell.method):
+                choice = choose(cell, study, self.state.runs, budget)
+                if choice and (choice.run.key, choice.tested_step) not in self.state.tests:
+                    chosen.setdefault((choice.run.key, choice.tested_step), choice)
+        return list(chosen.values())
+
+    def _name(self, choice: Choice) -> str:
+        """Under which name the prompt of a choice is kept in its run's file."""
+        row, config = self.state.runs[choice.run.key], self.plan.studies[choice.run.variant].adaptation
+        best = config.select == "best" or row["status"] == "diverged"
+        final = row["best_step"] if best else row["steps"]
+        return TENSOR if choice.tested_step == final else str(choice.tested_step)
+
+    def _load(self, key: str, run: RunNode, name: str) -> SoftPrompt:
+        """A stored prompt [P, d], checked to be of this study; a damaged one is put out of the way."""
+        path, study = prompt_path(self.folder, key), self.plan.studies[run.variant]
+        try:
+            prompt = SoftPrompt.load(path, name)
+            if prompt.info.get("key", key) != key:
+                raise Damaged("it belongs to other work of this study")
+        except SoftstartError as problem:
+            with suppress(OSError):
+                path.replace(path.with_suffix(".damaged"))
+            raise Damaged(
+                f"{problem.what}; it now ends in .damaged",
+                where=str(path),
+                mend="Run the study again: what it held is computed anew.",
+            ) from problem
+        made = self.inputs.of(run.variant)
+        prompt.check(
+            width=made.width,
+            digest=made.digest,
+            placement=study.prompt.placement,
+            backbone=study.backbone,
+            where=str(path),
+        )
+        return prompt
+
+    def _rank(self) -> None:
+        """Tests first, then what they wait for: units are listed in the order they can be done in."""
+        for unit in reversed(self.units):
+            unit.rank += unit.cost
+            for before in (*unit.needs, *unit.after):
+                before.rank = max(before.rank, unit.rank)
+
+
+def packs(plan: Plan) -> Iterator[list[RunNode]]:
+    """The runs that are trained together: whole cells of one variant and one start, ``pack_size`` runs where
+    a cell is not larger. Fine-tuning does not pack.
+    """
+    groups: dict[Any, list[RunNode]] = {}
+    for run in plan.runs:
+        key = run.key if run.method.kind == "ft" else (run.variant, run.start)
+        groups.setdefault(key, []).append(run)
+    for runs in groups.values():
+        yield from _cut(runs, plan.studies[runs[0].variant].pack_size)
+
+
+def _cut(runs: Sequence[RunNode], size: int) -> list[list[RunNode]]:
+    return [[runs[i] for i in pack] for pack in whole_groups([run.group for run in runs], size)]
+
+
+def _test_groups(plan: Plan) -> Iterable[list[Cell]]:
+    """The cells whose prompts are tested together: of one task and one start (or none)."""
+    groups: dict[Any, list[Cell]] = {}
+    for cell in plan.cells:
+        if cell.method.kind != "ft":
+            run = cell.runs[0]
+            groups.setdefault((run.variant, run.task, run.start), []).append(cell)
+    return groups.values()

@@ -1,0 +1,1 @@
+"""Everything that trains: the objective, the loops, their optimizers, budgets and starts."""

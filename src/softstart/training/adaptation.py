@@ -1,0 +1,345 @@
+"""Prompt-tune a pack of runs in shared batches; each has its own optimizer, stopping and best prompt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from softstart.backbone import Backbone, Batch
+from softstart.backbone.placement import AFTER_PADDING
+from softstart.errors import Damaged, SoftstartError
+from softstart.progress import Progress, silent
+from softstart.storage.tensors import digest_of, load_tensors, numeric, save_tensors
+from softstart.training.distributed import this_job
+from softstart.training.encoding import EncodedTask, epoch_slice, rng_for, to_batch
+from softstart.training.evaluation import Evaluation, Job, evaluate
+from softstart.training.objective import row_work, run_gradients
+from softstart.training.optimizers import StackedOptimizer, make_optimizer
+from softstart.training.tuning import AdaptConfig as AdaptConfig
+from softstart.training.tuning import steps_of, whole_groups
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptRun:
+    """One run: a start [P, d], a sample of a target task, a learning rate.
+
+    Runs with the same ``seed`` see a sample's rows in the same order whatever their start or learning rate,
+    so that methods are compared on equal data.
+    """
+
+    start: Tensor
+    task: EncodedTask
+    sample: int
+    lr: float
+    seed: int = 0
+    group: str | None = None
+    """Runs of one group compete at the rungs, so all of them belong in one pack; None: a run of its own."""
+    rates: Tensor | None = None
+    """How fast the rows learn, relative to each other [P, 1] (Meta-SGD); ``lr`` is their mean. None: alike"""
+
+
+@dataclass
+class Adapted:
+    """How a run went: the selected prompt [P, d], its best dev score and step, and the dev curve.
+
+    ``curve`` holds (step, dev score, mean training loss in nats since the last evaluation). ``kept`` holds,
+    by step, the prompts chosen at the budgets and at the end; see ``chosen_step``.
+    ``status`` is ``"done"``, ``"stopped"`` (by patience or at a rung, after ``steps``) or ``"diverged"``
+    (loss no longer finite; the best prompt until then is kept). ``tokens`` and ``flops`` count the training
+    steps as ``objective.Work`` does, without the dev evaluations.
+    """
+
+    prompt: Tensor
+    dev: float = math.nan
+    best_step: int = 0
+    steps: int = 0
+    status: str = "running"
+    curve: list[tuple[int, float, float]] = field(default_factory=list)
+    kept: dict[int, Tensor] = field(default_factory=dict)
+    tokens: int = 0
+    flops: float = 0.0
+
+
+def adapt(
+    backbone: Backbone,
+    runs: Sequence[AdaptRun],
+    config: AdaptConfig,
+    how: Evaluation = Evaluation(),
+    *,
+    checkpoint: Path | None = None,
+    progress: Progress = silent,
+) -> list[Adapted]:
+    """Prompt-tune all runs as one pack; every run ends as it would alone.
+
+    Under ``torchrun`` or ``accelerate launch`` every process takes its share of the runs and gets all
+    results; each has a checkpoint of its own, which only a job of as many processes goes on from.
+
+    Args:
+        backbone: the frozen model.
+        runs: the pack; starts must share one shape [P, d].
+        config: steps, batches, evaluation, selection.
+        how: decoding of the dev evaluations.
+        checkpoint: a file to resume from and to save to at every dev evaluation.
+        progress: told the number of run-steps done.
+
+    Raises:
+        SoftstartError: a sample the task does not have, an empty train file, a damaged checkpoint, or
+            processes that were given different runs.
+    """
+    processes = this_job()
+    if processes.world == 1:
+        return _adapt(backbone, runs, config, how, checkpoint, progress)
+    processes.agree(_identity(runs, config), config, how)
+    if checkpoint:
+        checkpoint = checkpoint.with_stem(f"{checkpoint.stem}-{processes.rank}-of-{processes.world}")
+
+    def share(own: list[int]) -> list[tuple[int, Adapted]]:
+        done = _adapt(backbone, [runs[i] for i in own], config, how, checkpoint, progress)
+        return list(zip(own, done, strict=True))
+
+    found = dict(processes.spread(whole_groups([run.group for run in runs], 1), share))
+    return [found[i] for i in range(len(runs))]
+
+
+def _adapt(
+    backbone: Backbone,
+    runs: Sequence[AdaptRun],
+    config: AdaptConfig,
+    how: Evaluation,
+    checkpoint: Path | None,
+    progress: Progress,
+) -> list[Adapted]:
+    pack = _Pack(backbone, runs, config, how)
+    pack.resume(checkpoint)
+    progress(float(sum(result.steps for result in pack.results)), "resumed" if pack.step else "")
+    if pack.step == 0 and config.eval_start:
+        pack.evaluate()
+    while pack.step < config.steps and bool(pack.active.any()):
+        running = int(pack.active.sum())
+        pack.train_step()
+        marks = (config.steps, *config.budgets, *config.rungs)
+        if pack.step % config.eval_every == 0 or pack.step in marks:
+            pack.evaluate(None if pack.step in marks else [*pack.due(), *pack.last()])
+            pack.end_epochs()
+            if pack.step in config.rungs and pack.step < config.steps:
+                pack.halve()
+            if pack.step in config.budgets:
+                pack.keep()
+            if checkpoint:
+                pack.save(checkpoint)
+        elif pack.step in pack.limits:
+            pack.evaluate(pack.last())
+            pack.end_epochs()
+        progress(running, f"dev {pack.mean_dev():.2f}")
+    return pack.finish()
+
+
+class _Pack:
+    """The state of a pack between two steps."""
+
+    def __init__(
+        self, backbone: Backbone, runs: Sequence[AdaptRun], config: AdaptConfig, how: Evaluation
+    ) -> None:
+        for run in runs:
+            if run.sample not in run.task.train:
+                raise SoftstartError(
+                    f"task '{run.task.name}' has no sample {run.sample}",
+                    mend=f"It has {', '.join(map(str, run.task.train))}.",
+                )
+            if not run.task.train[run.sample].trainable:
+                raise SoftstartError("the train file has no example", where=f"{run.task.name} {run.sample}")
+        if backbone.placement == AFTER_PADDING and len(runs) > 1:
+            raise SoftstartError(
+                "runs with their prompt after the padding cannot share a pack: their numbers would mix",
+                mend="Set pack_size: 1, or placement: suffix.",
+            )
+        self.backbone, self.runs, self.config, self.how = backbone, runs, config, how
+        self.limits = [steps_of(config, len(run.task.train[run.sample].trainable)) for run in runs]
+        starts = torch.stack([run.start for run in runs])
+        self.prompts = starts.to(backbone.device, backbone.prompt_dtype).clone()  # [R, P, d]
+        self.best = self.prompts.clone()
+        self.optimizer: StackedOptimizer = make_optimizer(self.prompts, _rates(runs), config.optimizer)
+        self.results = [Adapted(prompt) for prompt in self.best]
+        self.losses: list[list[float]] = [[] for _ in runs]
+        self.step = 0
+
+    @property
+    def active(self) -> Tensor:
+        """[R] bool: runs still training."""
+        return torch.tensor([r.status == "running" for r in self.results], device=self.prompts.device)
+
+    def train_step(self) -> None:
+        """One step of every active run, all rows in shared forward passes."""
+        active = self.active
+        parts = []
+        for part in range(self.config.batch_parts):
+            batch = self._batch(active, part)
+            parts.append(run_gradients(self.backbone, self.prompts, batch, self.config.max_tokens))
+            work = row_work(self.backbone, batch, self.prompts.shape[1])
+            for r, (tokens, flops) in zip(batch.run.tolist(), work, strict=True):
+                self.results[r].tokens += tokens
+                self.results[r].flops += flops.gradient
+        losses, gradient = (torch.stack(t).mean(0) for t in zip(*parts, strict=True))
+        finite = losses.isfinite() & gradient.flatten(1).isfinite().all(1)
+        self.optimizer.step(self.prompts, gradient, active & finite)
+        self.step += 1
+        values, fine = losses.tolist(), finite.tolist()
+        for r in active.nonzero().flatten().tolist():
+            if fine[r]:
+                self.losses[r].append(values[r])
+                self.results[r].steps = self.step
+            else:
+                self.results[r].status = "diverged"
+
+    def evaluate(self, of: Sequence[int] | None = None) -> None:
+        """Score the active runs (``of``) on dev; copy new best prompts; stop the ones out of patience."""
+        which = [r for r in self.active.nonzero().flatten().tolist() if of is None or r in of]
+        patience = math.inf if self.config.patience is None else self.config.patience
+        jobs = [Job(r, self.runs[r].task, self.runs[r].task.dev[self.runs[r].sample]) for r in which]
+        for r, dev in zip(which, evaluate(self.backbone, self.prompts, jobs, self.how), strict=True):
+            result, losses = self.results[r], self.losses[r]
+            result.curve.append((self.step, dev, sum(losses) / len(losses) if losses else math.nan))
+            self.losses[r] = []
+            # NaN (an undefined correlation) is worse than any number.
+            if not result.dev >= dev and not math.isnan(dev):
+                result.dev, result.best_step = dev, self.step
+                self.best[r] = self.prompts[r]
+            elif self.flat(r) >= patience:
+                result.status = "stopped"
+
+    def flat(self, r: int) -> int:
+        """For how many times ``eval_every`` steps a run's best dev score has stood."""
+        return self.step // self.config.eval_every - self.results[r].best_step // self.config.eval_every
+
+    def due(self) -> list[int]:
+        """The runs to evaluate at a multiple of ``eval_every``: flat for 1, 2, 4, … of them, and so on."""
+        most = self.config.eval_backoff
+        flat = [self.flat(r) for r in range(len(self.runs))]
+        return [r for r, n in enumerate(flat) if n % most == 0 or (n < most and n & (n - 1) == 0)]
+
+    def last(self) -> list[int]:
+        """The runs that have had all their epochs with this step."""
+        return [r for r, limit in enumerate(self.limits) if limit == self.step]
+
+    def end_epochs(self) -> None:
+        """End the runs that have had all their epochs."""
+        for r in self.last():
+            if self.results[r].status == "running":
+                self.results[r].status = "done"
+
+    def halve(self) -> None:
+        """Stop the worse half of the running runs of every group; one of an odd number more goes on."""
+        groups: dict[str, list[int]] = {}
+        for r, (run, result) in enumerate(zip(self.runs, self.results, strict=True)):
+            if run.group is not None and result.status == "running":
+                groups.setdefault(run.group, []).append(r)
+        for rivals in groups.values():
+            best_first = sorted(rivals, key=lambda r: -_or_worst(self.results[r].dev))
+            for r in best_first[(len(rivals) + 1) // 2 :]:
+                self.results[r].status = "stopped"
+
+    def mean_dev(self) -> float:
+        """Mean best dev score so far over the runs that have one."""
+        known = [r.dev for r in self.results if not math.isnan(r.dev)]
+        return sum(known) / len(known) if known else math.nan
+
+    def finish(self) -> list[Adapted]:
+        """The results, each with a copy of its selected prompt."""
+        for result, (step, prompt) in zip(self.results, self.keep(), strict=True):
+            result.prompt = result.kept[step] = prompt
+            result.status = "done" if result.status == "running" else result.status
+        return self.results
+
+    def keep(self) -> list[tuple[int, Tensor]]:
+        """Keep a copy of every run's prompt chosen so far: (step it is of, prompt [P, d]) of each run."""
+        chosen = []
+        for r, result in enumerate(self.results):
+            best = self.config.select == "best" or result.status == "diverged"
+            step = result.best_step if best else result.steps
+            prompt = (self.best if best else self.prompts)[r].cpu().clone()
+            chosen.append((step, result.kept.setdefault(step, prompt)))
+        return chosen
+
+    def _batch(self, active: Tensor, part: int) -> Batch:
+        pairs, owners, size, of = [], [], self.config.batch_size, self.config.batch_parts
+        for r in active.nonzero().flatten().tolist():
+            run = self.runs[r]
+            rows = run.task.train[run.sample]
+            key = (run.seed, run.sample)
+            order = epoch_slice(
+                len(rows.trainable), self.step * size, size, *key, reshuffle=self.config.reshuffle
+            )
+            picked = rows.pick([rows.trainable[i] for i in order], rng_for(*key, self.step, 1))[part::of]
+            pairs += picked
+            owners += [r] * len(picked)
+        masks = rng_for(self.runs[0].seed, self.step, 2, *([part] if part else []))
+        seed = int(masks.integers(2**31)) if self.config.dropout else None
+        return to_batch(pairs, owners, self.backbone.tokenizer.pad_token_id, seed).to(self.prompts.device)
+
+    def save(self, path: Path) -> None:
+        """Everything ``resume`` needs, in one file."""
+        state = {f"optimizer.{key}": value for key, value in self.optimizer.state_dict().items()}
+        results = [{**vars(r), "prompt": None, "kept": sorted(r.kept)} for r in self.results]
+        kept = {f"kept.{r}.{s}": p for r, result in enumerate(self.results) for s, p in result.kept.items()}
+        save_tensors(
+            path,
+            {"prompts": self.prompts, "best": self.best, **kept, **state},
+            {
+                "of": self._of(),
+                **{"step": self.step, "losses": self.losses, "results": results},
+            },
+        )
+
+    def resume(self, path: Path | None) -> None:
+        """Take up where ``save`` left off, if there is such a file."""
+        if path is None or not path.exists():
+            return
+        tensors, header = load_tensors(path, self._of())
+        try:
+            self.prompts.copy_(tensors.pop("prompts"))
+            self.best.copy_(tensors.pop("best"))
+            kept = [
+                {s: tensors.pop(f"kept.{r}.{s}") for s in saved["kept"]}
+                for r, saved in enumerate(header["results"])
+            ]
+            self.optimizer.load_state_dict({k.removeprefix("optimizer."): v for k, v in tensors.items()})
+            self.step, self.losses = header["step"], header["losses"]
+            for r, saved in enumerate(header["results"]):
+                curve = [(int(s), d, loss) for s, d, loss in saved["curve"]]
+                self.results[r] = Adapted(
+                    **{**saved, "prompt": self.best[r], "curve": curve, "kept": kept[r]}
+                )
+        except (KeyError, RuntimeError, IndexError, TypeError, AttributeError) as problem:
+            raise Damaged(
+                "is not a checkpoint of this pack", where=str(path), mend="Delete it to start the pack over."
+            ) from problem
+
+    def _of(self) -> str:
+        """Which pack it is, of those that would have checkpoints alike."""
+        return _identity(self.runs, self.config)
+
+
+def _identity(runs: Sequence[AdaptRun], config: AdaptConfig) -> str:
+    """A digest of what some runs train on, from where and how."""
+    facts = [(r.task.train.get(r.sample), r.task.dev.get(r.sample), r.lr, r.seed, r.group) for r in runs]
+    starts = [tensor for r in runs for tensor in (r.start, r.rates)]
+    return digest_of(facts, *starts, numeric(config))
+
+
+def _rates(runs: Sequence[AdaptRun]) -> Tensor:
+    """Learning rates [R], or [R, P] if those of the rows of a prompt differ."""
+    lrs = torch.tensor([run.lr for run in runs], dtype=torch.float64)
+    if all(run.rates is None for run in runs):
+        return lrs
+    ones = torch.ones(len(runs[0].start), dtype=torch.float64)
+    shares = [ones if run.rates is None else run.rates.flatten().to(ones) for run in runs]
+    return torch.stack([lr * share / share.mean() for lr, share in zip(lrs, shares, strict=True)])
+
+
+def _or_worst(dev: float) -> float:
+    return -math.inf if math.isnan(dev) else dev

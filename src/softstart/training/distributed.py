@@ -1,0 +1,196 @@
+"""Several processes, one result: who does which share of the work, and how the shares become one.
+
+``torchrun`` and ``accelerate launch`` start them. Each holds a copy of the frozen backbone and all draw the
+same meta-batch, so nothing is sent but what is learned from it: one sum in float64 a step, of 800 KB for a
+prompt of 100 x 1024. It travels by gloo, between GPUs too: NCCL would save a millisecond, but cannot tell a
+lost process from a slow one. A process group that exists already is used as it is.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from softstart.algorithms import Algorithm, Episodes, Logs, meta_gradients
+from softstart.backbone import IGNORE, Batch
+from softstart.errors import SoftstartError
+from softstart.storage.tensors import digest_of
+from softstart.training.objective import PromptObjective
+
+PATIENCE = timedelta(minutes=30)
+"""How long a process waits for one that is alive but says nothing; one that ended is noticed at once."""
+
+Given = TypeVar("Given")
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those of its job."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def lead(self) -> bool:
+        """Whether this one writes files and speaks for all."""
+        return self.rank == 0
+
+    def share(self, episodes: Episodes, *, mixture: bool = False) -> tuple[Episodes, float]:
+        """This process's part of a meta-batch and its weight in the mean over all of it.
+
+        Episode i is done by process i modulo their number. A mixture has one task whose rows are dealt out
+        instead; as its loss is a mean over tokens, a share weighs what it has of them. A process that is left
+        without a share does the first one again, with weight 0: it would only wait.
+        """
+        if self.world == 1:
+            return episodes, 1.0
+        count = len(episodes.query) if mixture and episodes.query else episodes.tasks
+        idle = self.rank >= count
+        first = 0 if idle else self.rank
+
+        def part(batch: Batch) -> Batch:
+            number = torch.arange(len(batch), device=batch.run.device) if mixture else batch.run
+            own = batch.select((number % self.world == first).nonzero().squeeze(1))
+            # Other processes draw other dropout masks; those of the first are those of a process alone.
+            seed = None if batch.seed is None else batch.seed + (self.rank << 32)
+            return replace(own, run=own.run if mixture else own.run // self.world, seed=seed)
+
+        tasks = 1 if mixture else len(range(first, count, self.world))
+        query = None if episodes.query is None else part(episodes.query)
+        mine = Episodes(tasks, [part(batch) for batch in episodes.support], query)
+        weight = float((query.labels != IGNORE).sum()) if mixture and query else float(tasks)
+        return mine, 0.0 if idle else weight
+
+    def agree(self, *facts: object) -> None:
+        """Wait for all processes and make sure that they are at one.
+
+        Raises:
+            SoftstartError: they hold different facts, or one of them is gone.
+        """
+        if self.world == 1:
+            return
+        number = int(digest_of(*facts)[:14], 16)
+        ends = torch.tensor([number, -number])
+        _all_reduce(ends, dist.ReduceOp.MAX)
+        if bool(ends[0] != -ends[1]):
+            raise SoftstartError(
+                "the processes of this job do not begin alike: their tasks, settings or checkpoints differ",
+                mend="Give all of them the same arguments, and files that all machines see (--out).",
+            )
+
+    def spread(
+        self, parts: Sequence[Sequence[Given]], do: Callable[[list[Given]], Sequence[Found]]
+    ) -> list[Found]:
+        """Deal pieces of work out, do each share in its process and give the results of all to everyone.
+
+        Args:
+            parts: pieces that stay together.
+            do: does some pieces; not called where there is nothing to do.
+        """
+        own = [piece for part in parts[self.rank :: self.world] for piece in part]
+        done = list(do(own)) if own else []
+        gathered: list[Any] = [None] * self.world
+        with _told():
+            # Pickled and read by processes of one job, as between a study and its workers.
+            dist.all_gather_object(gathered, done)
+        return [result for results in gathered for result in results]
+
+
+def this_job() -> Processes:
+    """The processes this one belongs to; a launcher's are joined when first asked for, until the end.
+
+    Raises:
+        SoftstartError: the others cannot be reached, or the launcher wants the weights sharded.
+    """
+    if dist.is_available() and dist.is_initialized():
+        return Processes(dist.get_rank(), dist.get_world_size())
+    if launched() == 1:
+        return Processes()
+    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true"):
+        raise SoftstartError(
+            "FSDP cannot be used: it has no second derivative, and weights that are not trained have no "
+            "gradients or optimizer states to shard",
+            mend="Use plain data parallelism, and device_map for a model larger than one GPU.",
+        )
+    with _told("the other processes of this job cannot be reached"):
+        dist.init_process_group("gloo", timeout=PATIENCE)
+    atexit.register(_leave)
+    return Processes(dist.get_rank(), dist.get_world_size())
+
+
+def launched() -> int:
+    """How many processes a launcher says there are: 1 without a launcher."""
+    needed = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    return int(os.environ["WORLD_SIZE"]) if all(os.environ.get(name) for name in needed) else 1
+
+
+def shared_gradient(
+    processes: Processes,
+    algorithm: Algorithm,
+    loss: PromptObjective,
+    values: Mapping[str, Tensor],
+    episodes: Episodes,
+) -> tuple[dict[str, Tensor], Logs]:
+    """``meta_gradients`` and logs over all of a meta-batch, from every process's share of it.
+
+    Sums are in float64, so that their order does not show. ``loss.work`` counts the work of all processes.
+
+    Raises:
+        SoftstartError: a process is gone.
+    """
+    if processes.world == 1 and not (dist.is_available() and dist.is_initialized()):
+        return meta_gradients(algorithm, loss, values, episodes)
+    work, before = loss.work, (loss.work.tokens, loss.work.flops)
+    mine, weight = processes.share(episodes, mixture=algorithm.data == "mixture")
+    gradients, logs = meta_gradients(algorithm, loss, values, mine)
+    counted = [n * (weight > 0) for n in (work.tokens - before[0], work.flops - before[1])]
+    parts = list(gradients.values())
+    losses = torch.tensor([*logs.values()], dtype=torch.float64)
+    weighed = [weight * part.detach().double().cpu().flatten() for part in (*parts, losses)]
+    flat = torch.cat([*weighed, torch.tensor([weight, *counted], dtype=torch.float64)])
+    _all_reduce(flat, dist.ReduceOp.SUM)
+    *sums, tail = flat.split([*(part.numel() for part in weighed), 3])
+    total, tokens, flops = tail.tolist()
+    work.tokens, work.flops = before[0] + int(tokens), before[1] + flops
+    *means, losses = (part / total for part in sums)
+    found = [mean.view_as(part).to(part) for mean, part in zip(means, parts, strict=True)]
+    return dict(zip(gradients, found, strict=True)), dict(zip(logs, losses.tolist(), strict=True))
+
+
+def _all_reduce(tensor: Tensor, how: Any) -> None:
+    """In place, by whatever backend the group has."""
+    with _told():
+        if "gloo" in str(dist.get_backend()):
+            dist.all_reduce(tensor, how)
+            return
+        moved = tensor.cuda()
+        dist.all_reduce(moved, how)
+        tensor.copy_(moved)
+
+
+@contextmanager
+def _told(
+    what: str = "another process of this job has ended, and this one cannot go on without it",
+) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as problem:
+        raise SoftstartError(
+            f"{what} ({str(problem).strip().splitlines()[0]})",
+            mend="Start the job again: it goes on from its last checkpoint, with any number of processes.",
+        ) from problem
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()

@@ -1,0 +1,220 @@
+"""From text to token rows: the seam between the gym (plain text) and the engine (token batches)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from string import Formatter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from softstart.backbone import Batch, collate
+from softstart.errors import SoftstartError
+from softstart.gym.task import Task
+from softstart.storage.token_cache import cached
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SPARE_TOKENS = 2
+"""Tokens a generated output may be longer than the longest output of a task's train and dev examples."""
+
+
+@dataclass(frozen=True)
+class TextFormat:
+    """How an example becomes model input.
+
+    The default template is CrossFit's and MPT's: the task's name in brackets before the input.
+
+    Raises:
+        SoftstartError: a template that is more than text, ``{task}`` and ``{input}``.
+    """
+
+    template: str = " [{task}] {input}"
+    """``{task}`` and ``{input}`` are replaced."""
+    max_input_tokens: int = 512
+    """Longer inputs are cut at the end."""
+    max_output_tokens: int = 128
+    """Longer outputs are cut at the end."""
+
+    def __post_init__(self) -> None:
+        check_template(self.template)
+
+
+def check_template(template: str) -> None:
+    """Refuse a template that is more than text, ``{task}`` and ``{input}``, however it would be filled in.
+
+    Raises:
+        SoftstartError: another field, one of its attributes, or a format such as a width.
+    """
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as problem:
+        raise SoftstartError(f"template {template!r}: {problem}", mend=_TEMPLATE_MEND) from problem
+    for _, name, spec, conversion in parts:
+        if name is not None and (name not in ("task", "input") or spec or conversion):
+            raise SoftstartError(f"template {template!r}: '{{{name}}}' is not filled in", mend=_TEMPLATE_MEND)
+
+
+_TEMPLATE_MEND = "Write {task} and {input}; a brace is written twice."
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Encoded examples of one split: token ids of inputs and of every accepted answer, and the answers."""
+
+    inputs: list[list[int]]
+    outputs: list[list[list[int]]]
+    references: list[tuple[str, ...]]
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    @cached_property
+    def trainable(self) -> list[int]:
+        """Indices of rows that have an answer to learn from."""
+        return [i for i, answers in enumerate(self.outputs) if answers]
+
+    def pick(self, indices: Sequence[int], rng: np.random.Generator) -> list[tuple[list[int], list[int]]]:
+        """(input, output) token ids of the given rows, one of several answers drawn at random each time."""
+        pairs = []
+        for i in indices:
+            answers = self.outputs[i]
+            pairs.append((self.inputs[i], answers[0 if len(answers) == 1 else rng.integers(len(answers))]))
+        return pairs
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedTask:
+    """A task as token rows.
+
+    ``train`` and ``dev`` are keyed by sample seed. ``labels`` and ``label_ids`` are the label words of a
+    classification task and their tokens; ``max_new_tokens`` bounds generation by the longest train or dev
+    output.
+    """
+
+    name: str
+    metric: str
+    train: dict[int, Rows]
+    dev: dict[int, Rows]
+    test: Rows
+    labels: tuple[str, ...]
+    label_ids: list[list[int]]
+    max_new_tokens: int
+
+
+def encode_task(task: Task, tokenizer: PreTrainedTokenizerBase, text: TextFormat) -> EncodedTask:
+    """Tokenize every split of a task; texts longer than the format's limits are truncated.
+
+    Large tasks are tokenized once and then read from the cache (``softstart.storage.token_cache``).
+    """
+    parts = {f"{seed} train": sample.train for seed, sample in task.samples.items()}
+    parts |= {f"{seed} dev": sample.dev for seed, sample in task.samples.items()}
+    parts["test"] = task.test
+    inputs = {
+        f"{name} inputs": [text.template.format(task=task.name, input=e.input) for e in examples]
+        for name, examples in parts.items()
+    }
+    outputs = {
+        f"{name} outputs": [answer for e in examples for answer in e.outputs]
+        for name, examples in parts.items()
+    }
+    outputs["labels"] = list(task.labels)
+
+    def make() -> dict[str, list[list[int]]]:
+        short = {name: _tokenize_outputs(tokenizer, t, text.max_output_tokens) for name, t in outputs.items()}
+        return short | {name: _tokenize(tokenizer, t, text.max_input_tokens) for name, t in inputs.items()}
+
+    limits: dict[str, int | str] = {"input": text.max_input_tokens, "output": text.max_output_tokens}
+    limits |= {name: value for name in ("follows", "tgt_lang") if (value := getattr(tokenizer, name, None))}
+    ids = cached({**inputs, **outputs}, limits, tokenizer, make)
+
+    def rows(name: str) -> Rows:
+        answers = iter(ids[f"{name} outputs"])
+        examples = parts[name]
+        return Rows(
+            ids[f"{name} inputs"],
+            [[next(answers) for _ in e.outputs] for e in examples],
+            [e.outputs for e in examples],
+        )
+
+    train = {seed: rows(f"{seed} train") for seed in task.samples}
+    dev = {seed: rows(f"{seed} dev") for seed in task.samples}
+    longest = max(
+        (len(o) for part in (*train.values(), *dev.values()) for a in part.outputs for o in a), default=1
+    )
+    return EncodedTask(
+        task.name,
+        task.metric,
+        train,
+        dev,
+        rows("test"),
+        task.labels,
+        ids["labels"],
+        longest + SPARE_TOKENS,
+    )
+
+
+def encode_texts(
+    tokenizer: Any, texts: Sequence[str], limit: int | None, *, outputs: bool = False
+) -> list[list[int]]:
+    """Token ids of texts to read, or with ``outputs`` to write, cut to ``limit`` tokens; None: whole."""
+    if limit is None:
+        whole: list[list[int]] = tokenizer(list(texts), verbose=False).input_ids if texts else []
+        return whole
+    return (_tokenize_outputs if outputs else _tokenize)(tokenizer, texts, limit)
+
+
+def to_batch(
+    pairs: Sequence[tuple[list[int], list[int]]], runs: Sequence[int], pad: int, seed: int | None = None
+) -> Batch:
+    """Collate (input, output) token pairs, row i using prompt ``runs[i]``."""
+    return collate([i for i, _ in pairs], [o for _, o in pairs], runs, pad=pad, seed=seed)
+
+
+def rng_for(*key: int) -> np.random.Generator:
+    """A generator that depends on its key alone: any step can be drawn without the steps before it."""
+    return np.random.default_rng(list(key))
+
+
+def epoch_slice(n: int, start: int, count: int, *key: int, reshuffle: bool = True) -> list[int]:
+    """Positions ``start … start+count`` of an endless stream of epochs over n items.
+
+    Each epoch is a permutation keyed by (key, epoch): the stream can be entered anywhere. Without
+    ``reshuffle`` all epochs are the first one.
+    """
+    out: list[int] = []
+    while len(out) < count:
+        epoch, offset = divmod(start + len(out), n)
+        order = rng_for(*key, epoch if reshuffle else 0).permutation(n)
+        out += order[offset : offset + count - len(out)].tolist()
+    return out
+
+
+def _tokenize(tokenizer: Any, texts: Sequence[str], limit: int) -> list[list[int]]:
+    """Token ids of texts to read, with the special tokens of the tokenizer, cut to ``limit``."""
+    if not texts:
+        return []
+    ids: list[list[int]] = tokenizer(list(texts), truncation=True, max_length=limit).input_ids
+    return ids
+
+
+def _tokenize_outputs(tokenizer: Any, texts: Sequence[str], limit: int) -> list[list[int]]:
+    """Token ids of texts to write, cut to ``limit``.
+
+    An encoder-decoder's tokenizer ends them itself. For a causal model (``follows`` is set by its backbone)
+    an output goes on where its input ends: a space and no special tokens before it, the end token after it.
+    """
+    if not texts:
+        return []
+    if getattr(tokenizer, "tgt_lang", None):
+        ids: list[list[int]] = tokenizer(text_target=list(texts), truncation=True, max_length=limit).input_ids
+        return ids
+    if not getattr(tokenizer, "follows", False):
+        return _tokenize(tokenizer, texts, limit)
+    spaced = any(token.startswith("▁") for token in tokenizer.tokenize("a")[:1])
+    words = [text if spaced else f" {text}" for text in texts]
+    bare = tokenizer(words, add_special_tokens=False, truncation=True, max_length=limit - 1).input_ids
+    return [[*row, tokenizer.eos_token_id] for row in bare]

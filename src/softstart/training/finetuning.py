@@ -1,0 +1,174 @@
+"""Full fine-tuning, the baseline that trains every weight. It does not pack: one plain loop a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from softstart.backbone import Backbone
+from softstart.progress import Progress, silent
+from softstart.training.encoding import EncodedTask, epoch_slice, rng_for, to_batch
+from softstart.training.evaluation import Assessment, Evaluation, Job, assess, evaluate, no_prompt
+from softstart.training.objective import row_work
+from softstart.training.tuning import FineTuneConfig as FineTuneConfig
+from softstart.training.tuning import steps_of
+
+
+@dataclass
+class FineTuned:
+    """How a run went; ``weights`` is a copy of the best state, on the CPU. Fields as in ``Adapted``."""
+
+    dev: float = math.nan
+    best_step: int = 0
+    steps: int = 0
+    status: str = "running"
+    curve: list[tuple[int, float, float]] = field(default_factory=list)
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    tokens: int = 0
+    flops: float = 0.0
+
+
+def finetune(
+    backbone: Backbone,
+    task: EncodedTask,
+    sample: int,
+    lr: float,
+    config: FineTuneConfig,
+    how: Evaluation,
+    *,
+    seed: int = 0,
+    progress: Progress = silent,
+    at_budget: Callable[[FineTuned, Backbone], None] | None = None,
+) -> FineTuned:
+    """Fine-tune a copy of the backbone on one sample, with no prompt; ``backbone`` stays as it is.
+
+    Args:
+        backbone: where the weights start.
+        task: the target task.
+        sample: which k-shot sample.
+        lr: Adafactor's learning rate (no relative step, no parameter scaling).
+        config: steps, batches, evaluation.
+        how: decoding of the dev evaluations.
+        seed: data order, as in ``AdaptRun``.
+        progress: told the number of steps done.
+        at_budget: called at every budget, and at the end, with the result so far and the copy in training:
+            test its weights then, for only the best ones are kept.
+    """
+    model = backbone.trainable_copy()
+    optimizer = optimizer_of(model.model, lr, config.weight_decay)
+    rows, dev_rows = task.train[sample], task.dev[sample]
+    nothing, result, losses, waited = no_prompt(model), FineTuned(), [], 0
+    steps, size, of = steps_of(config, len(rows.trainable)), config.batch_size, config.batch_parts
+    for step in range(steps):
+        order = epoch_slice(len(rows.trainable), step * size, size, seed, sample, reshuffle=config.reshuffle)
+        pairs = rows.pick([rows.trainable[i] for i in order], rng_for(seed, sample, step, 1))
+        dropout = int(rng_for(seed, step, 2).integers(2**31)) if config.dropout else None
+        total = 0.0
+        for part in (pairs[i::of] for i in range(of)):
+            batch = to_batch(part, [0] * len(part), model.tokenizer.pad_token_id).to(model.device)
+            for tokens, flops in row_work(model, batch, 0):
+                result.tokens += tokens
+                result.flops += flops.full_gradient
+            sums, counts = model.nll(nothing, batch, seed=dropout)
+            loss = sums.sum() / counts.sum() / of
+            total += float(loss.detach())
+            if math.isfinite(total):
+                loss.backward()
+        if not math.isfinite(total):
+            result.status = "diverged"
+            progress(config.steps - step, "diverged")
+            break
+        optimizer.step()
+        optimizer.zero_grad()  # an evaluation needs the memory
+        losses.append(total)
+        result.steps = step + 1
+        progress(1, f"loss {losses[-1]:.2f}")
+        budget = result.steps in config.budgets
+        if result.steps % config.eval_every == 0 or result.steps == steps or budget:
+            (dev,) = evaluate(model, nothing, [Job(0, task, dev_rows)], how)
+            result.curve.append((result.steps, dev, sum(losses) / len(losses)))
+            losses, waited = [], waited + 1
+            if not result.dev >= dev and not math.isnan(dev):
+                result.dev, result.best_step, waited = dev, result.steps, 0
+                result.weights = {}  # the old ones go first
+                result.weights = _copied(model.model)
+            elif config.patience is not None and waited >= config.patience:
+                result.status = "stopped"
+                progress(config.steps - result.steps, "stopped")
+                break
+            if at_budget and budget:
+                at_budget(result, model)
+    if result.status == "running":
+        result.status = "done"
+        progress(config.steps - steps)
+    if at_budget:
+        at_budget(result, model)
+    return result
+
+
+def score_finetuned(
+    backbone: Backbone,
+    results: Sequence[FineTuned],
+    task: EncodedTask,
+    how: Evaluation,
+    twin: Backbone | None = None,
+) -> list[Assessment]:
+    """The test score of each fine-tuned state; NaN where a run diverged before its first evaluation.
+
+    Args:
+        backbone: what was fine-tuned.
+        results: the states.
+        task: the target task.
+        how: decoding.
+        twin: a copy of the backbone, in training, to score in; it stays as it is. By default one is made.
+    """
+    model = twin or backbone.trainable_copy()
+    scores: list[Assessment] = []
+    for result in results:
+        if not result.weights:
+            scores.append(Assessment(math.nan, {}))
+            continue
+        state = model.model.state_dict(keep_vars=True)
+        pairs = {tensor: result.weights[name] for name, tensor in state.items()}
+        _exchange(pairs)
+        try:
+            scores += assess(model, no_prompt(model), [Job(0, task, task.test)], how)
+        finally:
+            _exchange(pairs)
+    return scores
+
+
+def _copied(model: torch.nn.Module) -> dict[str, Tensor]:
+    """A model's state on the CPU; what is tied there is one tensor here too."""
+    state = model.state_dict(keep_vars=True)
+    copies = {tensor: tensor.detach().to("cpu", copy=True) for tensor in set(state.values())}
+    return {name: copies[tensor] for name, tensor in state.items()}
+
+
+@torch.no_grad()
+def _exchange(pairs: Mapping[Tensor, Tensor]) -> None:
+    """Exchange values pair by pair: takes no memory but for the largest of them."""
+    for one, other in pairs.items():
+        kept = other.clone()
+        other.copy_(one)
+        one.copy_(kept)
+
+
+def optimizer_of(model: torch.nn.Module, lr: float, decay: float) -> torch.optim.Optimizer:
+    """Fine-tuning's Adafactor, without decay of biases and norms."""
+    from transformers.optimization import Adafactor
+
+    plain: list[torch.nn.Parameter] = []
+    decayed: list[torch.nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        exempt = name.endswith("bias") or "layer_norm" in name
+        (plain if exempt else decayed).append(parameter)
+    groups = [{"params": decayed, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
+    optimizer: torch.optim.Optimizer = Adafactor(
+        groups, lr=lr, scale_parameter=False, relative_step=False, warmup_init=False
+    )
+    return optimizer

@@ -1,0 +1,307 @@
+"""The outer loop: sample episodes → meta-gradient → update the start → checkpoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor
+
+from softstart.algorithms import THETA, Algorithm, Episodes, Logs, further, meta_gradients
+from softstart.backbone import Backbone
+from softstart.backbone.placement import AFTER_PADDING
+from softstart.errors import Damaged, Diverged, SoftstartError
+from softstart.progress import Progress, silent
+from softstart.storage.tensors import digest_of, load_tensors, numeric, save_tensors
+from softstart.training.distributed import Processes, shared_gradient, this_job
+from softstart.training.encoding import EncodedTask, Rows, epoch_slice, rng_for, to_batch
+from softstart.training.objective import PromptObjective, Work
+from softstart.training.optimizers import OptimizerConfig, StackedOptimizer, make_optimizer
+
+
+@dataclass(frozen=True)
+class MetaConfig:
+    """The outer loop; the defaults are those of Qin et al. (2023), released files."""
+
+    steps: int = 5000
+    """Outer steps: meta-updates."""
+    meta_batch: int = 2
+    """Episodes a meta-update (not used by multi-task learning, whose batch is one mixture)."""
+    lr: float = 0.5
+    """Outer learning rate."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """Of the outer loop."""
+    seed: int = 42
+    """Draws the episodes."""
+    inner_lr_unit: Literal["absolute", "start"] = "absolute"
+    """``start``: the inner learning rate is in units of the start's entries (their root mean square)."""
+    reduction: Literal["mean", "sum"] = "mean"
+    """Over the tasks of a meta-batch. Adafactor's steps do not depend on it, those of others do."""
+    reshuffle: bool = True
+    """Draw a new order of the items, or of a mixture's rows, in every epoch; False: one for all."""
+    max_output_tokens: int | None = None
+    """Cut outputs to so many tokens, their end token kept; None: as the tasks were encoded."""
+    dropout: bool = False
+    """Masks depend on how rows are cut into batches: on ``max_tokens`` and the number of processes."""
+    max_tokens: int | None = 16384
+    """Bound on the tokens of one forward pass."""
+    memory_budget: float | None = None
+    """MiB for graphs of inner gradients that exact second order would else compute again; 0: compute all
+    again; None: keep the last one where it fits into an eighth of the device's memory."""
+    checkpoint_every: int = 50
+    """Outer steps between checkpoints; does not change the numbers."""
+
+
+@dataclass(frozen=True)
+class MetaTrained:
+    """A learned start [P, d] and the losses on the way: one dict a step (``step``, ``query``, …).
+
+    Exact second order adds ``kept``, the inner steps whose graph the memory budget let it keep.
+    """
+
+    prompt: Tensor
+    curve: list[dict[str, float]]
+    work: Work = field(default_factory=Work)
+    """Tokens and model FLOPs of all steps, those before a resumption included."""
+    further: dict[str, Tensor] = field(default_factory=dict)
+    """What the algorithm learned beside the start, by name (Meta-SGD: log rates [P, 1])."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One sample of one source task: what an episode is drawn from."""
+
+    name: str
+    train: Rows
+    dev: Rows
+
+
+@dataclass
+class EpisodeSampler:
+    """Draws the meta-batch of any step from the step's number alone, so that resuming needs no state.
+
+    Items (source task x sample) are walked in reshuffled epochs. Support rows come from an item's train file
+    without replacement where it is large enough, query rows from its dev file (Qin et al., 2023). A mixture
+    walks the shuffled union of all train and dev rows.
+    """
+
+    items: Sequence[Item]
+    algorithm: Algorithm
+    config: MetaConfig
+    pad: int
+    device: torch.device
+    mixture: list[tuple[Rows, int]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not any(item.train.trainable for item in self.items):
+            raise SoftstartError("no source task has an example to learn from", mend="Check the gym's files.")
+        self.mixture = [(r, i) for item in self.items for r in (item.train, item.dev) for i in r.trainable]
+
+    def draw(self, step: int) -> Episodes:
+        """The episodes of one outer step."""
+        if self.algorithm.data == "mixture":
+            return self._mixture(step)
+        count, seed = self.config.meta_batch, self.config.seed
+        order = epoch_slice(len(self.items), step * count, count, seed, reshuffle=self.config.reshuffle)
+        rng = rng_for(seed, step, 1)
+        drawn = [self._episode(self.items[i], rng) for i in order]
+        support = [
+            self._batch([pairs[k] for pairs, _ in drawn], step, k) for k in range(self.algorithm.inner_steps)
+        ]
+        query = self._batch([q for _, q in drawn], step, len(support)) if self.algorithm.query_size else None
+        return Episodes(count, support, query)
+
+    def _episode(self, item: Item, rng: Any) -> tuple[list[list[Any]], list[Any]]:
+        size, steps = self.algorithm.support_size, self.algorithm.inner_steps
+        rows = _draw(item.train.trainable, size * steps, rng)
+        pairs = item.train.pick(rows, rng)
+        support = [pairs[k * size : (k + 1) * size] for k in range(steps)]
+        dev = item.dev if item.dev.trainable else item.train
+        return support, dev.pick(_draw(dev.trainable, self.algorithm.query_size, rng), rng)
+
+    def _mixture(self, step: int) -> Episodes:
+        size = self.algorithm.query_size
+        order = epoch_slice(
+            len(self.mixture), step * size, size, self.config.seed, reshuffle=self.config.reshuffle
+        )
+        rng = rng_for(self.config.seed, step, 1)
+        pairs = [self.mixture[i][0].pick([self.mixture[i][1]], rng)[0] for i in order]
+        return Episodes(1, [], self._batch([pairs], step, 0))
+
+    def _batch(self, tasks: Sequence[Sequence[Any]], step: int, part: int) -> Any:
+        pairs = [(given, self._cut(output)) for rows in tasks for given, output in rows]
+        runs = [m for m, rows in enumerate(tasks) for _ in rows]
+        seed = int(rng_for(self.config.seed, step, 2, part).integers(2**31)) if self.config.dropout else None
+        return to_batch(pairs, runs, self.pad, seed).to(self.device)
+
+    def _cut(self, output: list[int]) -> list[int]:
+        limit = self.config.max_output_tokens
+        return output if limit is None or len(output) <= limit else [*output[: limit - 1], output[-1]]
+
+
+def meta_train(
+    backbone: Backbone,
+    algorithm: Algorithm,
+    tasks: Sequence[EncodedTask],
+    start: Tensor,
+    config: MetaConfig,
+    *,
+    samples: Sequence[int] | None = None,
+    checkpoint: Path | None = None,
+    progress: Progress = silent,
+) -> MetaTrained:
+    """Learn a start from source tasks.
+
+    Under ``torchrun`` or ``accelerate launch`` every process calls this with the same arguments, takes its
+    share of each meta-batch and gets the same result (``softstart.training.distributed``).
+
+    Args:
+        backbone: the frozen model.
+        algorithm: MAML, FoMAML, Reptile, multi-task learning, …
+        tasks: the source tasks.
+        start: where the start itself starts, [P, d].
+        config: the outer loop.
+        samples: seeds of the k-shot samples used; all of a task's samples by default.
+        checkpoint: a file to resume from and to save to; a resumed run equals an uninterrupted one bit for
+            bit on the same device.
+        progress: told about every outer step.
+
+    Raises:
+        Diverged: the loss is no longer finite.
+        SoftstartError: a task lacks a sample, or the checkpoint is damaged.
+    """
+    items = [
+        Item(task.name, task.train[seed], task.dev[seed])
+        for task in tasks
+        for seed in (samples if samples is not None else sorted(task.train))
+    ]
+    algorithm = with_rate(algorithm, config, start)
+    sampler = EpisodeSampler(items, algorithm, config, backbone.tokenizer.pad_token_id, backbone.device)
+    theta = start.to(backbone.device, backbone.prompt_dtype)
+    outer = _Outer(algorithm, theta, config)
+    processes = this_job()
+    told = checkpoint or processes.world > 1
+    outer.of = digest_of(algorithm, items, theta, numeric(config)) if told else ""
+    budget = None if config.memory_budget is None else int(config.memory_budget * 2**20)
+    loss = PromptObjective(backbone, config.max_tokens, budget)
+    first, curve = outer.resume(checkpoint, loss.work)
+    if processes.world > 1 and backbone.placement == AFTER_PADDING:
+        raise SoftstartError(
+            "a prompt after the padding cannot be meta-trained by several processes: its numbers would mix",
+            mend="Use one process, or placement suffix.",
+        )
+    processes.agree(outer.of, config, first, *outer.values().values())
+    progress(first, "resumed" if first else "")
+    for step in range(first, config.steps):
+        if backbone.placement == AFTER_PADDING:
+            gradients, logs = _in_turn(algorithm, loss, outer.values(), sampler.draw(step))
+        else:
+            gradients, logs = shared_gradient(processes, algorithm, loss, outer.values(), sampler.draw(step))
+        finite = all(bool(gradient.isfinite().all()) for gradient in gradients.values())
+        if not finite or not all(map(math.isfinite, logs.values())):
+            raise Diverged(
+                f"meta-training diverged: the loss is not finite at outer step {step}",
+                mend="Lower the outer lr or inner_lr.",
+            )
+        if config.reduction == "sum" and algorithm.data == "episodes":
+            gradients = {name: config.meta_batch * gradient for name, gradient in gradients.items()}
+        outer.step(gradients)
+        kept = {"kept": float(loss.graphs.reused)} if loss.graphs.steps else {}
+        curve.append({"step": step, **logs, **kept})
+        due = (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps
+        if checkpoint and due and processes.lead:
+            outer.save(checkpoint, curve, loss.work)
+        of = f", {loss.graphs.reused} of {loss.graphs.steps} graphs kept" if kept else ""
+        progress(1, f"loss {list(logs.values())[-1]:.2f}{of}")
+    processes.agree("done")  # and the last checkpoint written
+    learned = {name: value.cpu() for name, value in outer.values().items()}
+    return MetaTrained(learned.pop(THETA), curve, loss.work, learned)
+
+
+def with_rate(algorithm: Algorithm, config: MetaConfig, start: Tensor) -> Algorithm:
+    """The algorithm with its inner learning rate in absolute units, for a start [P, d]."""
+    rate = getattr(algorithm, "inner_lr", None)
+    if rate is None or config.inner_lr_unit == "absolute":
+        return algorithm
+    scaled: Any = replace(cast(Any, algorithm), inner_lr=rate * float(start.double().square().mean().sqrt()))
+    return cast(Algorithm, scaled)
+
+
+def _in_turn(
+    algorithm: Algorithm, loss: PromptObjective, values: Mapping[str, Tensor], episodes: Episodes
+) -> tuple[dict[str, Tensor], Logs]:
+    """Means over tasks that are done one at a time, where rows of one would change the numbers of another."""
+    turns = [Processes(task, episodes.tasks).share(episodes)[0] for task in range(episodes.tasks)]
+    found = [meta_gradients(algorithm, loss, values, turn) for turn in turns]
+    gradients = {name: torch.stack([of[name] for of, _ in found]).mean(0) for name in values}
+    return gradients, {name: sum(logs[name] for _, logs in found) / len(found) for name in found[0][1]}
+
+
+def _draw(population: Sequence[int], count: int, rng: Any) -> list[int]:
+    again = len(population) < count
+    chosen: list[int] = rng.choice(population, count, replace=again).tolist() if count else []
+    return chosen
+
+
+class _Outer:
+    """All meta-parameters [1, P, ·] by name, each with an optimizer of its own."""
+
+    def __init__(self, algorithm: Algorithm, theta: Tensor, config: MetaConfig) -> None:
+        self.stacks = {n: v[None].clone() for n, v in ({THETA: theta} | further(algorithm, theta)).items()}
+        rates = {name: config.lr * getattr(algorithm, "further_lr", 1.0) for name in self.stacks}
+        rates[THETA] = config.lr
+        self.optimizers: dict[str, StackedOptimizer] = {
+            name: make_optimizer(stack, torch.tensor([rates[name]]), config.optimizer)
+            for name, stack in self.stacks.items()
+        }
+        self.of = ""
+        """Which meta-training it is, of those that would have checkpoints alike."""
+
+    def values(self) -> dict[str, Tensor]:
+        """The meta-parameters [P, ·]."""
+        return {name: stack[0] for name, stack in self.stacks.items()}
+
+    def step(self, gradients: Mapping[str, Tensor]) -> None:
+        """Move each against its gradient."""
+        for name, optimizer in self.optimizers.items():
+            optimizer.step(self.stacks[name], gradients[name][None])
+
+    def save(self, path: Path, curve: list[dict[str, float]], work: Work) -> None:
+        """Everything ``resume`` needs, in one file."""
+        state = {
+            f"{_place(name)}{key}": value
+            for name, optimizer in self.optimizers.items()
+            for key, value in optimizer.state_dict().items()
+        }
+        header = {"of": self.of, "curve": curve, "work": vars(work)}
+        save_tensors(path, {**self.stacks, **state}, header)
+
+    def resume(self, path: Path | None, work: Work) -> tuple[int, list[dict[str, float]]]:
+        """Take up where ``save`` left off, if there is such a file: (steps done, curve)."""
+        if path is None or not path.exists():
+            return 0, []
+        tensors, header = load_tensors(path, self.of)
+        try:
+            for name, stack in self.stacks.items():
+                stack.copy_(tensors[name])
+                of = _place(name)
+                state = {key.removeprefix(of): t for key, t in tensors.items() if key.startswith(of)}
+                self.optimizers[name].load_state_dict(state)
+            curve: list[dict[str, float]] = header["curve"]
+            work.add(**header["work"])
+        except (KeyError, RuntimeError, TypeError, AttributeError) as problem:
+            raise Damaged(
+                "is not a checkpoint of this meta-training",
+                where=str(path),
+                mend="Delete it to start this meta-training over.",
+            ) from problem
+        return len(curve), curve
+
+
+def _place(name: str) -> str:
+    """Where a checkpoint keeps the optimizer of a meta-parameter."""
+    return "optimizer." if name == THETA else f"{name}.optimizer."

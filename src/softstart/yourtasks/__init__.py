@@ -1,0 +1,1 @@
+"""Tables of the user's own: learn a start, adapt it, predict."""

@@ -1,0 +1,191 @@
+"""Predictions of your own rows with one tuned prompt, and how long their texts may be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import torch
+
+from softstart.backbone import IGNORE, Backbone, candidates_tensor
+from softstart.errors import SoftstartError
+from softstart.gym.metrics import score
+from softstart.gym.task import Example, Task
+from softstart.gym.template import Template, apply
+from softstart.prompt import SoftPrompt
+from softstart.training.encoding import TextFormat, check_template, encode_texts
+from softstart.training.evaluation import Evaluation, text_batch
+
+HOW = Evaluation(max_tokens=4096)
+CHUNK = 256
+"""Rows that are read, predicted and written at a time."""
+
+
+@dataclass
+class Predictor:
+    """Predicts rows with one prompt; ``truncated`` counts the inputs that were cut so far.
+
+    Args:
+        backbone: the frozen model.
+        prompt: a tuned prompt; what ``adapt_own`` noted in ``info`` are the defaults of the rest.
+        labels: label words to rank, with a probability each; none: outputs are written freely.
+        template: how the row's input becomes model input.
+        input: which fields of a row are its input.
+        max_input_tokens: longer inputs are cut, or refused with ``strict``.
+        strict: refuse what is too long.
+        how: decoding.
+
+    Raises:
+        SoftstartError: the prompt and the backbone do not go together, or leave no room for text.
+    """
+
+    backbone: Backbone
+    prompt: SoftPrompt
+    labels: Sequence[str] | None = None
+    template: str | None = None
+    input: str = "{input}"
+    max_input_tokens: int = 512
+    strict: bool = False
+    how: Evaluation = HOW
+    truncated: int = 0
+
+    def __post_init__(self) -> None:
+        info = self.prompt.info
+        self.stack = self.prompt.check_for(self.backbone)[None].to(
+            self.backbone.device, self.backbone.prompt_dtype
+        )
+        if self.labels is None:
+            self.labels = info.get("labels") or []
+        if self.template is None:
+            self.template = info.get("template") or "{input}"
+        check_template(self.template)
+        self.decoding = replace(self.how.decoding, max_new_tokens=info.get("max_new_tokens") or 32)
+        self.fields = Template(self.input)
+        outputs = self.decoding.max_new_tokens
+        self.max_input_tokens = room(self.backbone, len(self.prompt.tensor), self.max_input_tokens, outputs)
+        self.task = str(info.get("task", ""))
+
+    def __call__(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Each row, in order, with ``prediction`` and, of labels, ``p(label)``; read and made in chunks.
+
+        Raises:
+            SoftstartError: a row without the input's fields, or one too long when ``strict``.
+        """
+        rows, number = iter(rows), 0
+        while chunk := list(islice(rows, CHUNK)):
+            texts = [self._text(row, number + i) for i, row in enumerate(chunk, 1)]
+            number += len(chunk)
+            for row, found in zip(chunk, self._predict(texts), strict=True):
+                yield {key: value for key, value in row.items() if key != "LINE"} | found
+
+    def _text(self, row: Mapping[str, Any], number: int) -> str:
+        assert self.template is not None
+        return self.template.format(task=self.task, input=_line(self.fields, row, number))
+
+    def _predict(self, texts: list[str]) -> Iterator[dict[str, Any]]:
+        whole = encode_texts(self.backbone.tokenizer, texts, None)
+        long = [i for i, ids in enumerate(whole) if len(ids) > self.max_input_tokens]
+        self.truncated += len(long)
+        if long and self.strict:
+            raise SoftstartError(
+                f"an input of {len(whole[long[0]])} tokens, more than {self.max_input_tokens}",
+                mend="Raise --max-input-tokens within the model's window, or leave out --strict.",
+            )
+        ids = encode_texts(self.backbone.tokenizer, texts, self.max_input_tokens) if long else whole
+        batch = text_batch(self.backbone, ids, [0] * len(ids))
+        if not self.labels:
+            for text in self.backbone.generate(self.stack, batch, self.decoding, self.how.max_tokens):
+                yield {"prediction": text.strip()}
+            return
+        words = encode_texts(self.backbone.tokenizer, self.labels, 128, outputs=True)
+        candidates = candidates_tensor([words] * len(ids), IGNORE).to(self.backbone.device)
+        scores = self.backbone.rank(self.stack, batch, candidates, self.how.max_tokens)
+        for row in torch.softmax(scores.double(), 1).tolist():
+            chances = dict(zip(self.labels, row, strict=True))
+            best = max(chances, key=lambda label: chances[label])
+            yield {"prediction": best} | {f"p({label})": round(p, 6) for label, p in chances.items()}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """How well rows were predicted: the metric, its value in 0..1, and how many rows there were."""
+
+    metric: str
+    score: float
+    rows: int
+
+
+def evaluate_rows(
+    predictor: Predictor, rows: Iterable[Mapping[str, Any]], output: str, metric: str | None = None
+) -> Scored:
+    """Score predictions of labeled rows.
+
+    Args:
+        predictor: see ``Predictor``.
+        rows: rows with inputs and outputs.
+        output: the output, from a row's columns: ``{label}``.
+        metric: one of ``softstart.gym.metrics``; by default the one the prompt was tuned by, or EM.
+
+    Raises:
+        SoftstartError: no rows, a row without the fields, or an unknown metric.
+    """
+    fields, expected = Template(output), []
+
+    def seen() -> Iterator[Mapping[str, Any]]:
+        for number, row in enumerate(rows, 1):
+            expected.append((_line(fields, row, number),))
+            yield row
+
+    predictions = [row["prediction"] for row in predictor(seen())]
+    if not predictions:
+        raise SoftstartError("no rows to score", mend="Give a table with rows below its head.")
+    metric = metric or predictor.prompt.info.get("metric") or "EM"
+    return Scored(metric, score(metric, predictions, expected), len(predictions))
+
+
+def _line(fields: Template, row: Mapping[str, Any], number: int) -> str:
+    """A template filled from a row, as one line."""
+    try:
+        return apply(["line"], fields(row)).strip()
+    except SoftstartError as problem:
+        where = problem.where or f"row {row.get('LINE', number)}"
+        raise SoftstartError(problem.what, where=where, mend=problem.mend) from None
+
+
+def room(backbone: Backbone, length: int, wanted: int, outputs: int) -> int:
+    """Tokens of text that fit the model's window beside a prompt (and, in causal models, the output).
+
+    Raises:
+        SoftstartError: none do.
+    """
+    if backbone.window is None:
+        return wanted
+    spare = outputs if backbone.peft_task == "CAUSAL_LM" else 0
+    left = min(wanted, backbone.window - length - spare)
+    if left < 1:
+        raise SoftstartError(
+            f"a prompt of {length} vectors leaves no room for text: '{backbone.name}' reads at most "
+            f"{backbone.window} tokens",
+            mend="Use a shorter prompt.",
+        )
+    return left
+
+
+def fitting(backbone: Backbone, length: int, task: Task, text: TextFormat) -> tuple[TextFormat, int]:
+    """A text format whose inputs fit the model's window, and how many inputs it cuts.
+
+    Those of the test set count, and those of the sample in which it cuts most.
+
+    Raises:
+        SoftstartError: the prompt leaves no room for text.
+    """
+    limit = room(backbone, length, text.max_input_tokens, text.max_output_tokens)
+
+    def cut(examples: Sequence[Example]) -> int:
+        texts = [text.template.format(task=task.name, input=e.input) for e in examples]
+        return sum(len(ids) > limit for ids in encode_texts(backbone.tokenizer, texts, None))
+
+    most = max((cut((*s.train, *s.dev)) for s in task.samples.values()), default=0)
+    return replace(text, max_input_tokens=limit), most + cut(task.test)

@@ -1,0 +1,280 @@
+import io
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers.shared import SHARED
+from softstart.analysis import (
+    CELL,
+    adaptation_area,
+    arg_table,
+    average_relative_gain,
+    bootstrap_interval,
+    largest_budget,
+    refuse_mixed,
+    relative_gains,
+)
+from softstart.cli import app as cli
+from softstart.errors import SoftstartError
+
+PAPER = SHARED / "paper" if SHARED else None
+SAMPLES = (13, 21, 42)
+
+
+def table(scores, **columns):
+    """Result rows from {method: {task: {sample: test}}}."""
+    rows = [
+        {"method": method, "task": task, "sample": sample, "test": test, **columns}
+        for method, tasks in scores.items()
+        for task, samples in tasks.items()
+        for sample, test in (
+            samples if isinstance(samples, dict) else dict(zip(SAMPLES, samples, strict=True))
+        ).items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def cell(frame, method):
+    return frame[frame["method"] == method].iloc[0]
+
+
+@pytest.mark.skipif(PAPER is None or not (PAPER / "arg.csv").is_file(), reason="shared/paper is not here")
+def test_reproduces_every_published_arg():
+    rows, published = pd.read_csv(PAPER / "results.csv"), pd.read_csv(PAPER / "arg.csv")
+    ours = average_relative_gain(rows)
+    cell = [column for column in CELL if column != "budget"]
+    both = published.merge(ours, on=cell, suffixes=("_published", ""), validate="one_to_one")
+    assert len(both) == len(published) == len(ours)
+    for column in ("arg", "median_relgain", "n_tasks"):
+        np.testing.assert_allclose(both[column], both[f"{column}_published"], rtol=0, atol=1e-9)
+    # Rows and columns in another order, and text in place of numbers, are the same table.
+    shuffled = rows.sample(frac=1, random_state=0)[rows.columns[::-1]].astype({"test": str})
+    pd.testing.assert_frame_equal(average_relative_gain(shuffled), ours)
+
+
+@pytest.mark.skipif(PAPER is None or not (PAPER / "arg.csv").is_file(), reason="shared/paper is not here")
+def test_unfinished_published_cells_are_flagged():
+    ours = average_relative_gain(pd.read_csv(PAPER / "results.csv"))
+    flagged = set(
+        ours.loc[~ours["complete"], ["setting", "method", "backbone", "variant"]].itertuples(index=False)
+    )
+    assert ("cls2cls", "multi", "t5-large", "up128shot") in flagged  # 4 of 10 tasks
+    assert ("nopara2para", "maml", "t5-base", "main") in flagged  # 2 of 5 samples on one task
+    assert ("cls2cls", "maml", "t5-large", "main") not in flagged
+
+
+def test_a_worked_example():
+    rows = table(
+        {"pt": {"a": [0.2, 0.4, 0.6], "b": [0.5, 0.5, 0.5]}, "maml": {"a": [0.5] * 3, "b": [0.4] * 3}}
+    )
+    gains = relative_gains(rows)
+    maml = gains[gains["method"] == "maml"].set_index("task")
+    assert maml.loc["a", "gain"] == pytest.approx(25)
+    assert maml.loc["b", "gain"] == pytest.approx(-20)
+    assert maml.loc["a", "abs_gain"] == pytest.approx(10)
+    summary = cell(average_relative_gain(rows), "maml")
+    assert summary["arg"] == pytest.approx(2.5)
+    assert (summary["wins"], summary["ties"], summary["losses"]) == (1, 0, 1)
+    assert summary["complete"]
+    assert cell(average_relative_gain(rows), "pt")["ties"] == 2
+    against_maml = average_relative_gain(rows, baseline="maml")
+    assert cell(against_maml, "pt")["arg"] == pytest.approx((-20 + 25) / 2)
+
+
+def test_only_samples_both_have_are_compared():
+    rows = table({"pt": {"a": {13: 0.5, 21: 0.1}}, "maml": {"a": {13: 0.6, 42: 0.9}}})
+    gain = cell(relative_gains(rows), "maml")
+    assert (gain["baseline"], gain["score"], gain["n_samples"]) == (0.5, 0.6, 1)
+    assert not cell(average_relative_gain(rows), "maml")["complete"]
+
+
+def test_a_score_that_is_nan_is_no_score():
+    rows = table(
+        {
+            "pt": {"a": [0.5, 0.5, 0.5]},
+            "maml": {
+                "a": [0.6, math.nan, 0.8],
+            },
+        }
+    )
+    gain = cell(relative_gains(rows), "maml")
+    assert gain["gain"] == pytest.approx(40)
+    assert gain["n_samples"] == 2
+    assert not cell(average_relative_gain(rows), "maml")["complete"]
+
+
+@pytest.mark.parametrize("nothing", [0.0, -0.1])
+def test_no_positive_baseline_no_relative_gain_and_it_is_counted(nothing):
+    rows = table({"pt": {"a": [nothing] * 3, "b": [0.5] * 3}, "maml": {"a": [0.3] * 3, "b": [0.6] * 3}})
+    gains = relative_gains(rows)
+    assert math.isnan(gains[(gains["method"] == "maml") & (gains["task"] == "a")]["gain"].iloc[0])
+    summary = cell(arg_table(rows), "maml")
+    assert summary["arg"] == pytest.approx(20)
+    assert (summary["n_tasks"], summary["n_undefined"], summary["n_missing"]) == (1, 1, 0)
+    assert summary["wins"] == 2
+    assert summary["low"] == pytest.approx(20)
+    assert summary["complete"]
+
+
+def test_a_method_with_fewer_tasks_than_its_peers_is_incomplete():
+    rows = table({"pt": {"a": [0.5] * 3, "b": [0.5] * 3}, "maml": {"a": [0.6] * 3}})
+    maml = cell(average_relative_gain(rows), "maml")
+    assert (maml["n_missing"], maml["complete"]) == (1, False)
+    # A study that declares more than anybody has yet makes every cell incomplete.
+    assert not average_relative_gain(rows, planned=(2, 5))["complete"].any()
+    assert cell(average_relative_gain(rows, planned=(2, 3)), "pt")["complete"]
+
+
+def test_which_variant_of_the_baseline():
+    main = table({"pt": {"a": [0.5] * 3}}, variant="main")
+    down = table({"pt": {"a": [0.8] * 3}, "maml": {"a": [0.6] * 3}}, variant="down32shot")
+    up = table({"maml": {"a": [0.6] * 3}}, variant="up32shot")
+    backup = table({"pt": {"a": [0.1] * 3}}, variant="yelp_onlybs8_backup")
+    summary = average_relative_gain(pd.concat([main, down, up, backup]))
+    maml = summary[summary["method"] == "maml"].set_index("variant")["arg"]
+    assert maml["down32shot"] == pytest.approx(-25)
+    assert maml["up32shot"] == pytest.approx(20)
+    assert "yelp_onlybs8_backup" not in set(summary["variant"])
+
+
+def test_a_baseline_of_another_backbone_is_no_baseline():
+    pt = table({"pt": {"a": [0.5] * 3}}, backbone="small")
+    maml = table({"maml": {"a": [0.6] * 3}}, backbone="large")
+    summary = cell(arg_table(pd.concat([pt, maml])), "maml")
+    assert math.isnan(summary["arg"])
+    assert math.isnan(summary["low"])
+    assert (summary["n_tasks"], summary["n_missing"], summary["complete"]) == (0, 1, False)
+
+
+scores = st.floats(0.05, 1)
+
+
+@given(st.lists(st.lists(scores, min_size=3, max_size=3), min_size=1, max_size=6), st.floats(0.2, 3))
+def test_scaling_every_score_gives_exactly_that_gain(pt, factor):
+    tasks = {f"task{i}": values for i, values in enumerate(pt)}
+    scaled = {task: [factor * value for value in values] for task, values in tasks.items()}
+    rows = table({"pt": tasks, "maml": scaled})
+    summary, interval = cell(average_relative_gain(rows), "maml"), bootstrap_interval(rows, resamples=100)
+    gains = [summary["arg"], summary["median_relgain"], *cell(interval, "maml")[["low", "high"]]]
+    assert gains == pytest.approx([100 * (factor - 1)] * 4, abs=1e-9)
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+def test_the_interval_is_that_of_a_plain_loop(ragged):
+    rng = np.random.default_rng(1)
+    tasks = {f"t{i}": dict(zip(SAMPLES, rng.uniform(0.2, 0.9, 3), strict=True)) for i in range(5)}
+    better = {t: {s: min(1, v * rng.uniform(0.7, 1.6)) for s, v in row.items()} for t, row in tasks.items()}
+    if ragged:
+        del better["t0"][21], better["t3"][13]
+    ours = cell(bootstrap_interval(table({"pt": tasks, "maml": better}), resamples=20_000), "maml")
+
+    def resample():
+        gains = []
+        for task in rng.choice(list(better), size=len(better)):
+            drawn = rng.choice(list(better[task]), size=len(better[task]))
+            pt, maml = (np.mean([source[task][s] for s in drawn]) for source in (tasks, better))
+            gains.append((maml - pt) / pt * 100)
+        return np.mean(gains)
+
+    low, high = np.percentile([resample() for _ in range(4000)], [2.5, 97.5])
+    assert ours["low"] == pytest.approx(low, abs=0.06 * (high - low))
+    assert ours["high"] == pytest.approx(high, abs=0.06 * (high - low))
+
+
+def test_intervals_are_seeded_and_do_not_depend_on_other_cells():
+    rng = np.random.default_rng(2)
+    scores = {m: {t: list(rng.uniform(0.2, 0.9, 3)) for t in "abc"} for m in ("pt", "maml", "reptile")}
+    three = bootstrap_interval(table(scores), resamples=500)
+    two = bootstrap_interval(table({m: scores[m] for m in ("pt", "maml")}), resamples=500)
+    pd.testing.assert_series_equal(cell(three, "maml"), cell(two, "maml"), check_names=False)
+    assert (
+        cell(bootstrap_interval(table(scores), resamples=500, seed=1), "maml")["low"]
+        != cell(three, "maml")["low"]
+    )
+
+
+def test_meta_seeds_are_averaged_and_widen_the_interval():
+    pt = {t: [0.5] * 3 for t in "abcd"}
+    lucky, unlucky = ({t: [value] * 3 for t in "abcd"} for value in (0.6, 0.4))
+    rows = pd.concat(
+        [
+            table({"pt": pt, "maml": lucky}, seed=1),
+            table({"pt": pt, "maml": unlucky}, seed=2),
+        ]
+    )
+    summary = cell(arg_table(rows), "maml")
+    assert summary["arg"] == pytest.approx(0)
+    assert summary["n_runs_min"] == 6
+    # One start serves all tasks: two lucky draws out of two happen in a quarter of the resamples.
+    assert (summary["low"], summary["high"]) == (pytest.approx(-20), pytest.approx(20))
+    assert not cell(average_relative_gain(rows[(rows["seed"] == 1) | (rows["task"] != "a")]), "maml")[
+        "complete"
+    ]
+
+
+def test_a_single_run_has_no_interval():
+    summary = cell(arg_table(table({"pt": {"a": {13: 0.5}}, "maml": {"a": {13: 0.6}}})), "maml")
+    assert summary["arg"] == pytest.approx(20)
+    assert math.isnan(summary["low"])
+
+
+def test_bad_tables_are_named():
+    rows = table({"pt": {"a": [0.5] * 3}, "maml": {"a": [0.6] * 3}})
+    with pytest.raises(SoftstartError, match=r"lacks the columns task, test"):
+        relative_gains(rows.drop(columns=["task", "test"]))
+    with pytest.raises(SoftstartError, match=r"no rows of the baseline 'prompt'.*maml, pt"):
+        relative_gains(rows, baseline="prompt")
+    with pytest.raises(SoftstartError, match=r"several rows for one run: pt on a, sample 13"):
+        relative_gains(pd.concat([rows, rows.head(1)]))
+    with pytest.raises(SoftstartError, match=r"column test holds something"):
+        relative_gains(rows.assign(test="good"))
+
+
+def test_area_under_the_dev_curve():
+    curves = pd.DataFrame(
+        [("pt", 0, 0.0), ("pt", 10, 0.0), ("pt", 20, 1.0), ("maml", 0, 0.5), ("maml", 10, 1.0)],
+        columns=["method", "step", "dev"],
+    ).assign(task="a", sample=13, lr=0.3)
+    areas = adaptation_area(curves).set_index("method")
+    assert areas.loc["pt", "area"] == pytest.approx(0.25)
+    # Stopped early at 1.0, which it keeps until step 20.
+    assert areas.loc["maml", "area"] == pytest.approx((0.75 * 10 + 1.0 * 10) / 20)
+    assert adaptation_area(curves, until=10).set_index("method")["area"].to_dict() == {"pt": 0, "maml": 0.75}
+    assert adaptation_area(pd.DataFrame()).empty
+
+
+def test_a_method_with_budgets_of_its_own_is_held_against_the_largest_of_the_baseline():
+    pt = [table({"pt": {"a": [score] * 3}}, budget=budget) for budget, score in ((10, 0.2), (60, 0.5))]
+    rows = pd.concat([*pt, table({"ft": {"a": [0.6] * 3}}, budget=40)])
+    summary = arg_table(rows)
+    assert cell(summary, "ft")["arg"] == pytest.approx(20)
+    top = largest_budget(summary)
+    assert list(top["method"]) == ["ft", "pt"]
+    assert set(top["budget"]) == {60}
+
+
+def test_different_protocols_are_no_comparison():
+    rows = pd.concat([table({"pt": {"a": [0.5] * 3}}, shots=16), table({"maml": {"a": [0.6] * 3}}, shots=32)])
+    with pytest.raises(SoftstartError, match=r"a was measured under different protocols, shots: 16 \(pt\)"):
+        refuse_mixed(rows)
+    apart = rows.assign(variant=rows["shots"].map({16: "main", 32: "more"}))
+    with pytest.raises(SoftstartError, match="Give each a variant with its own pt"):
+        refuse_mixed(apart)
+    refuse_mixed(pd.concat([apart, apart[apart["variant"] == "more"].assign(method="pt")]))
+    refuse_mixed(rows.assign(shots=math.nan))
+
+
+@pytest.mark.skipif(PAPER is None or not (PAPER / "arg.csv").is_file(), reason="shared/paper is not here")
+def test_arg_from_the_command_line_equals_the_published(capsys):
+    assert cli._main(["arg", str(PAPER / "results.csv"), "--baseline", "pt", "--format", "csv"], False) == 0
+    ours = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    published = pd.read_csv(PAPER / "arg.csv")
+    both = published.merge(ours, on=[c for c in CELL if c != "budget"], suffixes=("_published", ""))
+    assert len(both) == len(published)
+    for column in ("arg", "median_relgain", "n_tasks"):
+        np.testing.assert_allclose(both[column], both[f"{column}_published"], rtol=0, atol=1e-9)
+    assert both["p_holm"].dropna().between(0, 1).all()

@@ -1,0 +1,84 @@
+"""What long work prints where there is no terminal."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from softstart.cli.display import TerminalDisplay
+from softstart.progress import Tally, duration, short
+from softstart.study.plan.plan import Plan
+from softstart.study.run.pace import Pace
+from softstart.study.run.work_graph import Unit
+
+
+def test_durations_are_readable():
+    assert [duration(s) for s in (0.4, 59.6, 200, 7500)] == ["0s", "1m00s", "3m20s", "2h05m"]
+
+
+def test_plain_lines_tell_share_stage_and_time_left(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("softstart.cli.display.time.monotonic", lambda: now[0])
+    out = io.StringIO()
+    with TerminalDisplay(Console(file=out, width=100), every=10) as display:
+        display.start(200)
+        display.stage("adapting")
+        for _ in range(4):
+            now[0] += 5
+            display.advance(25, "dev 0.50")
+        display.stage("adapting")
+        display.line("a lasting line")
+    lines = out.getvalue().splitlines()
+    assert [line.split()[0] for line in lines] == ["0%", "25%", "50%", "a"]
+    assert lines[2] == " 50%  20s elapsed, ETA 20s  adapting  dev 0.50"
+
+
+TALLY = Tally(runs=12, planned=96, tokens=34_400, best=0.834, left=200)
+
+
+def test_a_plain_line_says_where_the_whole_stands(monkeypatch):
+    monkeypatch.setattr("softstart.cli.display.time.monotonic", lambda: 100.0)
+    out = io.StringIO()
+    with TerminalDisplay(Console(file=out, width=100)) as display:
+        display.start(200)
+        display.tally(TALLY)
+        display.stage("adapting")
+    text = "  0%  0s elapsed, ETA 3m20s  12/96 runs  34k tokens/s  best dev 0.83  adapting"
+    assert out.getvalue().splitlines() == [text]
+    assert str(Tally(0, 96, 0.0, None, None)) == "0/96 runs"
+    assert [short(n) for n in (7.4, 999, 999.9, 1234, 9_960, 2_500_000)] == [
+        "7", "999", "1.0k", "1.2k", "10k", "2.5M",
+    ]  # fmt: skip
+
+
+def test_the_bar_of_a_terminal_shows_the_stage():
+    out = io.StringIO()
+    with TerminalDisplay(Console(file=out, width=150, force_terminal=True)) as display:
+        display.start(10)
+        display.stage("fine-tuning: toy")
+        display.tally(TALLY)
+        display.advance(10)
+    assert "fine-tuning: toy" in out.getvalue()
+    assert "100%" in out.getvalue()
+    assert "ETA 3m20s" in out.getvalue()
+    assert "12/96 runs" in out.getvalue()
+
+
+def test_the_time_left_follows_the_speed_of_every_kind_of_work(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("softstart.study.run.pace.time.monotonic", lambda: now[0])
+    units = [Unit("", "", kind, rows, lambda: None) for kind, rows in (("a", 100), ("b", 200), ("c", 50))]
+    pace = Pace(Plan([], [], {}), units, {})
+    pace.begin("one")
+    pace.begin("two")
+    now[0] = 10.0
+    pace.computed("one", "a", 20)  # half a second a row
+    pace.left["a"] -= 20
+    assert pace.seconds_left(1) is None  # most of what is left was never seen
+    pace.computed("two", "b", 5)  # two seconds a row
+    pace.left["b"] -= 5
+    # 80 rows of a, 195 of b, and 50 of c at the mean of what was seen.
+    assert pace.seconds_left(1) == pytest.approx(80 * 0.5 + 195 * 2 + 50 * 20 / 25)
+    assert pace.seconds_left(2) == pytest.approx(pace.seconds_left(1) / 2)

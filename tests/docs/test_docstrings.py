@@ -1,0 +1,113 @@
+"""Public names tell shapes, errors and sources, by rules that a machine can check."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from helpers.paths import ROOT
+
+sys.path.insert(0, str(ROOT / "docs"))
+
+import reference
+
+SHAPE = re.compile(r"\[[≤A-Z0-9·][^\]]*\]|\[\]|scalar")
+"""``[P, d]``: a shape as the docstrings write it."""
+
+CITED = re.compile(r"[A-Z][\w'-]+ (et al|&|and)[^)]{0,60}(19|20)\d\d")
+"""``Finn et al., 2017``."""
+
+SOURCES = {
+    "softstart.algorithms": "ALGORITHMS",
+    "softstart.training.optimizers": "OPTIMIZERS",
+}
+"""Tables of methods that somebody invented."""
+
+MAKING = ("__init__", "__post_init__")
+
+NAMES = [(module, name) for module in reference.PACKAGES for name in reference.public_names(module)]
+
+
+def callables(found):
+    """A function, or the public methods of a class with the class's own docstring before theirs."""
+    if isinstance(found.node, ast.FunctionDef):
+        return [(found, found.doc)]
+    return [(method, f"{found.doc}\n{method.doc}") for method in found.methods]
+
+
+@pytest.mark.parametrize(("module", "name"), NAMES)
+def test_a_public_name_tells_shapes_and_errors(module, name):
+    found = reference.definition(module, name)
+    assert found.doc, "no docstring"
+    for member, doc in callables(found):
+        what = member.node.name
+        taken = [a.annotation for a in ast.walk(member.node.args) if isinstance(a, ast.arg)]
+        types = [ast.unparse(kind) for kind in (*taken, member.node.returns) if kind]
+        if any(re.search(r"\bTensor\b", kind) for kind in types):
+            assert SHAPE.search(doc), f"{what} takes or returns a tensor of unknown shape"
+        if raises(found, member.node):
+            assert re.search(r"Raises:|SoftstartError", member.doc), f"{what} does not say what it raises"
+    if isinstance(found.node, ast.ClassDef):
+        for field, kind, _, doc in found.fields:
+            if re.search(r"\bTensor\b", kind):
+                assert SHAPE.search(f"{found.doc}\n{doc}"), f"{name}.{field} is a tensor of unknown shape"
+        made = [n for n in found.node.body if isinstance(n, ast.FunctionDef) and n.name in MAKING]
+        if any(raises(found, node) for node in made):
+            told = re.search(r"Raises:|SoftstartError", found.doc)
+            assert told, f"making a {name} can fail and its docstring does not say how"
+
+
+@pytest.mark.parametrize(("module", "table"), SOURCES.items())
+def test_methods_name_their_papers(module, table):
+    for kind, made in getattr(importlib.import_module(module), table).items():
+        found = reference.definition(module, made.__name__)
+        whole = ast.get_docstring(tree(found.module)) or ""
+        assert CITED.search(" ".join(f"{whole} {found.doc}".split())), kind
+
+
+def test_every_key_of_a_study_is_explained():
+    from softstart.algorithms import ALGORITHMS
+
+    algorithms = [(made.__name__, "softstart.algorithms") for made in ALGORITHMS.values()]
+    bare = [
+        f"{name}.{field}"
+        for name, module in (*reference.STUDY.items(), *algorithms)
+        for found in [reference.definition(module, name)]
+        for field, *_, doc in found.fields
+        if not doc and not re.search(rf"``{field}\b", found.doc)
+    ]
+    assert not bare
+
+
+@cache
+def tree(module):
+    return ast.parse(Path(str(importlib.import_module(module).__file__)).read_text(encoding="utf-8"))
+
+
+def raises(found, node, seen=frozenset()):
+    """Whether a function raises, itself or through its own module's functions and its own class's methods."""
+    if any(isinstance(n, ast.Raise) and n.exc and not _abstract(n) for n in ast.walk(node)):
+        return True
+    near = {n.name: n for n in tree(found.module).body if isinstance(n, ast.FunctionDef)}
+    own = {n.name: n for n in getattr(found.node, "body", []) if isinstance(n, ast.FunctionDef)}
+    for call in (n for n in ast.walk(node) if isinstance(n, ast.Call)):
+        match call.func:
+            case ast.Name(id=name):
+                target = near.get(name)
+            case ast.Attribute(value=ast.Name(id="self"), attr=name):
+                target = own.get(name)
+            case _:
+                target = None
+        if target and target.name not in seen and raises(found, target, seen | {target.name}):
+            return True
+    return False
+
+
+def _abstract(node):
+    return "NotImplementedError" in ast.unparse(node) or "AttributeError" in ast.unparse(node)

@@ -1,0 +1,137 @@
+"""The site: generated pages are complete, every page has its place, links lead somewhere, and it builds."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from helpers.paths import ROOT
+
+DOCS = ROOT / "docs"
+sys.path.insert(0, str(DOCS))
+
+import build  # noqa: E402
+import reference  # noqa: E402
+import troubleshooting  # noqa: E402
+
+SOURCE = ROOT / "src" / "softstart"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A copy of the sources of the site with the generated pages."""
+    folder = tmp_path_factory.mktemp("site")
+    shutil.copy(ROOT / "mkdocs.yml", folder)
+    build.gather(folder / "build" / "docs")
+    return folder
+
+
+def pages(site):
+    return sorted((site / "build" / "docs").rglob("*.md"))
+
+
+def test_every_page_has_its_place(site):
+    def entries(nav):
+        for item in nav:
+            for below in item.values():
+                yield from entries(below) if isinstance(below, list) else [below]
+
+    shown = list(entries(yaml.safe_load((site / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]))
+    there = {str(page.relative_to(site / "build" / "docs")) for page in pages(site)}
+    there = {page for page in there if not page.startswith("files/")}
+    assert len(shown) == len(set(shown))
+    assert set(shown) == there
+
+
+def test_every_link_leads_somewhere(site):
+    lost = []
+    for page in [*pages(site), ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]:
+        text = re.sub(r"^```.*?^```$|`[^`]*`", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
+        for target in re.findall(r"\]\(([^)\s]+)\)|<img[^>]* src=\"([^\"]+)\"|srcset=\"([^\"]+)\"", text):
+            link = "".join(target)
+            if re.match(r"[a-z]+:", link):
+                continue
+            path, _, anchor = link.partition("#")
+            found = page.parent / path if path else page
+            if not found.exists():
+                lost.append(f"{page.name}: {link}")
+            elif anchor and anchor not in anchors(found.read_text(encoding="utf-8")):
+                lost.append(f"{page.name}: {link} (no such heading)")
+    assert not lost
+
+
+def anchors(text):
+    heads = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", text, flags=re.S | re.M), re.M)
+    return {re.sub(r"[\s]+", "-", re.sub(r"[^\w\s-]", "", head.lower()).strip()) for head in heads}
+
+
+def test_the_reference_names_everything_public(site):
+    for module in reference.PACKAGES:
+        text = (site / "build" / "docs" / "reference" / f"{module}.md").read_text(encoding="utf-8")
+        for name in reference.public_names(module):
+            assert f"\n## {name}\n" in text, f"{module}.{name}"
+    command_line = (site / "build" / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
+    assert all(f"\n## {name}\n" in command_line for name in reference.commands())
+    study = (site / "build" / "docs" / "reference" / "study.md").read_text(encoding="utf-8")
+    for name, module in reference.STUDY.items():
+        assert all(f"| `{field}` |" in study for field, *_ in reference.definition(module, name).fields)
+
+
+def test_every_error_has_a_mend(site):
+    told = yaml.safe_load((DOCS / "errors.yaml").read_text(encoding="utf-8"))
+    found = troubleshooting.errors(SOURCE)
+    assert len(found) > 150
+    entries = list(troubleshooting.entries(SOURCE, told))
+    opaque = [error.key for error, shown, _ in entries if len(re.findall(r"[A-Za-z]{2,}", shown)) < 2]
+    assert not opaque, f"these need 'shown' in docs/errors.yaml: {opaque}"
+    mute = [error.key for error, _, do in entries if not do]
+    assert not mute, f"these need a mend, or 'do' in docs/errors.yaml: {mute}"
+    stale = set(told) - {key for error in found for key in (error.key, error.what)}
+    assert not stale, f"docs/errors.yaml tells of errors that are gone: {stale}"
+    page = (site / "build" / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
+    assert "| unknown optimizer '…' | Use one of …. |" in page
+
+
+def test_an_error_without_a_mend_would_be_noticed(tmp_path):
+    source = tmp_path / "new.py"
+    source.write_text("raise SoftstartError(f'no {thing} here')\n")
+    ((error, shown, do),) = troubleshooting.entries(tmp_path, {})
+    assert (error.what, shown, do) == ("no … here", "no … here", "")
+    ((_, _, do),) = troubleshooting.entries(tmp_path, {"new.py: no … here": {"do": "Look elsewhere."}})
+    assert do == "Look elsewhere."
+    source.write_text("raise SoftstartError(f'no {thing} here', mend='Bring one.')\n")
+    assert "| no … here | Bring one. |" in troubleshooting.page(tmp_path, {})
+
+
+def test_the_site_builds_and_loads_nothing_from_elsewhere(site):
+    pytest.importorskip("zensical")
+    command = [str(Path(sys.executable).parent / "zensical"), "build", "--strict"]
+    done = subprocess.run(command, cwd=site, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    built = {page.parent.relative_to(site / "site") for page in (site / "site").rglob("index.html")}
+    assert len(built) >= len(pages(site))
+    home = (site / "site" / "index.html").read_text(encoding="utf-8")
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=\"?https?:", home)
+
+
+def test_the_files_around_the_code_agree():
+    import softstart
+
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (cited["version"], cited["license"]) == (softstart.__version__, "Apache-2.0")
+    assert [author["family-names"] for author in cited["references"][0]["authors"]] == [
+        "Qin",
+        "Li",
+        "Zhao",
+        "Joty",
+    ]
+    assert f"## {softstart.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    for form in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"):
+        fields = yaml.safe_load(form.read_text(encoding="utf-8"))
+        assert form.stem == "config" or {"name", "description", "body"} <= set(fields), form

@@ -1,0 +1,39 @@
+"""The short form of the fault campaign; the long one is ``python -m tests.faults --faults 200 --out DIR``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from faults.targets import whole_work
+from helpers.paths import ROOT
+
+
+def test_what_a_damage_must_leave_is_what_it_did_not_touch():
+    rows = {
+        **{key: {"key": key, "method": "pt", "seconds": 1.0} for key in ("same", "prompt", "row", "gone")},
+        **{key: {"key": key, "method": "ft", "seconds": 1.0} for key in ("tuned", "untested")},
+        "test of same 2": {"run": "same", "step": 2},
+        "test of row 2": {"run": "row", "step": 2},
+        "test of tuned 2": {"run": "tuned", "step": 2},
+        "test of untested 2": {"run": "untested", "step": 2},
+    }
+    after = {key: row for key, row in rows.items() if key not in ("gone", "test of untested 2")}
+    after["row"] = {**rows["row"], "seconds": 2.0}
+    left = whole_work(rows, after, hurt={"prompt"})
+    assert left.keys() == {"same", "tuned", "test of same 2", "test of tuned 2"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_a_few_faults_cost_nothing(tmp_path):
+    command = [sys.executable, "-m", "tests.faults", "--short", "--real", "0", "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    trials = json.loads((tmp_path / "report.json").read_text())["trials"]
+    assert len(trials) == 5
+    for trial in trials:
+        assert not {"wrong", "lost", "tracebacks", "unfinished"} & trial.keys(), trial
+    assert sum("skipped" in trial for trial in trials) <= 1

@@ -1,0 +1,129 @@
+"""What a study folder's tables and report say of what is missing, and of how its scores are read."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+import yaml
+
+from softstart.analysis import refuse_mixed
+from softstart.cli import app as cli
+from softstart.errors import SoftstartError
+from softstart.study import report_study
+from softstart.study.declare.spec import parse_study
+from softstart.study.plan.plan import Inputs, Part, TaskFacts, make_plan
+from softstart.study.results.store import Store
+from softstart.study.results.tables import reading
+from softstart.study.run.status import STUDY_FILE
+from softstart.training.evaluation import Assessment
+
+SCORES = {"pt": 0.4, "maml": 0.5, "reptile": 0.6}
+STUDY = {
+    "name": "unit",
+    "settings": [
+        {"name": "wide", "source": ["s"], "target": ["t1", "t2", "t3"]},
+        {"name": "narrow", "source": ["s"], "target": ["t4"]},
+    ],
+    "samples": [13, 21],
+    "learning_rates": [0.5],
+    "methods": {name: {} for name in SCORES},
+}
+
+
+def folder_of(path, left_out, **changes):
+    """A study folder as if all runs but those left out were computed."""
+    study = parse_study(yaml.safe_dump({**STUDY, **changes}), "study.yaml")
+    tasks = {name: TaskFacts(name, "ACC", 16, 8, 50) for name in ("s", "t1", "t2", "t3", "t4")}
+    parts = [
+        Part("main", each.name, ("s",), tuple(each.target), tasks, ("s",)) for each in study.every_setting
+    ]
+    inputs = Inputs("b", 8, tuple(parts))
+    plan = make_plan(study, inputs)
+    runs = {
+        run.key: {
+            "key": run.key, "method": run.method.name, "task": run.task, "sample": run.sample, "lr": run.lr,
+            "seed": run.seed, "start": run.start, "dev": 0.5, "best_step": 50, "steps": 3000,
+            "status": "done", "seconds": 1.0, "prompt": None, "curve": [[0, 0.2, 1.0], [50, 0.5, 0.5]],
+            "environment": "{}",
+        }
+        for run in plan.runs
+        if not left_out(run)
+    }  # fmt: skip
+    with Store(path) as store:
+        store.set_inputs(inputs.to_json())
+        tests = {(key, 50): Assessment(SCORES[row["method"]], {}) for key, row in runs.items()}
+        store.add(runs=list(runs.values()), tests=tests)
+    (path / STUDY_FILE).write_text(yaml.safe_dump(study.model_dump(mode="json")))
+    return path
+
+
+def test_a_task_that_no_method_has_yet_makes_its_setting_incomplete_and_no_other(tmp_path):
+    folder = folder_of(tmp_path / "s", lambda run: run.task == "t2")
+    with Store(folder) as store:
+        store.add_failure("k", "reptile, seed 42", "diverged", "the loss is no longer finite")
+    outcome = report_study(folder)
+    arg = outcome.arg.set_index(["setting", "method"])
+    assert arg["n_missing"].to_dict() == {
+        (setting, method): int(setting == "wide") for setting in ("wide", "narrow") for method in SCORES
+    }
+    assert list(arg["complete"]["narrow"]) == [True] * 3
+    assert not arg["complete"]["wide"].any()
+    assert arg.loc[("wide", "maml"), "arg"] == pytest.approx(25)
+    missing, failed = outcome.notes
+    assert "6 of 24 runs and 2 of 2 meta-trainings are missing" in missing
+    assert failed == "1 failed, among them reptile, seed 42: the loss is no longer finite."
+    page = (folder / "report.html").read_text()
+    assert missing in page.partition("<main")[0]
+    assert "wide · softstart/tiny: incomplete, do not compare with complete cells: MAML (1 task" in page
+    assert "narrow · softstart/tiny: incomplete" not in page
+
+
+def test_a_finished_study_of_unequal_settings_has_nothing_to_say(tmp_path, capsys):
+    folder = folder_of(tmp_path / "s", lambda run: False)
+    assert cli._main(["report", str(folder)], debug=False) == 0
+    assert "missing" not in capsys.readouterr().out
+    outcome = report_study(folder)
+    assert outcome.arg["complete"].all()
+    assert outcome.notes == []
+
+
+def test_without_the_baseline_one_line_says_what_is_not_written(tmp_path, capsys):
+    folder, markdown = folder_of(tmp_path / "s", lambda run: run.method.name == "pt"), tmp_path / "r.md"
+    assert cli._main(["report", str(folder), "--markdown", str(markdown)], debug=False) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if "no results of pt" in line]
+    assert told == [f"no results of pt to compare with: report/ and {markdown} are not written"]
+    assert not (folder / "report").exists()
+    assert not markdown.exists()
+    assert cli._main(["report", str(folder_of(tmp_path / "o", lambda run: True))], debug=False) == 1
+
+
+READINGS = {
+    "likeliest label": {"evaluation": {"scoring": "rank"}},
+    "4 beams": {"evaluation": {"decoding": {"num_beams": 4}}},
+    "repetition penalty 2.5": {"evaluation": {"decoding": {"repetition_penalty": 2.5}}},
+    "32 new tokens": {"evaluation": {"bounded": False}},
+    "last prompt": {"adaptation": {"select": "last"}},
+    "best prompt": {"adaptation": {"eval_start": False}},
+    "text '{input}' of 512 to 128 tokens": {"text": {"template": "{input}"}},
+    "7 test rows": {"test_rows": {"t1": 7}},
+}
+
+
+@pytest.mark.parametrize("told", READINGS)
+def test_scores_read_in_two_ways_are_told_apart(told):
+    one, other = (parse_study(yaml.safe_dump({**STUDY, **c}), "s") for c in ({}, READINGS[told]))
+    rows = pd.DataFrame(
+        [
+            {"method": method, "task": "t1", "sample": 13, "test": 0.5, "protocol": reading(study, "t1")}
+            for study, method in ((one, "pt"), (one, "maml"), (other, "reptile"))
+        ]
+    )
+    with pytest.raises(SoftstartError, match="under different protocols, protocol") as refused:
+        refuse_mixed(rows)
+    assert f"{told} (reptile)" in str(refused.value)
+    apart = rows.assign(variant=["main", "main", "other"])
+    with pytest.raises(SoftstartError, match="under different protocols"):
+        refuse_mixed(apart)  # held against the baseline of main
+    refuse_mixed(pd.concat([apart, apart.tail(1).assign(method="pt")]))
+    refuse_mixed(rows.drop(columns="protocol"))
+    assert reading(one, "t1") == reading(parse_study(yaml.safe_dump({**STUDY, "meta_seeds": [7]}), "s"), "t1")

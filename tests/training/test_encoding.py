@@ -1,0 +1,59 @@
+"""From text to token rows."""
+
+from __future__ import annotations
+
+from helpers.models import word_tokenizer
+from softstart.backbone import IGNORE
+from softstart.gym.task import Example, Sample, Task
+from softstart.training.encoding import SPARE_TOKENS, TextFormat, encode_task, rng_for, to_batch
+
+
+def task(*rows: Example, kind="text2text"):
+    return Task("my_task", kind, "EM", "other", {13: Sample(13, rows, rows[:1])}, rows)
+
+
+def test_the_default_template_is_crossfits():
+    tokenizer = word_tokenizer()
+    seen = []
+
+    class Spy:
+        def __call__(self, texts, **options):
+            seen.extend(texts)
+            return tokenizer(texts, **options)
+
+    encode_task(task(Example("w5", ("w6",))), Spy(), TextFormat())
+    assert " [my_task] w5" in seen
+
+
+def test_texts_are_truncated_and_generation_is_bounded_by_the_longest_output():
+    text = TextFormat("{input}", max_input_tokens=3, max_output_tokens=2)
+    rows = encode_task(task(Example("w5 w6 w7 w8", ("w9 w10 w11",))), word_tokenizer(), text)
+    assert rows.train[13].inputs == [[5, 6, 7]]
+    assert rows.train[13].outputs == [[[9, 10]]]
+    assert rows.max_new_tokens == 2 + SPARE_TOKENS
+    assert rows.train[13].references == [("w9 w10 w11",)]
+
+
+def test_one_of_several_answers_is_drawn_and_rows_without_one_are_not_trained_on():
+    examples = [Example("w5", ("w6", "w7 w8", "w9")), Example("w10", ())]
+    rows = encode_task(task(*examples), word_tokenizer(), TextFormat("{input}")).train[13]
+    assert rows.trainable == [0]
+    drawn = {tuple(rows.pick([0], rng_for(i))[0][1]) for i in range(50)}
+    assert drawn == {(6,), (7, 8), (9,)}
+    assert rows.pick([0, 0], rng_for(3)) == rows.pick([0, 0], rng_for(3))
+
+
+def test_batches_are_padded_right_and_name_their_prompts():
+    batch = to_batch([([5, 6], [7]), ([8], [9, 10, 11])], [1, 0], pad=0, seed=4)
+    assert batch.input_ids.tolist() == [[5, 6], [8, 0]]
+    assert batch.attention_mask.tolist() == [[1, 1], [1, 0]]
+    assert batch.labels.tolist() == [[7, IGNORE, IGNORE], [9, 10, 11]]
+    assert (batch.run.tolist(), batch.seed) == ([1, 0], 4)
+
+
+def test_labels_are_those_of_classification_tasks_only():
+    rows = (Example("w5", ("w7",)), Example("w6", ("w6",)))
+    for kind, labels in (("classification", ("w6", "w7")), ("text2text", ())):
+        encoded = encode_task(task(*rows, kind=kind), word_tokenizer(), TextFormat("{input}"))
+        assert encoded.labels == labels
+        assert encoded.label_ids == [[int(w[1:])] for w in labels]
