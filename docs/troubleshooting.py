@@ -36,11 +36,11 @@ _OF = (
 
 
 class Error(NamedTuple):
-    """One place that raises: where it is, its message and mend with the values left out ("task '…'")."""
+    """One place that raises: where it is, its message and fix with the values left out ("task '…'")."""
 
     module: str
     what: str
-    mend: str
+    fix: str
 
     @property
     def key(self) -> str:
@@ -76,9 +76,9 @@ def errors(source: Path) -> list[Error]:
                 continue
             if isinstance(node.args[0], ast.Attribute):
                 continue
-            mend = next((k.value for k in node.keywords if k.arg == "mend"), None)
+            fix = next((k.value for k in node.keywords if k.arg == "fix"), None)
             what = _text(node.args[0], constants) or ast.unparse(node.args[0])
-            found.append(Error(module, what, _text(mend, constants) if mend else ""))
+            found.append(Error(module, what, _text(fix, constants) if fix else ""))
     return list(dict.fromkeys(found))
 
 
@@ -115,7 +115,7 @@ def entries(source: Path, told: Mapping[str, Mapping[str, str]]) -> Iterator[tup
     """
     for error in errors(source):
         more = told.get(error.key, told.get(error.what, {}))
-        yield error, more.get("shown", error.what), error.mend or more.get("do", "")
+        yield error, more.get("shown", error.what), error.fix or more.get("do", "")
 
 
 def page(source: Path, told: Mapping[str, Mapping[str, str]]) -> str:

@@ -1,4 +1,4 @@
-"""The one error a user sees: what is wrong, where, and how to mend it."""
+"""The one error a user sees: what is wrong, where, and how to fix it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ class SoftstartError(Exception):
     Args:
         what: the thing that is wrong ("unknown task 'emoo'").
         where: the file, line, key or run it concerns, if there is one.
-        mend: what the user can do about it.
+        fix: what the user can do about it.
     """
 
-    def __init__(self, what: str, *, where: str | None = None, mend: str | None = None) -> None:
-        self.what, self.where, self.mend = what, where, mend
+    def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
+        self.what, self.where, self.fix = what, where, fix
         message = what if where is None else f"{where}: {what}"
-        super().__init__(message if mend is None else f"{message}. {mend}")
+        super().__init__(message if fix is None else f"{message}. {fix}")
 
 
 class Diverged(SoftstartError):

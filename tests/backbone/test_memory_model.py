@@ -161,7 +161,7 @@ def test_every_part_of_a_study_is_planned_and_more_work_needs_more(world):
     large.check(2 * large.total, 2)
     with pytest.raises(SoftstartError, match="for 3 of them") as refused:
         large.check(2 * large.total, 3)
-    assert "--workers 2" in refused.value.mend
+    assert "--workers 2" in refused.value.fix
     with pytest.raises(SoftstartError, match=r"a worker needs \d\.\d GiB on cpu, which has 0\.0 GiB"):
         large.check(1000)
 

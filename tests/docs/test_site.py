@@ -91,7 +91,7 @@ def test_every_error_has_a_mend(site):
     opaque = [error.key for error, shown, _ in entries if len(re.findall(r"[A-Za-z]{2,}", shown)) < 2]
     assert not opaque, f"these need 'shown' in docs/errors.yaml: {opaque}"
     mute = [error.key for error, _, do in entries if not do]
-    assert not mute, f"these need a mend, or 'do' in docs/errors.yaml: {mute}"
+    assert not mute, f"these need a fix, or 'do' in docs/errors.yaml: {mute}"
     stale = set(told) - {key for error in found for key in (error.key, error.what)}
     assert not stale, f"docs/errors.yaml tells of errors that are gone: {stale}"
     page = (site / "build" / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
@@ -105,7 +105,7 @@ def test_an_error_without_a_mend_would_be_noticed(tmp_path):
     assert (error.what, shown, do) == ("no … here", "no … here", "")
     ((_, _, do),) = troubleshooting.entries(tmp_path, {"new.py: no … here": {"do": "Look elsewhere."}})
     assert do == "Look elsewhere."
-    source.write_text("raise SoftstartError(f'no {thing} here', mend='Bring one.')\n")
+    source.write_text("raise SoftstartError(f'no {thing} here', fix='Bring one.')\n")
     assert "| no … here | Bring one. |" in troubleshooting.page(tmp_path, {})
 
 

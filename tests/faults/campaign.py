@@ -106,7 +106,7 @@ class Campaign:
             before = finished_work(trial.out) if trial.whole is None else trial.whole
             again(trial)
             if name == "report":
-                # A report does not mend what a study needs.
+                # A report does not fix what a study needs.
                 trial.target = self.targets["study"]
                 again(trial)
             self._judge(verdict, trial, expected, before)

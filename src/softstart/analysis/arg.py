@@ -225,14 +225,14 @@ def with_defaults(rows: pd.DataFrame) -> pd.DataFrame:
     if missing := [column for column in ("method", "task", "sample", "test") if column not in rows]:
         raise SoftstartError(
             f"result table lacks the columns {', '.join(missing)}",
-            mend="It needs one row per run with method, task, sample (or split_seed) and test.",
+            fix="It needs one row per run with method, task, sample (or split_seed) and test.",
         )
     unnamed = rows[["method", "task", "sample"]].isna().to_numpy()
     if unnamed.any():
         at, which = np.argwhere(unnamed)[0]
         raise SoftstartError(
             f"row {at + 1} of the result table names no {('method', 'task', 'sample')[which]}",
-            mend="Mend the row, or delete it.",
+            fix="Fix the row, or delete it.",
         )
     rows = rows.assign(**{column: value for column, value in _DEFAULTS.items() if column not in rows})
     return rows.fillna(_DEFAULTS).astype({"budget": int})
@@ -255,7 +255,7 @@ def canonical(rows: pd.DataFrame) -> pd.DataFrame:
         first = repeated.iloc[0]
         raise SoftstartError(
             f"several rows for one run: {first['method']} on {first['task']}, sample {first['sample']}",
-            mend="Keep the row whose learning rate was selected on dev.",
+            fix="Keep the row whose learning rate was selected on dev.",
         )
     return table
 
@@ -285,7 +285,7 @@ def beside(table: pd.DataFrame, baseline: str, values: Sequence[str]) -> pd.Data
     base = table[table["method"] == baseline]
     if base.empty:
         methods = ", ".join(sorted(map(str, table["method"].unique())))
-        raise SoftstartError(f"no rows of the baseline '{baseline}'", mend=f"The table has: {methods}.")
+        raise SoftstartError(f"no rows of the baseline '{baseline}'", fix=f"The table has: {methods}.")
     base = base.rename(columns={**_HELD, **{value: f"{value}_baseline" for value in values}})
     table = table.assign(baseline_variant=_own_or(table, base, "variant", "main"))
     table = table.assign(baseline_budget=_own_or(table, base, "budget", _largest(base)))

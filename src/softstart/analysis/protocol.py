@@ -42,7 +42,7 @@ def refuse_mixed(rows: pd.DataFrame, baseline: str = "pt") -> None:
         raise SoftstartError(
             f"{first[-1]} was measured under different protocols, {column}: {shown}",
             where=f"setting '{first[0]}'",
-            mend=f"Give each a variant with its own {baseline}, or ask for a mixed table (--mixed).",
+            fix=f"Give each a variant with its own {baseline}, or ask for a mixed table (--mixed).",
         )
 
 

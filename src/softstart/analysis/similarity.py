@@ -42,12 +42,12 @@ def prompt_similarity(prompts: Floats, how: str = "flat") -> Floats:
     if how == "mean":
         return cosine(prompts.mean(axis=1))
     if how != "matched":
-        raise SoftstartError(f"unknown comparison of prompts '{how}'", mend="Use flat, mean or matched.")
+        raise SoftstartError(f"unknown comparison of prompts '{how}'", fix="Use flat, mean or matched.")
     try:
         from scipy.optimize import linear_sum_assignment
     except ImportError as problem:
         raise SoftstartError(
-            "matching rows needs scipy", mend="pip install 'softstart[analysis]'"
+            "matching rows needs scipy", fix="pip install 'softstart[analysis]'"
         ) from problem
     norms = np.linalg.norm(prompts, axis=(1, 2))
     found = np.eye(len(prompts))

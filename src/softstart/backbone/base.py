@@ -75,11 +75,11 @@ class Backbone(ABC):
     ) -> None:
         if placement not in PLACEMENTS:
             raise SoftstartError(
-                f"unknown placement '{placement}'", mend=f"Use one of {', '.join(PLACEMENTS)}."
+                f"unknown placement '{placement}'", fix=f"Use one of {', '.join(PLACEMENTS)}."
             )
         if placement == AFTER_PADDING and self.peft_task == "CAUSAL_LM":
             raise SoftstartError(
-                "a causal model cannot have its prompt after the padding", mend="Use placement: suffix."
+                "a causal model cannot have its prompt after the padding", fix="Use placement: suffix."
             )
         refuse_sharded(model)
         self.model: Any = model.requires_grad_(False).eval()
@@ -136,7 +136,7 @@ class Backbone(ABC):
     def compile(self) -> None:
         """Have torch compile the layers of first-order passes; SoftstartError: not for this family."""
         raise SoftstartError(
-            f"'{self.name}' is no T5 v1.1, whose layers are compiled", mend="Leave compile out."
+            f"'{self.name}' is no T5 v1.1, whose layers are compiled", fix="Leave compile out."
         )
 
     @property
@@ -294,7 +294,7 @@ class Backbone(ABC):
         if prompts.shape[-1] != self.width:
             raise SoftstartError(
                 f"the prompt has width {prompts.shape[-1]} but backbone '{self.name}' embeds {self.width}",
-                mend="Use the backbone the prompt was trained for, or a prompt trained for this backbone.",
+                fix="Use the backbone the prompt was trained for, or a prompt trained for this backbone.",
             )
         self.fits(prompts.shape[1] + batch.input_ids.shape[1])
         text = self.embedding(batch.input_ids)
@@ -307,7 +307,7 @@ class Backbone(ABC):
         if self.window is not None and length > self.window:
             raise SoftstartError(
                 f"{length} tokens in a row (prompt included) but '{self.name}' reads at most {self.window}",
-                mend="Lower max_input_tokens or the prompt's length.",
+                fix="Lower max_input_tokens or the prompt's length.",
             )
 
     def trainable_copy(self) -> Self:

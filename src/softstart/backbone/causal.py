@@ -104,7 +104,7 @@ def _shortest(mask: Tensor) -> int:
     if length == 0:
         raise SoftstartError(
             "a row has neither prompt nor text to predict its output from",
-            mend="Use a prompt, or a template that is never empty.",
+            fix="Use a prompt, or a template that is never empty.",
         )
     return length
 

@@ -38,7 +38,7 @@ def _refused(backbone: Backbone, reason: str) -> SoftstartError:
     kind = backbone.model.config.model_type
     return SoftstartError(
         f"backbone '{backbone.name}' of the family '{kind}' {reason}",
-        mend="Use a family that is listed in softstart.backbone.FAMILIES.",
+        fix="Use a family that is listed in softstart.backbone.FAMILIES.",
     )
 
 

@@ -27,7 +27,7 @@ def prefer_device(device: str | None) -> torch.device:
             return torch.empty(0, device=device).device
         except (RuntimeError, AssertionError) as problem:
             raise SoftstartError(
-                f"device '{device}' cannot be used ({str(problem).splitlines()[0]})", mend="Try --device cpu."
+                f"device '{device}' cannot be used ({str(problem).splitlines()[0]})", fix="Try --device cpu."
             ) from problem
     if not torch.cuda.is_available():
         return torch.device("cpu")
@@ -44,7 +44,7 @@ def refuse_sharded(model: torch.nn.Module) -> None:
     if any(_SHARDED & {kind.__name__ for kind in type(module).__mro__} for module in model.modules()):
         raise SoftstartError(
             "the model is sharded by FSDP, whose hooks have no second derivative",
-            mend="Use device_map for a model larger than one GPU.",
+            fix="Use device_map for a model larger than one GPU.",
         )
 
 

@@ -72,9 +72,9 @@ def load_backbone(
             of its own beside them, which is never run.
     """
     if dtype not in DTYPES:
-        raise SoftstartError(f"unknown dtype '{dtype}'", mend=f"Use one of {', '.join(DTYPES)}.")
+        raise SoftstartError(f"unknown dtype '{dtype}'", fix=f"Use one of {', '.join(DTYPES)}.")
     if device_map is not None and device is not None:
-        raise SoftstartError("device and device_map exclude each other", mend="Leave one of them out.")
+        raise SoftstartError("device and device_map exclude each other", fix="Leave one of them out.")
     from transformers import AutoConfig, AutoTokenizer
 
     path = name_or_path
@@ -86,7 +86,7 @@ def load_backbone(
         config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
     family, listed = _family(name_or_path, config)
     if dtype == "float16" and config.model_type in OVERFLOW:
-        raise SoftstartError("T5-type models overflow in float16", mend="Use dtype bfloat16 or float32.")
+        raise SoftstartError("T5-type models overflow in float16", fix="Use dtype bfloat16 or float32.")
     with _loading(name_or_path):
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
         with _quiet(), nullcontext() if weights else torch.device("meta"):
@@ -161,7 +161,7 @@ def _family(name: str, config: Any) -> tuple[type[Backbone], bool]:
     known = ", ".join(t for family in FAMILIES for t in family.model_types)
     raise SoftstartError(
         f"backbone '{name}' is of the family '{kind}': {reason}",
-        mend=f"Supported are {known}, and what proves exact when it is loaded.",
+        fix=f"Supported are {known}, and what proves exact when it is loaded.",
     )
 
 
@@ -170,7 +170,7 @@ def _with_padding(tokenizer: Any, name: str) -> Any:
     if tokenizer.eos_token_id is None:
         raise SoftstartError(
             f"the tokenizer of backbone '{name}' has no end-of-sequence token",
-            mend="Set eos_token in its tokenizer_config.json: outputs must be able to end.",
+            fix="Set eos_token in its tokenizer_config.json: outputs must be able to end.",
         )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -187,7 +187,7 @@ def _loading(name: str) -> Iterator[None]:
             reason = "it needs code of its own, which Softstart never runs"
         raise SoftstartError(
             f"backbone '{name}' cannot be loaded ({reason})",
-            mend=f"Give {TINY}, a folder with a transformers checkpoint, or a hub id (needs a network once).",
+            fix=f"Give {TINY}, a folder with a transformers checkpoint, or a hub id (needs a network once).",
         ) from problem
 
 

@@ -38,7 +38,7 @@ class T5Backbone(Backbone):
         if not self.lean:
             raise SoftstartError(
                 "layers that are spread, offloaded or recomputed cannot be compiled",
-                mend="Leave compile out, or device_map and gradient_checkpointing.",
+                fix="Leave compile out, or device_map and gradient_checkpointing.",
             )
         t5_compiled.refuse(self.model)
         self.compiled = True

@@ -31,7 +31,7 @@ def refuse(model: Any) -> None:
     if not hasattr(dense, "wi_0") or model.config.dense_act_fn not in t5_layers.TANH_GELU:
         raise SoftstartError(
             "only T5 v1.1 and mT5, whose feed-forward layers are gated, can be compiled",
-            mend="Leave compile out.",
+            fix="Leave compile out.",
         )
 
 
@@ -104,7 +104,7 @@ def _compiled(layer: Callable[..., Tensor], backend: str) -> Callable[..., Tenso
             reason = str(problem.inner_exception).strip().splitlines()
             raise SoftstartError(
                 f"torch cannot compile layers here ({reason[0] if reason else problem})",
-                mend="Leave compile out, or install a C compiler (on Debian: gcc and python3-dev).",
+                fix="Leave compile out, or install a C compiler (on Debian: gcc and python3-dev).",
             ) from problem
 
     return told

@@ -41,7 +41,7 @@ def arg(
     from softstart.analysis import arg_table, refuse_mixed, with_tests
 
     if format not in ("table", "csv"):
-        raise SoftstartError(f"unknown format '{format}'", mend="Use table or csv.")
+        raise SoftstartError(f"unknown format '{format}'", fix="Use table or csv.")
     rows = _read(results)
     if not mixed:
         refuse_mixed(rows, baseline)
@@ -319,12 +319,12 @@ def show(outcome: Outcome) -> None:
     if outcome.failures:
         raise SoftstartError(
             f"{len(outcome.failures)} part(s) of the study failed: {outcome.failures[0]}",
-            mend="Everything else is kept; run again after mending.",
+            fix="Everything else is kept; run again after fixing.",
         )
 
 
 def existing(folder: Path) -> Path:
     """The folder, if it is one."""
     if not folder.is_dir():
-        raise SoftstartError("no such study folder", where=str(folder), mend="Give the --out of a run.")
+        raise SoftstartError("no such study folder", where=str(folder), fix="Give the --out of a run.")
     return folder

@@ -218,7 +218,7 @@ def _alone(arguments: list[str]) -> None:
     if os.environ.get("RANK") and os.environ.get("WORLD_SIZE", "1") != "1" and command not in SHARED:
         raise SoftstartError(
             f"softstart {command} cannot share its work under torchrun or accelerate launch",
-            mend="Start it as one process; a study has --workers and --ray.",
+            fix="Start it as one process; a study has --workers and --ray.",
         )
 
 
@@ -265,7 +265,7 @@ def _folder(study: Study) -> Path:
     if not plain or len(study.name) > 100:
         raise SoftstartError(
             f"the study's name {study.name[:100]!r} cannot be that of a folder",
-            mend="Give --out, or another name.",
+            fix="Give --out, or another name.",
         )
     return Path("runs") / study.name
 
@@ -284,7 +284,7 @@ def _execute(
     from softstart.study import default_workers, run_study
 
     if threads and (workers or 1) > 1:
-        raise SoftstartError("--threads is for this process alone", mend="Leave out --workers or --threads.")
+        raise SoftstartError("--threads is for this process alone", fix="Leave out --workers or --threads.")
     if threads:
         torch.set_num_threads(threads)
     folder = out or _folder(study)

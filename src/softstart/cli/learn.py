@@ -75,7 +75,7 @@ def meta_train(
 
     if init.startswith("nearest:"):
         raise SoftstartError(
-            "source tasks have no target to be near to", where="--init", mend="Use average:FOLDER."
+            "source tasks have no target to be near to", where="--init", fix="Use average:FOLDER."
         )
     chosen, config = outer_loop(algorithm, steps=steps, lr=lr, seed=seed, overrides=overrides or [])
     tasks = source_tasks(folder, RawData("", input=input, output=output, label=label))

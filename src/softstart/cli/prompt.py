@@ -59,7 +59,7 @@ def predict(
     from softstart.yourtasks.learn_and_adapt import Predictor
 
     if out.suffix not in (".csv", ".jsonl"):
-        raise SoftstartError(f"cannot write '{out.name}'", mend="Use .csv or .jsonl.")
+        raise SoftstartError(f"cannot write '{out.name}'", fix="Use .csv or .jsonl.")
     loaded = load_prompt(prompt, revision)
     model = backbone_of(loaded, backbone, device)
     labels = [] if write else label
@@ -188,7 +188,7 @@ def backbone_of(prompt: SoftPrompt | None, name: str | None, device: str | None)
 
     name = name or (prompt.backbone if prompt else None)
     if not name:
-        raise SoftstartError("the prompt does not say what backbone it was made on", mend="Give --backbone.")
+        raise SoftstartError("the prompt does not say what backbone it was made on", fix="Give --backbone.")
     own = prompt is not None and name == prompt.backbone
     return Backbone.from_pretrained(
         name,
@@ -204,5 +204,5 @@ def too_long(count: int, limit: int, strict: bool) -> None:
         return
     what = f"{count} inputs are longer than {limit} tokens"
     if strict:
-        raise SoftstartError(what, mend="Raise --max-input-tokens within the model's window.")
+        raise SoftstartError(what, fix="Raise --max-input-tokens within the model's window.")
     errors.print(f"warning: {what} and were cut", highlight=False, soft_wrap=True)

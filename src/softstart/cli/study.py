@@ -100,7 +100,7 @@ def results(
 
     table = study_tables(existing(folder))[rows.value]
     if out is None and format is Format.parquet:
-        raise SoftstartError("parquet is not for a terminal", mend="Give --out FILE.parquet.")
+        raise SoftstartError("parquet is not for a terminal", fix="Give --out FILE.parquet.")
     if format is Format.parquet:
         table.to_parquet(out, index=False)
         return

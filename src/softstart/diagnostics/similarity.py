@@ -170,7 +170,7 @@ def _results(folder: Path) -> pd.DataFrame:
         return pd.read_csv(folder / "results.csv")
     except (OSError, ValueError) as problem:
         raise SoftstartError(
-            f"there is no result yet ({problem})", where=str(folder), mend="Run the study."
+            f"there is no result yet ({problem})", where=str(folder), fix="Run the study."
         ) from problem
 
 
@@ -245,7 +245,7 @@ def _prompts(
         (name for name, prompt in zip(names, found, strict=True) if not prompt.isfinite().all()), None
     ):
         raise SoftstartError(
-            f"tuning a prompt for '{lost}' diverged", mend="Leave prompts out: --prompt-steps 0."
+            f"tuning a prompt for '{lost}' diverged", fix="Leave prompts out: --prompt-steps 0."
         )
     return start.double().numpy(), torch.stack(found).double().cpu().numpy()
 

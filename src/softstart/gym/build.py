@@ -111,7 +111,7 @@ def build_task(job: Job) -> Report:
         temporary.rename(folder)
     except OSError as error:
         raise SoftstartError(
-            f"cannot write ({error.strerror})", where=str(folder), mend="Choose a writable folder with --out."
+            f"cannot write ({error.strerror})", where=str(folder), fix="Choose a writable folder with --out."
         ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -139,7 +139,7 @@ def draw(job: Job) -> Drawn:
         raise SoftstartError(
             "; ".join(short),
             where=f"task '{entry.name}'",
-            mend="Add rows, choose fewer --shots, or take smaller samples with --allow-short.",
+            fix="Add rows, choose fewer --shots, or take smaller samples with --allow-short.",
         )
     return Drawn(pool, [keyed.line for keyed in test], short)
 
@@ -209,7 +209,7 @@ def _still_good(folder: Path, recipe: str, job: Job) -> dict[str, Any] | None:
     if not record["files"]:
         if any(folder.iterdir()) and not (folder / RECORD).exists():
             raise SoftstartError(
-                "holds files that were not built here", where=str(folder), mend="Replace them with --force."
+                "holds files that were not built here", where=str(folder), fix="Replace them with --force."
             )
         return None
     whole = all(

@@ -56,7 +56,7 @@ class CrossFitFolder:
         self.root, self.shots, self.skip_malformed = Path(path), shots, skip_malformed
         if not self.root.is_dir():
             what = "is not a folder" if self.root.exists() else "does not exist"
-            raise SoftstartError(f"gym folder '{path}' {what}", mend=_FOLDER_MEND)
+            raise SoftstartError(f"gym folder '{path}' {what}", fix=_FOLDER_FIX)
         try:
             self._samples = dict(_find_tasks(self.root))
         except OSError as error:
@@ -64,8 +64,8 @@ class CrossFitFolder:
         self._read: dict[str, Task] = {}
         if not self._samples:
             inner = [d.name for d in _directories(self.root) if next(_find_tasks(d), None)]
-            hint = f"Did you mean '{self.root / inner[0]}'?" if inner else _FOLDER_MEND
-            raise SoftstartError(f"gym folder '{path}' holds no task", mend=hint)
+            hint = f"Did you mean '{self.root / inner[0]}'?" if inner else _FOLDER_FIX
+            raise SoftstartError(f"gym folder '{path}' holds no task", fix=hint)
 
     @property
     def name(self) -> str:
@@ -85,8 +85,8 @@ class CrossFitFolder:
                 unknown or cannot use the answers.
         """
         if task not in self._samples:
-            mend = did_you_mean(task, self._samples) or f"It has {len(self._samples)} other tasks."
-            raise SoftstartError(f"unknown task '{task}'", where=self.name, mend=mend)
+            fix = did_you_mean(task, self._samples) or f"It has {len(self._samples)} other tasks."
+            raise SoftstartError(f"unknown task '{task}'", where=self.name, fix=fix)
         if task not in self._read:
             self._read[task] = self._load(task)
         return self._read[task]
@@ -105,7 +105,7 @@ class CrossFitFolder:
                     check_references(facts.metric, [row.outputs for row in rows])
                 except SoftstartError as error:
                     where = f"{path} ({error.where})"
-                    raise SoftstartError(error.what, where=where, mend=error.mend) from None
+                    raise SoftstartError(error.what, where=where, fix=error.fix) from None
             return rows
 
         return Task(
@@ -133,10 +133,10 @@ class CrossFitFolder:
             return available[0]
         listed = ", ".join(map(str, available))
         if self.shots is None:
-            what, mend = f"task '{task}' has several k: {listed}", "Choose one with 'shots'."
+            what, fix = f"task '{task}' has several k: {listed}", "Choose one with 'shots'."
         else:
-            what, mend = f"task '{task}' has no files for k = {self.shots}", f"It has k = {listed}."
-        raise SoftstartError(what, where=self.name, mend=mend)
+            what, fix = f"task '{task}' has no files for k = {self.shots}", f"It has k = {listed}."
+        raise SoftstartError(what, where=self.name, fix=fix)
 
 
 class _Facts(NamedTuple):
@@ -172,7 +172,7 @@ def _test_file(folder: Path, task: str, k: int, seeds: list[int]) -> Path:
             raise SoftstartError(
                 f"differs from {first.name}, but the samples of a task share one test set",
                 where=str(other),
-                mend=f"Keep one {task}_test.tsv.",
+                fix=f"Keep one {task}_test.tsv.",
             )
     return first
 
@@ -183,17 +183,17 @@ def _read_task_json(path: Path) -> dict[str, str]:
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise SoftstartError(f"not valid JSON ({error})", where=str(path), mend=_JSON_MEND) from None
+        raise SoftstartError(f"not valid JSON ({error})", where=str(path), fix=_JSON_FIX) from None
     known = ("kind", "metric", "category")
     if not isinstance(given, dict) or not all(k in known and isinstance(v, str) for k, v in given.items()):
-        raise SoftstartError("expected an object of strings", where=str(path), mend=_JSON_MEND)
+        raise SoftstartError("expected an object of strings", where=str(path), fix=_JSON_FIX)
     if "kind" in given and given["kind"] not in get_args(Kind):
-        raise SoftstartError(f"unknown kind '{given['kind']}'", where=str(path), mend=_JSON_MEND)
+        raise SoftstartError(f"unknown kind '{given['kind']}'", where=str(path), fix=_JSON_FIX)
     if "metric" in given:
         try:
             check_metric(given["metric"])
         except SoftstartError as error:
-            raise SoftstartError(error.what, where=str(path), mend=error.mend) from None
+            raise SoftstartError(error.what, where=str(path), fix=error.fix) from None
     return given
 
 
@@ -226,7 +226,7 @@ def _lines(path: Path) -> list[bytes]:
         raise SoftstartError(
             f"cannot read this file ({error.strerror})",
             where=str(path),
-            mend="A task needs train and dev files for each of its seeds, and a test file.",
+            fix="A task needs train and dev files for each of its seeds, and a test file.",
         ) from None
     lines = data.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n").split(b"\n")
     return lines if lines != [b""] else []
@@ -242,7 +242,7 @@ def _read_rows(path: Path, kind: Kind, split: _Split, *, skip_malformed: bool) -
             continue
         problems.append(f"line {number}: {row}")
         if not skip_malformed:
-            raise SoftstartError(row, where=f"{path}, line {number}", mend=_ROW_MEND)
+            raise SoftstartError(row, where=f"{path}, line {number}", fix=_ROW_FIX)
     if problems:
         warnings.warn(f"{path}: left out {len(problems)} malformed rows ({problems[0]})", stacklevel=6)
     if not rows:
@@ -270,13 +270,13 @@ def _parse_row(line: bytes, kind: Kind, split: _Split) -> Example | str:
     return Example(source, tuple(answers))
 
 
-_FOLDER_MEND = (
+_FOLDER_FIX = (
     "Give the folder that holds one directory per task, with files like emo/emo_16_13_train.tsv, or 'mini'."
 )
-_JSON_MEND = (
+_JSON_FIX = (
     'Write {"kind": "classification" or "text2text", "metric": ..., "category": ...}; all three are optional.'
 )
-_ROW_MEND = (
+_ROW_FIX = (
     "Write one example a line as input, TAB, answer, without line break or TAB inside a text, "
     "or open the folder with skip_malformed=True."
 )

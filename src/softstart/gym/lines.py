@@ -51,14 +51,12 @@ def make_lines(entry: Entry, rows: Iterable[Row], where: str, *, tidy: bool = Fa
             yield convert(row)
     except SoftstartError as error:
         # What has a place already failed before it was a row here: a file or the hub.
-        raise SoftstartError(
-            error.what, where=error.where or f"{where}, {position}", mend=error.mend
-        ) from None
+        raise SoftstartError(error.what, where=error.where or f"{where}, {position}", fix=error.fix) from None
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise SoftstartError(
             f"does not have the columns this task needs ({type(error).__name__}: {error})",
             where=f"{where}, {position}",
-            mend="Compare its columns with 'softstart gym show'.",
+            fix="Compare its columns with 'softstart gym show'.",
         ) from None
 
 
@@ -130,10 +128,10 @@ def _tidy(convert: Callable[[Row], Keyed], several: bool) -> Callable[[Row], Key
         tidy = Line(one_line(line.input), "\t".join(outputs))
         for name, text in zip(Line._fields, tidy, strict=True):
             if not text:
-                raise SoftstartError(f"the {name} is empty", mend="Fill it in or remove the row.")
+                raise SoftstartError(f"the {name} is empty", fix="Fill it in or remove the row.")
         balanced = one_line(key) if key != line.output else tidy.output
         if not balanced:
-            raise SoftstartError("the label is empty", mend="Fill it in or remove the row.")
+            raise SoftstartError("the label is empty", fix="Fill it in or remove the row.")
         return Keyed(tidy, balanced)
 
     return tidied
@@ -151,7 +149,7 @@ def _labeler(path: str, words: Sequence[str] | Mapping[Any, str]) -> Callable[[R
             value = int(value)
         if isinstance(value, (list, dict)) or value not in table:
             raise SoftstartError(
-                f"the label {value!r} of field '{path}' is outside the verbalizer", mend=f"It knows {known}."
+                f"the label {value!r} of field '{path}' is outside the verbalizer", fix=f"It knows {known}."
             )
         return table[value]
 

@@ -46,8 +46,8 @@ def list_facts(
     opened = open_gym("mini" if available == "mini" else gym) if gym or available == "mini" else None
     facts = [_facts_of_task(opened, name) for name in opened.tasks()] if opened else _catalog_facts(catalog)
     if available is not None and available not in AVAILABILITY:
-        mend = f"Use one of {', '.join(AVAILABILITY)}."
-        raise SoftstartError(f"unknown availability '{available}'", mend=mend)
+        fix = f"Use one of {', '.join(AVAILABILITY)}."
+        raise SoftstartError(f"unknown availability '{available}'", fix=fix)
     for key, wanted in (("category", category), ("metric", metric)):
         if wanted is not None and not any(_meets(f, key, wanted) for f in facts):
             raise no_such(key, wanted, {f[key] for f in facts})
@@ -92,7 +92,7 @@ def choose(names: Sequence[str], setting: str | None, everything: bool, catalog:
     if everything:
         wanted += own if catalog else entries
     if not wanted:
-        raise SoftstartError("nothing to build", mend="Name tasks, a --setting, or --all.")
+        raise SoftstartError("nothing to build", fix="Name tasks, a --setting, or --all.")
     return _known(list(dict.fromkeys(wanted)), entries)
 
 
@@ -111,9 +111,9 @@ def jobs_for(
     The rows of a task lie in ``source/<task>``, else in ``source`` itself.
     """
     if version not in ("v1", "v2"):
-        raise SoftstartError(f"unknown version '{version}' of the gym", mend="Use v1 or v2.")
+        raise SoftstartError(f"unknown version '{version}' of the gym", fix="Use v1 or v2.")
     if source is not None and not source.is_dir():
-        raise SoftstartError("no such folder", where=str(source), mend="--source takes a folder of rows.")
+        raise SoftstartError("no such folder", where=str(source), fix="--source takes a folder of rows.")
     work, absent = [], []
     for entry in entries:
         folder = source
@@ -160,7 +160,7 @@ def label_words(labels: Sequence[str]) -> Sequence[str] | Mapping[str, str]:
 def check_kind(kind: str | None) -> Kind | None:
     """A kind as the command line gives it."""
     if kind is not None and kind not in get_args(Kind):
-        raise SoftstartError(f"unknown kind '{kind}'", mend=f"Use one of {', '.join(get_args(Kind))}.")
+        raise SoftstartError(f"unknown kind '{kind}'", fix=f"Use one of {', '.join(get_args(Kind))}.")
     return cast("Kind | None", kind)
 
 
@@ -181,8 +181,8 @@ def _meets(facts: Mapping[str, Any], key: str, wanted: str) -> bool:
 def _known(names: Sequence[str], entries: Mapping[str, Entry]) -> list[Entry]:
     if unknown := [name for name in names if name not in entries]:
         hints = [f"{name}: {hint}" for name in unknown if (hint := did_you_mean(name, entries))]
-        mend = " ".join(hints) or "'softstart gym list' shows all tasks."
-        raise SoftstartError(f"unknown task {', '.join(map(repr, unknown))}", mend=mend)
+        fix = " ".join(hints) or "'softstart gym list' shows all tasks."
+        raise SoftstartError(f"unknown task {', '.join(map(repr, unknown))}", fix=fix)
     return [entries[name] for name in names]
 
 

@@ -141,7 +141,7 @@ def check_metric(metric: str) -> None:
     if metric not in METRICS:
         close = get_close_matches(metric, METRICS, n=1, cutoff=0.5)
         hint = f"Did you mean '{close[0]}'? " if close else ""
-        raise SoftstartError(f"unknown metric '{metric}'", mend=f"{hint}Known: {', '.join(METRICS)}.")
+        raise SoftstartError(f"unknown metric '{metric}'", fix=f"{hint}Known: {', '.join(METRICS)}.")
 
 
 def check_references(metric: str, references: References) -> None:
@@ -156,7 +156,7 @@ def check_references(metric: str, references: References) -> None:
     if problem is not None:
         for i, answers in enumerate(references, 1):
             if what := problem(answers):
-                raise SoftstartError(what, where=f"{metric}, example {i}", mend="Mend or remove the example.")
+                raise SoftstartError(what, where=f"{metric}, example {i}", fix="Fix or remove the example.")
     if metric == "Pearson-Correlation" and len(references) == 1:
         raise SoftstartError("a correlation needs at least two examples", where=metric)
 

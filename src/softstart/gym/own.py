@@ -109,8 +109,8 @@ class EntryGym:
             SoftstartError: no such entry, or rows that cannot be loaded or do not fit.
         """
         if task not in self.entries:
-            mend = did_you_mean(task, self.entries) or f"It has {len(self.entries)} other tasks."
-            raise SoftstartError(f"unknown task '{task}'", where=self.name, mend=mend)
+            fix = did_you_mean(task, self.entries) or f"It has {len(self.entries)} other tasks."
+            raise SoftstartError(f"unknown task '{task}'", where=self.name, fix=fix)
         if task not in self._drawn:
             entry = self.entries[task]
             shipped = crossfit_catalog().get(task) == entry
@@ -168,7 +168,7 @@ def source_tasks(folder: str | Path, like: RawData | None = None) -> list[Task]:
     files = sorted(path for path in root.iterdir() if path.suffix in SUFFIXES) if root.is_dir() else []
     if not files:
         raise SoftstartError(
-            "no tables to learn from", where=str(root), mend=f"Give a folder of {', '.join(SUFFIXES)} files."
+            "no tables to learn from", where=str(root), fix=f"Give a folder of {', '.join(SUFFIXES)} files."
         )
     tasks = []
     for file in files:
@@ -177,7 +177,7 @@ def source_tasks(folder: str | Path, like: RawData | None = None) -> list[Task]:
         whole = replace(sample, train=sample.train + task.test)
         tasks.append(replace(task, samples={WHOLE: whole}, test=()))
     if len({task.name for task in tasks}) < len(tasks):
-        raise SoftstartError("two tables have the same name", where=str(root), mend="Rename one.")
+        raise SoftstartError("two tables have the same name", where=str(root), fix="Rename one.")
     return tasks
 
 
@@ -230,7 +230,7 @@ def _templates(raw: RawData, first: Row, where: str) -> dict[str, Any]:
             raise SoftstartError(
                 f"no column '{column}'",
                 where=where,
-                mend=f"It has {', '.join(columns)}: rename one, or give a template like "
+                fix=f"It has {', '.join(columns)}: rename one, or give a template like "
                 f"--input '{{{columns[0]}}}'.",
             )
     found: dict[str, Any] = {"input": raw.input or "{input}"}
@@ -250,7 +250,7 @@ def _templates(raw: RawData, first: Row, where: str) -> dict[str, Any]:
         raise SoftstartError(
             "no column 'output' or 'label'",
             where=where,
-            mend=f"It has {', '.join(columns)}: rename one, or give --output or --label.",
+            fix=f"It has {', '.join(columns)}: rename one, or give --output or --label.",
         )
     return found
 

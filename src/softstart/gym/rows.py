@@ -40,7 +40,7 @@ def read_rows(path: str | Path, delimiter: str | None = None, *, header: bool = 
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:
-        raise SoftstartError(f"cannot read rows from '{path.name}'", mend=f"Use {', '.join(SUFFIXES)}.")
+        raise SoftstartError(f"cannot read rows from '{path.name}'", fix=f"Use {', '.join(SUFFIXES)}.")
     try:
         if path.suffix == ".parquet":
             return _parquet(path)
@@ -65,7 +65,7 @@ def find_split(folder: Path, split: str) -> Path:
     raise SoftstartError(
         f"no rows for split '{split}'",
         where=str(folder),
-        mend=f"Put them at {split}.parquet or {split}.jsonl.",
+        fix=f"Put them at {split}.parquet or {split}.jsonl.",
     )
 
 
@@ -126,7 +126,7 @@ def out_of_reach(dataset: Dataset) -> SoftstartError | None:
     A dataset that somebody loaded before may be in the local cache.
     """
     if dataset.withdrawn or dataset.id is None:
-        return SoftstartError(f"not on the hub: {dataset.withdrawn}", mend=f"Give {_ROWS_MEND}.")
+        return SoftstartError(f"not on the hub: {dataset.withdrawn}", fix=f"Give {_ROWS_FIX}.")
     names = (dataset.id, *dataset.mirrors)
     if Path(dataset.id).exists() or hub_reachable() or any(map(_cached, names)):
         return None
@@ -134,14 +134,14 @@ def out_of_reach(dataset: Dataset) -> SoftstartError | None:
 
 
 _YES = ("1", "ON", "YES", "TRUE")
-_ROWS_MEND = "its rows with --source DIR, as DIR/<split>.parquet or .jsonl"
+_ROWS_FIX = "its rows with --source DIR, as DIR/<split>.parquet or .jsonl"
 
 
 def _unreachable(name: str) -> SoftstartError:
     return SoftstartError(
         "the hub cannot be reached (no network, or offline mode) and it is not in the local cache",
         where=f"dataset '{name}'",
-        mend=f"Go online, or give {_ROWS_MEND}.",
+        fix=f"Go online, or give {_ROWS_FIX}.",
     )
 
 
@@ -195,11 +195,11 @@ def _explained(error: Exception, name: str) -> SoftstartError:
     where = f"dataset '{name}'"
     if re.search(r"\bscripts?\b", text, re.IGNORECASE):
         what = f"it needs a loading script, which datasets {datasets.__version__} does not run"
-        return SoftstartError(what, where=where, mend=f"Give {_ROWS_MEND}.")
+        return SoftstartError(what, where=where, fix=f"Give {_ROWS_FIX}.")
     if not hub_reachable() and not Path(name).exists():
         return _unreachable(name)
     return SoftstartError(
-        f"datasets cannot load it ({kind}: {text[:300]})", where=where, mend=f"Give {_ROWS_MEND}."
+        f"datasets cannot load it ({kind}: {text[:300]})", where=where, fix=f"Give {_ROWS_FIX}."
     )
 
 
@@ -226,7 +226,7 @@ def _decode(data: bytes, path: Path) -> str:
         raise SoftstartError(
             f"not UTF-8 (byte {column} of the line)",
             where=f"{path}, line {line}",
-            mend="Save the file as UTF-8.",
+            fix="Save the file as UTF-8.",
         ) from None
 
 
@@ -238,12 +238,10 @@ def _jsonl(data: bytes, path: Path) -> Iterator[Row]:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             where = f"{path}, line {number}"
-            raise SoftstartError(
-                f"not valid JSON ({error})", where=where, mend="One object a line."
-            ) from None
+            raise SoftstartError(f"not valid JSON ({error})", where=where, fix="One object a line.") from None
         if not isinstance(row, dict):
             raise SoftstartError(
-                "not a JSON object", where=f"{path}, line {number}", mend="One object a line."
+                "not a JSON object", where=f"{path}, line {number}", fix="One object a line."
             )
         yield {**row, "LINE": number}
 
@@ -272,7 +270,7 @@ def _table(data: bytes, path: Path, delimiter: str, named: bool) -> Iterator[Row
         raise SoftstartError(
             f"not a readable table ({error})",
             where=f"{path}, line {begin}",
-            mend="Close every quotation mark.",
+            fix="Close every quotation mark.",
         ) from None
 
 
@@ -282,7 +280,7 @@ def _cells(header: Sequence[str], cells: list[str], where: str) -> dict[str, Any
         raise SoftstartError(
             f"too {much} columns: {len(cells)}, the first line names {len(header)} ({', '.join(header)})",
             where=where,
-            mend="Quote a text that holds the delimiter or a line break.",
+            fix="Quote a text that holds the delimiter or a line break.",
         )
     if not header and len(cells) < 2:
         raise SoftstartError("no TAB between input and answer", where=where)

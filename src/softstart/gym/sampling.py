@@ -53,7 +53,7 @@ def kshot(
         SoftstartError: an empty pool, or a k, seed or kind that does not exist.
     """
     if kind not in get_args(Kind):
-        raise SoftstartError(f"unknown kind '{kind}'", mend=f"Use one of {', '.join(get_args(Kind))}.")
+        raise SoftstartError(f"unknown kind '{kind}'", fix=f"Use one of {', '.join(get_args(Kind))}.")
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
         raise SoftstartError(f"k must be a whole number of at least 1, not {k!r}")
     pool = shuffled(rows, seed)

@@ -63,7 +63,7 @@ def read_setting(path: Path, gym: Gym | None = None) -> Setting:
         raise SoftstartError(
             f"{len(both)} tasks are source and target at once: {', '.join(both)}",
             where=str(path),
-            mend=f"Take them out of one side: exclude: [{', '.join(both)}].",
+            fix=f"Take them out of one side: exclude: [{', '.join(both)}].",
         )
     return Setting(str(data.get("name") or path.stem), sides["source"], sides["target"])
 
@@ -112,21 +112,21 @@ def in_category(category: str, wanted: str) -> bool:
 def no_such(key: str, wanted: str, values: Iterable[str], where: str | None = None) -> SoftstartError:
     """The error for a category, metric or kind that no task has, with the nearest of those there are."""
     steps = {step for value in values for step in (value, *(value.split("/") if key == "category" else ()))}
-    mend = did_you_mean(wanted, steps) or f"Known: {', '.join(sorted(steps))}."
-    return SoftstartError(f"no task has {key} '{wanted}'", where=where, mend=mend)
+    fix = did_you_mean(wanted, steps) or f"Known: {', '.join(sorted(steps))}."
+    return SoftstartError(f"no task has {key} '{wanted}'", where=where, fix=fix)
 
 
 def _by_name(name: str, facts: Mapping[str, Facts], where: str) -> Iterable[str]:
     if found := [task for task in facts if fnmatchcase(task, name)]:
         return found
-    mend = did_you_mean(name, facts) or f"There are {len(facts)} other tasks."
-    raise SoftstartError(f"unknown task '{name}'", where=where, mend=mend)
+    fix = did_you_mean(name, facts) or f"There are {len(facts)} other tasks."
+    raise SoftstartError(f"unknown task '{name}'", where=where, fix=fix)
 
 
 def _by_facts(choice: Mapping[str, Any], facts: Mapping[str, Facts], where: str) -> Iterable[str]:
     if unknown := set(choice) - {*_NARROWS, "tasks", "exclude"}:
-        mend = f"Known: {', '.join((*_NARROWS, 'tasks', 'exclude'))}."
-        raise SoftstartError(f"unknown key '{sorted(map(str, unknown))[0]}'", where=where, mend=mend)
+        fix = f"Known: {', '.join((*_NARROWS, 'tasks', 'exclude'))}."
+        raise SoftstartError(f"unknown key '{sorted(map(str, unknown))[0]}'", where=where, fix=fix)
     names = select(choice.get("tasks") or [], facts, where)
     if any(key in choice for key in _NARROWS):
         names += [task for task in facts if _meets(facts[task], choice, facts, where)]

@@ -75,8 +75,8 @@ class Setting:
                 " ".join(hints) or f"The gym has {len(known)} tasks.",
             )
 
-    def _refuse(self, what: str, mend: str) -> None:
-        raise SoftstartError(what, where=f"setting '{self.name}'", mend=mend)
+    def _refuse(self, what: str, fix: str) -> None:
+        raise SoftstartError(what, where=f"setting '{self.name}'", fix=fix)
 
 
 def load_setting(name: str | Path, gym: Gym | None = None) -> Setting:
@@ -104,8 +104,8 @@ def load_setting(name: str | Path, gym: Gym | None = None) -> Setting:
             _warn(settings[short])
             return settings[short]
     known = {key for each in get_args(Collection) for key in shipped_settings(each)}
-    mend = f"{did_you_mean(short, known)} Known: {', '.join(sorted(known))}; or give a YAML file."
-    raise SoftstartError(f"unknown setting '{name}'", mend=mend.strip())
+    fix = f"{did_you_mean(short, known)} Known: {', '.join(sorted(known))}; or give a YAML file."
+    raise SoftstartError(f"unknown setting '{name}'", fix=fix.strip())
 
 
 @cache

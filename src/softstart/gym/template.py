@@ -50,7 +50,7 @@ def text_of(value: Any, name: str) -> str:
         return str(value)
     raise SoftstartError(
         f"field '{name}' holds a {type(value).__name__} where the template needs one text",
-        mend="Name an item (field.0) or join them ({field|join: }).",
+        fix="Name an item (field.0) or join them ({field|join: }).",
     )
 
 
@@ -97,9 +97,7 @@ class Template:
         for match in _TOKEN.finditer(text):
             token = match[0]
             if token in "{}":
-                raise SoftstartError(
-                    f"template {text!r} has an unmatched brace", mend="Write {{ for a brace."
-                )
+                raise SoftstartError(f"template {text!r} has an unmatched brace", fix="Write {{ for a brace.")
             if match[1] is not None:
                 self.parts.append(Field(match[1]))
             else:
@@ -139,7 +137,7 @@ def _step(value: Any, step: str, path: str, row: Row) -> Any:
         name = name.removesuffix("[]")
     if isinstance(value, Mapping):
         if name not in value:
-            raise SoftstartError(f"no field '{path}'", mend=f"The row has {_columns(row)}.")
+            raise SoftstartError(f"no field '{path}'", fix=f"The row has {_columns(row)}.")
         value = value[name]
     elif isinstance(value, (list, tuple)):
         if name.isdigit():
@@ -149,9 +147,7 @@ def _step(value: Any, step: str, path: str, row: Row) -> Any:
         else:
             value = [_step(item, name, path, row) for item in value]
     else:
-        raise SoftstartError(
-            f"no field '{path}'", mend=f"'{name}' would lie inside a {type(value).__name__}."
-        )
+        raise SoftstartError(f"no field '{path}'", fix=f"'{name}' would lie inside a {type(value).__name__}.")
     return flatten(value) if flat else value
 
 
@@ -202,12 +198,12 @@ two fields), ``cut_prefix:P``. On a list: ``join:S``. On a number: int, ``plus:N
 def _operation(text: str) -> tuple[str, str]:
     name, _, argument = text.partition(":")
     if name not in OPERATIONS:
-        raise SoftstartError(f"unknown operation '{name}'", mend=f"Known: {', '.join(OPERATIONS)}.")
+        raise SoftstartError(f"unknown operation '{name}'", fix=f"Known: {', '.join(OPERATIONS)}.")
     needs_two = (
         name in ("replace", "fill", "slice") and not argument.partition(":" if name == "slice" else "=")[1]
     )
     if name in _WITH_ARGUMENT and (":" not in text or needs_two):
-        raise SoftstartError(f"operation '{name}' lacks its argument", mend="Write it as name:argument.")
+        raise SoftstartError(f"operation '{name}' lacks its argument", fix="Write it as name:argument.")
     return name, argument
 
 

@@ -68,5 +68,5 @@ def check_facts(facts: Mapping[str, Any], where: str) -> None:
         raise SoftstartError(
             f"says of itself what Softstart does not write ({field}: {first['msg']})",
             where=where,
-            mend="Give a prompt written by Softstart or a PEFT prompt-tuning adapter.",
+            fix="Give a prompt written by Softstart or a PEFT prompt-tuning adapter.",
         ) from problem

@@ -86,7 +86,7 @@ def read(path: Path, name: str = TENSOR) -> tuple[Tensor, dict[str, Any]]:
         raise SoftstartError(
             f"holds no soft prompt ('{name}' of shape [P, d])",
             where=str(file),
-            mend="Give a prompt written by Softstart or a PEFT prompt-tuning adapter.",
+            fix="Give a prompt written by Softstart or a PEFT prompt-tuning adapter.",
         )
     facts = {key: header[key] for key in FACTS if key in header}
     check_facts(facts, str(file))
@@ -134,7 +134,7 @@ def _config(path: Path) -> dict[str, Any]:
         raise SoftstartError(
             f"an adapter of the kind {kind}, not a soft prompt",
             where=str(path),
-            mend="Only PROMPT_TUNING adapters are soft prompts before the text.",
+            fix="Only PROMPT_TUNING adapters are soft prompts before the text.",
         )
     loaded: dict[str, Any] = config
     return loaded
@@ -152,7 +152,7 @@ def _torch_file(path: Path) -> Read:
         raise SoftstartError(
             f"not a readable file of tensors ({reason})",
             where=str(path),
-            mend="Files that hold anything but tensors are not opened.",
+            fix="Files that hold anything but tensors are not opened.",
         ) from problem
     values = found if isinstance(found, dict) else {TENSOR: found}
     tensors = {str(key): value for key, value in values.items() if isinstance(value, Tensor)}

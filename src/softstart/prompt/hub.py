@@ -47,5 +47,5 @@ def _told(repo_id: str, what: str) -> Iterator[None]:
         reason = (str(problem).strip() or type(problem).__name__).splitlines()[0]
         raise SoftstartError(
             f"prompt '{repo_id}' {what} ({reason})",
-            mend="Give a file, a folder or a hub id (owner/name); a private one needs `hf auth login`.",
+            fix="Give a file, a folder or a hub id (owner/name); a private one needs `hf auth login`.",
         ) from problem

@@ -40,7 +40,7 @@ def vocabulary(embedding: Tensor, ids: Sequence[int]) -> Initializer:
         if length > len(ids):
             raise SoftstartError(
                 f"prompt_length {length} is more than the {len(ids)} tokens to draw from",
-                mend="Use a shorter prompt or another init.",
+                fix="Use a shorter prompt or another init.",
             )
         chosen = torch.randperm(len(ids), generator=generator)[:length]
         return embedding[torch.tensor(ids)[chosen].to(embedding.device)].float().clone()
@@ -85,7 +85,7 @@ def text(embedding: Tensor, ids: Sequence[int]) -> Initializer:
         SoftstartError: a text without tokens.
     """
     if not ids:
-        raise SoftstartError("the text to start from is empty", mend="Give a few words.")
+        raise SoftstartError("the text to start from is empty", fix="Give a few words.")
 
     def draw(length: int, generator: Generator) -> Tensor:
         index = torch.tensor(ids, device=embedding.device)[torch.arange(length) % len(ids)]
@@ -142,7 +142,7 @@ def from_tensor(tensor: Tensor) -> Initializer:
         if length != tensor.shape[0]:
             raise SoftstartError(
                 f"the start has length {tensor.shape[0]} but prompt_length is {length}",
-                mend=f"Set prompt_length: {tensor.shape[0]}.",
+                fix=f"Set prompt_length: {tensor.shape[0]}.",
             )
         return tensor.clone()
 

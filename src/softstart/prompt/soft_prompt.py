@@ -127,7 +127,7 @@ class SoftPrompt:
             raise SoftstartError(
                 f"the prompt has width {self.tensor.shape[1]} but backbone '{backbone}' embeds {width}",
                 where=where,
-                mend=f"It was trained for {own}: use that one.",
+                fix=f"It was trained for {own}: use that one.",
             )
         weights = bool(self.backbone_digest) and self.backbone_digest != digest
         revisions = not self.backbone_digest and revision and self.revision not in ("", revision)
@@ -135,20 +135,20 @@ class SoftPrompt:
             raise SoftstartError(
                 f"the prompt was trained on {own} with other weights than {other}",
                 where=where,
-                mend="Load the same checkpoint and revision it was trained on.",
+                fix="Load the same checkpoint and revision it was trained on.",
             )
         if tokenizer and self.tokenizer_digest not in ("", tokenizer):
             raise SoftstartError(
                 f"the prompt was trained with tokenizer {self.tokenizer_digest[:12]} of {own}, "
                 f"but {other} has tokenizer {tokenizer[:12]}",
                 where=where,
-                mend="Use the tokenizer files it was trained with.",
+                fix="Use the tokenizer files it was trained with.",
             )
         if self.placement != placement:
             raise SoftstartError(
                 f"the prompt was trained as {self.placement} but is used as {placement}",
                 where=where,
-                mend=f"Set placement: {self.placement}.",
+                fix=f"Set placement: {self.placement}.",
             )
 
     def save(self, path: Path, beside: Mapping[str, Tensor] | None = None) -> None:
@@ -185,7 +185,7 @@ class SoftPrompt:
             raise SoftstartError(
                 f"a {self.placement} prompt cannot be a PEFT adapter: PEFT puts every prompt before the text",
                 where=str(folder),
-                mend="Train with placement: prefix, or save it as a .safetensors file.",
+                fix="Train with placement: prefix, or save it as a .safetensors file.",
             )
         self.save(Path(folder))
         formats.write_text(Path(folder) / "README.md", self.model_card())
@@ -204,7 +204,7 @@ class SoftPrompt:
         local = Path(name_or_path)
         if local.exists() or local.suffix in formats.SUFFIXES:
             if revision is not None:
-                raise SoftstartError("a local prompt has no revision", where=str(local), mend="Leave it out.")
+                raise SoftstartError("a local prompt has no revision", where=str(local), fix="Leave it out.")
             return cls.load(local)
         return cls.load(hub.download(str(name_or_path), revision))
 

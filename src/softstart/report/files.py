@@ -190,7 +190,7 @@ def _matplotlib() -> Any:
         import matplotlib
     except ImportError as problem:
         raise SoftstartError(
-            "PNG and PDF figures need matplotlib", mend="pip install 'softstart[figures]'"
+            "PNG and PDF figures need matplotlib", fix="pip install 'softstart[figures]'"
         ) from problem
     matplotlib.use("Agg")
     from matplotlib import pyplot

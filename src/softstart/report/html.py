@@ -66,7 +66,7 @@ def write_report(
     every = with_defaults(rows)
     rows = largest_budget(every)
     if rows.empty:
-        raise SoftstartError("there is no result to report yet", mend="Run the study first.")
+        raise SoftstartError("there is no result to report yet", fix="Run the study first.")
     series = {method: i for i, method in enumerate(in_order([*rows["method"], baseline]))}
     judged = baseline in set(rows["method"])
     groups = list(comparisons(rows, with_tests(rows, arg, baseline) if judged else arg, gains))

@@ -78,7 +78,7 @@ def write_markdown(
     """
     path, rows = Path(path), with_defaults(rows)
     if rows.empty:
-        raise SoftstartError("there is no result to report yet", mend="Run the study first.")
+        raise SoftstartError("there is no result to report yet", fix="Run the study first.")
     top = largest_budget(rows)
     arg, figure, every = _ordered(top, arg, baseline), None, None
     if rows["budget"].nunique() > 1:

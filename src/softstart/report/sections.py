@@ -185,7 +185,7 @@ def similarity(found: Mapping[str, Any] | None, series: Mapping[str, int]) -> di
         followed = recommendation(found.get("followed", []))
     except (KeyError, TypeError, ValueError) as problem:
         raise SoftstartError(
-            f"similarity.json cannot be used ({problem!r})", mend="Run softstart similarity again."
+            f"similarity.json cannot be used ({problem!r})", fix="Run softstart similarity again."
         ) from problem
     order = cluster_order(table.to_numpy())
     table = table.iloc[order, order]

@@ -26,7 +26,7 @@ def atomic(path: Path) -> Iterator[Path]:
         raise SoftstartError(
             f"cannot write ({problem.strerror or problem})",
             where=str(path),
-            mend="Choose a writable folder with free space (--out).",
+            fix="Choose a writable folder with free space (--out).",
         ) from problem
     finally:
         with suppress(OSError):

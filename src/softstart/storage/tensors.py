@@ -63,7 +63,7 @@ def load_tensors(path: Path, of: str | None = None) -> tuple[dict[str, Tensor], 
         raise Damaged(
             f"not a readable safetensors file ({problem})",
             where=str(path),
-            mend="It is damaged or of another kind: delete it and run again, or give another file.",
+            fix="It is damaged or of another kind: delete it and run again, or give another file.",
         ) from problem
     return tensors, header
 

@@ -201,7 +201,7 @@ def _refuse_loss(folder: Path, plan: Plan, store: Store) -> None:
         raise SoftstartError(
             f"{what} in this folder {why}; nothing was written",
             where=str(folder),
-            mend="Run the study again, or report with the version that made it.",
+            fix="Run the study again, or report with the version that made it.",
         )
 
 

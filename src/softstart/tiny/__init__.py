@@ -17,6 +17,6 @@ def weights_path() -> Path:
             raise SoftstartError(
                 f"the embedded model has no {name}",
                 where=str(folder),
-                mend="Regenerate it: run `softstart tiny pretrain`.",
+                fix="Regenerate it: run `softstart tiny pretrain`.",
             )
     return folder

@@ -112,7 +112,7 @@ class _Run:
             tokenization.save(tokenization.build(self.w), out)
         except OSError as error:
             raise SoftstartError(
-                f"cannot write: {error}", where=str(out), mend="Choose another --out."
+                f"cannot write: {error}", where=str(out), fix="Choose another --out."
             ) from error
         self.tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
         self.model: T5ForConditionalGeneration = build_model(
@@ -204,7 +204,7 @@ class _Run:
             raise SoftstartError(
                 "the checkpoint belongs to a run with other settings",
                 where=str(path),
-                mend="Use the same settings, another --out, or --no-resume to begin anew.",
+                fix="Use the same settings, another --out, or --no-resume to begin anew.",
             )
         if about["code"] != self.code:
             self.log("note: the code has changed since this run began")

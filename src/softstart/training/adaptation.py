@@ -149,14 +149,14 @@ class _Pack:
             if run.sample not in run.task.train:
                 raise SoftstartError(
                     f"task '{run.task.name}' has no sample {run.sample}",
-                    mend=f"It has {', '.join(map(str, run.task.train))}.",
+                    fix=f"It has {', '.join(map(str, run.task.train))}.",
                 )
             if not run.task.train[run.sample].trainable:
                 raise SoftstartError("the train file has no example", where=f"{run.task.name} {run.sample}")
         if backbone.placement == AFTER_PADDING and len(runs) > 1:
             raise SoftstartError(
                 "runs with their prompt after the padding cannot share a pack: their numbers would mix",
-                mend="Set pack_size: 1, or placement: suffix.",
+                fix="Set pack_size: 1, or placement: suffix.",
             )
         self.backbone, self.runs, self.config, self.how = backbone, runs, config, how
         self.limits = [steps_of(config, len(run.task.train[run.sample].trainable)) for run in runs]
@@ -316,7 +316,7 @@ class _Pack:
                 )
         except (KeyError, RuntimeError, IndexError, TypeError, AttributeError) as problem:
             raise Damaged(
-                "is not a checkpoint of this pack", where=str(path), mend="Delete it to start the pack over."
+                "is not a checkpoint of this pack", where=str(path), fix="Delete it to start the pack over."
             ) from problem
 
     def _of(self) -> str:

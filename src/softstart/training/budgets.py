@@ -88,6 +88,6 @@ def _support_cost(algorithm: Any, hvp_cost: float) -> float:
     if name not in costs:
         raise SoftstartError(
             f"the compute of {name} cannot be planned",
-            mend="Declare its steps or examples in place of gradients.",
+            fix="Declare its steps or examples in place of gradients.",
         )
     return costs[name]

@@ -85,7 +85,7 @@ class Processes:
         if bool(ends[0] != -ends[1]):
             raise SoftstartError(
                 "the processes of this job do not begin alike: their tasks, settings or checkpoints differ",
-                mend="Give all of them the same arguments, and files that all machines see (--out).",
+                fix="Give all of them the same arguments, and files that all machines see (--out).",
             )
 
     def spread(
@@ -120,7 +120,7 @@ def this_job() -> Processes:
         raise SoftstartError(
             "FSDP cannot be used: it has no second derivative, and weights that are not trained have no "
             "gradients or optimizer states to shard",
-            mend="Use plain data parallelism, and device_map for a model larger than one GPU.",
+            fix="Use plain data parallelism, and device_map for a model larger than one GPU.",
         )
     with _told("the other processes of this job cannot be reached"):
         dist.init_process_group("gloo", timeout=PATIENCE)
@@ -187,7 +187,7 @@ def _told(
     except RuntimeError as problem:
         raise SoftstartError(
             f"{what} ({str(problem).strip().splitlines()[0]})",
-            mend="Start the job again: it goes on from its last checkpoint, with any number of processes.",
+            fix="Start the job again: it goes on from its last checkpoint, with any number of processes.",
         ) from problem
 
 

@@ -52,13 +52,13 @@ def check_template(template: str) -> None:
     try:
         parts = list(Formatter().parse(template))
     except ValueError as problem:
-        raise SoftstartError(f"template {template!r}: {problem}", mend=_TEMPLATE_MEND) from problem
+        raise SoftstartError(f"template {template!r}: {problem}", fix=_TEMPLATE_FIX) from problem
     for _, name, spec, conversion in parts:
         if name is not None and (name not in ("task", "input") or spec or conversion):
-            raise SoftstartError(f"template {template!r}: '{{{name}}}' is not filled in", mend=_TEMPLATE_MEND)
+            raise SoftstartError(f"template {template!r}: '{{{name}}}' is not filled in", fix=_TEMPLATE_FIX)
 
 
-_TEMPLATE_MEND = "Write {task} and {input}; a brace is written twice."
+_TEMPLATE_FIX = "Write {task} and {input}; a brace is written twice."
 
 
 @dataclass(frozen=True, eq=False)

@@ -134,7 +134,7 @@ def twice_or_told() -> Iterator[None]:
             raise
         raise SoftstartError(
             f"this backbone cannot be differentiated twice ({str(problem).splitlines()[0]})",
-            mend="Use a first-order method (fomaml, reptile), or a model with plain attention, not compiled.",
+            fix="Use a first-order method (fomaml, reptile), or a model with plain attention, not compiled.",
         ) from problem
 
 

@@ -98,7 +98,7 @@ class EpisodeSampler:
 
     def __post_init__(self) -> None:
         if not any(item.train.trainable for item in self.items):
-            raise SoftstartError("no source task has an example to learn from", mend="Check the gym's files.")
+            raise SoftstartError("no source task has an example to learn from", fix="Check the gym's files.")
         self.mixture = [(r, i) for item in self.items for r in (item.train, item.dev) for i in r.trainable]
 
     def draw(self, step: int) -> Episodes:
@@ -192,7 +192,7 @@ def meta_train(
     if processes.world > 1 and backbone.placement == AFTER_PADDING:
         raise SoftstartError(
             "a prompt after the padding cannot be meta-trained by several processes: its numbers would mix",
-            mend="Use one process, or placement suffix.",
+            fix="Use one process, or placement suffix.",
         )
     processes.agree(outer.of, config, first, *outer.values().values())
     progress(first, "resumed" if first else "")
@@ -205,7 +205,7 @@ def meta_train(
         if not finite or not all(map(math.isfinite, logs.values())):
             raise Diverged(
                 f"meta-training diverged: the loss is not finite at outer step {step}",
-                mend="Lower the outer lr or inner_lr.",
+                fix="Lower the outer lr or inner_lr.",
             )
         if config.reduction == "sum" and algorithm.data == "episodes":
             gradients = {name: config.meta_batch * gradient for name, gradient in gradients.items()}
@@ -297,7 +297,7 @@ class _Outer:
             raise Damaged(
                 "is not a checkpoint of this meta-training",
                 where=str(path),
-                mend="Delete it to start this meta-training over.",
+                fix="Delete it to start this meta-training over.",
             ) from problem
         return len(curve), curve
 

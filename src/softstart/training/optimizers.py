@@ -164,5 +164,5 @@ def make_optimizer(prompts: Tensor, lr: Tensor, config: OptimizerConfig) -> Stac
         return OPTIMIZERS[config.name](prompts, lr, config)
     except KeyError:
         raise SoftstartError(
-            f"unknown optimizer '{config.name}'", mend=f"Use one of {', '.join(OPTIMIZERS)}."
+            f"unknown optimizer '{config.name}'", fix=f"Use one of {', '.join(OPTIMIZERS)}."
         ) from None

@@ -96,7 +96,7 @@ def learn(
             samples=samples, checkpoint=checkpoint, progress=progress,
         )  # fmt: skip
     if not tasks:
-        raise SoftstartError("no source task has an example to learn from", mend="Check the gym's files.")
+        raise SoftstartError("no source task has an example to learn from", fix="Check the gym's files.")
     early = min(algorithm.embedding_steps, config.steps)
     runs = [AdaptRun(start, _joined(task, samples), ALL, config.lr, config.seed) for task in tasks]
     how = _tuning(algorithm, config, config.steps)

@@ -70,7 +70,7 @@ def c4_tokens(top: int) -> list[int]:
     ids = list(map(int, text.split()))
     if top > len(ids):
         raise SoftstartError(
-            f"only the {len(ids):,} most frequent tokens of C4 are known", mend="Lower prompt.top."
+            f"only the {len(ids):,} most frequent tokens of C4 are known", fix="Lower prompt.top."
         )
     return ids[:top]
 
@@ -87,7 +87,7 @@ def _published(backbone: Backbone, top: int, seed: int, draw: int) -> Initialize
     if backbone.tokenizer.convert_ids_to_tokens([3, 5, 6, 8]) != ["▁", ".", ",", "▁the"]:
         raise SoftstartError(
             f"backbone '{backbone.name}' has not T5's vocabulary, whose tokens were counted in C4",
-            mend="Set prompt.frequent: tokenizer.",
+            fix="Set prompt.frequent: tokenizer.",
         )
 
     def sample(length: int, generator: torch.Generator) -> Tensor:

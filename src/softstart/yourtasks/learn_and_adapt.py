@@ -124,7 +124,7 @@ def adapt_own(
         if not math.isnan(dev) and ((name, i) not in best or dev > results[best[name, i]].dev):
             best[name, i] = r
     if lost := next((name for name, i, _ in cells if (name, i) not in best), None):
-        raise SoftstartError(f"every run of '{lost}' diverged", mend="Give a lower --lr.")
+        raise SoftstartError(f"every run of '{lost}' diverged", fix="Give a lower --lr.")
     stack = torch.stack([results[r].prompt for r in best.values()]).to(backbone.device, backbone.prompt_dtype)
     answers = predict(backbone, stack, [Job(j, encoded, encoded.test) for j in range(len(stack))], how)
     texts = dict(zip(best.values(), answers, strict=True))
@@ -219,7 +219,7 @@ def outer_loop(
         values[key] = read_yaml(value, f"--set {override}")
     found = resolve_method(name, values, replace(QUICK_META, steps=steps, lr=lr, seed=seed), "--algorithm")
     if found.algorithm is None or found.meta is None:
-        raise SoftstartError(f"'{name}' learns no start", mend=f"Use one of {', '.join(LEARNERS)}.")
+        raise SoftstartError(f"'{name}' learns no start", fix=f"Use one of {', '.join(LEARNERS)}.")
     for field in ("steps", "meta_batch", "lr", "checkpoint_every"):
         if not getattr(found.meta, field) > 0:
             raise SoftstartError(f"{field} must be greater than 0")

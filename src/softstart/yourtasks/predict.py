@@ -91,7 +91,7 @@ class Predictor:
         if long and self.strict:
             raise SoftstartError(
                 f"an input of {len(whole[long[0]])} tokens, more than {self.max_input_tokens}",
-                mend="Raise --max-input-tokens within the model's window, or leave out --strict.",
+                fix="Raise --max-input-tokens within the model's window, or leave out --strict.",
             )
         ids = encode_texts(self.backbone.tokenizer, texts, self.max_input_tokens) if long else whole
         batch = text_batch(self.backbone, ids, [0] * len(ids))
@@ -140,7 +140,7 @@ def evaluate_rows(
 
     predictions = [row["prediction"] for row in predictor(seen())]
     if not predictions:
-        raise SoftstartError("no rows to score", mend="Give a table with rows below its head.")
+        raise SoftstartError("no rows to score", fix="Give a table with rows below its head.")
     metric = metric or predictor.prompt.info.get("metric") or "EM"
     return Scored(metric, score(metric, predictions, expected), len(predictions))
 
@@ -151,7 +151,7 @@ def _line(fields: Template, row: Mapping[str, Any], number: int) -> str:
         return apply(["line"], fields(row)).strip()
     except SoftstartError as problem:
         where = problem.where or f"row {row.get('LINE', number)}"
-        raise SoftstartError(problem.what, where=where, mend=problem.mend) from None
+        raise SoftstartError(problem.what, where=where, fix=problem.fix) from None
 
 
 def room(backbone: Backbone, length: int, wanted: int, outputs: int) -> int:
@@ -168,7 +168,7 @@ def room(backbone: Backbone, length: int, wanted: int, outputs: int) -> int:
         raise SoftstartError(
             f"a prompt of {length} vectors leaves no room for text: '{backbone.name}' reads at most "
             f"{backbone.window} tokens",
-            mend="Use a shorter prompt.",
+            fix="Use a shorter prompt.",
         )
     return left
 

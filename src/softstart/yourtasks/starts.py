@@ -60,7 +60,7 @@ def is_named(init: str) -> bool:
     raise SoftstartError(
         f"no start '{init}'",
         where="--init",
-        mend=did_you_mean(init, [*PLAIN, *(f"{kind}:…" for kind in GIVEN)])
+        fix=did_you_mean(init, [*PLAIN, *(f"{kind}:…" for kind in GIVEN)])
         or "Give a file, a folder, a hub id (owner/name), or vocabulary, names, labels, text:WORDS.",
     )
 
@@ -104,7 +104,7 @@ def _initializer(backbone: Backbone, kind: str, value: str, tasks: Sequence[Task
     if kind == "labels":
         labels = list(dict.fromkeys(label for task in tasks for label in task.labels))
         if not labels:
-            raise SoftstartError("the task has no labels to start from", mend="Use --init vocabulary.")
+            raise SoftstartError("the task has no labels to start from", fix="Use --init vocabulary.")
         return class_labels(table, tokenizer(labels, add_special_tokens=False).input_ids, frequent)
     return frequent
 
@@ -120,12 +120,12 @@ def _prompts(backbone: Backbone, folder: str, where: str) -> Tensor:
         raise SoftstartError(
             "no prompts in this folder",
             where=f"{where}:{folder}",
-            mend=f"It must hold {', '.join(SUFFIXES)} files or folders of PEFT adapters.",
+            fix=f"It must hold {', '.join(SUFFIXES)} files or folders of PEFT adapters.",
         )
     tensors = [SoftPrompt.load(path).check_for(backbone, str(path)) for path in found]
     if len({tensor.shape for tensor in tensors}) > 1:
         raise SoftstartError(
-            "the prompts in this folder differ in length", where=folder, mend="Keep those of one length."
+            "the prompts in this folder differ in length", where=folder, fix="Keep those of one length."
         )
     return torch.stack(tensors)
 

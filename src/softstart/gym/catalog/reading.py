@@ -46,9 +46,7 @@ def parse_entry(name: str, data: Any, where: str) -> Entry:
         raise SoftstartError(
             f"{field}: {message}",
             where=f"{where}: task '{name}'",
-            mend=f"Mend '{field}'."
-            if first["type"] != "extra_forbidden"
-            else f"Known: {', '.join(_FIELDS)}.",
+            fix=f"Fix '{field}'." if first["type"] != "extra_forbidden" else f"Known: {', '.join(_FIELDS)}.",
         ) from None
     return entry
 

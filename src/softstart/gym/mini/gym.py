@@ -46,7 +46,7 @@ class MiniGym:
         """Generate one task."""
         if task not in TASKS:
             raise SoftstartError(
-                f"unknown task {task!r}", where="mini gym", mend=f"Known tasks: {', '.join(self.tasks())}."
+                f"unknown task {task!r}", where="mini gym", fix=f"Known tasks: {', '.join(self.tasks())}."
             )
         return _build(task, self.seeds)
 

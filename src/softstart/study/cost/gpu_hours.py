@@ -82,7 +82,7 @@ def cost_lines(
         SoftstartError: a GPU whose peak is not known.
     """
     if gpu not in PEAKS:
-        raise SoftstartError(f"the peak of GPU '{gpu}' is not known", mend=f"Use one of {', '.join(PEAKS)}.")
+        raise SoftstartError(f"the peak of GPU '{gpu}' is not known", fix=f"Use one of {', '.join(PEAKS)}.")
     studies = variants_of(study)
     # Variants of one backbone and length are told as one.
     alike: dict[tuple[str, str | None, str, float], tuple[Study, float]] = {}

@@ -90,12 +90,12 @@ class Needs:
         if workers > 1:
             what += f" for {workers} of them"
             if few := memory // self.total:
-                raise SoftstartError(what, mend=f"Take fewer: --workers {few}")
+                raise SoftstartError(what, fix=f"Take fewer: --workers {few}")
         bounds = {part: part.cut(room) for part in large}
         if stuck := [part.name for part, bound in bounds.items() if bound is None]:
             raise SoftstartError(
                 f"{what}; {', '.join(stuck)} cannot be cut to fit",
-                mend="Use dtype bfloat16, gradient_checkpointing: true (where nothing is of second order), a "
+                fix="Use dtype bfloat16, gradient_checkpointing: true (where nothing is of second order), a "
                 "smaller backbone, shorter inputs, or a larger device.",
             )
         smallest: dict[str, int] = {}
@@ -103,7 +103,7 @@ class Needs:
             if part.key and bound:
                 smallest[part.key] = min(bound, smallest.get(part.key, bound))
         cuts = " ".join(f"--set {key}={bound}" for key, bound in smallest.items())
-        raise SoftstartError(what, mend=f"It fits, with the same numbers, in smaller batches: {cuts}")
+        raise SoftstartError(what, fix=f"It fits, with the same numbers, in smaller batches: {cuts}")
 
 
 def gib(size: float) -> str:

@@ -186,7 +186,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
         text = path.read_text(encoding="utf-8")
     except OSError as problem:
         raise SoftstartError(
-            f"cannot read the study ({problem.strerror})", where=str(path), mend="Check the path."
+            f"cannot read the study ({problem.strerror})", where=str(path), fix="Check the path."
         ) from problem
     return parse_study(text, str(path), overrides)
 
@@ -230,7 +230,7 @@ def variants_of(study: Study, where: str = "study") -> dict[str, Study]:
                 raise SoftstartError(
                     f"'{name if name == MAIN else key}' is shared by all variants",
                     where=place,
-                    mend="Make it a study of its own.",
+                    fix="Make it a study of its own.",
                 )
             for other in {"setting": ["settings"], "settings": ["setting"]}.get(key, []):
                 data.pop(other)
@@ -252,7 +252,7 @@ def _validated(data: Mapping[str, Any], where: str) -> Study:
         raise SoftstartError(
             f"{key}: {message}" if key else message,
             where=where,
-            mend="Mend this key in the study or with --set.",
+            fix="Fix this key in the study or with --set.",
         ) from problem
 
 
@@ -272,7 +272,7 @@ def resolve_method(name: str, values: dict[str, Any], meta: MetaConfig, where: s
         raise SoftstartError(
             f"unknown method '{kind}'",
             where=f"{where}: methods.{name}",
-            mend=f"Use one of {', '.join(METHODS)}.",
+            fix=f"Use one of {', '.join(METHODS)}.",
         )
     if kind in BASELINES:
         if values:
@@ -286,7 +286,7 @@ def resolve_method(name: str, values: dict[str, Any], meta: MetaConfig, where: s
             raise SoftstartError(
                 f"'{key}' is no field of {kind}",
                 where=f"{where}: methods.{name}",
-                mend=f"Known: {', '.join(sorted(own | outer))}.",
+                fix=f"Known: {', '.join(sorted(own | outer))}.",
             )
         try:
             TypeAdapter((own | outer)[key]).validate_python(value, strict=True)
@@ -313,7 +313,7 @@ def _names(cls: Any) -> set[str]:
 def _override(data: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals:
-        raise SoftstartError(f"override '{override}' is not of the form key=value", mend="Write --set a.b=c.")
+        raise SoftstartError(f"override '{override}' is not of the form key=value", fix="Write --set a.b=c.")
     _assign(data, key, read_yaml(value, f"override '{override}'"), f"override '{override}'")
 
 

@@ -133,7 +133,7 @@ class Inputs:
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as problem:
             raise SoftstartError(
                 f"the study was run with another version of Softstart and cannot be read ({problem!r})",
-                mend="Run the study again, or use the version that made it.",
+                fix="Run the study again, or use the version that made it.",
             ) from problem
 
 

@@ -69,7 +69,7 @@ def connect(path: Path | None, *, fixed: bool = False) -> sqlite3.Connection:
         raise Damaged(
             f"holds a {strange[0]} {strange[1][:60]!r} that Softstart did not write",
             where=str(path),
-            mend="Use the database as Softstart wrote it, or move it away and run again.",
+            fix="Use the database as Softstart wrote it, or move it away and run again.",
         )
     return db
 

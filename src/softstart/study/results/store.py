@@ -96,7 +96,7 @@ class Store:
                 raise SoftstartError(
                     f"the database has schema {version}, this Softstart knows {SCHEMA}",
                     where=str(self.path),
-                    mend="Update Softstart.",
+                    fix="Update Softstart.",
                 )
             if version < SCHEMA:
                 if readonly:
@@ -170,7 +170,7 @@ class Store:
             raise SoftstartError(
                 "the record of what the study depends on is damaged",
                 where=str(self.path),
-                mend="Run the study again: what is finished is kept.",
+                fix="Run the study again: what is finished is kept.",
             )
         if not rows:
             raise self._nothing()
@@ -251,7 +251,7 @@ class Store:
             raise Damaged(
                 f"holds a curve that Softstart did not write ({problem})",
                 where=str(self.path),
-                mend="Use the database as Softstart wrote it, or move it away and run again.",
+                fix="Use the database as Softstart wrote it, or move it away and run again.",
             ) from problem
         return list(curve)
 
@@ -261,7 +261,7 @@ class Store:
             return [row for row in rows_of(self.db, table) if intact(row)]
 
     def _nothing(self) -> SoftstartError:
-        return SoftstartError("no study was run here", where=str(self.folder), mend="Run one first.")
+        return SoftstartError("no study was run here", where=str(self.folder), fix="Run one first.")
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -271,7 +271,7 @@ class Store:
             raise SoftstartError(
                 f"the results database cannot be used ({problem})",
                 where=str(self.path),
-                mend="Check free space and rights. Of a damaged one, what can be read is kept when the study "
+                fix="Check free space and rights. Of a damaged one, what can be read is kept when the study "
                 "runs again; if that does not help, move it away and run again.",
             ) from problem
 
@@ -290,7 +290,7 @@ def _lock(folder: Path) -> IO[str]:
         raise SoftstartError(
             f"cannot write ({problem.strerror})",
             where=str(folder),
-            mend="Choose a writable folder (--out).",
+            fix="Choose a writable folder (--out).",
         ) from problem
     if sys.platform != "win32":
         import fcntl
@@ -304,7 +304,7 @@ def _lock(folder: Path) -> IO[str]:
             raise SoftstartError(
                 f"another process is working on this study (pid {holder or 'unknown'})",
                 where=str(folder),
-                mend="Wait for it, work for it (--join), or use another --out.",
+                fix="Wait for it, work for it (--join), or use another --out.",
             ) from problem
     file.truncate(0)
     file.write(f"{os.getpid()}\n")

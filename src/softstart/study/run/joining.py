@@ -108,7 +108,7 @@ def join_study(folder: Path, device: str | None = None, say: Callable[[str], Non
         raise SoftstartError(
             f"the process that ran this study has ended (pid {door.pid})",
             where=str(folder),
-            mend="Run the study without --join.",
+            fix="Run the study without --join.",
         ) from problem
     torch.set_num_threads(1)
     done = 0
@@ -135,13 +135,13 @@ def _door(folder: Path) -> Door:
         raise SoftstartError(
             "no process takes workers for this study",
             where=str(folder),
-            mend="Run it without --join, with --workers 2 or more.",
+            fix="Run it without --join, with --workers 2 or more.",
         ) from problem
     if door.version != softstart.__version__:
         raise SoftstartError(
             f"the study is run by Softstart {door.version}, this is {softstart.__version__}",
             where=str(folder),
-            mend="Join with the same version.",
+            fix="Join with the same version.",
         )
     return door
 

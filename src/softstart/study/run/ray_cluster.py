@@ -53,7 +53,7 @@ class RayCluster:
         try:
             import ray
         except ImportError as problem:
-            raise SoftstartError("Ray is not installed", mend="pip install 'softstart[ray]'.") from problem
+            raise SoftstartError("Ray is not installed", fix="pip install 'softstart[ray]'.") from problem
         self.ray: Any = ray
         self._mine = not ray.is_initialized()
         if self._mine:
@@ -68,7 +68,7 @@ class RayCluster:
                 raise SoftstartError(
                     f"no Ray cluster answers ({reason})",
                     where=address,
-                    mend="Start one (ray start --head), or give --ray local.",
+                    fix="Start one (ray start --head), or give --ray local.",
                 ) from problem
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False

@@ -84,7 +84,7 @@ class Resources:
                 if self.expected and placed[placement].digest != self.expected.of(variant).digest:
                     raise SoftstartError(
                         f"backbone '{study.backbone}' has other weights here than where the study began",
-                        mend="Use the same files on all machines (set revision).",
+                        fix="Use the same files on all machines (set revision).",
                     )
         return placed[placement]
 
@@ -99,7 +99,7 @@ class Resources:
             if known and other.tokenizer_digest != main.tokenizer_digest:
                 raise SoftstartError(
                     f"'{name}' has another tokenizer than '{study.backbone}'",
-                    mend="Set finetuning_backbone to weights of the same family.",
+                    fix="Set finetuning_backbone to weights of the same family.",
                 )
             if self.expected and self.expected.tuned.get(name) != other.digest:
                 raise SoftstartError(f"backbone '{name}' has other weights here than where the study began")
@@ -145,7 +145,7 @@ class Resources:
             raise SoftstartError(
                 f"task '{name}' has changed since the study began",
                 where=gym.name,
-                mend="Leave the data alone while a study runs; run again to use the new ones.",
+                fix="Leave the data alone while a study runs; run again to use the new ones.",
             )
         return task
 
@@ -228,7 +228,7 @@ class Resources:
             raise SoftstartError(
                 f"task '{name}' has no sample {missing[0]}",
                 where=self.gym(variant, source=source).name,
-                mend=f"It has {', '.join(map(str, sorted(task.samples)))}: set samples.",
+                fix=f"It has {', '.join(map(str, sorted(task.samples)))}: set samples.",
             )
         return task
 
@@ -259,7 +259,7 @@ def resolve_setting(study: Study, spec: str | SettingSpec, gym: Gym) -> Setting:
             raise SoftstartError(
                 f"method '{learners[0]}' has no source task to learn from",
                 where=f"setting '{setting.name}'",
-                mend="Name some under 'source'.",
+                fix="Name some under 'source'.",
             )
     setting.check_against(gym)
     return replace(setting, source=some_sources(setting.source, study.source_tasks))

@@ -90,7 +90,7 @@ def open_tracker(name: str, study: str, folder: Path) -> Tracker:
         SoftstartError: an unknown name, or its package is not installed.
     """
     if name not in TRACKERS:
-        raise SoftstartError(f"unknown tracker '{name}'", mend=f"Use one of {', '.join(TRACKERS)}.")
+        raise SoftstartError(f"unknown tracker '{name}'", fix=f"Use one of {', '.join(TRACKERS)}.")
     try:
         return TRACKERS[name](study, folder)
     except SoftstartError:
@@ -98,7 +98,7 @@ def open_tracker(name: str, study: str, folder: Path) -> Tracker:
     except Exception as problem:  # whatever a library of others may raise, over a network too
         raise SoftstartError(
             f"{name} does not start ({(str(problem).splitlines() or [type(problem).__name__])[0]})",
-            mend="Set it up, or leave out --tracker.",
+            fix="Set it up, or leave out --tracker.",
         ) from problem
 
 
@@ -122,4 +122,4 @@ def _library(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as problem:
         package = name.split(".")[0]
-        raise SoftstartError(f"{package} is not installed", mend=f"pip install {package}.") from problem
+        raise SoftstartError(f"{package} is not installed", fix=f"pip install {package}.") from problem

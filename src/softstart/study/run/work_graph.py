@@ -197,7 +197,7 @@ class Graph:
             raise Damaged(
                 f"{problem.what}; it now ends in .damaged",
                 where=str(path),
-                mend="Run the study again: what it held is computed anew.",
+                fix="Run the study again: what it held is computed anew.",
             ) from problem
         made = self.inputs.of(run.variant)
         prompt.check(

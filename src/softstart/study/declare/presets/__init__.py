@@ -25,7 +25,7 @@ def preset_values(name: str, where: str = "study") -> dict[str, Any]:
     """
     if name not in PRESETS:
         raise SoftstartError(
-            f"preset: unknown preset '{name}'", where=where, mend=f"Use one of {', '.join(PRESETS)}."
+            f"preset: unknown preset '{name}'", where=where, fix=f"Use one of {', '.join(PRESETS)}."
         )
     return copy.deepcopy(_read(name))
 
