@@ -30,7 +30,7 @@ class Registry(Mapping[str, T], Generic[T]):
     '#f00'
     >>> colors.find("rad")
     Traceback (most recent call last):
-    softstart.errors.SoftstartError: unknown color 'rad'. Did you mean 'red'?
+    softstart.errors.SoftstartError: unknown color 'rad'. Did you mean red?
     """
 
     def __init__(self, kind: str, accepts: Callable[[Any], bool] | None = None) -> None:
