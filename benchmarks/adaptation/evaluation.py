@@ -43,7 +43,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     whole = spent = 0.0
     for name in asked.tasks or gym.tasks()[::6]:
-        task = encode_task(gym.load(name), backbone.tokenizer, TextFormat())
+        task = encode_task(gym.load(name), backbone, TextFormat())
         sample, clock["s"] = next(iter(task.train)), 0.0
         began = time.perf_counter()
         start = backbone.vocabulary[: study.prompt.length].to(backbone.prompt_dtype)

@@ -67,7 +67,7 @@ def main() -> None:
     waiting = [name for name in gym.tasks() if name not in known or known[name].pt is None]
     for i in range(0, len(waiting), TASKS_A_PACK):
         names = waiting[i : i + TASKS_A_PACK]
-        encoded = {name: encode_task(probes.load(name), backbone.tokenizer, TEXT) for name in names}
+        encoded = {name: encode_task(probes.load(name), backbone, TEXT) for name in names}
         scores, zero = _prompt_tune(backbone, encoded), _zero_shot(backbone, encoded.values())
         for name, pt, zero_shot in zip(names, scores, zero, strict=True):
             fixed = levels(probes.load(name))
@@ -76,7 +76,7 @@ def main() -> None:
         _write(backbone, known)
     for name in _to_fine_tune(arguments.fine_tune):
         if known[name].ft is None:
-            task = encode_task(probes.load(name), backbone.tokenizer, TEXT)
+            task = encode_task(probes.load(name), backbone, TEXT)
             known[name] = replace(known[name], ft=round(_fine_tune(backbone, task), 4))
             _say(name, known[name], began)
             _write(backbone, known)

@@ -128,7 +128,7 @@ def test_affinity_is_the_mean_over_sources():
 def test_gradients_of_tasks_are_those_of_autograd_and_states_those_of_the_encoder():
     backbone = random_t5()
     names = ("one", "two")
-    tasks = [encode_task(toy_task(n, seed=i), backbone.tokenizer, TextFormat()) for i, n in enumerate(names)]
+    tasks = [encode_task(toy_task(n, seed=i), backbone, TextFormat()) for i, n in enumerate(names)]
     start = torch.randn(3, backbone.width, dtype=backbone.prompt_dtype)
     ours = gradient_vectors(backbone, start, tasks, [13, 13], max_tokens=60)
     from softstart.training.encoding import rng_for, to_batch

@@ -35,7 +35,7 @@ def test_rows_of_the_vocabulary_are_found_and_movement_is_measured():
 
 def test_second_order_matters_with_the_inner_step_and_not_without():
     backbone = random_t5()
-    task = encode_task(toy_task("one", seed=0), backbone.tokenizer, TextFormat())
+    task = encode_task(toy_task("one", seed=0), backbone, TextFormat())
     items = [Item("one", task.train[13], task.dev[13])]
     theta = torch.randn(3, backbone.width, generator=torch.Generator().manual_seed(0)).to(
         backbone.prompt_dtype

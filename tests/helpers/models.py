@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
@@ -90,9 +92,14 @@ def toy_task(name: str, labels: tuple[str, ...] = ("w3", "w4"), rows: int = 8, s
 PLAIN = TextFormat(template="{input}")
 
 
+def reads_with(tokenizer, continues_input: bool = False) -> SimpleNamespace:
+    """What encoding needs of a backbone, without a model."""
+    return SimpleNamespace(tokenizer=tokenizer, continues_input=continues_input)
+
+
 def toy_encoded(backbone: T5Backbone, name: str = "toy", seed: int = 0) -> EncodedTask:
     """``toy_task`` as token rows."""
-    return encode_task(toy_task(name, seed=seed), backbone.tokenizer, PLAIN)
+    return encode_task(toy_task(name, seed=seed), backbone, PLAIN)
 
 
 class SavedBytes:

@@ -248,7 +248,7 @@ def test_fine_tuning_learns_copies_its_best_weights_and_leaves_the_backbone_alon
 
 
 def rows_of(backbone, name, rows, seed=0):
-    return encode_task(toy_task(name, rows=rows, seed=seed), backbone.tokenizer, PLAIN)
+    return encode_task(toy_task(name, rows=rows, seed=seed), backbone, PLAIN)
 
 
 def test_epochs_end_a_run_early_with_an_evaluation_and_its_neighbors_go_on(t5):
@@ -279,7 +279,7 @@ def test_parts_of_a_batch_are_averaged_as_processes_would(t5):
         for i in range(4)
     ]
     task = replace(toy_task("parts"), samples={13: Sample(13, tuple(tasks), tuple(tasks))}, kind="other")
-    encoded, (start,) = encode_task(task, t5.tokenizer, PLAIN), prompts(t5, runs=1)
+    encoded, (start,) = encode_task(task, t5, PLAIN), prompts(t5, runs=1)
     sgd = OptimizerConfig("sgd", 0.0)
     settings = config(steps=1, batch_size=4, batch_parts=2, select="last", optimizer=sgd)
     (got,) = adapt(t5, [AdaptRun(start, encoded, 13, 0.5)], settings, HOW)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from helpers.models import word_tokenizer
-from softstart.backbone import IGNORE
+import pytest
+
+from helpers.families import random_backbone, random_model
+from helpers.models import reads_with, word_tokenizer
+from softstart.backbone import IGNORE, CausalBackbone, Seq2SeqBackbone
+from softstart.errors import SoftstartError
 from softstart.gym.task import Example, Sample, Task
 from softstart.training.encoding import SPARE_TOKENS, TextFormat, encode_task, rng_for, to_batch
 
@@ -21,13 +25,13 @@ def test_the_default_template_is_crossfits():
             seen.extend(texts)
             return tokenizer(texts, **options)
 
-    encode_task(task(Example("w5", ("w6",))), Spy(), TextFormat())
+    encode_task(task(Example("w5", ("w6",))), reads_with(Spy()), TextFormat())
     assert " [my_task] w5" in seen
 
 
 def test_texts_are_truncated_and_generation_is_bounded_by_the_longest_output():
     text = TextFormat("{input}", max_input_tokens=3, max_output_tokens=2)
-    rows = encode_task(task(Example("w5 w6 w7 w8", ("w9 w10 w11",))), word_tokenizer(), text)
+    rows = encode_task(task(Example("w5 w6 w7 w8", ("w9 w10 w11",))), reads_with(word_tokenizer()), text)
     assert rows.train[13].inputs == [[5, 6, 7]]
     assert rows.train[13].outputs == [[[9, 10]]]
     assert rows.max_new_tokens == 2 + SPARE_TOKENS
@@ -36,7 +40,7 @@ def test_texts_are_truncated_and_generation_is_bounded_by_the_longest_output():
 
 def test_one_of_several_answers_is_drawn_and_rows_without_one_are_not_trained_on():
     examples = [Example("w5", ("w6", "w7 w8", "w9")), Example("w10", ())]
-    rows = encode_task(task(*examples), word_tokenizer(), TextFormat("{input}")).train[13]
+    rows = encode_task(task(*examples), reads_with(word_tokenizer()), TextFormat("{input}")).train[13]
     assert rows.trainable == [0]
     drawn = {tuple(rows.pick([0], rng_for(i))[0][1]) for i in range(50)}
     assert drawn == {(6,), (7, 8), (9,)}
@@ -54,6 +58,22 @@ def test_batches_are_padded_right_and_name_their_prompts():
 def test_labels_are_those_of_classification_tasks_only():
     rows = (Example("w5", ("w7",)), Example("w6", ("w6",)))
     for kind, labels in (("classification", ("w6", "w7")), ("text2text", ())):
-        encoded = encode_task(task(*rows, kind=kind), word_tokenizer(), TextFormat("{input}"))
+        encoded = encode_task(task(*rows, kind=kind), reads_with(word_tokenizer()), TextFormat("{input}"))
         assert encoded.labels == labels
         assert encoded.label_ids == [[int(w[1:])] for w in labels]
+
+
+def test_outputs_end_as_the_backbone_says_whatever_else_was_made_of_its_tokenizer():
+    """A causal backbone once wrote a flag onto the tokenizer, and every later encoding saw it."""
+    tokenizer, one = word_tokenizer(), task(Example("w5", ("w6",)))
+    bart = Seq2SeqBackbone(random_model("bart"), tokenizer)
+    before = encode_task(one, bart, TextFormat()).train[13].outputs
+    gpt2 = CausalBackbone(random_model("gpt2"), tokenizer)
+    assert encode_task(one, gpt2, TextFormat()).train[13].outputs == [[[6, tokenizer.eos_token_id]]]
+    assert encode_task(one, bart, TextFormat()).train[13].outputs == before == [[[6]]]
+
+
+def test_a_tokenizer_in_place_of_the_backbone_is_refused():
+    gpt2 = random_backbone("gpt2")
+    with pytest.raises(SoftstartError, match="encode_task needs the backbone, not a"):
+        encode_task(task(Example("w5", ("w6",))), gpt2.tokenizer, TextFormat())

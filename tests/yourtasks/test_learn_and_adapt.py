@@ -156,7 +156,7 @@ def test_a_causal_model_learns_a_task_of_words():
     start, task = prompts(backbone, runs=1, length=6)[0], toy_task("toy")
     how = Evaluation(scoring="rank")
     found = adapt_own(backbone, task, {PT: start}, samples=[13], rates=[0.3], config=config, how=how)[PT]
-    rows = encode_task(task, backbone.tokenizer, TextFormat("{input}")).train[13]
+    rows = encode_task(task, backbone, TextFormat("{input}")).train[13]
     assert rows.outputs[0] == [[3, 1]]  # the label and the end
     batch = to_batch(rows.pick(range(8), rng_for(0)), [0] * 8, 0)
     before, after = (float(backbone.nll(p[None], batch)[0].sum()) for p in (start, found.prompt.tensor))
@@ -410,7 +410,7 @@ def test_starts_by_name_are_the_initializers(tmp_path):
         prompt.save(tmp_path / "prompts" / (f"{i}.safetensors" if i else "adapter"))
     assert torch.allclose(named(f"average:{tmp_path}/prompts"), stack.mean(0))
     near = named_start(backbone, f"nearest:{tmp_path}/prompts", [task], seed=2)
-    encoded = encode_task(task, backbone.tokenizer, TextFormat("{input}"))
+    encoded = encode_task(task, backbone, TextFormat("{input}"))
     begun = starts_of(backbone, near, encoded, [13, 21], 0)
     (tuned,) = adapt(
         backbone, [AdaptRun(plain_start(backbone, 3, seed=2), encoded, 13, 0.3, 0)],
@@ -437,7 +437,7 @@ def test_learned_rates_and_source_prompts_go_with_the_start(tmp_path):
     config = AdaptConfig(steps=3, eval_every=3, select="last")
     learned = SoftPrompt.of(backbone, start, {}, {LOG_RATES: log_rates})
     found = adapt_own(backbone, task, {"a": learned, "b": start}, samples=[13], rates=[0.3], config=config)
-    encoded = encode_task(task, backbone.tokenizer, TextFormat("{input}"))
+    encoded = encode_task(task, backbone, TextFormat("{input}"))
     run = AdaptRun(start, encoded, 13, 0.3, 0)
     for name, rates in (("a", log_rates.exp()), ("b", None)):
         (alone,) = adapt(backbone, [replace(run, rates=rates)], config, Evaluation(max_tokens=4096))

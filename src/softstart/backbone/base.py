@@ -62,6 +62,9 @@ class Backbone(ABC):
     """``config.model_type`` values of the family."""
     peft_task: ClassVar[str] = "SEQ_2_SEQ_LM"
     """What PEFT calls this kind of model."""
+    continues_input: ClassVar[bool] = False
+    """Whether outputs continue their inputs in one sequence: they then begin with a space, without special
+    tokens, and end with the end token (``softstart.training.encoding``)."""
     revision: str | None = None
     """The hub revision it was loaded from."""
 

@@ -26,12 +26,11 @@ class CausalBackbone(Backbone):
         "gpt2", "opt", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text",
     )  # fmt: skip
     peft_task: ClassVar[str] = "CAUSAL_LM"
+    continues_input: ClassVar[bool] = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         plain_generation(self.model, self.tokenizer)
-        # Read by ``softstart.training.encoding``: an output goes on where its input ends.
-        self.tokenizer.follows = True
 
     def encode(self, embeds: Tensor, mask: Tensor) -> Tensor:
         """The embeddings [B, P+S, d] themselves: text and output are read in one pass."""

@@ -114,7 +114,7 @@ def measure(device: torch.device, *, size: int | None = None, runs: int = 8, rou
 def _adaptation(backbone: Backbone, runs: int, rounds: int) -> tuple[float, float]:
     """FLOPs and seconds of one step of a pack on a task of the mini gym."""
     config, gym = AdaptConfig(max_tokens=2048 if backbone.device.type == "cpu" else 16384), open_gym()
-    rows = encode_task(gym.load(gym.tasks()[0]), backbone.tokenizer, TextFormat()).train
+    rows = encode_task(gym.load(gym.tasks()[0]), backbone, TextFormat()).train
     sample = next(iter(rows.values()))
     rng = rng_for(0)
     drawn = rng.choice(sample.trainable, runs * config.batch_size).tolist()

@@ -132,7 +132,7 @@ def recommend(folder: Path, task: Task, device: str | None = None) -> Recommenda
     measure = max(sorted(set(trusted)), key=trusted.count) if trusted else "gradient"
     encoded = [resources.encoded(MAIN, name) for name in names]
     samples = [_sample(resources)] * len(names)
-    new = encode_task(task, backbone.tokenizer, study.text)
+    new = encode_task(task, backbone, study.text)
     vectors = _vectors(resources, measure, [*encoded, new], [*samples, next(iter(new.train))])
     similar = pd.Series(cosine(vectors)[-1, :-1], names)
     with Store(folder, readonly=True) as store:

@@ -1,6 +1,6 @@
 """Tokenized texts kept on disk under a digest of the texts, the tokenizer and the limits.
 
-The cache lies in ``$SOFTSTART_CACHE`` (``off`` switches it off), else in ``softstart`` below the user's cache
+The cache is in ``$SOFTSTART_CACHE`` (``off`` switches it off), else in ``softstart`` below the user's cache
 folder. It is safe to delete at any time: a missing, damaged or unwritable file costs the time to tokenize.
 """
 
@@ -33,11 +33,15 @@ WORTH_KEEPING = 20_000
 
 
 def cached(
-    texts: Mapping[str, list[str]], limits: Mapping[str, int | str], tokenizer: Any, make: Callable[[], Ids]
+    texts: Mapping[str, list[str]], settings: Mapping[str, object], tokenizer: Any, make: Callable[[], Ids]
 ) -> Ids:
     """Token ids of every part of ``texts``: from the cache, or made and kept.
 
-    ``limits`` is whatever else decides the ids (truncation).
+    Args:
+        texts: the texts of every part.
+        settings: whatever else decides the ids, by name (truncation, how outputs end); compared by ``repr``.
+        tokenizer: what makes the ids; without a ``fingerprint`` nothing is kept.
+        make: tokenizes all parts.
     """
     folder = cache_folder()
     if folder is None or sum(len(text) for part in texts.values() for text in part) < WORTH_KEEPING:
@@ -45,7 +49,7 @@ def cached(
     identity = fingerprint(tokenizer)
     if identity is None:
         return make()
-    path = folder / "tokens" / f"{_digest(texts, limits, identity)}.safetensors"
+    path = folder / "tokens" / f"{_digest(texts, settings, identity)}.safetensors"
     ids = _read(path, {name: len(part) for name, part in texts.items()})
     if ids is None:
         ids = make()
@@ -54,7 +58,7 @@ def cached(
 
 
 def cache_folder() -> Path | None:
-    """Where the cache lies, or None if it is switched off."""
+    """The folder of the cache, or None if it is switched off."""
     given = os.environ.get("SOFTSTART_CACHE")
     if given is not None:
         return None if given.lower() in ("", "off", "0") else Path(given).expanduser()
@@ -64,22 +68,32 @@ def cache_folder() -> Path | None:
         return None
 
 
-@lru_cache(maxsize=8)
 def fingerprint(tokenizer: Any) -> str | None:
-    """A digest of what a tokenizer does to a text; None for one that cannot tell (not a fast one)."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
+    """A digest of what a tokenizer does to a text; None for a slow one, whose state cannot be read.
+
+    Tokens added later, other special tokens and another side of truncation change it.
+    """
+    if getattr(tokenizer, "backend_tokenizer", None) is None:
         return None
-    state = json.loads(backend.to_str())
-    # Set anew by every call, from arguments that are part of the key.
-    for passing in ("truncation", "padding"):
-        state.pop(passing, None)
+    return _fingerprint(
+        tokenizer, len(tokenizer), tokenizer.truncation_side, str(tokenizer.special_tokens_map)
+    )
+
+
+# Serializing a vocabulary of 250,000 tokens takes a third of a second, and every task asks again. What can
+# change on the same object is part of the cache's key.
+@lru_cache(maxsize=8)
+def _fingerprint(tokenizer: Any, *_changeable: object) -> str:
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    # Every call sets these anew, from arguments that are part of the key.
+    for setting in ("truncation", "padding"):
+        state.pop(setting, None)
     facts = [type(tokenizer).__name__, tokenizer.truncation_side, tokenizer.special_tokens_map, state]
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _digest(texts: Mapping[str, list[str]], limits: Mapping[str, int | str], identity: str) -> str:
-    digest = hashlib.sha256(f"{FORM} {identity} {sorted(limits.items())}".encode())
+def _digest(texts: Mapping[str, list[str]], settings: Mapping[str, object], identity: str) -> str:
+    digest = hashlib.sha256(f"{FORM} {identity} {sorted(settings.items())}".encode())
     for name, part in texts.items():
         digest.update(f"\0{name} {len(part)}".encode())
         for text in part:

@@ -6,17 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from string import Formatter
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softstart.backbone import Batch, collate
+from softstart.backbone import Backbone, Batch, collate
 from softstart.errors import SoftstartError
 from softstart.gym.task import Task
 from softstart.storage.token_cache import cached
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 SPARE_TOKENS = 2
 """Tokens a generated output may be longer than the longest output of a task's train and dev examples."""
@@ -105,11 +101,25 @@ class EncodedTask:
     max_new_tokens: int
 
 
-def encode_task(task: Task, tokenizer: PreTrainedTokenizerBase, text: TextFormat) -> EncodedTask:
+def encode_task(task: Task, backbone: Backbone, text: TextFormat) -> EncodedTask:
     """Tokenize every split of a task; texts longer than the format's limits are truncated.
 
     Large tasks are tokenized once and then read from the cache (``softstart.storage.token_cache``).
+
+    Args:
+        task: a task of a gym, or one of your own.
+        backbone: whose tokenizer reads it, and which says how an output follows its input
+            (``Backbone.continues_input``).
+        text: template and limits.
+
+    Raises:
+        SoftstartError: a tokenizer instead of a backbone.
     """
+    if not hasattr(backbone, "tokenizer"):
+        raise SoftstartError(
+            f"encode_task needs the backbone, not a {type(backbone).__name__}",
+            fix="Pass the backbone itself: its family decides how outputs end.",
+        )
     parts = {f"{seed} train": sample.train for seed, sample in task.samples.items()}
     parts |= {f"{seed} dev": sample.dev for seed, sample in task.samples.items()}
     parts["test"] = task.test
@@ -124,12 +134,18 @@ def encode_task(task: Task, tokenizer: PreTrainedTokenizerBase, text: TextFormat
     outputs["labels"] = list(task.labels)
 
     def make() -> dict[str, list[list[int]]]:
-        short = {name: _tokenize_outputs(tokenizer, t, text.max_output_tokens) for name, t in outputs.items()}
-        return short | {name: _tokenize(tokenizer, t, text.max_input_tokens) for name, t in inputs.items()}
+        return {
+            **{name: _output_ids(backbone, texts, text.max_output_tokens) for name, texts in outputs.items()},
+            **{name: _input_ids(backbone, texts, text.max_input_tokens) for name, texts in inputs.items()},
+        }
 
-    limits: dict[str, int | str] = {"input": text.max_input_tokens, "output": text.max_output_tokens}
-    limits |= {name: value for name in ("follows", "tgt_lang") if (value := getattr(tokenizer, name, None))}
-    ids = cached({**inputs, **outputs}, limits, tokenizer, make)
+    decides_ids = {
+        "input": text.max_input_tokens,
+        "output": text.max_output_tokens,
+        "continues": backbone.continues_input,
+        "tgt_lang": getattr(backbone.tokenizer, "tgt_lang", None),
+    }
+    ids = cached({**inputs, **outputs}, decides_ids, backbone.tokenizer, make)
 
     def rows(name: str) -> Rows:
         answers = iter(ids[f"{name} outputs"])
@@ -158,13 +174,13 @@ def encode_task(task: Task, tokenizer: PreTrainedTokenizerBase, text: TextFormat
 
 
 def encode_texts(
-    tokenizer: Any, texts: Sequence[str], limit: int | None, *, outputs: bool = False
+    backbone: Backbone, texts: Sequence[str], limit: int | None, *, outputs: bool = False
 ) -> list[list[int]]:
     """Token ids of texts to read, or with ``outputs`` to write, cut to ``limit`` tokens; None: whole."""
     if limit is None:
-        whole: list[list[int]] = tokenizer(list(texts), verbose=False).input_ids if texts else []
+        whole: list[list[int]] = backbone.tokenizer(list(texts), verbose=False).input_ids if texts else []
         return whole
-    return (_tokenize_outputs if outputs else _tokenize)(tokenizer, texts, limit)
+    return (_output_ids if outputs else _input_ids)(backbone, texts, limit)
 
 
 def to_batch(
@@ -193,27 +209,29 @@ def epoch_slice(n: int, start: int, count: int, *key: int, reshuffle: bool = Tru
     return out
 
 
-def _tokenize(tokenizer: Any, texts: Sequence[str], limit: int) -> list[list[int]]:
+def _input_ids(backbone: Backbone, texts: Sequence[str], limit: int) -> list[list[int]]:
     """Token ids of texts to read, with the special tokens of the tokenizer, cut to ``limit``."""
     if not texts:
         return []
-    ids: list[list[int]] = tokenizer(list(texts), truncation=True, max_length=limit).input_ids
+    ids: list[list[int]] = backbone.tokenizer(list(texts), truncation=True, max_length=limit).input_ids
     return ids
 
 
-def _tokenize_outputs(tokenizer: Any, texts: Sequence[str], limit: int) -> list[list[int]]:
+def _output_ids(backbone: Backbone, texts: Sequence[str], limit: int) -> list[list[int]]:
     """Token ids of texts to write, cut to ``limit``.
 
-    An encoder-decoder's tokenizer ends them itself. For a causal model (``follows`` is set by its backbone)
-    an output goes on where its input ends: a space and no special tokens before it, the end token after it.
+    The tokenizer of an encoder-decoder ends them itself. For a backbone that continues its input, an output
+    begins with a space and no special tokens, and the end token is added.
     """
+    tokenizer = backbone.tokenizer
     if not texts:
         return []
     if getattr(tokenizer, "tgt_lang", None):
         ids: list[list[int]] = tokenizer(text_target=list(texts), truncation=True, max_length=limit).input_ids
         return ids
-    if not getattr(tokenizer, "follows", False):
-        return _tokenize(tokenizer, texts, limit)
+    if not backbone.continues_input:
+        return _input_ids(backbone, texts, limit)
+    # SentencePiece vocabularies put the space before a text themselves.
     spaced = any(token.startswith("▁") for token in tokenizer.tokenize("a")[:1])
     words = [text if spaced else f" {text}" for text in texts]
     bare = tokenizer(words, add_special_tokens=False, truncation=True, max_length=limit - 1).input_ids

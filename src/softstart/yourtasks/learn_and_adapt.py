@@ -109,7 +109,7 @@ def adapt_own(
     Raises:
         SoftstartError: every run of a start diverged, or an example that cannot be used.
     """
-    encoded = encode_task(task, backbone.tokenizer, text)
+    encoded = encode_task(task, backbone, text)
     samples = list(encoded.train) if samples is None else samples
     cells = [(name, i, lr) for name in starts for i in range(len(samples)) for lr in rates]
     begun = {name: starts_of(backbone, start, encoded, samples, seed) for name, start in starts.items()}
@@ -191,7 +191,7 @@ def learn_start(
     checkpoint = (
         folder / f"unfinished-{sha256(key.encode()).hexdigest()[:16]}.safetensors" if folder else None
     )
-    encoded = [encode_task(task, backbone.tokenizer, text) for task in tasks]
+    encoded = [encode_task(task, backbone, text) for task in tasks]
     learned = learn(backbone, algorithm, encoded, start, config, checkpoint=checkpoint, progress=progress)
     info = {
         "source": [task.name for task in tasks], "algorithm": type(algorithm).__name__.lower(),

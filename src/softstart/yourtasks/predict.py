@@ -85,7 +85,7 @@ class Predictor:
         return self.template.format(task=self.task, input=_line(self.fields, row, number))
 
     def _predict(self, texts: list[str]) -> Iterator[dict[str, Any]]:
-        whole = encode_texts(self.backbone.tokenizer, texts, None)
+        whole = encode_texts(self.backbone, texts, None)
         long = [i for i, ids in enumerate(whole) if len(ids) > self.max_input_tokens]
         self.truncated += len(long)
         if long and self.strict:
@@ -93,13 +93,13 @@ class Predictor:
                 f"an input of {len(whole[long[0]])} tokens, more than {self.max_input_tokens}",
                 fix="Raise --max-input-tokens within the model's window, or leave out --strict.",
             )
-        ids = encode_texts(self.backbone.tokenizer, texts, self.max_input_tokens) if long else whole
+        ids = encode_texts(self.backbone, texts, self.max_input_tokens) if long else whole
         batch = text_batch(self.backbone, ids, [0] * len(ids))
         if not self.labels:
             for text in self.backbone.generate(self.stack, batch, self.decoding, self.how.max_tokens):
                 yield {"prediction": text.strip()}
             return
-        words = encode_texts(self.backbone.tokenizer, self.labels, 128, outputs=True)
+        words = encode_texts(self.backbone, self.labels, 128, outputs=True)
         candidates = candidates_tensor([words] * len(ids), IGNORE).to(self.backbone.device)
         scores = self.backbone.rank(self.stack, batch, candidates, self.how.max_tokens)
         for row in torch.softmax(scores.double(), 1).tolist():
@@ -185,7 +185,7 @@ def fitting(backbone: Backbone, length: int, task: Task, text: TextFormat) -> tu
 
     def cut(examples: Sequence[Example]) -> int:
         texts = [text.template.format(task=task.name, input=e.input) for e in examples]
-        return sum(len(ids) > limit for ids in encode_texts(backbone.tokenizer, texts, None))
+        return sum(len(ids) > limit for ids in encode_texts(backbone, texts, None))
 
     most = max((cut((*s.train, *s.dev)) for s in task.samples.values()), default=0)
     return replace(text, max_input_tokens=limit), most + cut(task.test)

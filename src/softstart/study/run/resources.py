@@ -159,7 +159,7 @@ class Resources:
         study = self.studies[variant]
         key = (task.digest, text, study.backbone, study.revision)
         if key not in self._encoded:
-            self._encoded[key] = encode_task(task, self.backbone(variant).tokenizer, text)
+            self._encoded[key] = encode_task(task, self.backbone(variant), text)
         return self._encoded[key]
 
     def inputs(self) -> Inputs:
