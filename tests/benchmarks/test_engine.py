@@ -1,4 +1,4 @@
-"""A smoke run of the engine's benchmarks: everybody who is installed computes the same."""
+"""A smoke run of the engine's benchmarks: every peer that is installed computes the same."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from helpers.paths import ROOT
+
+pytestmark = pytest.mark.bench
 
 
 def test_the_engine_and_its_peers_agree_on_the_work():

@@ -15,7 +15,7 @@ PAGES = [page for page in PAGES if "reference" not in page.relative_to(ROOT).par
 ASIDE = re.compile(r"not run: .{10,}")
 """A block that no test can run says why."""
 
-TESTS = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+TESTS = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
 
 
 def cases():
