@@ -90,8 +90,8 @@ class Definition(NamedTuple):
             if item.target.id.startswith("_") or "ClassVar" in ast.unparse(item.annotation):
                 continue
             after = body[at + 1] if at + 1 < len(body) else None
-            told = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-            text = str(after.value.value) if told else ""  # type: ignore[union-attr]
+            described = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+            text = str(after.value.value) if described else ""  # type: ignore[union-attr]
             default = ast.unparse(item.value) if item.value else ""
             found.append(
                 (item.target.id, _type(ast.unparse(item.annotation)), default, inspect.cleandoc(text))
@@ -231,12 +231,12 @@ def command_page() -> str:
     for name, command in commands().items():
         context = command.context_class(command, info_name=name)
         usage = " ".join(command.get_usage(context).split()).removeprefix("Usage: ")
-        told, _, examples = inspect.cleandoc(command.help or "").partition("\b\n")
-        out += [f"## {name}", "", "```text", usage, "```", "", told.strip(), ""]
+        summary, _, examples = inspect.cleandoc(command.help or "").partition("\b\n")
+        out += [f"## {name}", "", "```text", usage, "```", "", summary.strip(), ""]
         if examples:
             out += ["```bash", *(line.strip() for line in examples.splitlines()[1:]), "```", ""]
         records = [p.get_help_record(context) for p in command.params if p.name != "help"]
-        if rows := [(f"`{name.strip()}`", told) for name, told in filter(None, records)]:
+        if rows := [(f"`{name.strip()}`", meaning) for name, meaning in filter(None, records)]:
             out += [*_table("argument or option", "meaning"), *map(_row, rows), ""]
     return "\n".join(out)
 

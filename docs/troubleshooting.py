@@ -12,53 +12,49 @@ RAISED = ("SoftstartError", "Diverged")
 
 AREAS = {
     "cli": "The command line",
-    "own": "Your own tasks",
+    "yourtasks": "Your own tasks",
     "gym": "The gym: tasks, rows, settings",
     "prompt": "Prompts and their files",
     "backbone": "Backbones",
     "training": "Training",
+    "algorithms": "Training",
     "study": "Studies",
     "analysis": "Results and reports",
+    "report": "Results and reports",
+    "diagnostics": "Results and reports",
     "tiny": "The embedded model",
+    "storage": "Files and names",
+    "": "Files and names",
 }
-"""Headings of the page; a module belongs to the first whose pattern below matches."""
-
-_OF = (
-    (r"own_|gym/own", "own"),
-    (r"^gym", "gym"),
-    (r"^prompt", "prompt"),
-    (r"^backbone|graphs", "backbone"),
-    (r"^study", "study"),
-    (r"^analysis|^report|similarity|inspection", "analysis"),
-    (r"^tiny", "tiny"),
-    (r"cli", "cli"),
-)
+"""The heading of each room of the package on the page; "" stands for the files at its root."""
 
 
 class Error(NamedTuple):
-    """One place that raises: where it is, its message and fix with the values left out ("task '…'")."""
+    """One place that raises: its module, and its message and fix without their values ("task '…'")."""
 
     module: str
     what: str
     fix: str
 
     @property
-    def key(self) -> str:
-        """Its name in errors.yaml, where another module has the same message."""
-        return f"{self.module}: {self.what}"
+    def keys(self) -> list[str]:
+        """Its possible names in errors.yaml: its message, alone or after its file (``gym/own.py: …``)."""
+        parts = self.module.split("/")
+        return [*(f"{'/'.join(parts[at:])}: {self.what}" for at in range(len(parts))), self.what]
 
     @property
     def area(self) -> str:
         """The heading it belongs under."""
-        return next((area for pattern, area in _OF if re.search(pattern, self.module)), "training")
+        room, _, below = self.module.partition("/")
+        return AREAS[room if below else ""]
 
 
 def errors(source: Path) -> list[Error]:
     """All errors in the order of the files.
 
-    A message that is nothing but another error's (``error.what``) is that error told again and left out.
+    An error whose message is nothing but another error's (``error.what``) repeats that error and is left out.
     """
-    found = []
+    every = []
     for path in sorted(source.rglob("*.py")):
         module = str(path.relative_to(source))
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -78,8 +74,8 @@ def errors(source: Path) -> list[Error]:
                 continue
             fix = next((k.value for k in node.keywords if k.arg == "fix"), None)
             what = _text(node.args[0], constants) or ast.unparse(node.args[0])
-            found.append(Error(module, what, _text(fix, constants) if fix else ""))
-    return list(dict.fromkeys(found))
+            every.append(Error(module, what, _text(fix, constants) if fix else ""))
+    return list(dict.fromkeys(every))
 
 
 def _text(node: ast.expr, constants: Mapping[str, object]) -> str:
@@ -105,31 +101,31 @@ def _written(node: ast.expr, constants: Mapping[str, object]) -> bool:
     return isinstance(node, ast.Constant) or (isinstance(node, ast.Name) and node.id in constants)
 
 
-def entries(source: Path, told: Mapping[str, Mapping[str, str]]) -> Iterator[tuple[Error, str, str]]:
-    """Every error with its message and what to do; "" where nobody says it, which a test does not let pass.
+def entries(source: Path, notes: Mapping[str, Mapping[str, str]]) -> Iterator[tuple[Error, str, str]]:
+    """Every error with its message and what to do; "" where nothing is said, which a test does not let pass.
 
     Args:
         source: the package.
-        told: by message, what is added by hand: ``shown`` where the message is put together elsewhere, ``do``
-            where the error itself says too little.
+        notes: what errors.yaml adds, by message: ``shown`` where the message is put together elsewhere,
+            ``do`` where the error itself says too little.
     """
     for error in errors(source):
-        more = told.get(error.key, told.get(error.what, {}))
-        yield error, more.get("shown", error.what), error.fix or more.get("do", "")
+        note = next((notes[key] for key in error.keys if key in notes), {})
+        yield error, note.get("shown", error.what), error.fix or note.get("do", "")
 
 
-def page(source: Path, told: Mapping[str, Mapping[str, str]]) -> str:
+def page(source: Path, notes: Mapping[str, Mapping[str, str]]) -> str:
     """The page, by area; "…" stands for a value."""
     out = [
         "# Troubleshooting", "",
-        "Every error is one line: where it is, what is wrong, what to do. Below are all of them, "
-        "`…` in place of a name or a number; search for the words between. `--debug` after any command "
+        "Every error is one line: where it is, what is wrong, what to do. All of them are listed below, "
+        "with `…` in place of a name or a number; search for the words between. `--debug` after any command "
         "shows the traceback. A message that ends in \"This is a bug in Softstart\" is one.", "",
     ]  # fmt: skip
-    every = list(entries(source, told))
-    for area, title in AREAS.items():
+    every = list(entries(source, notes))
+    for title in dict.fromkeys(AREAS.values()):
         out += [f"## {title}", "", "| message | what to do |", "|---|---|"]
-        rows = {f"| {_cell(shown)} | {_cell(do)} |" for error, shown, do in every if error.area == area}
+        rows = {f"| {_cell(shown)} | {_cell(do)} |" for error, shown, do in every if error.area == title}
         out += [*sorted(rows), ""]
     return "\n".join(out)
 
