@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 
 import pytest
@@ -12,6 +13,7 @@ from helpers.families import BROKEN, random_backbone, random_model
 from helpers.models import VOCAB, SavedBytes, prompts, random_batch, random_t5, relative, word_tokenizer
 from softstart import Backbone
 from softstart.backbone import Decoding, T5Backbone
+from softstart.backbone.base import Loader
 from softstart.errors import SoftstartError
 from softstart.training.objective import run_gradients, run_hvps
 
@@ -239,3 +241,10 @@ def test_a_damaged_checkpoint_is_named(checkpoint):
     with pytest.raises(SoftstartError, match="cannot be loaded") as caught:
         Backbone.from_pretrained(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_the_type_of_from_pretrained_is_the_signature_of_what_it_calls():
+    declared = inspect.signature(Loader.__call__).parameters
+    actual = inspect.signature(Backbone.from_pretrained).parameters
+    assert [*declared][1:] == [*actual]
+    assert all(declared[name].kind == actual[name].kind for name in actual)

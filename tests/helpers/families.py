@@ -81,6 +81,6 @@ def random_backbone(name: str, dtype: torch.dtype = torch.float64, placement: st
     """A backbone of the family with the tokenizer of words."""
     from softstart.backbone import FAMILIES
 
-    kind = next((f for f in FAMILIES if name in f.model_types), None)
+    kind = next((f for f in FAMILIES.values() if name in f.model_types), None)
     kind = kind or (Seq2SeqBackbone if name in ("marian",) else CausalBackbone)
     return kind(random_model(name, dtype), word_tokenizer(), name=name, placement=placement)

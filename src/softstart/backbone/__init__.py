@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from softstart.backbone.base import Backbone, Decoding
+from softstart.backbone.base import FAMILIES, Backbone
 from softstart.backbone.batch import IGNORE, Batch, candidates_tensor, collate
 from softstart.backbone.causal import CausalBackbone
+from softstart.backbone.decoding import Decoding
 from softstart.backbone.devices import prefer_device
-from softstart.backbone.loading import FAMILIES, TINY, load_backbone
+from softstart.backbone.loading import TINY, load_backbone
 from softstart.backbone.placement import PLACEMENTS, Placement
 from softstart.backbone.seq2seq import Seq2SeqBackbone
 from softstart.backbone.t5 import T5Backbone
@@ -28,3 +29,5 @@ __all__ = [
     "load_backbone",
     "prefer_device",
 ]
+
+Backbone.from_pretrained = staticmethod(load_backbone)

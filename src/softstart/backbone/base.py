@@ -8,9 +8,8 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -18,29 +17,35 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from softstart.backbone import kernels
 from softstart.backbone.batch import Batch
+from softstart.backbone.decoding import Decoding
 from softstart.backbone.devices import every_weight, refuse_sharded
 from softstart.backbone.flops import Flops
 from softstart.backbone.placement import AFTER_PADDING, PADDED_TOGETHER, PLACEMENTS, Placement
 from softstart.errors import SoftstartError
+from softstart.registry import Registry
 from softstart.storage.token_cache import fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-@dataclass(frozen=True)
-class Decoding:
-    """How outputs are generated: greedy for ``num_beams=1``, else beam search.
+class Loader(Protocol):
+    """The type of ``Backbone.from_pretrained``."""
 
-    ``max_new_tokens``, ``repetition_penalty`` and ``length_penalty`` are those of transformers' ``generate``.
-    The published protocol used 4 beams, 128 new tokens, repetition penalty 2.5 and length penalty 1.0
-    (Qin et al., 2023, released files).
-    """
-
-    num_beams: int = 1
-    max_new_tokens: int = 32
-    repetition_penalty: float = 1.0
-    length_penalty: float = 1.0
+    def __call__(
+        self,
+        name_or_path: str,
+        *,
+        dtype: str = ...,
+        device: str | None = ...,
+        revision: str | None = ...,
+        placement: Placement = ...,
+        device_map: str | dict[str, Any] | None = ...,
+        gradient_checkpointing: bool = ...,
+        compile: bool = ...,
+        weights: bool = ...,
+    ) -> Backbone:
+        """A frozen backbone of the right family."""
 
 
 class Backbone(ABC):
@@ -67,6 +72,9 @@ class Backbone(ABC):
     tokens, and end with the end token (``softstart.training.encoding``)."""
     revision: str | None = None
     """The hub revision it was loaded from."""
+    from_pretrained: ClassVar[Loader]
+    """Load a backbone by name or path: ``softstart.backbone.load_backbone``. The package sets it, because
+    loading knows every family and every family knows this class."""
 
     def __init__(
         self,
@@ -93,32 +101,6 @@ class Backbone(ABC):
         self.tokenizer: Any = tokenizer
         self.name = name
         self.placement: Placement = placement
-
-    @staticmethod
-    def from_pretrained(
-        name_or_path: str,
-        *,
-        dtype: str = "float32",
-        device: str | None = None,
-        revision: str | None = None,
-        placement: Placement = "prefix",
-        device_map: str | dict[str, Any] | None = None,
-        gradient_checkpointing: bool = False,
-        compile: bool = False,
-    ) -> Backbone:
-        """Load a frozen backbone of the right family; see ``softstart.backbone.loading.load_backbone``."""
-        from softstart.backbone.loading import load_backbone
-
-        return load_backbone(
-            name_or_path,
-            dtype=dtype,
-            device=device,
-            revision=revision,
-            placement=placement,
-            device_map=device_map,
-            gradient_checkpointing=gradient_checkpointing,
-            compile=compile,
-        )
 
     # What a family says.
 
@@ -186,13 +168,7 @@ class Backbone(ABC):
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the configuration and every weight: which network this is, whatever its name."""
-        config = {k: v for k, v in self.model.config.to_dict().items() if not k.startswith("_")}
-        config.pop("transformers_version", None)
-        h = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-        for key, tensor in sorted(every_weight(self.model).items()):
-            h.update(key.encode())
-            h.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return h.hexdigest()
+        return model_digest(self.model)
 
     @cached_property
     def tokenizer_digest(self) -> str:
@@ -339,8 +315,24 @@ def _kernels(twice: bool) -> contextlib.AbstractContextManager[Any]:
     return sdpa_kernel(SDPBackend.MATH) if twice else contextlib.nullcontext()
 
 
+def model_digest(model: Any) -> str:
+    """SHA-256 over the configuration and every weight of a transformers model."""
+    config = {k: v for k, v in model.config.to_dict().items() if not k.startswith("_")}
+    config.pop("transformers_version", None)
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    for key, tensor in sorted(every_weight(model).items()):
+        digest.update(key.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
 def summed_nll(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Sums of the labels' NLL [B] and their counts [B]: logits [B, T, V], labels [B, T]."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     losses = nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
     return losses.sum(1), (labels >= 0).sum(1)
+
+
+FAMILIES: Registry[type[Backbone]] = Registry("backbone family")
+"""Model families by name: a subclass of ``Backbone`` with its ``model_types``. If two claim a model type, the
+one registered later is used."""

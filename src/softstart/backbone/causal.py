@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from softstart.backbone.base import Backbone, Decoding, summed_nll
+from softstart.backbone.base import Backbone, summed_nll
+from softstart.backbone.decoding import Decoding, plain_generation
 from softstart.backbone.placement import suffix
-from softstart.backbone.seq2seq import decoding_arguments, plain_generation
 from softstart.errors import SoftstartError
 
 
@@ -91,9 +91,7 @@ class CausalBackbone(Backbone):
         """Token ids [B, T] by greedy or beam search; the repetition penalty counts generated tokens only."""
         self.fits(mask.shape[1] + decoding.max_new_tokens)
         joined, flags = left_padded(embeds, mask)
-        ids: Tensor = self.model.generate(
-            inputs_embeds=joined, attention_mask=flags, **decoding_arguments(decoding)
-        )
+        ids: Tensor = self.model.generate(inputs_embeds=joined, attention_mask=flags, **decoding.arguments)
         return ids
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from softstart.backbone.base import Backbone, Decoding
+from softstart.backbone.base import Backbone
 from softstart.backbone.batch import Batch, collate
+from softstart.backbone.decoding import Decoding
 from softstart.errors import SoftstartError
 
 LENGTHS = (5, 9, 2)

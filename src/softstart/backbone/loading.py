@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-from softstart.backbone.base import Backbone
+from softstart.backbone.base import FAMILIES, Backbone
 from softstart.backbone.causal import CausalBackbone
 from softstart.backbone.checking import check_exact
 from softstart.backbone.devices import prefer_device
@@ -25,8 +25,13 @@ from softstart.errors import SoftstartError
 TINY = "softstart/tiny"
 """The embedded backbone that ships in the package."""
 
-FAMILIES: tuple[type[Backbone], ...] = (T5Backbone, Seq2SeqBackbone, CausalBackbone)
-"""Listed model families, tested one by one. Others are checked on the model itself when it is loaded."""
+FAMILIES.add("t5", T5Backbone)
+FAMILIES.add("seq2seq", Seq2SeqBackbone)
+FAMILIES.add("causal", CausalBackbone)
+
+TESTED = frozenset(FAMILIES.values())
+"""Families whose model types are tested one by one in this project. Any other model is checked when it is
+loaded."""
 
 DTYPES = {
     "float32": torch.float32,
@@ -51,25 +56,30 @@ def load_backbone(
     compile: bool = False,
     weights: bool = True,
 ) -> Backbone:
-    """Load a frozen backbone.
+    """Load a frozen backbone; also ``Backbone.from_pretrained``.
 
     Args:
         name_or_path: ``"softstart/tiny"`` (embedded), a local folder, or a Hugging Face hub id.
         dtype: ``float32``, ``bfloat16``, ``float64``, or ``float16`` where the family does not overflow.
-        device: ``"cpu"``, ``"cuda:0"``, …; by default the GPU where there is one.
+        device: ``"cpu"``, ``"cuda:0"``, …; by default the GPU if there is one.
         revision: hub revision (a commit, to be reproducible).
-        placement: where the prompt goes.
+        placement: where the prompt goes, a name of ``PLACEMENTS``.
         device_map: spread a model that is larger than one GPU, as transformers does (``"auto"``); needs
-            accelerate and leaves no choice of ``device``.
+            accelerate and excludes ``device``.
         gradient_checkpointing: recompute each layer in the backward pass instead of keeping what it
             computed: about a third more time for a fraction of the memory; numbers stay the same.
-        compile: have torch compile the layers of first-order passes (T5 v1.1, without dropout; needs a C
-            compiler): some 20 seconds once, then fewer kernels; for GPUs and Intel CPUs.
+        compile: let torch compile the layers of first-order passes (T5 v1.1, without dropout; needs a C
+            compiler): about 20 seconds once, then fewer kernels; for GPUs and Intel CPUs.
         weights: False leaves the weights out: shapes without numbers, on torch's meta device.
 
     Raises:
-        SoftstartError: unknown name or dtype, a family that cannot work, files that cannot be read, or code
-            of its own beside them, which is never run.
+        SoftstartError: unknown name or dtype, a family that cannot work, files that cannot be read, or a
+            checkpoint with code of its own, which is never run.
+
+    >>> from softstart import Backbone
+    >>> backbone = Backbone.from_pretrained("softstart/tiny", device="cpu")
+    >>> type(backbone).__name__, backbone.width, tuple(backbone.vocabulary.shape)
+    ('T5Backbone', 128, (1640, 128))
     """
     if dtype not in DTYPES:
         raise SoftstartError(f"unknown dtype '{dtype}'", fix=f"Use one of {', '.join(DTYPES)}.")
@@ -84,7 +94,7 @@ def load_backbone(
         path = str(weights_path())
     with _loading(name_or_path):
         config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
-    family, listed = _family(name_or_path, config)
+    family, tested = _family(name_or_path, config)
     if dtype == "float16" and config.model_type in OVERFLOW:
         raise SoftstartError("T5-type models overflow in float16", fix="Use dtype bfloat16 or float32.")
     with _loading(name_or_path):
@@ -106,7 +116,7 @@ def load_backbone(
     if compile:
         backbone.compile()
     backbone.revision = revision or getattr(config, "_commit_hash", None)
-    if not listed and weights:
+    if not tested and weights:
         check_exact(backbone)
     return backbone
 
@@ -144,13 +154,13 @@ class _Kernels:
 
 
 def _family(name: str, config: Any) -> tuple[type[Backbone], bool]:
-    """The class for a configuration, and whether its family is listed."""
+    """The class for a configuration, and whether its model type is tested."""
     from transformers.models.auto import modeling_auto
 
     kind = config.model_type
-    for family in FAMILIES:
+    for family in reversed(tuple(FAMILIES.values())):
         if kind in family.model_types:
-            return family, True
+            return family, family in TESTED
     if config.is_encoder_decoder and kind in modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
         return Seq2SeqBackbone, False
     # Masked models (BERT) have a causal head in transformers too, but were not trained to write.
@@ -158,7 +168,7 @@ def _family(name: str, config: Any) -> tuple[type[Backbone], bool]:
     if kind in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not masked:
         return CausalBackbone, False
     reason = "an encoder only, which writes no output" if masked else "not a text-to-text or causal model"
-    known = ", ".join(t for family in FAMILIES for t in family.model_types)
+    known = ", ".join(t for family in FAMILIES.values() for t in family.model_types)
     raise SoftstartError(
         f"backbone '{name}' is of the family '{kind}': {reason}",
         fix=f"Supported are {known}, and what proves exact when it is loaded.",

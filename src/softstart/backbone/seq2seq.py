@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from softstart.backbone.base import Backbone, Decoding
+from softstart.backbone.base import Backbone
+from softstart.backbone.decoding import Decoding, plain_generation
 
 
 class Seq2SeqBackbone(Backbone):
@@ -38,37 +39,5 @@ class Seq2SeqBackbone(Backbone):
 
     def generate_ids(self, embeds: Tensor, mask: Tensor, decoding: Decoding) -> Tensor:
         """Token ids [B, T], by greedy or beam search of transformers' own ``generate``."""
-        ids: Tensor = self.model.generate(
-            inputs_embeds=embeds, attention_mask=mask, **decoding_arguments(decoding)
-        )
+        ids: Tensor = self.model.generate(inputs_embeds=embeds, attention_mask=mask, **decoding.arguments)
         return ids
-
-
-def decoding_arguments(decoding: Decoding) -> dict[str, Any]:
-    """Arguments of transformers' ``generate``."""
-    return {
-        "do_sample": False,
-        "num_beams": decoding.num_beams,
-        "max_new_tokens": decoding.max_new_tokens,
-        "repetition_penalty": decoding.repetition_penalty,
-        "length_penalty": decoding.length_penalty,
-        "early_stopping": decoding.num_beams > 1,
-    }
-
-
-def plain_generation(model: Any, tokenizer: Any) -> None:
-    """Drop what a checkpoint says about generation but for its special tokens.
-
-    Checkpoints bring sampling temperatures, minimum lengths or forbidden n-grams of the task they were made
-    for (BART's: no repeated trigram); ``generate`` would apply them silently.
-    """
-    from transformers import GenerationConfig
-
-    given = model.generation_config
-    tokens = ("bos_token_id", "eos_token_id", "decoder_start_token_id", "forced_bos_token_id")
-    kept = {name: value for name in tokens if (value := getattr(given, name, None)) is not None}
-    kept.setdefault("eos_token_id", tokenizer.eos_token_id)
-    start = getattr(model.config, "decoder_start_token_id", None)
-    if start is not None:
-        kept.setdefault("decoder_start_token_id", start)
-    model.generation_config = GenerationConfig(**kept, pad_token_id=tokenizer.pad_token_id)

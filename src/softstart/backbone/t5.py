@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from softstart.backbone import kernels, t5_compiled, t5_layers
-from softstart.backbone.base import Backbone, Decoding
+from softstart.backbone.base import Backbone
 from softstart.backbone.batch import IGNORE, Batch
+from softstart.backbone.decoding import Decoding
 from softstart.backbone.flops import Flops, t5_flops
 from softstart.errors import SoftstartError
 
@@ -86,16 +87,7 @@ class T5Backbone(Backbone):
         given: dict[str, Any] = {"inputs_embeds": embeds}
         if self.lean:
             given = {"encoder_outputs": BaseModelOutput(last_hidden_state=self.encode(embeds, mask))}
-        ids: Tensor = self.model.generate(
-            **given,
-            attention_mask=mask,
-            do_sample=False,
-            num_beams=decoding.num_beams,
-            max_new_tokens=decoding.max_new_tokens,
-            repetition_penalty=decoding.repetition_penalty,
-            length_penalty=decoding.length_penalty,
-            early_stopping=decoding.num_beams > 1,
-        )
+        ids: Tensor = self.model.generate(**given, attention_mask=mask, **decoding.arguments)
         return ids
 
     def parts(
