@@ -46,12 +46,12 @@ PACKAGES = {
 STUDY = {
     "Study": "softstart.study.declare.spec",
     "SettingSpec": "softstart.study.declare.spec",
-    "PromptSpec": "softstart.study.declare.spec",
+    "PromptSpec": "softstart.training.configs",
     "TextFormat": "softstart.training.encoding",
-    "MetaConfig": "softstart.training.meta_training",
+    "MetaConfig": "softstart.training.configs",
     "OptimizerConfig": "softstart.training.optimizers",
-    "AdaptConfig": "softstart.training.adaptation",
-    "FineTuneConfig": "softstart.training.finetuning",
+    "AdaptConfig": "softstart.training.configs",
+    "FineTuneConfig": "softstart.training.configs",
     "Evaluation": "softstart.training.evaluation",
     "Decoding": "softstart.backbone",
 }
@@ -243,7 +243,7 @@ def command_page() -> str:
 
 def study_page() -> str:
     """Every key of a study file."""
-    from softstart.study.declare.spec import LEARNERS
+    from softstart.training.methods import LEARNERS
 
     out = [
         "# Study files", "",

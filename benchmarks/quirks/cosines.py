@@ -14,7 +14,8 @@ from softstart.prompt import SoftPrompt
 from softstart.study import load_study
 from softstart.study.declare.spec import MAIN, variants_of
 from softstart.study.run.resources import Resources, resolve_setting
-from softstart.training.meta_training import EpisodeSampler, Item, MetaConfig
+from softstart.training.configs import MetaConfig
+from softstart.training.episodes import EpisodeSampler, Item
 from softstart.training.objective import PromptObjective
 from softstart.training.starts import draw_start
 

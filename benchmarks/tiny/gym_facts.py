@@ -23,11 +23,11 @@ from softstart.backbone import TINY, Backbone, Decoding, load_backbone
 from softstart.gym.mini import MiniGym, facts
 from softstart.gym.mini.facts import Facts, levels
 from softstart.storage.files import atomic
-from softstart.training.adaptation import AdaptConfig, AdaptRun, adapt
-from softstart.training.configs import PromptSpec
+from softstart.training.adaptation import AdaptRun, adapt
+from softstart.training.configs import AdaptConfig, FineTuneConfig, PromptSpec
 from softstart.training.encoding import EncodedTask, TextFormat, encode_task
 from softstart.training.evaluation import Evaluation, Job, evaluate, no_prompt
-from softstart.training.finetuning import FineTuneConfig, finetune, score_finetuned
+from softstart.training.finetuning import finetune, score_finetuned
 from softstart.training.starts import draw_start
 
 SAMPLES = (1001, 1002)

@@ -13,24 +13,25 @@ if TYPE_CHECKING:
     from softstart.errors import SoftstartError
     from softstart.prompt import SoftPrompt
     from softstart.study import load_study, run_study
-    from softstart.training.adaptation import AdaptConfig, Adapted, AdaptRun, adapt
+    from softstart.training.adaptation import Adapted, AdaptRun, adapt
+    from softstart.training.configs import AdaptConfig, FineTuneConfig, MetaConfig
     from softstart.training.encoding import TextFormat, encode_task
     from softstart.training.evaluation import Evaluation, Job, evaluate, predict
-    from softstart.training.finetuning import FineTuneConfig, finetune
-    from softstart.training.meta_training import MetaConfig, meta_train
+    from softstart.training.finetuning import finetune
+    from softstart.training.meta_training import meta_train
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "AdaptConfig": "training.adaptation",
+    "AdaptConfig": "training.configs",
     "AdaptRun": "training.adaptation",
     "Adapted": "training.adaptation",
     "Backbone": "backbone",
     "Decoding": "backbone",
     "Evaluation": "training.evaluation",
-    "FineTuneConfig": "training.finetuning",
+    "FineTuneConfig": "training.configs",
     "Job": "training.evaluation",
-    "MetaConfig": "training.meta_training",
+    "MetaConfig": "training.configs",
     "SoftPrompt": "prompt",
     "SoftstartError": "errors",
     "TextFormat": "training.encoding",

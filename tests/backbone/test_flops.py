@@ -8,7 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from helpers.families import random_backbone
 from helpers.models import prompts, random_batch, random_t5, toy_encoded
-from softstart.training.adaptation import AdaptConfig, AdaptRun, adapt
+from softstart.training.adaptation import AdaptRun, adapt
+from softstart.training.configs import AdaptConfig
 from softstart.training.evaluation import Evaluation
 from softstart.training.objective import Work, row_work
 

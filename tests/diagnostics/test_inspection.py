@@ -9,8 +9,9 @@ from helpers.models import random_t5, toy_task
 from softstart.algorithms import MAML
 from softstart.diagnostics.inspection import prompt_facts, second_order
 from softstart.errors import SoftstartError
+from softstart.training.configs import MetaConfig
 from softstart.training.encoding import TextFormat, encode_task
-from softstart.training.meta_training import EpisodeSampler, Item, MetaConfig
+from softstart.training.episodes import EpisodeSampler, Item
 
 
 def test_rows_of_the_vocabulary_are_found_and_movement_is_measured():

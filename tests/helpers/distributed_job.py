@@ -12,10 +12,11 @@ from helpers.episodes import SMALL
 from helpers.models import prompts, random_t5, toy_encoded
 from softstart.progress import silent
 from softstart.storage.tensors import save_tensors
-from softstart.training.adaptation import AdaptConfig, AdaptRun, adapt
+from softstart.training.adaptation import AdaptRun, adapt
+from softstart.training.configs import AdaptConfig, MetaConfig
 from softstart.training.distributed import this_job
 from softstart.training.evaluation import Evaluation
-from softstart.training.meta_training import MetaConfig, meta_train
+from softstart.training.meta_training import meta_train
 
 STEPS = 3
 SIZES = (3, 1)

@@ -36,7 +36,8 @@ from softstart.storage.tensors import load_tensors, save_tensors
 from softstart.study import run_study
 from softstart.study.declare.spec import parse_study
 from softstart.study.results.store import Store
-from softstart.training.adaptation import AdaptConfig, AdaptRun, adapt
+from softstart.training.adaptation import AdaptRun, adapt
+from softstart.training.configs import AdaptConfig
 from softstart.training.encoding import TextFormat
 from softstart.yourtasks.learn_and_adapt import Predictor
 

@@ -12,11 +12,11 @@ from softstart.algorithms import MultiTask
 from softstart.backbone import TINY, Decoding, load_backbone
 from softstart.gym.metrics import score
 from softstart.gym.mini import MINI_SETTINGS, MiniGym
-from softstart.training.adaptation import AdaptConfig, AdaptRun, adapt
-from softstart.training.configs import PromptSpec
+from softstart.training.adaptation import AdaptRun, adapt
+from softstart.training.configs import AdaptConfig, MetaConfig, PromptSpec
 from softstart.training.encoding import encode_task
 from softstart.training.evaluation import Evaluation, Job, evaluate
-from softstart.training.meta_training import MetaConfig, meta_train
+from softstart.training.meta_training import meta_train
 from softstart.training.starts import draw_start
 
 HOW = Evaluation(Decoding(max_new_tokens=16))

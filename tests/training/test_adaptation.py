@@ -16,13 +16,13 @@ from softstart.backbone import Decoding, collate
 from softstart.errors import SoftstartError
 from softstart.gym.metrics import score
 from softstart.gym.task import Example, Sample
-from softstart.training.adaptation import AdaptConfig, AdaptRun, adapt
+from softstart.training.adaptation import AdaptRun, adapt, whole_groups
+from softstart.training.configs import AdaptConfig, FineTuneConfig
 from softstart.training.encoding import encode_task, epoch_slice, rng_for, to_batch
 from softstart.training.evaluation import Evaluation, Job, evaluate, predict
-from softstart.training.finetuning import FineTuneConfig, finetune, score_finetuned
+from softstart.training.finetuning import finetune, score_finetuned
 from softstart.training.objective import run_gradients
 from softstart.training.optimizers import OptimizerConfig
-from softstart.training.tuning import whole_groups
 
 # Ranking label words: a random network scores between 0 and 1 with it, while it never writes a label freely.
 HOW = Evaluation(scoring="rank")

@@ -13,8 +13,9 @@ from helpers.models import prompts, random_batch, random_t5, relative
 from softstart.algorithms import ANIL, IMAML, MAML, FoMAML
 from softstart.backbone import t5_layers
 from softstart.errors import SoftstartError
+from softstart.training.configs import MetaConfig
 from softstart.training.kept_graphs import Graph
-from softstart.training.meta_training import MetaConfig, meta_train
+from softstart.training.meta_training import meta_train
 from softstart.training.objective import PromptObjective, run_gradients
 
 LR = 0.3

@@ -22,12 +22,13 @@ from softstart.algorithms import (
     MultiTask,
 )
 from softstart.errors import SoftstartError
-from softstart.study.declare.spec import LEARNERS
+from softstart.training.configs import MetaConfig
 from softstart.training.encoding import epoch_slice
-from softstart.training.meta_training import EpisodeSampler, Item, MetaConfig, meta_train
+from softstart.training.episodes import EpisodeSampler, Item
+from softstart.training.meta_training import meta_train
+from softstart.training.methods import LEARNERS, learn
 from softstart.training.objective import PromptObjective
 from softstart.training.optimizers import OptimizerConfig
-from softstart.training.spot import learn
 
 
 def test_every_registered_algorithm_is_tested():

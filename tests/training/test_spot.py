@@ -13,12 +13,12 @@ from helpers.toy_study import make_world, toy
 from softstart.algorithms import LOG_RATES
 from softstart.prompt import SoftPrompt
 from softstart.study import run_study
-from softstart.training.adaptation import AdaptConfig, AdaptRun, adapt
-from softstart.training.configs import PromptSpec
+from softstart.training.adaptation import AdaptRun, adapt
+from softstart.training.configs import AdaptConfig, MetaConfig, PromptSpec
 from softstart.training.encoding import Rows
-from softstart.training.meta_training import MetaConfig
+from softstart.training.methods import learn
 from softstart.training.optimizers import OptimizerConfig
-from softstart.training.spot import EMBEDDINGS, SOURCES, START, SPoT, learn, nearest
+from softstart.training.spot import EMBEDDINGS, SOURCES, START, SPoT
 from softstart.training.starts import draw_start
 
 SPOT = SPoT(embedding_steps=3, query_size=4)
@@ -63,7 +63,7 @@ def test_the_nearest_source_is_that_of_a_prompt_tuned_on_the_target(backbone, ta
     library[EMBEDDINGS] = library[EMBEDDINGS] + torch.randn(
         (3, 3, backbone.width), generator=torch.Generator().manual_seed(2), dtype=torch.float64
     )
-    found = nearest(backbone, library, [(target, 13, 5), (target, 21, 6)], SPOT, CONFIG)
+    found = SPOT.nearest(backbone, library, [(target, 13, 5), (target, 21, 6)], CONFIG)
     for near, sample, seed in zip(found, (13, 21), (5, 6), strict=True):
         config = AdaptConfig(steps=3, batch_size=4, eval_every=100, select="last")
         (alone,) = adapt(backbone, [AdaptRun(start, target, sample, 0.3, seed)], config)

@@ -25,7 +25,8 @@ from softstart.gym.metrics import score
 from softstart.gym.mini import MINI_SETTINGS
 from softstart.gym.own import RawData, source_tasks, whole_task
 from softstart.prompt import SoftPrompt, nearest_source
-from softstart.training.adaptation import AdaptConfig, AdaptRun, adapt
+from softstart.training.adaptation import AdaptRun, adapt
+from softstart.training.configs import AdaptConfig
 from softstart.training.encoding import TextFormat, encode_task, rng_for, to_batch
 from softstart.training.evaluation import Evaluation
 from softstart.yourtasks.learn_and_adapt import (

@@ -242,7 +242,8 @@ def _second_order(folder: Path, theta: Tensor) -> None:
     from softstart.study.plan.plan import Inputs
     from softstart.study.results.store import Store
     from softstart.study.run.resources import Resources
-    from softstart.training.meta_training import EpisodeSampler, Item, with_rate
+    from softstart.training.episodes import EpisodeSampler, Item
+    from softstart.training.meta_training import with_rate
     from softstart.training.starts import draw_start
 
     declared = load_study(folder / "study.yaml")

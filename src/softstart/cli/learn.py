@@ -134,7 +134,7 @@ def adapt(
 
     from softstart.backbone import TINY
     from softstart.gym.own import RawData, whole_task
-    from softstart.training.adaptation import AdaptConfig
+    from softstart.training.configs import AdaptConfig
     from softstart.training.distributed import this_job
     from softstart.training.encoding import TextFormat
     from softstart.yourtasks.learn_and_adapt import (

@@ -15,7 +15,7 @@ import torch
 from softstart.backbone import TINY, Backbone, kernels, load_backbone
 from softstart.backbone.devices import device_memory, processor
 from softstart.gym import open_gym
-from softstart.training.adaptation import AdaptConfig
+from softstart.training.configs import AdaptConfig
 from softstart.training.encoding import TextFormat, encode_task, rng_for, to_batch
 from softstart.training.objective import PromptObjective
 from softstart.training.optimizers import make_optimizer

@@ -32,7 +32,8 @@ from softstart.study.declare.spec import MAIN, load_study, variants_of
 from softstart.study.plan.plan import Inputs, Part
 from softstart.study.results.store import Store, prompt_path
 from softstart.study.run.resources import Resources
-from softstart.training.adaptation import AdaptConfig, AdaptRun, adapt
+from softstart.training.adaptation import AdaptRun, adapt
+from softstart.training.configs import AdaptConfig
 from softstart.training.encoding import EncodedTask, encode_task
 from softstart.training.starts import draw_start
 

@@ -15,13 +15,12 @@ from softstart.backbone.placement import AFTER_PADDING
 from softstart.errors import Damaged, SoftstartError
 from softstart.progress import Progress, silent
 from softstart.storage.tensors import digest_of, load_tensors, numeric, save_tensors
+from softstart.training.configs import AdaptConfig, steps_of
 from softstart.training.distributed import this_job
 from softstart.training.encoding import EncodedTask, epoch_slice, rng_for, to_batch
 from softstart.training.evaluation import Evaluation, Job, evaluate
 from softstart.training.objective import row_work, run_gradients
 from softstart.training.optimizers import StackedOptimizer, make_optimizer
-from softstart.training.tuning import AdaptConfig as AdaptConfig
-from softstart.training.tuning import steps_of, whole_groups
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +103,28 @@ def adapt(
 
     found = dict(processes.spread(whole_groups([run.group for run in runs], 1), share))
     return [found[i] for i in range(len(runs))]
+
+
+def whole_groups(groups: Sequence[str | None], size: int) -> list[list[int]]:
+    """Cut runs into packs of at most ``size`` without parting a group; a larger group is a pack of its own.
+
+    Args:
+        groups: the group of every run, in order.
+        size: the most runs of a pack.
+
+    Returns:
+        Indices of the runs of each pack, groups in the order of their first run.
+    """
+    members: dict[str | int, list[int]] = {}
+    for i, group in enumerate(groups):
+        members.setdefault(i if group is None else group, []).append(i)
+    packs: list[list[int]] = []
+    for rivals in members.values():
+        if packs and len(packs[-1]) + len(rivals) <= size:
+            packs[-1] += rivals
+        else:
+            packs.append(list(rivals))
+    return packs
 
 
 def _adapt(

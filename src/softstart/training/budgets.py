@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from softstart.errors import SoftstartError
-from softstart.training.meta_training import MetaConfig
+from softstart.training.configs import MetaConfig
 
 LIMITS = frozenset({"steps", "epochs", "examples", "gradients"})
 """Ways to say how long; a method that names one for itself replaces those it inherits."""

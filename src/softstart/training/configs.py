@@ -1,15 +1,18 @@
-"""Settings that training and studies share, as strict mappings."""
+"""Every configuration of a training: the prompt, adaptation, fine-tuning, the outer loop."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from softstart.backbone import Placement
+from softstart.training.optimizers import OptimizerConfig
 
 Positive = Annotated[int, Field(gt=0)]
-
+Select = Literal["best", "last"]
 
 STRICT = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 """Unknown keys are refused."""
@@ -27,11 +30,122 @@ class PromptSpec(BaseModel):
     top: Positive = 5000
     """The vocabulary start draws from this many of the first (most frequent) ordinary tokens."""
     frequent: Literal["tokenizer", "c4"] = "tokenizer"
-    """Which are frequent: the first of the tokenizer, or by count in C4 (T5's vocabulary alone; drawn with
-    Python's ``random``, as published)."""
+    """What decides which tokens are frequent: their order in the tokenizer, or their count in C4 (T5's
+    vocabulary only; drawn with Python's ``random``, as published)."""
     draw_per: Literal["seed", "sample", "run"] = "sample"
-    """Whether plain prompt tuning starts anew for every seed (from where meta-training starts too), for every
-    sample of the target task, or for every run of its grid in order (as published: another learning rate is
-    then another start too)."""
+    """Plain prompt tuning draws a new start for every seed (the one meta-training starts from), for every
+    sample of the target task, or for every run of its grid in order (as published: each learning rate then
+    has its own start)."""
     placement: Placement = "prefix"
     """Where it goes; see ``softstart.backbone.PLACEMENTS``."""
+
+
+@dataclass(frozen=True)
+class AdaptConfig:
+    """How a target task is learned.
+
+    The defaults are sizes of Qin et al. (2023), released files, with the rows of one of their two GPUs and
+    sound choices elsewhere; the preset ``paper`` of a study is what they ran, value by value.
+    """
+
+    steps: int = 3000
+    """Upper bound on the steps of a run."""
+    batch_size: int = 8
+    """Rows of one run in a step."""
+    eval_every: int = 50
+    """Steps between dev evaluations."""
+    eval_backoff: int = 1
+    """While the best dev score does not improve, the gap between evaluations doubles, up to
+    ``eval_backoff * eval_every`` steps; 1: always ``eval_every`` steps."""
+    budgets: tuple[int, ...] = ()
+    """Steps at which the prompt chosen so far is kept as well as the final one; each is also a dev
+    evaluation."""
+    eval_start: bool = True
+    """Evaluate the start itself, before any step; it can be the best prompt."""
+    patience: int | None = None
+    """Stop a run whose best dev score has not improved for ``patience * eval_every`` steps; None: never."""
+    rungs: tuple[int, ...] = ()
+    """Successive halving (Jamieson & Talwalkar, 2016): at these steps only the better half of the running
+    runs of a ``group`` goes on, by best dev score, ties to the earlier run. Each is also a dev evaluation."""
+    select: Select = "best"
+    """Which prompt a run ends with: the one with the best dev score, or the last one."""
+    epochs: int | None = None
+    """Upper bound on epochs; whichever of ``steps`` and ``epochs`` is reached first ends the run (1,000
+    epochs as published). The last step is also a dev evaluation."""
+    reshuffle: bool = True
+    """Draw a new order of the rows in every epoch; False: the same order in all epochs, as published."""
+    batch_parts: int = 1
+    """Deal the rows of a step to this many batches and average their mean losses, so that the weight of a
+    token depends on its batch: 2 as published (two GPUs with 8 rows each)."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """Every run of a pack has its own state."""
+    dropout: bool = False
+    """Dropout while training. Masks depend on the pack's layout, so packed = alone only without it."""
+    max_tokens: int | None = 16384
+    """Upper bound on the tokens of one forward pass."""
+
+
+@dataclass(frozen=True)
+class FineTuneConfig:
+    """The fine-tuning loop; the defaults are sizes of Qin et al. (2023), see ``AdaptConfig``."""
+
+    steps: int = 1000
+    """Upper bound on the steps of a run."""
+    batch_size: int = 16
+    """Rows of a step."""
+    eval_every: int = 50
+    """Steps between dev evaluations."""
+    epochs: int | None = None
+    """As in ``AdaptConfig``; 300 as published."""
+    reshuffle: bool = True
+    """As in ``AdaptConfig``."""
+    batch_parts: int = 1
+    """As in ``AdaptConfig``."""
+    budgets: tuple[int, ...] = ()
+    """Steps at which the state chosen so far is reported (see ``finetune``); each is a dev evaluation too."""
+    patience: int | None = None
+    """Stop after this many dev evaluations without a better score; None: never."""
+    weight_decay: float = 1e-5
+    """Not applied to biases and layer norms."""
+    dropout: bool = False
+    """Dropout while training."""
+
+
+@dataclass(frozen=True)
+class MetaConfig:
+    """The outer loop; the defaults are those of Qin et al. (2023), released files."""
+
+    steps: int = 5000
+    """Outer steps: meta-updates."""
+    meta_batch: int = 2
+    """Episodes of a meta-update (not used by multi-task learning, whose batch is one mixture)."""
+    lr: float = 0.5
+    """Outer learning rate."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """Of the outer loop."""
+    seed: int = 42
+    """Draws the episodes."""
+    inner_lr_unit: Literal["absolute", "start"] = "absolute"
+    """``start``: the inner learning rate is in units of the start's entries (their root mean square)."""
+    reduction: Literal["mean", "sum"] = "mean"
+    """Over the tasks of a meta-batch. Adafactor's steps do not depend on it; those of other optimizers do."""
+    reshuffle: bool = True
+    """Draw a new order of the items, or of a mixture's rows, in every epoch; False: the same order in all."""
+    max_output_tokens: int | None = None
+    """Cut outputs to this many tokens, keeping the end token; None: as the tasks were encoded."""
+    dropout: bool = False
+    """Masks depend on how rows are cut into batches: on ``max_tokens`` and the number of processes."""
+    max_tokens: int | None = 16384
+    """Upper bound on the tokens of one forward pass."""
+    memory_budget: float | None = None
+    """MiB for graphs of inner gradients that exact second order would otherwise compute again; 0: compute all
+    again; None: keep the last one where it fits into an eighth of the device's memory."""
+    checkpoint_every: int = 50
+    """Outer steps between checkpoints; does not change the numbers."""
+
+
+def steps_of(config: AdaptConfig | FineTuneConfig, rows: int) -> int:
+    """The steps of a run with ``rows`` train rows: ``steps``, or those of its epochs if they are fewer."""
+    if config.epochs is None:
+        return config.steps
+    return min(config.steps, config.epochs * math.ceil(rows / config.batch_size))

@@ -11,11 +11,10 @@ from torch import Tensor
 
 from softstart.backbone import Backbone
 from softstart.progress import Progress, silent
+from softstart.training.configs import FineTuneConfig, steps_of
 from softstart.training.encoding import EncodedTask, epoch_slice, rng_for, to_batch
 from softstart.training.evaluation import Assessment, Evaluation, Job, assess, evaluate, no_prompt
 from softstart.training.objective import row_work
-from softstart.training.tuning import FineTuneConfig as FineTuneConfig
-from softstart.training.tuning import steps_of
 
 
 @dataclass

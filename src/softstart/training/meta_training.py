@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -17,43 +17,12 @@ from softstart.backbone.placement import AFTER_PADDING
 from softstart.errors import Damaged, Diverged, SoftstartError
 from softstart.progress import Progress, silent
 from softstart.storage.tensors import digest_of, load_tensors, numeric, save_tensors
+from softstart.training.configs import MetaConfig
 from softstart.training.distributed import Processes, shared_gradient, this_job
-from softstart.training.encoding import EncodedTask, Rows, epoch_slice, rng_for, to_batch
+from softstart.training.encoding import EncodedTask
+from softstart.training.episodes import EpisodeSampler, Item
 from softstart.training.objective import PromptObjective, Work
-from softstart.training.optimizers import OptimizerConfig, StackedOptimizer, make_optimizer
-
-
-@dataclass(frozen=True)
-class MetaConfig:
-    """The outer loop; the defaults are those of Qin et al. (2023), released files."""
-
-    steps: int = 5000
-    """Outer steps: meta-updates."""
-    meta_batch: int = 2
-    """Episodes a meta-update (not used by multi-task learning, whose batch is one mixture)."""
-    lr: float = 0.5
-    """Outer learning rate."""
-    optimizer: OptimizerConfig = OptimizerConfig()
-    """Of the outer loop."""
-    seed: int = 42
-    """Draws the episodes."""
-    inner_lr_unit: Literal["absolute", "start"] = "absolute"
-    """``start``: the inner learning rate is in units of the start's entries (their root mean square)."""
-    reduction: Literal["mean", "sum"] = "mean"
-    """Over the tasks of a meta-batch. Adafactor's steps do not depend on it, those of others do."""
-    reshuffle: bool = True
-    """Draw a new order of the items, or of a mixture's rows, in every epoch; False: one for all."""
-    max_output_tokens: int | None = None
-    """Cut outputs to so many tokens, their end token kept; None: as the tasks were encoded."""
-    dropout: bool = False
-    """Masks depend on how rows are cut into batches: on ``max_tokens`` and the number of processes."""
-    max_tokens: int | None = 16384
-    """Bound on the tokens of one forward pass."""
-    memory_budget: float | None = None
-    """MiB for graphs of inner gradients that exact second order would else compute again; 0: compute all
-    again; None: keep the last one where it fits into an eighth of the device's memory."""
-    checkpoint_every: int = 50
-    """Outer steps between checkpoints; does not change the numbers."""
+from softstart.training.optimizers import StackedOptimizer, make_optimizer
 
 
 @dataclass(frozen=True)
@@ -69,78 +38,6 @@ class MetaTrained:
     """Tokens and model FLOPs of all steps, those before a resumption included."""
     further: dict[str, Tensor] = field(default_factory=dict)
     """What the algorithm learned beside the start, by name (Meta-SGD: log rates [P, 1])."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """One sample of one source task: what an episode is drawn from."""
-
-    name: str
-    train: Rows
-    dev: Rows
-
-
-@dataclass
-class EpisodeSampler:
-    """Draws the meta-batch of any step from the step's number alone, so that resuming needs no state.
-
-    Items (source task x sample) are walked in reshuffled epochs. Support rows come from an item's train file
-    without replacement where it is large enough, query rows from its dev file (Qin et al., 2023). A mixture
-    walks the shuffled union of all train and dev rows.
-    """
-
-    items: Sequence[Item]
-    algorithm: Algorithm
-    config: MetaConfig
-    pad: int
-    device: torch.device
-    mixture: list[tuple[Rows, int]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        if not any(item.train.trainable for item in self.items):
-            raise SoftstartError("no source task has an example to learn from", fix="Check the gym's files.")
-        self.mixture = [(r, i) for item in self.items for r in (item.train, item.dev) for i in r.trainable]
-
-    def draw(self, step: int) -> Episodes:
-        """The episodes of one outer step."""
-        if self.algorithm.data == "mixture":
-            return self._mixture(step)
-        count, seed = self.config.meta_batch, self.config.seed
-        order = epoch_slice(len(self.items), step * count, count, seed, reshuffle=self.config.reshuffle)
-        rng = rng_for(seed, step, 1)
-        drawn = [self._episode(self.items[i], rng) for i in order]
-        support = [
-            self._batch([pairs[k] for pairs, _ in drawn], step, k) for k in range(self.algorithm.inner_steps)
-        ]
-        query = self._batch([q for _, q in drawn], step, len(support)) if self.algorithm.query_size else None
-        return Episodes(count, support, query)
-
-    def _episode(self, item: Item, rng: Any) -> tuple[list[list[Any]], list[Any]]:
-        size, steps = self.algorithm.support_size, self.algorithm.inner_steps
-        rows = _draw(item.train.trainable, size * steps, rng)
-        pairs = item.train.pick(rows, rng)
-        support = [pairs[k * size : (k + 1) * size] for k in range(steps)]
-        dev = item.dev if item.dev.trainable else item.train
-        return support, dev.pick(_draw(dev.trainable, self.algorithm.query_size, rng), rng)
-
-    def _mixture(self, step: int) -> Episodes:
-        size = self.algorithm.query_size
-        order = epoch_slice(
-            len(self.mixture), step * size, size, self.config.seed, reshuffle=self.config.reshuffle
-        )
-        rng = rng_for(self.config.seed, step, 1)
-        pairs = [self.mixture[i][0].pick([self.mixture[i][1]], rng)[0] for i in order]
-        return Episodes(1, [], self._batch([pairs], step, 0))
-
-    def _batch(self, tasks: Sequence[Sequence[Any]], step: int, part: int) -> Any:
-        pairs = [(given, self._cut(output)) for rows in tasks for given, output in rows]
-        runs = [m for m, rows in enumerate(tasks) for _ in rows]
-        seed = int(rng_for(self.config.seed, step, 2, part).integers(2**31)) if self.config.dropout else None
-        return to_batch(pairs, runs, self.pad, seed).to(self.device)
-
-    def _cut(self, output: list[int]) -> list[int]:
-        limit = self.config.max_output_tokens
-        return output if limit is None or len(output) <= limit else [*output[: limit - 1], output[-1]]
 
 
 def meta_train(
@@ -239,12 +136,6 @@ def _in_turn(
     found = [meta_gradients(algorithm, loss, values, turn) for turn in turns]
     gradients = {name: torch.stack([of[name] for of, _ in found]).mean(0) for name in values}
     return gradients, {name: sum(logs[name] for _, logs in found) / len(found) for name in found[0][1]}
-
-
-def _draw(population: Sequence[int], count: int, rng: Any) -> list[int]:
-    again = len(population) < count
-    chosen: list[int] = rng.choice(population, count, replace=again).tolist() if count else []
-    return chosen
 
 
 class _Outer:

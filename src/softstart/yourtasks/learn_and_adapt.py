@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from softstart.algorithms import Algorithm, MultiTask
+from softstart.algorithms import MultiTask
 from softstart.backbone import Backbone
 from softstart.errors import SoftstartError
 from softstart.gym.metrics import score, score_interval
@@ -20,12 +20,11 @@ from softstart.gym.task import Task
 from softstart.progress import Progress, silent
 from softstart.prompt import SoftPrompt
 from softstart.storage.safe_yaml import read_yaml
-from softstart.study.declare.spec import LEARNERS, resolve_method
-from softstart.training.adaptation import AdaptConfig, AdaptRun, adapt
+from softstart.training.adaptation import AdaptRun, adapt
+from softstart.training.configs import AdaptConfig, MetaConfig
 from softstart.training.encoding import TextFormat, encode_task
 from softstart.training.evaluation import Evaluation, Job, predict
-from softstart.training.meta_training import MetaConfig
-from softstart.training.spot import SPoT, learn
+from softstart.training.methods import LEARNERS, Learner, learn, resolve_method
 from softstart.yourtasks.predict import HOW, Predictor, Scored, evaluate_rows, fitting, room
 from softstart.yourtasks.starts import named_start, plain_start, starts_of
 
@@ -157,7 +156,7 @@ def adapt_own(
 def learn_start(
     backbone: Backbone,
     tasks: Sequence[Task],
-    algorithm: Algorithm | SPoT = MIXED,
+    algorithm: Learner = MIXED,
     config: MetaConfig = QUICK_META,
     *,
     length: int = 20,
@@ -205,7 +204,7 @@ def learn_start(
 
 def outer_loop(
     name: str, *, steps: int = 100, lr: float = 0.3, seed: int = 0, overrides: Sequence[str] = ()
-) -> tuple[Algorithm | SPoT, MetaConfig]:
+) -> tuple[Learner, MetaConfig]:
     """An algorithm by name and an outer loop, with ``field=value`` overrides of either.
 
     Raises:

@@ -25,10 +25,9 @@ from softstart.prompt import (
     vocabulary,
 )
 from softstart.prompt.formats import SUFFIXES, WEIGHTS_FILE
-from softstart.training.configs import PromptSpec
+from softstart.training.configs import MetaConfig, PromptSpec
 from softstart.training.encoding import EncodedTask
-from softstart.training.meta_training import MetaConfig
-from softstart.training.spot import EMBEDDINGS, SOURCES, START, SPoT, nearest
+from softstart.training.spot import EMBEDDINGS, SOURCES, START, SPoT
 from softstart.training.starts import draw_start, seeded, words_of
 
 PLAIN = ("vocabulary", "names", "labels", "gaussian")
@@ -161,6 +160,6 @@ def starts_of(
         spot = SPoT(info["embedding_steps"], info["query_size"])
         config = MetaConfig(steps=info["steps"], lr=info["lr"], max_tokens=config.max_tokens)
     cells = [(task, sample, seed + i) for i, sample in enumerate(samples)]
-    found = nearest(backbone, given.further, cells, spot, config)
+    found = spot.nearest(backbone, given.further, cells, config)
     names = info.get("source") or [f"prompt {i + 1}" for i in range(len(given.further[SOURCES]))]
     return Starts(torch.stack([near.start for near in found]), None, tuple(names[n.source] for n in found))

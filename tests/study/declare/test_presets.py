@@ -29,9 +29,8 @@ from softstart.study.declare.spec import resolve_methods, variants_of
 from softstart.study.plan.choice import choose
 from softstart.study.plan.departures import protocol
 from softstart.study.plan.plan import Inputs, Part, TaskFacts, make_plan
-from softstart.training.adaptation import AdaptConfig
 from softstart.training.budgets import MetaBudget
-from softstart.training.configs import PromptSpec
+from softstart.training.configs import AdaptConfig, PromptSpec
 from softstart.training.starts import c4_tokens, draw_start, published_tokens
 
 STUDIES = [*sorted((ROOT / "studies").glob("*.yaml")), ROOT / "src/softstart/study/demo.yaml"]

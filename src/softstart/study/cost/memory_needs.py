@@ -16,9 +16,10 @@ from softstart.backbone.memory_model import META, equal_rows, traced, weight_byt
 from softstart.backbone.placement import Placement
 from softstart.backbone.shapes import published, untie
 from softstart.errors import SoftstartError
-from softstart.study.declare.spec import MAIN, Method, Study, resolve_methods, variants_of
+from softstart.study.declare.spec import MAIN, Study, resolve_methods, variants_of
 from softstart.study.run.resources import Resources, resolve_setting
 from softstart.training.finetuning import optimizer_of
+from softstart.training.methods import Method
 from softstart.training.objective import PromptObjective, run_gradients
 
 STATE = 4

@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_type_hints
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from softstart.algorithms import ALGORITHMS, Algorithm
 from softstart.backbone import TINY
 from softstart.backbone.placement import AFTER_PADDING
 from softstart.errors import SoftstartError
 from softstart.storage.safe_yaml import read_yaml
 from softstart.study.declare.parts import SettingSpec
 from softstart.study.declare.presets import PresetName, filled, inherited
-from softstart.training.adaptation import AdaptConfig
 from softstart.training.budgets import LIMITS, MetaBudget
-from softstart.training.configs import STRICT, Positive, PromptSpec
+from softstart.training.configs import STRICT, AdaptConfig, FineTuneConfig, Positive, PromptSpec
 from softstart.training.encoding import TextFormat
 from softstart.training.evaluation import Evaluation
-from softstart.training.finetuning import FineTuneConfig
-from softstart.training.meta_training import MetaConfig
-from softstart.training.spot import TRANSFERS, SPoT
-
-BASELINES = ("pt", "ft")
-"""Methods without meta-training: plain prompt tuning and full fine-tuning."""
+from softstart.training.methods import Method, resolve_method
 
 MAIN = "main"
 """The variant that is the study as declared."""
@@ -41,11 +33,6 @@ LOADING = ("device_map", "gradient_checkpointing", "compile")
 MODEL = ("backbone", "revision", "dtype", *LOADING)
 DATA = ("gym", "shots", "source_shots", "setting", "settings", "source_tasks", "samples", "source_samples")
 """What a variant under another preset keeps, with ``MODEL`` and the methods' names."""
-
-LEARNERS: dict[str, Any] = {**ALGORITHMS, **TRANSFERS}
-"""Methods that learn from source tasks."""
-
-METHODS = (*BASELINES, *LEARNERS)
 
 Rates = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
 
@@ -166,16 +153,6 @@ class Study(BaseModel):
         return self
 
 
-@dataclass(frozen=True)
-class Method:
-    """A method with every value resolved; ``algorithm`` and ``meta`` are None for the baselines."""
-
-    name: str
-    kind: str
-    algorithm: Algorithm | SPoT | None = None
-    meta: MetaConfig | None = None
-
-
 def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     """Read a study file and apply ``a.b=value`` overrides.
 
@@ -262,52 +239,7 @@ def resolve_methods(study: Study, where: str = "study") -> list[Method]:
     Raises:
         SoftstartError: an unknown method, or an override that is no field of its algorithm or of ``meta``.
     """
-    return [resolve_method(name, dict(values), study.meta, where) for name, values in study.methods.items()]
-
-
-def resolve_method(name: str, values: dict[str, Any], meta: MetaConfig, where: str) -> Method:
-    """A method from its overrides; see ``resolve_methods``. Its ``meta`` is of the type given."""
-    kind = values.pop("algorithm", name)
-    if kind not in METHODS:
-        raise SoftstartError(
-            f"unknown method '{kind}'",
-            where=f"{where}: methods.{name}",
-            fix=f"Use one of {', '.join(METHODS)}.",
-        )
-    if kind in BASELINES:
-        if values:
-            raise SoftstartError(f"'{kind}' takes no overrides", where=f"{where}: methods.{name}")
-        return Method(name, kind)
-    algorithm = LEARNERS[kind]
-    own, outer = get_type_hints(algorithm), get_type_hints(type(meta))
-    own, outer = ({k: own[k] for k in _names(algorithm)}, {k: outer[k] for k in _names(type(meta))})
-    for key, value in values.items():
-        if key not in own | outer:
-            raise SoftstartError(
-                f"'{key}' is no field of {kind}",
-                where=f"{where}: methods.{name}",
-                fix=f"Known: {', '.join(sorted(own | outer))}.",
-            )
-        try:
-            TypeAdapter((own | outer)[key]).validate_python(value, strict=True)
-        except ValidationError as problem:
-            message = problem.errors()[0]["msg"]
-            raise SoftstartError(f"{key}: {message}", where=f"{where}: methods.{name}") from problem
-    if not LIMITS.isdisjoint(values):
-        values = {**{key: None for key in LIMITS - {"steps"} if key in outer}, **values}
-    try:
-        return Method(
-            name,
-            kind,
-            algorithm(**{k: v for k, v in values.items() if k in own}),
-            replace(meta, **{k: v for k, v in values.items() if k in outer}),
-        )
-    except ValueError as problem:
-        raise SoftstartError(str(problem), where=f"{where}: methods.{name}") from problem
-
-
-def _names(cls: Any) -> set[str]:
-    return {f.name for f in fields(cls)}
+    return [resolve_method(name, values, study.meta, where) for name, values in study.methods.items()]
 
 
 def _override(data: dict[str, Any], override: str) -> None:

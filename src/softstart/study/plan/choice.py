@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from softstart.study.declare.spec import Method, Study
+from softstart.study.declare.spec import Study
 from softstart.study.plan.plan import Cell, RunNode
+from softstart.training.methods import Method
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,12 @@ import yaml
 
 from softstart.study.declare import presets
 from softstart.study.declare.parts import SettingSpec
-from softstart.study.declare.spec import BASELINES, MAIN, Method, Study, resolve_methods
+from softstart.study.declare.spec import MAIN, Study, resolve_methods
 from softstart.study.plan.plan import Inputs
 from softstart.training.budgets import MetaBudget
+from softstart.training.configs import AdaptConfig, FineTuneConfig
+from softstart.training.methods import BASELINES, Method
 from softstart.training.optimizers import OptimizerConfig
-from softstart.training.tuning import AdaptConfig, FineTuneConfig
 
 SETTINGS = (
     "random", "cls2cls", "nocls2cls", "both2cls", "cls2nocls", "both2nocls", "nocls2nocls", "qa2qa",

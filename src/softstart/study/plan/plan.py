@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
 from softstart.errors import SoftstartError
-from softstart.study.declare.spec import Method, Study, resolve_methods, variants_of
+from softstart.study.declare.spec import Study, resolve_methods, variants_of
 from softstart.training.budgets import HVP_COST, MetaBudget
+from softstart.training.methods import Method
 
 PROTOCOL = 2
 """Version of the code paths that decide numbers; raised when a change makes old results incomparable."""

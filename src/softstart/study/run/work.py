@@ -27,7 +27,8 @@ from softstart.study.run.resources import Resources
 from softstart.training.adaptation import AdaptRun, adapt
 from softstart.training.evaluation import Assessment, Job, assess
 from softstart.training.finetuning import FineTuned, finetune, score_finetuned
-from softstart.training.spot import Near, SPoT, learn, nearest
+from softstart.training.methods import TaskLearner, learn
+from softstart.training.spot import Near
 from softstart.training.starts import draw_start
 
 Array = npt.NDArray[Any]
@@ -181,21 +182,20 @@ class Adaptation:
         return done
 
     def _nearest(self, worker: Worker) -> dict[str, Near]:
-        """For SPoT, the start of every group of runs."""
+        """For SPoT and its like, the start of every group of runs."""
         first, resources = self.runs[0], worker.resources
         method = first.method
-        if first.start is None or not isinstance(method.algorithm, SPoT) or method.meta is None:
+        if first.start is None or not isinstance(method.algorithm, TaskLearner) or method.meta is None:
             return {}
         library = {name: torch.tensor(array) for name, array in self.starts[first.start].items()}
         groups = {run.group: run for run in self.runs}
-        found = nearest(
+        chosen = method.algorithm.nearest(
             resources.backbone(first.variant),
             library,
             [(resources.encoded(run.variant, run.task), run.sample, run.seed) for run in groups.values()],
-            method.algorithm,
             method.meta,
         )
-        return dict(zip(groups, found, strict=True))
+        return dict(zip(groups, chosen, strict=True))
 
     def _rates(self, run: RunNode) -> Tensor | None:
         learned = self.starts[run.start] if run.start is not None else {}

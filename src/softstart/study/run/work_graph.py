@@ -19,7 +19,7 @@ from softstart.study.plan.choice import Choice, best_up_to, budgets_of, choose
 from softstart.study.plan.plan import EVALUATION_COST, Cell, Inputs, MetaNode, Plan, RunNode, run_cost
 from softstart.study.results.store import Store, prompt_path
 from softstart.study.run.work import FINAL, Adaptation, Array, FineTuning, Item, MetaTraining, Testing
-from softstart.training.tuning import whole_groups
+from softstart.training.adaptation import whole_groups
 
 
 @dataclass

@@ -1,0 +1,191 @@
+"""The gate of all methods: what a method is, and how it learns a start.
+
+A *baseline* starts from scratch (plain prompt tuning, full fine-tuning). A *learner* uses source tasks:
+an algorithm of ``softstart.algorithms`` from episodes or mixtures, in the outer loop of ``meta_train``; a
+``TaskLearner`` such as SPoT from whole tasks, in its own way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, cast, get_type_hints, runtime_checkable
+
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
+
+from softstart.algorithms import ALGORITHMS, Algorithm
+from softstart.backbone import Backbone
+from softstart.errors import SoftstartError
+from softstart.progress import Progress, silent
+from softstart.training.budgets import LIMITS
+from softstart.training.configs import MetaConfig
+from softstart.training.encoding import EncodedTask
+from softstart.training.meta_training import MetaTrained, meta_train
+from softstart.training.spot import Near, SPoT
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A method that learns nothing from source tasks: how reports write it, and its color as a hex code."""
+
+    label: str
+    color: str
+
+
+BASELINES = {
+    "pt": Baseline("PT", "#6b7280"),
+    "ft": Baseline("FT", "#b8588f"),
+}
+"""Plain prompt tuning and full fine-tuning."""
+
+LEARNERS: dict[str, Any] = {**ALGORITHMS, "spot": SPoT}
+"""Methods that learn from source tasks."""
+
+
+@runtime_checkable
+class TaskLearner(Protocol):
+    """Learns from whole source tasks instead of episodes, and chooses the start of every target from them."""
+
+    data: ClassVar[str]
+    """``tasks``."""
+
+    @property
+    def inner_steps(self) -> int:
+        """0."""
+
+    @property
+    def support_size(self) -> int:
+        """0."""
+
+    @property
+    def query_size(self) -> int:
+        """Rows of one task in a step."""
+
+    def learn(
+        self,
+        backbone: Backbone,
+        tasks: Sequence[EncodedTask],
+        start: Tensor,
+        config: MetaConfig,
+        *,
+        samples: Sequence[int] | None = None,
+        checkpoint: Path | None = None,
+        progress: Progress = silent,
+    ) -> MetaTrained:
+        """Arguments as ``learn``: start [P, d]. What ``nearest`` needs goes into ``further``."""
+
+    def nearest(
+        self,
+        backbone: Backbone,
+        library: Mapping[str, Tensor],
+        cells: Sequence[tuple[EncodedTask, int, int]],
+        config: MetaConfig,
+    ) -> list[Near]:
+        """The start [P, d] of every target (task, sample, seed), from what ``learn`` left in ``further``."""
+
+
+Learner = Algorithm | TaskLearner
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method with every value resolved; ``algorithm`` and ``meta`` are None for the baselines."""
+
+    name: str
+    kind: str
+    algorithm: Learner | None = None
+    meta: MetaConfig | None = None
+
+
+def resolve_method(name: str, values: Mapping[str, Any], meta: MetaConfig, where: str) -> Method:
+    """A method from what a study declares of it.
+
+    Args:
+        name: its name in the study; ``values["algorithm"]`` names what it is if its name does not.
+        values: overrides of fields of the algorithm and of ``meta``.
+        meta: the outer loop of all methods; the result's is of the same type.
+        where: the file or option, for messages.
+
+    Raises:
+        SoftstartError: an unknown method, or an override that is no field of its algorithm or of ``meta``.
+    """
+    values = dict(values)
+    kind = values.pop("algorithm", name)
+    if kind not in BASELINES and kind not in LEARNERS:
+        raise SoftstartError(
+            f"unknown method '{kind}'",
+            where=f"{where}: methods.{name}",
+            fix=f"Use one of {', '.join((*BASELINES, *LEARNERS))}.",
+        )
+    if kind in BASELINES:
+        if values:
+            raise SoftstartError(f"'{kind}' takes no overrides", where=f"{where}: methods.{name}")
+        return Method(name, kind)
+    algorithm = LEARNERS[kind]
+    own, outer = _field_types(algorithm), _field_types(type(meta))
+    for key, value in values.items():
+        if key not in own | outer:
+            raise SoftstartError(
+                f"'{key}' is no field of {kind}",
+                where=f"{where}: methods.{name}",
+                fix=f"Known: {', '.join(sorted(own | outer))}.",
+            )
+        try:
+            TypeAdapter((own | outer)[key]).validate_python(value, strict=True)
+        except ValidationError as problem:
+            message = problem.errors()[0]["msg"]
+            raise SoftstartError(f"{key}: {message}", where=f"{where}: methods.{name}") from problem
+    if not LIMITS.isdisjoint(values):
+        values = {**{key: None for key in LIMITS - {"steps"} if key in outer}, **values}
+    try:
+        return Method(
+            name,
+            kind,
+            algorithm(**{k: v for k, v in values.items() if k in own}),
+            replace(meta, **{k: v for k, v in values.items() if k in outer}),
+        )
+    except ValueError as problem:
+        raise SoftstartError(str(problem), where=f"{where}: methods.{name}") from problem
+
+
+def _field_types(cls: Any) -> dict[str, Any]:
+    types = get_type_hints(cls)
+    return {field.name: types[field.name] for field in fields(cls)}
+
+
+def learn(
+    backbone: Backbone,
+    algorithm: Learner,
+    tasks: Sequence[EncodedTask],
+    start: Tensor,
+    config: MetaConfig,
+    *,
+    samples: Sequence[int] | None = None,
+    checkpoint: Path | None = None,
+    progress: Progress = silent,
+) -> MetaTrained:
+    """Learn a start [P, d] from source tasks by any method that learns: ``meta_train``, or SPoT's own way.
+
+    Args:
+        backbone: the frozen model.
+        algorithm: how to learn.
+        tasks: the source tasks.
+        start: where learning begins [P, d].
+        config: the outer loop.
+        samples: seeds of the k-shot samples used; all of a task's samples by default.
+        checkpoint: a file to resume from and to save to.
+        progress: receives every outer step.
+
+    Raises:
+        SoftstartError: as ``meta_train``, or nothing to learn from.
+    """
+    if algorithm.data == "tasks":
+        return cast(TaskLearner, algorithm).learn(
+            backbone, tasks, start, config, samples=samples, checkpoint=checkpoint, progress=progress
+        )
+    return meta_train(
+        backbone, cast(Algorithm, algorithm), tasks, start, config,
+        samples=samples, checkpoint=checkpoint, progress=progress,
+    )  # fmt: skip
