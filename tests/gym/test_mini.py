@@ -92,7 +92,7 @@ def test_the_same_in_another_process(tasks):
 
 def test_every_task_is_byte_for_byte_the_one_that_was_measured(tasks):
     assert {task.name: task.digest for task in tasks} == {name: fact.digest for name, fact in facts().items()}
-    assert read()["backbone"] == load_backbone(TINY, device="cpu").digest, "run benchmarks/tiny/gym_facts.py"
+    assert read()["backbone"] == load_backbone(TINY, device="cpu").digest, "run benchmarks/gym_facts"
 
 
 def test_levels_that_need_no_model():
@@ -199,7 +199,7 @@ FRAMES = {"city", "leaves", "speak"}
 def test_pretraining_contains_no_gym_input(tasks):
     """Neither an input, nor an input without field names followed by its output, nor much of a template.
 
-    A larger sample is in benchmarks/tiny/gym_overlap.md.
+    A larger sample is in experiments/tiny/gym_overlap.md.
     """
     inputs = {e.input for task in tasks for e in rows(task)}
     marked = re.compile(rf"^({'|'.join(FIELDS)}): ")

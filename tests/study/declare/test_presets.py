@@ -454,8 +454,8 @@ def test_a_small_version_of_every_shipped_study_runs(file, backbone_of, shots, t
 
 def test_a_quirk_study_becomes_tables(finished, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
-    from benchmarks.quirks.__main__ import STUDIES as QUIRKS
-    from benchmarks.quirks.__main__ import section
+    from experiments.quirks.__main__ import STUDIES as QUIRKS
+    from experiments.quirks.__main__ import section
 
     assert {f"quirk-{name}" for name in QUIRKS} == {f.stem for f in STUDIES if f.stem.startswith("quirk")}
     for name in ("results", "runs", "curves"):
@@ -480,9 +480,9 @@ def test_a_quirk_study_becomes_tables(finished, tmp_path, monkeypatch):
 
 def test_what_was_measured_of_other_quirk_studies_stays_on_the_page(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
-    from benchmarks.quirks.__main__ import sections
+    from experiments.quirks.__main__ import sections
 
-    page = (ROOT / "benchmarks/quirks/results.md").read_text()
+    page = (ROOT / "experiments/quirks/results.md").read_text()
     parts = sections(page)
     assert page.rstrip().endswith("\n".join(parts.values()).rstrip())
     assert "maml ~ fomaml" in parts["inner-rate"]
@@ -512,7 +512,7 @@ def test_the_best_dev_score_of_all_steps_chooses_the_rate_and_ties_go_to_the_fir
 
 def test_the_published_ranking_beside_that_of_a_mini_study(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
-    from benchmarks.published.__main__ import agreement
+    from experiments.published.__main__ import agreement
 
     def rows(setting, gains, **more):
         return pd.DataFrame(

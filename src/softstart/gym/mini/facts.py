@@ -1,6 +1,6 @@
 """What is known of every mini task: levels that need no model, and scores that ``facts.json`` keeps.
 
-``facts.json`` is written by ``benchmarks/tiny/gym_facts.py``, which measures plain prompt tuning and
+``facts.json`` is written by ``benchmarks/gym_facts``, which measures plain prompt tuning and
 fine-tuning of the embedded model on samples that no study uses. Whether a candidate becomes a target is read
 from it (``settings.py``), so a new model needs new facts, and nothing learned by any method enters them.
 """

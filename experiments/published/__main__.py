@@ -1,4 +1,4 @@
-"""The published record under our own analysis: ``python -m benchmarks.published RESULTS.csv [--mini CSV]``.
+"""The published record under our own analysis: ``python -m experiments.published RESULTS.csv [--mini CSV]``.
 
 RESULTS.csv holds one row a setting, method, backbone, variant, task and sample, from the released tables of
 Qin et al. (ACL 2023). Writes README.md beside this file; with ``--mini`` writes agreement.md instead: how
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-from benchmarks.quirks.tables import markdown
+from experiments.quirks.tables import markdown
 
 from softstart.analysis import (
     CELL,
@@ -31,7 +31,7 @@ YELP = "yelp_polarity"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.published", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m experiments.published", description=__doc__)
     parser.add_argument("results", type=Path)
     parser.add_argument("--mini", type=Path, help="results.csv of a study of the mini gym")
     given = parser.parse_args()
@@ -185,7 +185,7 @@ def agreement(published: pd.DataFrame, mini: pd.DataFrame) -> Iterator[str]:
     yield "# The published ranking of methods beside that on the mini gym\n"
     yield "Rank correlation (Spearman) of fine-tuning and the four learned starts by ARG over PT: T5-large in"
     yield "the released tables, the embedded model in `studies/mini-main.yaml` at its largest budget. Made by"
-    yield "`python -m benchmarks.published RESULTS.csv --mini runs/mini-main/results.csv`.\n"
+    yield "`python -m experiments.published RESULTS.csv --mini runs/mini-main/results.csv`.\n"
     yield from markdown(pd.DataFrame(found).round(2))
     mean = pd.DataFrame(found)["rank correlation"].mean()
     yield f"Mean rank correlation over {len(found)} settings: {mean:.2f}."

@@ -1,6 +1,6 @@
 """Measure every mini task with the embedded model and write ``src/softstart/gym/mini/facts.json``.
 
-    python benchmarks/tiny/gym_facts.py [--fine-tune targets|all|none] [--threads 1]
+    python -m benchmarks.gym_facts [--fine-tune targets|all|none] [--threads 1]
 
 Plain prompt tuning and zero-shot for all tasks, then full fine-tuning for the tasks that the settings of the
 mini gym use as targets (or for all), both on samples that no study uses. What is in the file already is kept

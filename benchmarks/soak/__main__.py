@@ -1,6 +1,6 @@
 """Thousands of tiny runs for as long as asked: memory, open files, size of the database and speed over time.
 
-``python benchmarks/soak/soak.py --minutes 60`` writes ``soak.csv``, ``soak.json`` and ``soak.svg`` beside
+``python -m benchmarks.soak --minutes 60`` writes ``soak.csv``, ``soak.json`` and ``soak.svg`` beside
 this file (``--out`` elsewhere). A study grows: round after round more meta seeds are added to it and it is
 run again in the same folder, in this one process, as a user with a long grid would; after ``GROWTH`` rounds
 the next one begins in an empty folder. What grows with a study is so told from what grows with time. Speed is

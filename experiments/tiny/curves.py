@@ -1,7 +1,7 @@
 """Curves behind the choice of size and data of the embedded model: one short, whole schedule per recipe.
 
-    python benchmarks/tiny/curves.py --out curves --tokens 3000000     # resumable, about an hour on one core
-    python benchmarks/tiny/curves.py --out curves --table benchmarks/tiny/curves.md
+    python -m experiments.tiny.curves --out curves --tokens 3000000     # resumable, about an hour on one core
+    python -m experiments.tiny.curves --out curves --table experiments/tiny/curves.md
 
 Only development losses and probes are looked at, never a task of the gym.
 """

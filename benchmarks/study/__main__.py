@@ -1,6 +1,6 @@
 """What the study layer costs: a plan of 100,000 runs, and plan, store and scheduling beside the work itself.
 
-python benchmarks/study/overhead.py
+python -m benchmarks.study
 """
 
 from __future__ import annotations

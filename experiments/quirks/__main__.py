@@ -1,4 +1,4 @@
-"""The quirk studies: ``python -m benchmarks.quirks run|cosines|results [NAMES] [--out FOLDER]``.
+"""The quirk studies: ``python -m experiments.quirks run|cosines|results [NAMES] [--out FOLDER]``.
 
 ``run`` computes what is missing of studies/quirk-*.yaml, ``cosines`` the angles between meta-gradients, and
 ``results`` writes results.md from the folders. All of it is ``softstart``'s own analysis.
@@ -15,8 +15,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import pandas as pd
-from benchmarks.quirks import cosines
-from benchmarks.quirks.tables import arg_lines, contrast_lines, markdown
+from experiments.quirks import cosines
+from experiments.quirks.tables import arg_lines, contrast_lines, markdown
 
 from softstart.study import default_workers, load_study, run_study
 
@@ -26,7 +26,7 @@ STUDIES = {file.stem.removeprefix("quirk-"): file for file in sorted((ROOT / "st
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.quirks", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m experiments.quirks", description=__doc__)
     parser.add_argument("what", choices=["run", "cosines", "results"])
     parser.add_argument("names", nargs="*", default=[], help=f"of {', '.join(STUDIES)}; all by default")
     parser.add_argument("--out", type=Path, default=ROOT / "runs", help="where the study folders are")
@@ -52,7 +52,7 @@ def main() -> None:
             for name, folder in folders.items()
         )
         page.write_text(
-            "# Results of the quirk studies\n\nMade by `python -m benchmarks.quirks results`; "
+            "# Results of the quirk studies\n\nMade by `python -m experiments.quirks results`; "
             "what each study asks is in [README.md](README.md). Brackets are 95 % intervals of the "
             "hierarchical bootstrap over tasks, samples and meta seeds.\n\n" + text + "\n",
             encoding="utf-8",
@@ -158,7 +158,7 @@ def pairs(rows: pd.DataFrame) -> Iterator[dict[str, str]]:
 def angles(folder: Path, rows: pd.DataFrame) -> Iterator[str]:
     """The cosines, where they have been computed."""
     if (HERE / "cosines.csv").exists():
-        yield "Cosines between meta-gradients (`python -m benchmarks.quirks cosines`):\n"
+        yield "Cosines between meta-gradients (`python -m experiments.quirks cosines`):\n"
         yield from markdown(pd.read_csv(HERE / "cosines.csv"))
 
 

@@ -1,6 +1,6 @@
 """What stopping early, rarer evaluations and a bfloat16 backbone save and cost, variant by variant.
 
-``python -m benchmarks.adaptation.savings FOLDER``: FOLDER of ``softstart run studies/mini-savings.yaml``.
+``python -m experiments.early_stopping FOLDER``: FOLDER of ``softstart run studies/mini-savings.yaml``.
 Every variant is compared with "main", which trains the whole learning-rate grid to the end, on the same task,
 sample and seed.
 """
@@ -63,7 +63,7 @@ def one_rung(folder: Path, rates: tuple[float, float] = (0.5, 0.3)) -> Iterator[
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.adaptation.savings", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m experiments.early_stopping", description=__doc__)
     parser.add_argument("folder", type=Path)
     asked = parser.parse_args()
     print("\n".join([*table(asked.folder), "", *one_rung(asked.folder)]))

@@ -1,6 +1,6 @@
-"""Write ``benchmarks/tiny/gym_overlap.md``: what the mini gym has in common with the pretraining stream.
+"""Write ``experiments/tiny/gym_overlap.md``: what the mini gym has in common with the pretraining stream.
 
-    python benchmarks/tiny/gym_overlap.py [--documents 300000]
+    python -m experiments.tiny.gym_overlap [--documents 300000]
 
 A template is an input with its entities masked. The stream is sampled with another seed than pretraining's
 (the generator is the same): the numbers are about the distribution, not about the very documents read.
@@ -63,7 +63,7 @@ def report(
     text = [
         "# The mini gym and the text the embedded model was pretrained on",
         "",
-        f"Made by `python benchmarks/tiny/gym_overlap.py --documents {documents}`.",
+        f"Made by `python -m experiments.tiny.gym_overlap --documents {documents}`.",
         "",
         f"Of {total:,} different inputs of {len(lines)} tasks (all samples and test sets), {verbatim} occur "
         f"among {documents:,} documents of the pretraining stream (as a document, or without field names "

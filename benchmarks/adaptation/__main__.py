@@ -1,6 +1,6 @@
 """Which share of adaptation time goes into dev evaluations under the preset ``fast``.
 
-``python -m benchmarks.adaptation.evaluation [--tasks …] [--steps N]``: one run of each task on
+``python -m benchmarks.adaptation [--tasks …] [--steps N]``: one run of each task on
 the embedded backbone, in one process. Preset values but for the steps, which ``--steps`` cuts short: later
 evaluations are rarer, so that a whole run spends less on them than what is printed here.
 """
@@ -28,7 +28,7 @@ from softstart.training.encoding import TextFormat, encode_task
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.adaptation.evaluation", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.adaptation", description=__doc__)
     parser.add_argument("--tasks", nargs="+", default=[], help="of the mini gym; one in six by default")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
