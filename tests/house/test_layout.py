@@ -18,12 +18,6 @@ ROOT_FILES = {"__init__.py", "__main__.py", "errors.py", "progress.py", "registr
 MOST_LINES = {"function": 80, "class": 250}
 
 IN_CYCLES: set[str] = {
-    "softstart.backbone.base",
-    "softstart.backbone.causal",
-    "softstart.backbone.checking",
-    "softstart.backbone.loading",
-    "softstart.backbone.seq2seq",
-    "softstart.backbone.t5",
     "softstart.gym.overlap",
     "softstart.gym.selection",
     "softstart.gym.settings",
