@@ -100,5 +100,5 @@ class Registry(Mapping[str, T], Generic[T]):
                 fix="Install its package, or put its folder on PYTHONPATH.",
             ) from problem
         if self._accepts is None or not self._accepts(found):
-            raise SoftstartError(f"'{path}' is no {self.kind}", where=where, fix="Name its class.")
+            raise SoftstartError(f"'{path}' is not a {self.kind}", where=where, fix="Name the object itself.")
         return cast(T, found)

@@ -141,6 +141,11 @@ def stored(name, folder, tokenizer=None):
     return str(folder)
 
 
+def test_an_untested_family_is_checked_by_itself_where_the_placement_lets_rows_interact(tmp_path):
+    path = stored("marian", tmp_path)
+    assert Backbone.from_pretrained(path, device="cpu", placement="after_padding").rows_interact
+
+
 @pytest.mark.parametrize("name", ["gpt2", "opt", "gemma3_text", "mbart", "umt5", "bloom", "marian"])
 def test_a_model_on_disk_is_loaded_into_its_family(name, tmp_path):
     path = stored(name, tmp_path)

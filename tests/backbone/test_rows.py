@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from helpers.models import prompts, random_batch, random_t5, relative
 from softstart.backbone import IGNORE, Decoding, candidates_tensor
-from softstart.backbone.placement import AFTER_PADDING, PLACEMENTS
 from softstart.errors import SoftstartError
+from softstart.prompt import PLACEMENTS
 
-EXACT = [name for name in PLACEMENTS if name != AFTER_PADDING]
+EXACT = [name for name, place in PLACEMENTS.items() if not place.rows_interact]
 """Placements under which a row does not see its padding."""
 
 rows = st.lists(st.tuples(st.integers(1, 12), st.integers(1, 5), st.integers(0, 3)), min_size=1, max_size=7)
@@ -49,7 +49,7 @@ def test_suffix_puts_the_prompt_between_text_and_padding():
     text = torch.arange(1.0, 7.0).view(2, 3, 1)
     prompt = torch.tensor([[[-1.0], [-2.0]], [[-3.0], [-4.0]]])
     mask = torch.tensor([[1, 1, 1], [1, 0, 0]])
-    joined, joined_mask = PLACEMENTS["suffix"](prompt, text, mask)
+    joined, joined_mask = PLACEMENTS["suffix"].join(prompt, text, mask)
     assert joined[0, :, 0].tolist() == [1, 2, 3, -1, -2]
     assert joined[1, :3, 0].tolist() == [4, -3, -4]
     assert joined_mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]

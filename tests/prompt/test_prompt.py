@@ -25,7 +25,7 @@ from helpers.families import random_backbone, random_model
 from helpers.models import prompts, random_batch, random_t5, relative, word_tokenizer
 from helpers.paths import ROOT
 from helpers.shared import SHARED
-from helpers.toy_study import STUDY, make_world
+from helpers.toy_study import SOFTSTART, STUDY, call, make_world
 from softstart.backbone import Backbone, Decoding, collate
 from softstart.errors import SoftstartError
 from softstart.prompt import (
@@ -418,3 +418,14 @@ def test_a_read_only_folder_is_named(tmp_path):
     tmp_path.chmod(stat.S_IREAD | stat.S_IEXEC)
     with pytest.raises(SoftstartError, match="Choose a writable folder"):
         SoftPrompt(torch.ones(2, 3)).save(tmp_path / "p.safetensors")
+
+
+def test_a_prompt_file_names_no_code_to_import(tmp_path):
+    """``antigravity`` opens a browser when it is imported."""
+    file = tmp_path / "prompt.safetensors"
+    SoftPrompt(torch.zeros(2, 3), "softstart/tiny", placement="antigravity.fly").save(file)
+    (tmp_path / "new.csv").write_text("text\nx\n")
+    rows = ("--rows", tmp_path / "new.csv", "--input", "{text}", "--out", tmp_path / "out.csv")
+    done = call(SOFTSTART, "predict", file, *rows, "--label", "a", "--device", "cpu")
+    assert done.returncode == 1
+    assert "under placement 'antigravity.fly', which is not registered" in done.stderr

@@ -8,20 +8,17 @@ from softstart.backbone.causal import CausalBackbone
 from softstart.backbone.decoding import Decoding
 from softstart.backbone.devices import prefer_device
 from softstart.backbone.loading import TINY, load_backbone
-from softstart.backbone.placement import PLACEMENTS, Placement
 from softstart.backbone.seq2seq import Seq2SeqBackbone
 from softstart.backbone.t5 import T5Backbone
 
 __all__ = [
     "FAMILIES",
     "IGNORE",
-    "PLACEMENTS",
     "TINY",
     "Backbone",
     "Batch",
     "CausalBackbone",
     "Decoding",
-    "Placement",
     "Seq2SeqBackbone",
     "T5Backbone",
     "candidates_tensor",

@@ -20,8 +20,8 @@ from softstart.backbone.batch import Batch
 from softstart.backbone.decoding import Decoding
 from softstart.backbone.devices import every_weight, refuse_sharded
 from softstart.backbone.flops import Flops
-from softstart.backbone.placement import AFTER_PADDING, PADDED_TOGETHER, PLACEMENTS, Placement
 from softstart.errors import SoftstartError
+from softstart.prompt.placement import PLACEMENTS
 from softstart.registry import Registry
 from softstart.storage.token_cache import fingerprint
 
@@ -39,7 +39,7 @@ class Loader(Protocol):
         dtype: str = ...,
         device: str | None = ...,
         revision: str | None = ...,
-        placement: Placement = ...,
+        placement: str = ...,
         device_map: str | dict[str, Any] | None = ...,
         gradient_checkpointing: bool = ...,
         compile: bool = ...,
@@ -59,8 +59,8 @@ class Backbone(ABC):
         model: the transformers model; it is frozen and put in eval mode in place.
         tokenizer: its tokenizer.
         name: name or path it was loaded from, for messages and file headers.
-        placement: where the prompt goes: ``"prefix"``, ``"suffix"``, or for encoder-decoders
-            ``"after_padding"``, where rows do interact (see ``parts``); else SoftstartError.
+        placement: where the prompt goes, a name of ``softstart.prompt.PLACEMENTS``; SoftstartError for any
+            other, and for one that a causal model cannot have.
     """
 
     model_types: ClassVar[tuple[str, ...]] = ()
@@ -82,16 +82,8 @@ class Backbone(ABC):
         tokenizer: PreTrainedTokenizerBase,
         *,
         name: str = "model",
-        placement: Placement = "prefix",
+        placement: str = "prefix",
     ) -> None:
-        if placement not in PLACEMENTS:
-            raise SoftstartError(
-                f"unknown placement '{placement}'", fix=f"Use one of {', '.join(PLACEMENTS)}."
-            )
-        if placement == AFTER_PADDING and self.peft_task == "CAUSAL_LM":
-            raise SoftstartError(
-                "a causal model cannot have its prompt after the padding", fix="Use placement: suffix."
-            )
         refuse_sharded(model)
         self.model: Any = model.requires_grad_(False).eval()
         kernels.keep_freed_memory()
@@ -100,7 +92,7 @@ class Backbone(ABC):
                 module.__class__ = kernels.Linear
         self.tokenizer: Any = tokenizer
         self.name = name
-        self.placement: Placement = placement
+        self.placement = placement
 
     # What a family says.
 
@@ -123,6 +115,26 @@ class Backbone(ABC):
         raise SoftstartError(
             f"'{self.name}' is no T5 v1.1, whose layers are compiled", fix="Leave compile out."
         )
+
+    @property
+    def placement(self) -> str:
+        """The name of the placement: where the prompt goes."""
+        return self._placement
+
+    @placement.setter
+    def placement(self, name: str) -> None:
+        place = PLACEMENTS.find(name)
+        if self.continues_input and not place.causal:
+            raise SoftstartError(
+                f"placement '{name}' does not work for a causal model, whose output continues its input",
+                fix=f"Use one of {', '.join(name for name in PLACEMENTS if PLACEMENTS[name].causal)}.",
+            )
+        self._place, self._placement = place, name
+
+    @property
+    def rows_interact(self) -> bool:
+        """Whether the placement makes a row's numbers depend on its neighbors: then one run at a time."""
+        return self._place.rows_interact
 
     @property
     def width(self) -> int:
@@ -252,12 +264,12 @@ class Backbone(ABC):
     ) -> Iterator[tuple[Tensor, Batch]]:
         """A batch as forward passes take it: positions [≤ B] and their rows (see ``Batch.micro_batches``).
 
-        After padding, rows are padded together with their neighbors: 16 at a time, in order, as published.
+        Where rows interact, as many as the placement says are padded together, in order.
         """
-        if self.placement != AFTER_PADDING:
+        if self._place.padded_together is None:
             yield from batch.micro_batches(max_tokens, extra, cost)
             return
-        for rows in torch.arange(len(batch), device=batch.run.device).split(PADDED_TOGETHER):
+        for rows in torch.arange(len(batch), device=batch.run.device).split(self._place.padded_together):
             yield rows, batch.select(rows)
 
     def row_flops(self, text: int, output: int) -> Flops:
@@ -279,7 +291,7 @@ class Backbone(ABC):
         text = self.embedding(batch.input_ids)
         # index_select, not indexing: its backward adds in a fixed order, so threads do not change the bits.
         rows = prompts.index_select(0, batch.run).to(text.dtype)
-        return PLACEMENTS[self.placement](rows, text, batch.attention_mask)
+        return self._place.join(rows, text, batch.attention_mask)
 
     def fits(self, length: int) -> None:
         """Refuse a sequence longer than the model's window by a SoftstartError."""

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from softstart.backbone.base import Backbone, summed_nll
 from softstart.backbone.decoding import Decoding, plain_generation
-from softstart.backbone.placement import suffix
 from softstart.errors import SoftstartError
+from softstart.prompt.placement import suffix
 
 
 class CausalBackbone(Backbone):

@@ -1,6 +1,9 @@
-"""Is a model of an unlisted family exact here? Asked of the model itself, in a few small forward passes."""
+"""Whether a model of an untested family is exact here: a few small passes of the model itself decide."""
 
 from __future__ import annotations
+
+import copy
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -9,9 +12,12 @@ from softstart.backbone.base import Backbone
 from softstart.backbone.batch import Batch, collate
 from softstart.backbone.decoding import Decoding
 from softstart.errors import SoftstartError
+from softstart.prompt.placement import PLACEMENTS
 
 LENGTHS = (5, 9, 2)
+"""Tokens of the texts of the rows."""
 OUTPUT = 3
+"""Tokens of their outputs."""
 
 
 def check_exact(backbone: Backbone) -> None:
@@ -24,6 +30,9 @@ def check_exact(backbone: Backbone) -> None:
     Raises:
         SoftstartError: naming the first thing that differs, or why the model cannot be run.
     """
+    if backbone.rows_interact:  # by the placement's choice; the question here is about the model
+        backbone = copy.copy(backbone)
+        backbone.placement = "prefix"
     try:
         differs = _difference(backbone)
     except SoftstartError:
@@ -39,7 +48,7 @@ def _refused(backbone: Backbone, reason: str) -> SoftstartError:
     kind = backbone.model.config.model_type
     return SoftstartError(
         f"backbone '{backbone.name}' of the family '{kind}' {reason}",
-        fix="Use a family that is listed in softstart.backbone.FAMILIES.",
+        fix="Use a model type of a family in softstart.backbone.FAMILIES.",
     )
 
 
@@ -63,17 +72,14 @@ def _difference(backbone: Backbone) -> str | None:
     sums = backbone.nll(prompts, batch)[0]
     for b, row in enumerate(alone):
         if not _close(sums[b], backbone.nll(prompts, row)[0][0], backbone):
-            return "a row's loss changes with the rows beside it"
+            return "a row's loss changes with its neighbors"
     # Under a prompt that is the embedding of two words, the model must do what it does with these words.
-    joined = [words[r].tolist() + text for r, text in zip((0, 1, 0), texts, strict=True)]
-    with_words = collate(joined, outputs, [0, 0, 0], pad=pad).to(backbone.device)
-    if backbone.placement == "prefix":
-        none = prompts[:1, :0]
-        own = backbone.nll(none, with_words)[0]
-        if not _close(sums, own, backbone):
-            return "a prompt of word embeddings does not do what the words do"
-        if not _close(own, _token_path(backbone, with_words), backbone):
-            return "embeddings given from outside do not do what the tokens do"
+    with_words = _with_words(backbone, words, batch)
+    as_text = backbone.nll(prompts[:1, :0], with_words)[0]
+    if not _close(sums, as_text, backbone):
+        return "a prompt of word embeddings does not do what the words do"
+    if not _close(as_text, _token_path(backbone, with_words), backbone):
+        return "embeddings given from outside do not do what the tokens do"
     leaf = prompts.clone().requires_grad_()
     loss = backbone.nll(leaf, batch)[0][batch.run == 0].sum()
     (gradient,) = torch.autograd.grad(loss, leaf)
@@ -94,8 +100,16 @@ def _difference(backbone: Backbone) -> str | None:
     if backbone.generate(prompts, batch, decoding) != [
         backbone.generate(prompts, row, decoding)[0] for row in alone
     ]:
-        return "what is generated for a row changes with the rows beside it"
+        return "what is generated for a row changes with its neighbors"
     return None
+
+
+def _with_words(backbone: Backbone, words: Tensor, batch: Batch) -> Batch:
+    """The rows with words [R, P] in their texts, at the place where the prompts of a batch would go."""
+    # To a placement, token ids are embeddings of width 1.
+    prompts, text = words[batch.run][..., None], batch.input_ids[..., None]
+    ids, mask = PLACEMENTS.find(backbone.placement).join(prompts, text, batch.attention_mask)
+    return replace(batch, input_ids=ids[..., 0], attention_mask=mask, run=torch.zeros_like(batch.run))
 
 
 def _row(batch: Batch, b: int) -> Batch:

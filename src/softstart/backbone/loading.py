@@ -16,7 +16,6 @@ from softstart.backbone.base import FAMILIES, Backbone
 from softstart.backbone.causal import CausalBackbone
 from softstart.backbone.checking import check_exact
 from softstart.backbone.devices import prefer_device
-from softstart.backbone.placement import Placement
 from softstart.backbone.seq2seq import Seq2SeqBackbone
 from softstart.backbone.shapes import untie
 from softstart.backbone.t5 import T5Backbone
@@ -50,7 +49,7 @@ def load_backbone(
     dtype: str = "float32",
     device: str | None = None,
     revision: str | None = None,
-    placement: Placement = "prefix",
+    placement: str = "prefix",
     device_map: str | dict[str, Any] | None = None,
     gradient_checkpointing: bool = False,
     compile: bool = False,
@@ -63,7 +62,7 @@ def load_backbone(
         dtype: ``float32``, ``bfloat16``, ``float64``, or ``float16`` where the family does not overflow.
         device: ``"cpu"``, ``"cuda:0"``, …; by default the GPU if there is one.
         revision: hub revision (a commit, to be reproducible).
-        placement: where the prompt goes, a name of ``PLACEMENTS``.
+        placement: where the prompt goes, a name of ``softstart.prompt.PLACEMENTS``.
         device_map: spread a model that is larger than one GPU, as transformers does (``"auto"``); needs
             accelerate and excludes ``device``.
         gradient_checkpointing: recompute each layer in the backward pass instead of keeping what it

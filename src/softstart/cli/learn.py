@@ -193,7 +193,7 @@ def adapt(
     if out:
         prompt = found[best].prompt
         prompt.info.update(input=input or "{input}", output=output or (f"{{{label}}}" if label else None))
-        (prompt.save_pretrained if prompt.placement == "prefix" else prompt.save)(out)
+        (prompt.save_pretrained if prompt.fits_peft else prompt.save)(out)
         console.print(f"{best}: {out}", highlight=False, soft_wrap=True)
 
 

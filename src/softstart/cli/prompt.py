@@ -194,8 +194,20 @@ def backbone_of(prompt: SoftPrompt | None, name: str | None, device: str | None)
         name,
         device=device,
         revision=(prompt.revision or None) if prompt and own else None,
-        placement=prompt.placement if prompt else "prefix",  # type: ignore[arg-type]
+        placement=_placement(prompt) if prompt else "prefix",
     )
+
+
+def _placement(prompt: SoftPrompt) -> str:
+    """The placement of a prompt, if it is registered: a file must not name code to import."""
+    from softstart.prompt import PLACEMENTS
+
+    if prompt.placement not in PLACEMENTS:
+        raise SoftstartError(
+            f"the prompt was trained under placement '{prompt.placement}', which is not registered",
+            fix="Load it in Python, after importing the module that defines this placement.",
+        )
+    return prompt.placement
 
 
 def too_long(count: int, limit: int, strict: bool) -> None:

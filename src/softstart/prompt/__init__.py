@@ -17,14 +17,17 @@ from softstart.prompt.initializers import (
     text,
     vocabulary,
 )
+from softstart.prompt.placement import PLACEMENTS, Placement
 from softstart.prompt.soft_prompt import SoftPrompt, made_on
 
 __all__ = [
     "CONFIG_FILE",
     "FURTHER",
+    "PLACEMENTS",
     "TENSOR",
     "WEIGHTS_FILE",
     "Initializer",
+    "Placement",
     "SoftPrompt",
     "class_labels",
     "from_prompt",

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from softstart.errors import SoftstartError
 from softstart.prompt.facts import check_facts
+from softstart.prompt.placement import peft_places
 from softstart.storage.files import atomic
 from softstart.storage.tensors import load_tensors, save_tensors
 
@@ -35,12 +36,12 @@ Read = tuple[dict[str, Tensor], dict[str, Any]]
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write one ``.safetensors`` file, or a folder with the PEFT configuration if the prompt is a prefix."""
+    """Write one ``.safetensors`` file or a folder, with PEFT's configuration if PEFT knows the placement."""
     if path.suffix == ".safetensors":
         save_tensors(path, tensors, facts)
         return
     save_tensors(path / WEIGHTS_FILE, tensors, facts)
-    if facts["placement"] == "prefix":
+    if peft_places(facts["placement"]):
         length, width = tensors[TENSOR].shape
         write_text(path / CONFIG_FILE, json.dumps(peft_config(length, width, facts), indent=2) + "\n")
 

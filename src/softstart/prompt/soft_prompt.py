@@ -14,6 +14,7 @@ from softstart.errors import SoftstartError
 from softstart.prompt import formats, hub
 from softstart.prompt.card import model_card
 from softstart.prompt.formats import TENSOR
+from softstart.prompt.placement import peft_places
 
 
 class Owner(Protocol):
@@ -50,7 +51,7 @@ class SoftPrompt:
         tensor: [P, d], float32.
         backbone: name or path of the backbone.
         backbone_digest: ``Backbone.digest`` of the network it was trained on ("" if unknown).
-        placement: where it goes, ``"prefix"`` or ``"suffix"``.
+        placement: where it goes, a name of ``PLACEMENTS``.
         info: how it came to be (method, setting, task, learning rate, seed, …); JSON-compatible.
         revision: hub revision of the backbone ("" if unknown).
         tokenizer_digest: ``Backbone.tokenizer_digest`` ("" if unknown).
@@ -175,13 +176,18 @@ class SoftPrompt:
         tensor, facts = formats.read(path, name)
         return cls(tensor.to(torch.float32), **facts)
 
+    @property
+    def fits_peft(self) -> bool:
+        """Whether it can be saved as a PEFT adapter: PEFT puts every prompt before the text."""
+        return peft_places(self.placement)
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a folder that ``PeftModel.from_pretrained`` loads: adapter, configuration, model card.
 
         Raises:
             SoftstartError: the prompt is a suffix, which PEFT cannot place.
         """
-        if self.placement != "prefix":
+        if not self.fits_peft:
             raise SoftstartError(
                 f"a {self.placement} prompt cannot be a PEFT adapter: PEFT puts every prompt before the text",
                 where=str(folder),

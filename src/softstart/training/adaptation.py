@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from softstart.backbone import Backbone, Batch
-from softstart.backbone.placement import AFTER_PADDING
 from softstart.errors import Damaged, SoftstartError
 from softstart.progress import Progress, silent
 from softstart.storage.tensors import digest_of, load_tensors, numeric, save_tensors
@@ -174,9 +173,9 @@ class _Pack:
                 )
             if not run.task.train[run.sample].trainable:
                 raise SoftstartError("the train file has no example", where=f"{run.task.name} {run.sample}")
-        if backbone.placement == AFTER_PADDING and len(runs) > 1:
+        if backbone.rows_interact and len(runs) > 1:
             raise SoftstartError(
-                "runs with their prompt after the padding cannot share a pack: their numbers would mix",
+                f"runs under placement '{backbone.placement}' cannot share a pack: their numbers would mix",
                 fix="Set pack_size: 1, or placement: suffix.",
             )
         self.backbone, self.runs, self.config, self.how = backbone, runs, config, how

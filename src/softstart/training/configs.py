@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from softstart.backbone import Placement
+from softstart.prompt import PLACEMENTS
 from softstart.training.optimizers import OptimizerConfig
 
 Positive = Annotated[int, Field(gt=0)]
@@ -36,8 +36,8 @@ class PromptSpec(BaseModel):
     """Plain prompt tuning draws a new start for every seed (the one meta-training starts from), for every
     sample of the target task, or for every run of its grid in order (as published: each learning rate then
     has its own start)."""
-    placement: Placement = "prefix"
-    """Where it goes; see ``softstart.backbone.PLACEMENTS``."""
+    placement: Annotated[str, AfterValidator(PLACEMENTS.check)] = "prefix"
+    """Where the prompt goes: a name of ``softstart.prompt.PLACEMENTS``, or the import path of a placement."""
 
 
 @dataclass(frozen=True)

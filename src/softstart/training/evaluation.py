@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from softstart.backbone import IGNORE, Backbone, Batch, Decoding, candidates_tensor, collate
-from softstart.backbone.placement import AFTER_PADDING
 from softstart.gym.metrics import F1Labels, companions, score
 from softstart.training.encoding import EncodedTask, Rows
 
@@ -59,8 +58,7 @@ def predict(backbone: Backbone, prompts: Tensor, jobs: Sequence[Job], how: Evalu
         jobs: what to predict with which prompt.
         how: decoding and scoring.
     """
-    if backbone.placement == AFTER_PADDING and len(jobs) > 1:
-        # There a row's numbers depend on the rows beside it.
+    if backbone.rows_interact and len(jobs) > 1:
         return [predict(backbone, prompts, [job], how)[0] for job in jobs]
     out: list[list[str]] = [[] for _ in jobs]
     ranked = [i for i, job in enumerate(jobs) if how.scoring == "rank" and job.task.labels]

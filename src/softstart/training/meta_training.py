@@ -13,7 +13,6 @@ from torch import Tensor
 
 from softstart.algorithms import THETA, Algorithm, Episodes, Logs, further, meta_gradients
 from softstart.backbone import Backbone
-from softstart.backbone.placement import AFTER_PADDING
 from softstart.errors import Damaged, Diverged, SoftstartError
 from softstart.progress import Progress, silent
 from softstart.storage.tensors import digest_of, load_tensors, numeric, save_tensors
@@ -86,15 +85,16 @@ def meta_train(
     budget = None if config.memory_budget is None else int(config.memory_budget * 2**20)
     loss = PromptObjective(backbone, config.max_tokens, budget)
     first, curve = outer.resume(checkpoint, loss.work)
-    if processes.world > 1 and backbone.placement == AFTER_PADDING:
+    if processes.world > 1 and backbone.rows_interact:
         raise SoftstartError(
-            "a prompt after the padding cannot be meta-trained by several processes: its numbers would mix",
+            f"several processes cannot share meta-training under placement '{backbone.placement}', where rows "
+            "interact",
             fix="Use one process, or placement suffix.",
         )
     processes.agree(outer.of, config, first, *outer.values().values())
     progress(first, "resumed" if first else "")
     for step in range(first, config.steps):
-        if backbone.placement == AFTER_PADDING:
+        if backbone.rows_interact:
             gradients, logs = _in_turn(algorithm, loss, outer.values(), sampler.draw(step))
         else:
             gradients, logs = shared_gradient(processes, algorithm, loss, outer.values(), sampler.draw(step))

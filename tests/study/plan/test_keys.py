@@ -95,7 +95,7 @@ def test_keys_follow_data_and_weights():
         ({"learning_rates": [0]}, "learning_rates.0: Input should be greater than 0"),
         ({"adaptation": {"stepz": 1}}, "adaptation.stepz: Unexpected keyword argument"),
         ({"adaptation": {"steps": 0}}, "AdaptConfig.steps must be greater than 0"),
-        ({"prompt": {"placement": "middle"}}, "prompt.placement: Input should be 'prefix', 'suffix' or"),
+        ({"prompt": {"placement": "middle"}}, "prompt.placement: unknown placement 'middle'"),
     ],
 )
 def test_a_mistake_is_one_line_with_its_key(changes, message):

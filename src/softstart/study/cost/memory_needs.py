@@ -13,7 +13,6 @@ from softstart.backbone import Backbone, Batch, T5Backbone, load_backbone
 from softstart.backbone.devices import status_bytes
 from softstart.backbone.loading import recompute_layers
 from softstart.backbone.memory_model import META, equal_rows, traced, weight_bytes
-from softstart.backbone.placement import Placement
 from softstart.backbone.shapes import published, untie
 from softstart.errors import SoftstartError
 from softstart.study.declare.spec import MAIN, Study, resolve_methods, variants_of
@@ -146,7 +145,7 @@ def shape_of(
     dtype: str,
     *,
     revision: str | None = None,
-    placement: Placement = "prefix",
+    placement: str = "prefix",
     gradient_checkpointing: bool = False,
     **_where: object,
 ) -> Backbone:

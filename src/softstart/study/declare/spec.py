@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from softstart.backbone import TINY
-from softstart.backbone.placement import AFTER_PADDING
 from softstart.errors import SoftstartError
+from softstart.prompt import PLACEMENTS
 from softstart.storage.safe_yaml import read_yaml
 from softstart.study.declare.parts import SettingSpec
 from softstart.study.declare.presets import PresetName, filled, inherited
@@ -134,9 +134,9 @@ class Study(BaseModel):
 
     @model_validator(mode="after")
     def _positive(self) -> Self:
-        if self.prompt.placement == AFTER_PADDING and self.pack_size > 1:
+        if PLACEMENTS.find(self.prompt.placement).rows_interact and self.pack_size > 1:
             raise ValueError(
-                "placement after_padding needs pack_size: 1, for rows of one run change another's"
+                f"placement {self.prompt.placement} needs pack_size: 1: rows of one run change another's"
             )
         for tuning in (self.adaptation, self.finetuning):
             if tuning.batch_parts < 1 or tuning.batch_size % tuning.batch_parts:

@@ -1,0 +1,120 @@
+"""Where the soft prompt goes: one registered ``Placement`` each.
+
+A placement joins the prompts of the rows [B, P, d] to right-padded text embeddings [B, S, d] with their mask
+[B, S]. ``prefix`` and ``suffix`` keep a row's numbers independent of its padding, so rows of any length can
+share a batch; ``after_padding`` does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from softstart.registry import Registry
+
+Join = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(prompts [B, P, d], text [B, S, d], mask [B, S]) → (embeddings [B, P+S, d], mask [B, P+S])."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the soft prompt goes, and what follows from it.
+
+    Args:
+        join: joins prompts [B, P, d] and text [B, S, d] with its mask [B, S].
+        label: the place in words, for tables and reports.
+        padded_together: how many rows of a batch, in order, share a forward pass and its padding; None: a
+            row's numbers do not depend on its neighbors, so rows are grouped as is cheapest.
+        causal: whether a causal model can continue from where the joined row ends; False where padding can
+            stand before its end.
+        peft: whether PEFT's prompt tuning puts prompts there, so that they can be saved as its adapters.
+    """
+
+    join: Join
+    label: str
+    padded_together: int | None = None
+    causal: bool = True
+    peft: bool = False
+
+    @property
+    def rows_interact(self) -> bool:
+        """Whether a row's numbers depend on its neighbors: then one run at a time, and never in a pack."""
+        return self.padded_together is not None
+
+
+def peft_places(name: str) -> bool:
+    """Whether PEFT puts prompts where this placement does; False for one that is not registered.
+
+    The name may come from a file: it is never imported.
+    """
+    return name in PLACEMENTS and PLACEMENTS[name].peft
+
+
+def prefix(prompts: Tensor, text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """``[prompt | text | padding]``: the placement of Lester et al. (2021) and of PEFT.
+
+    Args:
+        prompts: [B, P, d].
+        text: [B, S, d].
+        mask: [B, S].
+
+    Returns:
+        (embeddings [B, P+S, d], mask [B, P+S]).
+    """
+    ones = mask.new_ones(prompts.shape[:2])
+    return torch.cat((prompts, text), 1), torch.cat((ones, mask), 1)
+
+
+def suffix(prompts: Tensor, text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """``[text | prompt | padding]``: after the text as in MPT (Qin et al., 2023), but before its padding.
+
+    Args:
+        prompts: [B, P, d].
+        text: [B, S, d].
+        mask: [B, S].
+
+    Returns:
+        (embeddings [B, P+S, d], mask [B, P+S]).
+    """
+    (rows, length, width), size = text.shape, prompts.shape[1]
+    texts = mask.sum(1, keepdim=True)  # [B, 1] text lengths
+    place = torch.arange(length + size, device=text.device).expand(rows, -1)
+    # Every place of the result takes its vector from [text with padding | prompt]: first the text, then the
+    # prompt, which begins at column S there, then the padding, which the prompt has pushed P places on.
+    source = torch.where(
+        place < texts, place, torch.where(place < texts + size, place - texts + length, place - size)
+    )
+    joined = torch.cat((text, prompts), 1).gather(1, source[..., None].expand(-1, -1, width))
+    return joined, (place < texts + size).to(mask.dtype)
+
+
+def after_padding(prompts: Tensor, text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """``[text | padding | prompt]``: MPT to the letter (Qin et al., 2023, released files).
+
+    How far the prompt is from the text, and with it every number, depends on the longest row of the batch.
+
+    Args:
+        prompts: [B, P, d].
+        text: [B, S, d].
+        mask: [B, S].
+
+    Returns:
+        (embeddings [B, P+S, d], mask [B, P+S]).
+    """
+    ones = mask.new_ones(prompts.shape[:2])
+    return torch.cat((text, prompts), 1), torch.cat((mask, ones), 1)
+
+
+PLACEMENTS: Registry[Placement] = Registry("placement", accepts=lambda found: isinstance(found, Placement))
+"""Placements by name, as ``prompt.placement`` of a study and ``Backbone.placement`` name them."""
+
+PLACEMENTS.add("prefix", Placement(prefix, "before the text", peft=True))
+PLACEMENTS.add("suffix", Placement(suffix, "after the text"))
+# 16 rows: an evaluation batch of the published protocol.
+PLACEMENTS.add(
+    "after_padding",
+    Placement(after_padding, "after the text and its padding", padded_together=16, causal=False),
+)
