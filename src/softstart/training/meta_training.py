@@ -87,8 +87,7 @@ def meta_train(
     first, curve = outer.resume(checkpoint, loss.work)
     if processes.world > 1 and backbone.rows_interact:
         raise SoftstartError(
-            f"several processes cannot share meta-training under placement '{backbone.placement}', where rows "
-            "interact",
+            f"under placement '{backbone.placement}' rows interact, so processes cannot share meta-training",
             fix="Use one process, or placement suffix.",
         )
     processes.agree(outer.of, config, first, *outer.values().values())
