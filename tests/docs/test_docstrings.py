@@ -66,7 +66,7 @@ def test_a_public_name_tells_shapes_and_errors(module, name):
 @pytest.mark.parametrize(("module", "table"), SOURCES.items())
 def test_methods_name_their_papers(module, table):
     for kind, made in getattr(importlib.import_module(module), table).items():
-        found = reference.definition(module, made.__name__)
+        found = reference.definition(made.__module__, made.__name__)
         whole = ast.get_docstring(tree(found.module)) or ""
         assert CITED.search(" ".join(f"{whole} {found.doc}".split())), kind
 
@@ -74,7 +74,7 @@ def test_methods_name_their_papers(module, table):
 def test_every_key_of_a_study_is_explained():
     from softstart.algorithms import ALGORITHMS
 
-    algorithms = [(made.__name__, "softstart.algorithms") for made in ALGORITHMS.values()]
+    algorithms = [(made.__name__, made.__module__) for made in ALGORITHMS.values()]
     bare = [
         f"{name}.{field}"
         for name, module in (*reference.STUDY.items(), *algorithms)

@@ -1,9 +1,12 @@
 """Ways to learn where a soft prompt should start, one short file each.
 
-Adding an algorithm is one file and its line in ``ALGORITHMS``.
+Adding an algorithm is one file and one line that registers it: here, or in a package of its own. Studies also
+accept the import path of a class that is not registered.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from softstart.algorithms.anil import ANIL
 from softstart.algorithms.base import (
@@ -13,10 +16,13 @@ from softstart.algorithms.base import (
     Episodes,
     Logs,
     Loss,
+    StepWork,
     Trajectory,
     further,
     inner_loop,
+    is_algorithm,
     meta_gradients,
+    work_of,
 )
 from softstart.algorithms.fomaml import FoMAML
 from softstart.algorithms.imaml import IMAML
@@ -24,16 +30,18 @@ from softstart.algorithms.maml import MAML
 from softstart.algorithms.meta_sgd import MetaSGD
 from softstart.algorithms.multitask import MultiTask
 from softstart.algorithms.reptile import Reptile
+from softstart.registry import Registry
 
-ALGORITHMS = {
-    "maml": MAML,
-    "fomaml": FoMAML,
-    "reptile": Reptile,
-    "multitask": MultiTask,
-    "anil": ANIL,
-    "imaml": IMAML,
-    "metasgd": MetaSGD,
-}
+ALGORITHMS: Registry[type[Any]] = Registry("algorithm", is_algorithm)
+"""Everything that learns from source tasks; ``softstart.training.methods`` adds SPoT."""
+
+ALGORITHMS.add("maml", MAML)
+ALGORITHMS.add("fomaml", FoMAML)
+ALGORITHMS.add("reptile", Reptile)
+ALGORITHMS.add("multitask", MultiTask)
+ALGORITHMS.add("anil", ANIL)
+ALGORITHMS.add("imaml", IMAML)
+ALGORITHMS.add("metasgd", MetaSGD)
 
 __all__ = [
     "ALGORITHMS",
@@ -50,8 +58,11 @@ __all__ = [
     "MetaSGD",
     "MultiTask",
     "Reptile",
+    "StepWork",
     "Trajectory",
     "further",
     "inner_loop",
+    "is_algorithm",
     "meta_gradients",
+    "work_of",
 ]

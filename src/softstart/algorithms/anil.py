@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from softstart.algorithms.base import Data, Episodes, Logs, Loss
+from softstart.algorithms.base import Data, Episodes, Logs, Loss, StepWork
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,13 @@ class ANIL:
     """Rows of a task in the batch of the outer loop."""
 
     data: ClassVar[Data] = "episodes"
+    label: ClassVar[str] = "ANIL"
+    color: ClassVar[str] = "#7570b3"
+
+    @property
+    def work(self) -> StepWork:
+        """A gradient in each inner step, and a Hessian-vector product through each of them."""
+        return StepWork(self.inner_steps, hvps=self.inner_steps, keepable=self.inner_steps)
 
     def meta_gradient(self, loss: Loss, theta: Tensor, episodes: Episodes) -> tuple[Tensor, Logs]:
         """Mean over tasks of the gradient through the inner loop of the last rows, [P, d]."""

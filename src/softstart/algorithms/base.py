@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any, ClassVar, Literal, Protocol, cast
 
 from torch import Tensor
@@ -42,13 +42,31 @@ class Loss(Protocol):
         """Hessian-vector product of each task's loss: [M, P, d]."""
 
 
+@dataclass(frozen=True)
+class StepWork:
+    """What an outer step computes on the support batches of one task; the query batch takes one gradient."""
+
+    gradients: int
+    """Gradients of a support batch."""
+    hvps: int = 0
+    """Hessian-vector products of a support batch, each with the gradient that it differentiates."""
+    keepable: int = 0
+    """How many of these products differentiate one of ``gradients``, whose graph can be kept for it."""
+
+
 class Algorithm(Protocol):
     """Maps a start θ and a meta-batch to a meta-gradient: a pure function, no hidden state.
 
-    An algorithm that learns more than the start has ``further(theta)``, which names these meta-parameters
-    [P, ·] with their values before learning, and ``further_lr``, their outer learning rate relative to the
-    start's. It takes them as keyword arguments of ``meta_gradient`` and returns the gradients of all by
-    name, the start's under ``THETA``. Call it by ``meta_gradients``, which knows both kinds.
+    It is a frozen dataclass whose fields are its settings. What else it may declare:
+
+    - ``label``, ``color``: how reports write and draw it (a hex code); by default the name in the study and a
+      spare color.
+    - ``work``: a property, the ``StepWork`` of an outer step; by default that of a first-order method, one
+      gradient for each inner step.
+    - ``further(theta)``: meta-parameters [P, ·] besides the start, by name, with their values before
+      learning, and ``further_lr``, their outer learning rate relative to the start's. ``meta_gradient`` then
+      takes them as keyword arguments and returns the gradients of all by name, the start's under ``THETA``.
+      ``meta_gradients`` calls either kind.
     """
 
     data: ClassVar[Data]
@@ -71,9 +89,26 @@ class Algorithm(Protocol):
 
 
 def further(algorithm: Algorithm, theta: Tensor) -> dict[str, Tensor]:
-    """What an algorithm learns beside the start θ [P, d], before it is learned: mostly nothing."""
-    names: dict[str, Tensor] = getattr(algorithm, "further", lambda _: {})(theta)
-    return names
+    """What an algorithm learns besides the start θ [P, d], before it is learned: mostly nothing."""
+    values: dict[str, Tensor] = getattr(algorithm, "further", lambda _: {})(theta)
+    return values
+
+
+def work_of(algorithm: Any) -> StepWork:
+    """The work of an outer step as the algorithm declares it, or that of a first-order method."""
+    work: StepWork = getattr(algorithm, "work", StepWork(algorithm.inner_steps))
+    return work
+
+
+def is_algorithm(thing: Any) -> bool:
+    """Whether an object is the class of a method that learns from source tasks.
+
+    >>> from softstart.algorithms import MAML
+    >>> is_algorithm(MAML), is_algorithm(MAML())
+    (True, False)
+    """
+    learns = callable(getattr(thing, "meta_gradient", None)) or getattr(thing, "data", None) == "tasks"
+    return isinstance(thing, type) and is_dataclass(thing) and learns
 
 
 def meta_gradients(
@@ -81,8 +116,8 @@ def meta_gradients(
 ) -> tuple[dict[str, Tensor], Logs]:
     """Gradients of all meta-parameters [P, ·] by name, the start's under ``THETA``, and losses to log."""
     rest = {name: value for name, value in values.items() if name != THETA}
-    found, logs = cast(Any, algorithm).meta_gradient(loss, values[THETA], episodes, **rest)
-    return (found if rest else {THETA: found}), logs
+    gradients, logs = cast(Any, algorithm).meta_gradient(loss, values[THETA], episodes, **rest)
+    return (gradients if rest else {THETA: gradients}), logs
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ class FoMAML:
     """Rows of a task in the batch of the outer loop."""
 
     data: ClassVar[Data] = "episodes"
+    label: ClassVar[str] = "FoMAML"
+    color: ClassVar[str] = "#00896b"
 
     def meta_gradient(self, loss: Loss, theta: Tensor, episodes: Episodes) -> tuple[Tensor, Logs]:
         """Mean over tasks of the query gradient at φ_K, [P, d]."""

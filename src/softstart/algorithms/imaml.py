@@ -17,7 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from softstart.algorithms.base import Data, Episodes, Logs, Loss
+from softstart.algorithms.base import Data, Episodes, Logs, Loss, StepWork
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,13 @@ class IMAML:
     """Rows of a task in the batch of the outer loop."""
 
     data: ClassVar[Data] = "episodes"
+    label: ClassVar[str] = "iMAML"
+    color: ClassVar[str] = "#8a6d3b"
+
+    @property
+    def work(self) -> StepWork:
+        """A gradient in each inner step; a Hessian-vector product at φ* in each iteration."""
+        return StepWork(self.inner_steps, hvps=self.iterations)
 
     def meta_gradient(self, loss: Loss, theta: Tensor, episodes: Episodes) -> tuple[Tensor, Logs]:
         """Mean over tasks of (I + H/λ)⁻¹ ∇L_query(φ*), [P, d]; H is that of the last support batch."""

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from softstart.algorithms.base import Data, Episodes, Logs, Loss, inner_loop
+from softstart.algorithms.base import Data, Episodes, Logs, Loss, StepWork, inner_loop
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,13 @@ class MAML:
     """Rows of a task in the batch of the outer loop."""
 
     data: ClassVar[Data] = "episodes"
+    label: ClassVar[str] = "MAML"
+    color: ClassVar[str] = "#0072b2"
+
+    @property
+    def work(self) -> StepWork:
+        """A gradient in each inner step, and a Hessian-vector product through each of them."""
+        return StepWork(self.inner_steps, hvps=self.inner_steps, keepable=self.inner_steps)
 
     def meta_gradient(self, loss: Loss, theta: Tensor, episodes: Episodes) -> tuple[Tensor, Logs]:
         """Mean over tasks of the gradient through the inner loop, [P, d]."""

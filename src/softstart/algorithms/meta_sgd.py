@@ -16,7 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from softstart.algorithms.base import LOG_RATES, THETA, Data, Episodes, Logs, Loss, inner_loop
+from softstart.algorithms.base import LOG_RATES, THETA, Data, Episodes, Logs, Loss, StepWork, inner_loop
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,13 @@ class MetaSGD:
     """Rows of a task in the batch of the outer loop."""
 
     data: ClassVar[Data] = "episodes"
+    label: ClassVar[str] = "Meta-SGD"
+    color: ClassVar[str] = "#5c9e31"
+
+    @property
+    def work(self) -> StepWork:
+        """A gradient in each inner step, and a Hessian-vector product through each of them."""
+        return StepWork(self.inner_steps, hvps=self.inner_steps, keepable=self.inner_steps)
 
     def further(self, theta: Tensor) -> dict[str, Tensor]:
         """ℓ = log(α / inner_lr) of every row [P, 1]: zero before it is learned."""

@@ -32,6 +32,8 @@ class Reptile:
     """Compute (θ - φ_K)/α as printed instead of the equal sum of gradients."""
 
     data: ClassVar[Data] = "episodes"
+    label: ClassVar[str] = "Reptile"
+    color: ClassVar[str] = "#d55e00"
 
     def meta_gradient(self, loss: Loss, theta: Tensor, episodes: Episodes) -> tuple[Tensor, Logs]:
         """Mean over tasks of (θ - φ_K)/α, [P, d]."""

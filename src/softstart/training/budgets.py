@@ -1,4 +1,4 @@
-"""How long a meta-training is: so many steps, or as many as a common measure of work comes to."""
+"""How long meta-training is: in steps, or in a measure of work that all methods share."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any
 
-from softstart.errors import SoftstartError
+from softstart.algorithms import work_of
 from softstart.training.configs import MetaConfig
 
 LIMITS = frozenset({"steps", "epochs", "examples", "gradients"})
-"""Ways to say how long; a method that names one for itself replaces those it inherits."""
+"""Ways to say how long; a method that sets one of them drops those it would inherit."""
 
 _INSTEAD = ("epochs", "examples", "gradients")
 
 HVP_COST = 2.1
-"""A Hessian-vector product against a gradient of the same row, where it is not worked out from the data."""
+"""A Hessian-vector product relative to a gradient of the same row, unless it is computed from the data."""
 
 
 @dataclass(frozen=True)
 class MetaBudget(MetaConfig):
     """The outer loop as a study declares it.
 
-    ``epochs``, ``examples`` or ``gradients``, of which one may be given, replace ``steps``: methods that do
-    different work in a step can be compared at equal cost.
+    At most one of ``epochs``, ``examples`` and ``gradients`` may be given; it replaces ``steps``: methods
+    that do different work in a step can be compared at equal cost.
     """
 
     epochs: float | None = None
@@ -31,13 +31,13 @@ class MetaBudget(MetaConfig):
     examples: int | None = None
     """Rows read, those of support and query sets together."""
     gradients: int | None = None
-    """Compute, in gradients of a row; a Hessian-vector product is some of them, by the backbone's FLOPs."""
+    """Compute, in gradients of a row; a Hessian-vector product counts by the backbone's FLOPs."""
     max_epochs: float | None = None
-    """No more passes than these, however long the rest makes it: 120 as published."""
+    """Upper bound on passes, whatever the other limits say: 120 as published."""
 
     @property
     def limit(self) -> str:
-        """Which of ``LIMITS`` decides."""
+        """The one of ``LIMITS`` that decides."""
         return next((name for name in _INSTEAD if getattr(self, name) is not None), "steps")
 
     def __post_init__(self) -> None:
@@ -53,15 +53,12 @@ class MetaBudget(MetaConfig):
 
         Args:
             algorithm: what a step does.
-            sources: source tasks.
-            items: samples of all of them.
-            rows: train and dev rows of them; 0 where that is not known, for a plan without data.
+            sources: number of source tasks.
+            items: number of samples of all of them.
+            rows: number of their train and dev rows; 0 where it is not known, for a plan without data.
             hvp_cost: a Hessian-vector product, in gradients of the same row.
-
-        Raises:
-            SoftstartError: ``gradients`` for an algorithm whose work is not known.
         """
-        tasks = {"mixture": 1, "tasks": sources}.get(algorithm.data, self.meta_batch)
+        tasks = tasks_of(algorithm, self.meta_batch, sources)
         query = tasks * algorithm.query_size
         support = tasks * algorithm.inner_steps * algorithm.support_size
         per_epoch = math.ceil(items / tasks if algorithm.data == "episodes" else rows / query)
@@ -71,23 +68,33 @@ class MetaBudget(MetaConfig):
         elif self.examples is not None:
             steps = self.examples / (support + query)
         elif self.gradients is not None:
-            steps = self.gradients / (support * _support_cost(algorithm, hvp_cost) + query)
+            steps = self.gradients / step_cost(algorithm, tasks, hvp_cost)
         if self.max_epochs is not None and per_epoch:
             steps = min(steps, self.max_epochs * per_epoch)
-        own = {f.name: getattr(self, f.name) for f in fields(MetaConfig)}
-        return MetaConfig(**{**own, "steps": max(1, round(steps))})
+        values = {f.name: getattr(self, f.name) for f in fields(MetaConfig)}
+        return MetaConfig(**{**values, "steps": max(1, round(steps))})
 
 
-def _support_cost(algorithm: Any, hvp_cost: float) -> float:
-    """Gradients of a row that an inner step costs, graphs that are computed again not counted."""
-    name = type(algorithm).__name__
-    costs = {
-        "MultiTask": 0.0, "SPoT": 0.0, "FoMAML": 1.0, "Reptile": 1.0,
-        "MAML": hvp_cost, "ANIL": hvp_cost, "MetaSGD": hvp_cost,
-    }  # fmt: skip
-    if name not in costs:
-        raise SoftstartError(
-            f"the compute of {name} cannot be planned",
-            fix="Declare its steps or examples in place of gradients.",
-        )
-    return costs[name]
+def tasks_of(algorithm: Any, meta_batch: int, sources: int) -> int:
+    """Tasks of an outer step: one for a mixture, all source tasks or those of a meta-batch."""
+    return {"mixture": 1, "tasks": sources}.get(algorithm.data, meta_batch)
+
+
+def step_cost(algorithm: Any, tasks: int, hvp_cost: float = HVP_COST, *, recomputed: bool = False) -> float:
+    """Work of an outer step, in gradients of a row.
+
+    Args:
+        algorithm: declares its ``StepWork``; one that declares none is taken as first order.
+        tasks: tasks of the step.
+        hvp_cost: a Hessian-vector product, in gradients of the same row.
+        recomputed: count gradients whose graph was not kept for a Hessian-vector product a second time.
+
+    >>> from softstart.algorithms import MAML, FoMAML
+    >>> step_cost(FoMAML(inner_steps=5, support_size=2, query_size=2), tasks=1)
+    12.0
+    >>> step_cost(MAML(inner_steps=5, support_size=2, query_size=2), tasks=1)
+    23.0
+    """
+    work, support = work_of(algorithm), tasks * algorithm.support_size
+    gradients = work.gradients - (0 if recomputed else work.keepable)
+    return float(support * gradients + support * work.hvps * hvp_cost + tasks * algorithm.query_size)

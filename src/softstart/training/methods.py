@@ -17,7 +17,7 @@ from torch import Tensor
 
 from softstart.algorithms import ALGORITHMS, Algorithm
 from softstart.backbone import Backbone
-from softstart.errors import SoftstartError
+from softstart.errors import SoftstartError, did_you_mean
 from softstart.progress import Progress, silent
 from softstart.training.budgets import LIMITS
 from softstart.training.configs import MetaConfig
@@ -40,8 +40,10 @@ BASELINES = {
 }
 """Plain prompt tuning and full fine-tuning."""
 
-LEARNERS: dict[str, Any] = {**ALGORITHMS, "spot": SPoT}
-"""Methods that learn from source tasks."""
+ALGORITHMS.add("spot", SPoT)
+
+LEARNERS = ALGORITHMS
+"""Methods that learn from source tasks: the registry of algorithms, now with SPoT."""
 
 
 @runtime_checkable
@@ -98,6 +100,35 @@ class Method:
     algorithm: Learner | None = None
     meta: MetaConfig | None = None
 
+    @property
+    def label(self) -> str:
+        """How reports write it: a kind under its own name by its label, everything else by its name."""
+        declared = BASELINES[self.kind] if self.kind in BASELINES else type(self.algorithm)
+        return str(getattr(declared, "label", self.name)) if self.name == self.kind else self.name
+
+    @property
+    def color(self) -> str | None:
+        """The color of its kind in reports, a hex code; None: a spare one."""
+        declared = BASELINES[self.kind] if self.kind in BASELINES else type(self.algorithm)
+        return getattr(declared, "color", None)
+
+
+def find_method(kind: str, where: str | None = None) -> Baseline | type[Any]:
+    """A baseline's entry, or the class of a learner by its name or its import path.
+
+    >>> find_method("maml").label
+    'MAML'
+
+    Raises:
+        SoftstartError: there is none.
+    """
+    known = (*BASELINES, *LEARNERS)
+    if not isinstance(kind, str) or (kind not in known and "." not in kind):
+        kind = str(kind)
+        fix = did_you_mean(kind, known) or f"Use one of {', '.join(known)}."
+        raise SoftstartError(f"unknown method '{kind}'", where=where, fix=fix)
+    return BASELINES[kind] if kind in BASELINES else LEARNERS.find(kind, where)
+
 
 def resolve_method(name: str, values: Mapping[str, Any], meta: MetaConfig, where: str) -> Method:
     """A method from what a study declares of it.
@@ -113,30 +144,25 @@ def resolve_method(name: str, values: Mapping[str, Any], meta: MetaConfig, where
     """
     values = dict(values)
     kind = values.pop("algorithm", name)
-    if kind not in BASELINES and kind not in LEARNERS:
-        raise SoftstartError(
-            f"unknown method '{kind}'",
-            where=f"{where}: methods.{name}",
-            fix=f"Use one of {', '.join((*BASELINES, *LEARNERS))}.",
-        )
-    if kind in BASELINES:
+    where = f"{where}: methods.{name}"
+    algorithm = find_method(kind, where)
+    if isinstance(algorithm, Baseline):
         if values:
-            raise SoftstartError(f"'{kind}' takes no overrides", where=f"{where}: methods.{name}")
+            raise SoftstartError(f"'{kind}' takes no overrides", where=where)
         return Method(name, kind)
-    algorithm = LEARNERS[kind]
     own, outer = _field_types(algorithm), _field_types(type(meta))
     for key, value in values.items():
         if key not in own | outer:
             raise SoftstartError(
                 f"'{key}' is no field of {kind}",
-                where=f"{where}: methods.{name}",
+                where=where,
                 fix=f"Known: {', '.join(sorted(own | outer))}.",
             )
         try:
             TypeAdapter((own | outer)[key]).validate_python(value, strict=True)
         except ValidationError as problem:
             message = problem.errors()[0]["msg"]
-            raise SoftstartError(f"{key}: {message}", where=f"{where}: methods.{name}") from problem
+            raise SoftstartError(f"{key}: {message}", where=where) from problem
     if not LIMITS.isdisjoint(values):
         values = {**{key: None for key in LIMITS - {"steps"} if key in outer}, **values}
     try:
@@ -147,7 +173,7 @@ def resolve_method(name: str, values: Mapping[str, Any], meta: MetaConfig, where
             replace(meta, **{k: v for k, v in values.items() if k in outer}),
         )
     except ValueError as problem:
-        raise SoftstartError(str(problem), where=f"{where}: methods.{name}") from problem
+        raise SoftstartError(str(problem), where=where) from problem
 
 
 def _field_types(cls: Any) -> dict[str, Any]:

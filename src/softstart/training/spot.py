@@ -66,6 +66,8 @@ class SPoT:
     inner_steps: ClassVar[int] = 0
     support_size: ClassVar[int] = 0
     data: ClassVar[str] = "tasks"
+    label: ClassVar[str] = "SPoT"
+    color: ClassVar[str] = "#a50f15"
 
     def learn(
         self,

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from softstart.errors import SoftstartError
 from softstart.study.declare.spec import Study, resolve_methods, variants_of
-from softstart.training.budgets import HVP_COST, MetaBudget
+from softstart.training.budgets import HVP_COST, MetaBudget, step_cost, tasks_of
 from softstart.training.methods import Method
 
 PROTOCOL = 2
@@ -162,9 +162,7 @@ class MetaNode:
         assert self.method.algorithm is not None
         assert self.method.meta is not None
         a, m = self.method.algorithm, self.method.meta
-        tasks = {"mixture": 1, "tasks": len(self.source)}.get(a.data, m.meta_batch)
-        inner = a.inner_steps * a.support_size * (1 + HVP_COST if self.method.kind == "maml" else 1.0)
-        return m.steps * tasks * (inner + a.query_size)
+        return m.steps * step_cost(a, tasks_of(a, m.meta_batch, len(self.source)), recomputed=True)
 
 
 @dataclass(frozen=True, slots=True)
