@@ -20,8 +20,11 @@ from typing import Any
 import torch
 
 from softstart.backbone import TINY, Backbone, Decoding, load_backbone
-from softstart.gym.mini import MiniGym, facts
+from softstart.gym.mini import MiniGym, facts, mini_settings
 from softstart.gym.mini.facts import Facts, levels
+from softstart.gym.mini.split import split
+from softstart.gym.mini.tasks import TASKS
+from softstart.gym.mini.versions import versions
 from softstart.storage.files import atomic
 from softstart.training.adaptation import AdaptRun, adapt
 from softstart.training.configs import AdaptConfig, FineTuneConfig, PromptSpec
@@ -104,14 +107,9 @@ def _to_fine_tune(which: str) -> Iterable[str]:
         return []
     if which == "all":
         return MiniGym().tasks()
-    # Read after writing: the split follows from the scores just measured.
-    from importlib import reload
-
-    from softstart.gym.mini import settings
-
-    facts.facts.cache_clear()
-    chosen = reload(settings).MINI_SETTINGS
-    return sorted({name for setting in chosen.values() for name in setting["target"]})
+    facts.facts.cache_clear()  # the rule below reads the scores just written
+    settings = [*split(TASKS).values(), *(s for v in versions() for s in mini_settings(v).values())]
+    return sorted({name for setting in settings for name in setting.target})
 
 
 def _prompt_tune(backbone: Backbone, tasks: dict[str, EncodedTask]) -> list[float]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from softstart.gym.mini import MiniGym
 from softstart.gym.mini.ngrams import mask, ngrams, sharing
-from softstart.gym.mini.spec import TASKS
+from softstart.gym.mini.tasks import TASKS
 from softstart.tiny import corpus
 from softstart.tiny.world import FIELDS, world
 

@@ -1,29 +1,36 @@
 """The mini gym: enough tasks, disjoint and balanced splits, the same everywhere, apart from pretraining."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter, defaultdict
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+import softstart
 from helpers.gym_cli import gym
 from softstart.backbone import TINY, load_backbone
 from softstart.errors import SoftstartError
-from softstart.gym.mini import MINI_SETTINGS, MiniGym
+from softstart.gym import load_setting, open_gym
+from softstart.gym.mini import MiniGym, mini_settings
 from softstart.gym.mini.facts import facts, levels, read
 from softstart.gym.mini.ngrams import mask, ngrams, sharing
-from softstart.gym.mini.settings import role
-from softstart.gym.mini.spec import TASKS
+from softstart.gym.mini.split import split
+from softstart.gym.mini.tasks import TASKS
+from softstart.gym.mini.versions import load_version, role, versions
 from softstart.gym.task import Task
 from softstart.tiny import corpus
 from softstart.tiny.world import FIELDS, world
 
 GYM = MiniGym()
-TARGETS = {name for setting in MINI_SETTINGS.values() for name in setting["target"]}
-USED = TARGETS | {name for setting in MINI_SETTINGS.values() for name in setting["source"]}
+SETTINGS = mini_settings()
+TARGETS = {name for setting in SETTINGS.values() for name in setting.target}
+USED = TARGETS | {name for setting in SETTINGS.values() for name in setting.source}
 
 
 @pytest.fixture(scope="module")
@@ -116,38 +123,40 @@ def test_the_oracle_pays_for_contradictions(monkeypatch):
         TASKS["entail_place"], labels={"yes": other, "no": other}, make=lambda draw, key: first.input
     )
     assert levels(task)["oracle"] == 1
-    monkeypatch.setitem(TASKS, "entail_place", contrary)
+    monkeypatch.setitem(TASKS._entries, "entail_place", contrary)
     assert levels(task)["oracle"] == 1 - 1 / len(task.test)
 
 
 def test_settings_keep_sources_and_targets_apart():
     names = {"random", "cls2cls", "both2cls", "nocls2cls", "cls2nocls", "nocls2nocls", "qa2qa", "noqa2qa"}
-    assert set(MINI_SETTINGS) == {f"mini-{name}" for name in names | {"nonpara2para"}}
-    s = {name.removeprefix("mini-"): setting for name, setting in MINI_SETTINGS.items()}
+    assert set(SETTINGS) == {f"mini-{name}" for name in names | {"nonpara2para"}}
+    s = {name.removeprefix("mini-"): setting for name, setting in SETTINGS.items()}
     for name, setting in s.items():
-        source, target = setting["source"], setting["target"]
+        source, target = setting.source, setting.target
         assert len(source) == len(set(source)) >= 12, name
         assert 2 <= len(target) == len(set(target)) <= 10, name
         assert not set(source) & TARGETS
         assert set(source) | set(target) <= set(GYM.tasks())
-    kinds = {GYM.load(name).category.split("/")[0] for name in s["random"]["target"]}
+    kinds = {GYM.load(name).category.split("/")[0] for name in s["random"].target}
     assert kinds >= {"classification", "qa", "other"}
     for left, right in (("cls2cls", "nocls2cls"), ("cls2cls", "both2cls"), ("qa2qa", "noqa2qa")):
-        assert s[left]["target"] == s[right]["target"]
-    assert s["cls2nocls"]["target"] == s["nocls2nocls"]["target"]
-    assert len(s["cls2cls"]["source"]) == len(s["nocls2cls"]["source"]) == len(s["both2cls"]["source"])
+        assert s[left].target == s[right].target
+    assert s["cls2nocls"].target == s["nocls2nocls"].target
+    assert len(s["cls2cls"].source) == len(s["nocls2cls"].source) == len(s["both2cls"].source)
 
     def classes(name, side="source"):
-        return [GYM.load(task).kind == "classification" for task in s[name][side]]
+        return [GYM.load(task).kind == "classification" for task in getattr(s[name], side)]
 
     assert all(classes("cls2cls") + classes("cls2cls", "target") + classes("nonpara2para"))
     assert not any(classes("nocls2cls") + classes("nocls2nocls", "target"))
-    assert abs(2 * sum(classes("both2cls")) - len(s["both2cls"]["source"])) <= 1
-    categories = {side: {GYM.load(x).category for x in s["qa2qa"][side]} for side in ("source", "target")}
+    assert abs(2 * sum(classes("both2cls")) - len(s["both2cls"].source)) <= 1
+    categories = {
+        side: {GYM.load(x).category for x in getattr(s["qa2qa"], side)} for side in ("source", "target")
+    }
     assert all(category.startswith("qa/") for side in categories.values() for category in side)
-    assert not any(GYM.load(x).category.startswith("qa/") for x in s["noqa2qa"]["source"])
-    assert {GYM.load(x).category for x in s["nonpara2para"]["target"]} == {"classification/paraphrase"}
-    assert not any("paraphrase" in GYM.load(x).category for x in s["nonpara2para"]["source"])
+    assert not any(GYM.load(x).category.startswith("qa/") for x in s["noqa2qa"].source)
+    assert {GYM.load(x).category for x in s["nonpara2para"].target} == {"classification/paraphrase"}
+    assert not any("paraphrase" in GYM.load(x).category for x in s["nonpara2para"].source)
 
 
 def test_the_rule_of_the_split_read_from_the_scores_alone():
@@ -167,6 +176,66 @@ def test_the_rule_of_the_split_read_from_the_scores_alone():
     dropped = [name for name in TASKS if role(name) == "not drawn"]
     for name in dropped:  # their families were represented before them
         assert any(TASKS[target].category == TASKS[name].category for target in TARGETS)
+
+
+NEW_SOURCE = """
+
+@classification("sentiment", ("good", "bad"))
+def a_new_source(d: Draw, key: str) -> str:
+    return f"review: {d.one(d.p.people)} calls it {key}."
+"""
+NEW_TARGET = """
+
+@word()
+def a_new_target(d: Draw) -> tuple[str, str]:
+    x = d.one(d.p.verbs)
+    return f"word: {x}", x
+"""
+PRINT_SETTINGS = """
+import json
+from softstart.gym import load_setting
+from softstart.gym.mini.split import split
+from softstart.gym.mini.tasks import TASKS
+from softstart.gym.mini.versions import role
+named = {name: load_setting(name) for name in json.loads(input())}
+made = [{name: [s.source, s.target] for name, s in settings.items()} for settings in (named, split(TASKS))]
+print(json.dumps([*made, role("a_new_source"), role("a_new_target")]))
+"""
+
+
+def test_a_new_task_leaves_every_setting_as_it_was(tmp_path):
+    package = Path(softstart.__file__).parent
+    copy = shutil.copytree(package, tmp_path / "softstart", ignore=shutil.ignore_patterns("weights"))
+    mini = copy / "gym" / "mini"
+    for file, more in (("classes.py", NEW_SOURCE), ("held_words.py", NEW_TARGET)):
+        (mini / file).write_text((mini / file).read_text() + more)
+    measured = json.loads((mini / "facts.json").read_text())
+    measured["tasks"]["a_new_target"] = measured["tasks"]["pick_animal"]
+    (mini / "facts.json").write_text(json.dumps(measured))
+    done = subprocess.run(
+        [sys.executable, "-c", PRINT_SETTINGS], env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        input=json.dumps(list(SETTINGS)), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    named, by_rule, *roles = json.loads(done.stdout)
+    before = {name: [list(s.source), list(s.target)] for name, s in SETTINGS.items()}
+    assert named == before
+    assert len(before) == 9
+    assert sum(by_rule[name] != before[name] for name in before) >= 8, "the tasks are not new to the rule"
+    assert roles == ["new", "new"]
+
+
+def test_the_last_version_is_what_the_rule_makes_of_its_tasks():
+    last = load_version(max(versions()))
+    assert split(last.tasks) == dict(last.settings)
+    assert last.tasks <= set(TASKS)
+
+
+def test_versions():
+    assert (GYM.version, open_gym("mini", version=1).version) == (1, 1)
+    assert load_setting("mini-qa2qa", MiniGym(version=1)) == SETTINGS["mini-qa2qa"]
+    for ask in (lambda: MiniGym(version=99), lambda: open_gym(version=99), lambda: mini_settings(0)):
+        with pytest.raises(SoftstartError, match=r"no version (99|0) of the mini gym. Use one of 1"):
+            ask()
 
 
 def test_candidates_share_no_template_with_sources(tasks):

@@ -18,6 +18,7 @@ class Folder:
     """A gym in memory: task name → inputs of its train, dev and test rows."""
 
     name = "folder"
+    version = None
 
     def __init__(self, **tasks):
         self.rows = tasks

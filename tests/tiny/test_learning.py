@@ -11,7 +11,7 @@ from helpers.models import PLAIN
 from softstart.algorithms import MultiTask
 from softstart.backbone import TINY, Decoding, load_backbone
 from softstart.gym.metrics import score
-from softstart.gym.mini import MINI_SETTINGS, MiniGym
+from softstart.gym.mini import MiniGym, mini_settings
 from softstart.training.adaptation import AdaptRun, adapt
 from softstart.training.configs import AdaptConfig, MetaConfig, PromptSpec
 from softstart.training.encoding import encode_task
@@ -20,7 +20,7 @@ from softstart.training.meta_training import meta_train
 from softstart.training.starts import draw_start
 
 HOW = Evaluation(Decoding(max_new_tokens=16))
-TARGETS = sorted({t for setting in MINI_SETTINGS.values() for t in setting["target"]})
+TARGETS = sorted({t for setting in mini_settings().values() for t in setting.target})
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_prompt_tuning_beats_chance_with_a_margin_on_most_targets(backbone):
 
 def test_meta_training_lowers_the_loss_of_its_sources(backbone):
     gym = MiniGym()
-    names = MINI_SETTINGS["mini-random"]["source"][:8]
+    names = mini_settings()["mini-random"].source[:8]
     tasks = [encode_task(gym.load(name), backbone, PLAIN) for name in names]
     start = draw_start(backbone, PromptSpec(length=20), names, 1)
     curve = meta_train(

@@ -22,7 +22,7 @@ from softstart.backbone import IGNORE, candidates_tensor, collate
 from softstart.errors import SoftstartError
 from softstart.gym import open_gym
 from softstart.gym.metrics import score
-from softstart.gym.mini import MINI_SETTINGS
+from softstart.gym.mini import mini_settings
 from softstart.gym.own import RawData, source_tasks, whole_task
 from softstart.prompt import SoftPrompt, nearest_source
 from softstart.training.adaptation import AdaptRun, adapt
@@ -254,7 +254,7 @@ def test_bad_input_is_told_in_one_line(folder, tmp_path):
 def sources(tmp_path_factory):
     """Eight source tasks of the mini gym as tables, and tables of a target task they were not made of."""
     here, gym = tmp_path_factory.mktemp("meta"), open_gym("mini")
-    names = MINI_SETTINGS["mini-random"]["source"][:8]
+    names = mini_settings()["mini-random"].source[:8]
     (here / "sources").mkdir()
     for name in names:
         sample = gym.load(name).samples[13]
@@ -299,7 +299,7 @@ def test_a_start_learned_from_a_folder_of_tables_beats_plain_tuning_in_few_steps
     assert learned.info["algorithm"] == "multitask"
     backbone, gym, gains = Backbone.from_pretrained("softstart/tiny", device="cpu"), open_gym("mini"), []
     config = AdaptConfig(steps=20, eval_every=10, max_tokens=2048)
-    for name in MINI_SETTINGS["mini-random"]["target"]:
+    for name in mini_settings()["mini-random"].target:
         task = gym.load(name)
         starts = {PT: plain_start(backbone, 20), LEARNED: learned.check_for(backbone)}
         found = adapt_own(backbone, task, starts, samples=[13], rates=[0.3], config=config)
@@ -362,7 +362,7 @@ def test_meta_training_goes_on_where_it_was_killed(sources, tmp_path):
 
 def test_the_documented_python_is_what_the_commands_do(tmp_path, monkeypatch, capsys):
     backbone = Backbone.from_pretrained("softstart/tiny", device="cpu")
-    sample = open_gym("mini").load(MINI_SETTINGS["mini-random"]["target"][0]).samples[13]
+    sample = open_gym("mini").load(mini_settings()["mini-random"].target[0]).samples[13]
     write_rows(tmp_path / "mine.csv", sample.train)
     write_rows(tmp_path / "more.csv", sample.dev)
     write_rows(tmp_path / "new.csv", sample.dev[:5])
@@ -448,7 +448,7 @@ def test_learned_rates_and_source_prompts_go_with_the_start(tmp_path):
 
 def test_spot_on_the_command_line_tells_the_nearest_source(sources, tmp_path):
     here, names = sources
-    sample = open_gym("mini").load(MINI_SETTINGS["mini-random"]["target"][0]).samples[13]
+    sample = open_gym("mini").load(mini_settings()["mini-random"].target[0]).samples[13]
     write_rows(tmp_path / "mine.csv", sample.train)
     write_rows(tmp_path / "more.csv", sample.dev)
     options = ("--algorithm", "spot", "--set", "embedding_steps=2", "--steps", 3, "--length", 5)

@@ -2,7 +2,8 @@
 
 from softstart.gym.folder import CrossFitFolder
 from softstart.gym.sampling import SEEDS, KShot, kshot, write_tsv
-from softstart.gym.settings import Setting, load_setting
+from softstart.gym.setting import Setting
+from softstart.gym.settings import load_setting
 from softstart.gym.sources import load_task, open_gym
 from softstart.gym.task import Example, Gym, Sample, Task
 

@@ -52,6 +52,8 @@ class CrossFitFolder:
         SoftstartError: if the folder is missing or holds no task.
     """
 
+    version: int | None = None
+
     def __init__(self, path: str | Path, *, shots: int | None = None, skip_malformed: bool = False) -> None:
         self.root, self.shots, self.skip_malformed = Path(path), shots, skip_malformed
         if not self.root.is_dir():

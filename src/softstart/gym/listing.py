@@ -17,7 +17,8 @@ from softstart.gym.overlap import overlaps
 from softstart.gym.rows import SUFFIXES, read_rows
 from softstart.gym.sampling import SEEDS
 from softstart.gym.selection import in_category, no_such
-from softstart.gym.settings import Collection, Setting, load_setting, shipped_settings
+from softstart.gym.setting import Setting
+from softstart.gym.settings import Collection, load_setting, shipped_settings
 from softstart.gym.sources import open_gym
 from softstart.gym.task import Gym, Kind, Task
 from softstart.gym.template import Row, Template
@@ -210,7 +211,7 @@ def _facts_of_task(gym: Gym, name: str) -> dict[str, Any]:
 def _levels(name: str) -> dict[str, Any]:
     """What a mini task is for (or why not), and its levels; None where not measured."""
     from softstart.gym.mini.facts import facts
-    from softstart.gym.mini.settings import role
+    from softstart.gym.mini.versions import role
 
     known = asdict(facts()[name]) if name in facts() else {}
     return {"role": role(name), **{key: known.get(key) for key in LEVELS}}

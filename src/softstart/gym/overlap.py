@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import yaml
 
 from softstart.gym.catalog import crossfit_catalog
-from softstart.gym.settings import Setting
+from softstart.gym.setting import Setting
 from softstart.gym.task import Gym, Task
 
 Degree = Literal["task", "dataset", "examples", "rows", "texts"]

@@ -82,6 +82,8 @@ class EntryGym:
         seeds: of the samples.
     """
 
+    version: int | None = None
+
     def __init__(
         self,
         entries: Mapping[str, Entry],

@@ -20,7 +20,7 @@ from typing import Any
 
 from softstart.errors import SoftstartError, did_you_mean
 from softstart.gym.catalog import crossfit_catalog
-from softstart.gym.settings import Setting
+from softstart.gym.setting import Setting
 from softstart.gym.task import Gym
 from softstart.storage.safe_yaml import read_yaml
 
@@ -95,7 +95,7 @@ def facts_of(gym: Gym | None) -> dict[str, Facts]:
         return known
     facts = {}
     for name in gym.tasks():
-        if name in known and gym.name != "mini":
+        if name in known and gym.version is None:
             facts[name] = known[name]
         else:
             task = gym.load(name)

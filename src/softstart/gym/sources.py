@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from softstart.errors import SoftstartError
 from softstart.gym.catalog import crossfit_catalog
 from softstart.gym.folder import CrossFitFolder
+from softstart.gym.mini import MiniGym
 from softstart.gym.task import Gym, Task
 
 
-def open_gym(spec: str | Path | None = None, *, shots: int | None = None) -> Gym:
+def open_gym(spec: str | Path | None = None, *, shots: int | None = None, version: int | None = None) -> Gym:
     """Open a gym: the one entry to all of them.
 
     * ``None`` or "mini": the mini gym inside the package;
@@ -19,15 +21,19 @@ def open_gym(spec: str | Path | None = None, *, shots: int | None = None) -> Gym
     * a catalog file of your own (YAML): its tasks, drawn from files or from the hub;
     * "hub": the 160 tasks of the catalog, drawn in memory from the hub.
 
-    ``shots`` chooses among several k in one folder (see ``CrossFitFolder``), or is the k of samples drawn.
+    Args:
+        spec: one of these.
+        shots: chooses among several k in one folder (see ``CrossFitFolder``), or is the k of samples drawn.
+        version: of the mini gym's settings (see ``softstart.gym.mini.versions``); None: the default one.
 
     Raises:
-        SoftstartError: if the folder or file is missing, broken, or holds no task.
+        SoftstartError: if the folder or file is missing, broken, or holds no task, or for a version that
+            does not exist.
     """
     if spec is None or spec == "mini":
-        from softstart.gym.mini import MiniGym
-
-        return MiniGym()
+        return MiniGym() if version is None else MiniGym(version=version)
+    if version is not None:
+        raise SoftstartError(f"gym '{spec}' has no versions", fix="Only the mini gym has; name none.")
     from softstart.gym.own import EntryGym, is_raw, open_raw
 
     if spec == "hub":

@@ -71,6 +71,10 @@ class Gym(Protocol):
     def name(self) -> str:
         """A short name for reports ("mini", or the folder's path)."""
 
+    @property
+    def version(self) -> int | None:
+        """Which settings the mini gym has; None for a gym that is what its files are."""
+
     def tasks(self) -> Sequence[str]:
         """The names of all tasks, sorted."""
 

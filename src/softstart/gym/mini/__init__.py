@@ -1,6 +1,6 @@
 """The mini gym: few-shot tasks generated over the small world of the embedded model."""
 
 from softstart.gym.mini.gym import MiniGym
-from softstart.gym.mini.settings import MINI_SETTINGS
+from softstart.gym.mini.versions import mini_settings
 
-__all__ = ["MINI_SETTINGS", "MiniGym"]
+__all__ = ["MiniGym", "mini_settings"]

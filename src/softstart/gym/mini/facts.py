@@ -2,7 +2,7 @@
 
 ``facts.json`` is written by ``benchmarks/gym_facts``, which measures plain prompt tuning and
 fine-tuning of the embedded model on samples that no study uses. Whether a candidate becomes a target is read
-from it (``settings.py``), so a new model needs new facts, and nothing learned by any method enters them.
+from it (``split.py``), so a new model needs new facts, and nothing learned by any method enters them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from softstart.gym.metrics import score
-from softstart.gym.mini.gym import draw_for
-from softstart.gym.mini.spec import TASKS, MiniTask
+from softstart.gym.mini.spec import MiniTask, draw_for
+from softstart.gym.mini.tasks import TASKS
 from softstart.gym.task import Task
 
 FILE = Path(str(resources.files("softstart.gym.mini") / "facts.json"))

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from functools import lru_cache
 
 from softstart.errors import SoftstartError
-from softstart.gym.mini import (  # noqa: F401  (they declare the tasks)
-    classes,
-    held_classes,
-    held_pairs,
-    held_questions,
-    held_words,
-    pairs,
-    questions,
-    words,
-)
-from softstart.gym.mini.spec import TASKS, Draw, MiniTask
+from softstart.gym.mini.spec import MiniTask, draw_for
+from softstart.gym.mini.tasks import TASKS
+from softstart.gym.mini.versions import DEFAULT, load_version
 from softstart.gym.sampling import SEEDS
 from softstart.gym.task import Example, Sample, Task
-from softstart.tiny.world import world
 
 #: Sizes: train and dev as in CrossFit, per class or in all for text-to-text; the test set at least in all.
 SHOTS, PAIRS, TEST_ROWS = 16, 32, 200
@@ -31,30 +21,30 @@ class MiniGym:
 
     Args:
         seeds: of the samples. The test set is the same whatever they are.
+        version: which settings belong to it (``softstart.gym.mini.versions``). Every version has all tasks.
+
+    Raises:
+        SoftstartError: there is no such version.
     """
 
     name = "mini"
 
-    def __init__(self, seeds: Sequence[int] = SEEDS) -> None:
-        self.seeds = tuple(seeds)
+    def __init__(self, seeds: Sequence[int] = SEEDS, version: int = DEFAULT) -> None:
+        load_version(version)
+        self.seeds, self.version = tuple(seeds), version
 
     def tasks(self) -> Sequence[str]:
         """The names of all tasks, sorted."""
         return sorted(TASKS)
 
     def load(self, task: str) -> Task:
-        """Generate one task."""
-        if task not in TASKS:
-            raise SoftstartError(
-                f"unknown task {task!r}", where="mini gym", fix=f"Known tasks: {', '.join(self.tasks())}."
-            )
+        """Generate one task.
+
+        Raises:
+            SoftstartError: there is no such task.
+        """
+        TASKS.find(task, where="mini gym")
         return _build(task, self.seeds)
-
-
-def draw_for(task: MiniTask, purpose: str) -> Draw:
-    """What a task draws its examples for a purpose from: candidates from held-back entities."""
-    w = world(0)
-    return Draw(w, w.held if task.candidate else w.seen, random.Random(f"mini {task.name} {purpose}"))
 
 
 @lru_cache(maxsize=512)

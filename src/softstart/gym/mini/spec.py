@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from softstart.gym.task import Kind
-from softstart.tiny.world import Pool, World
+from softstart.registry import Registry
+from softstart.tiny.world import Pool, World, world
 
 #: Makes the input of a given class.
 ClassMaker = Callable[["Draw", str], str]
@@ -73,8 +74,14 @@ class MiniTask:
         return self.make(draw, key), self.labels[key]  # type: ignore[call-arg, return-value]
 
 
-#: Every declared task by name, in the order of declaration.
-TASKS: dict[str, MiniTask] = {}
+TASKS: Registry[MiniTask] = Registry("task")
+"""Every declared task by name; ``softstart.gym.mini.tasks`` declares those of the package."""
+
+
+def draw_for(task: MiniTask, purpose: str) -> Draw:
+    """What a task draws its examples for a purpose from: candidates from held-back entities."""
+    w = world(0)
+    return Draw(w, w.held if task.candidate else w.seen, random.Random(f"mini {task.name} {purpose}"))
 
 
 def classification(
@@ -89,8 +96,9 @@ def classification(
 
     def declare(make: ClassMaker) -> ClassMaker:
         name = make.__name__
-        TASKS[name] = MiniTask(
-            name, f"classification/{category}", "classification", metric, candidate, words, make
+        TASKS.add(
+            name,
+            MiniTask(name, f"classification/{category}", "classification", metric, candidate, words, make),
         )
         return make
 
@@ -104,7 +112,7 @@ def text2text(
 
     def declare(make: PairMaker) -> PairMaker:
         name = make.__name__
-        TASKS[name] = MiniTask(name, category, "text2text", metric, candidate, {}, make, options)
+        TASKS.add(name, MiniTask(name, category, "text2text", metric, candidate, {}, make, options))
         return make
 
     return declare

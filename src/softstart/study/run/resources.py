@@ -10,7 +10,8 @@ from dataclasses import replace
 from softstart.backbone import Backbone, load_backbone
 from softstart.backbone.flops import Flops
 from softstart.errors import SoftstartError
-from softstart.gym.settings import Setting, load_setting
+from softstart.gym.setting import Setting
+from softstart.gym.settings import load_setting
 from softstart.gym.sources import open_gym
 from softstart.gym.task import Gym, Task
 from softstart.prompt import made_on
