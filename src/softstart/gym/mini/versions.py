@@ -55,8 +55,10 @@ def load_version(version: int = DEFAULT) -> Version:
         SoftstartError: there is no such version.
     """
     if version not in versions():
-        fix = f"Use one of {', '.join(map(str, versions()))}."
-        raise SoftstartError(f"there is no version {version} of the mini gym", fix=fix)
+        raise SoftstartError(
+            f"there is no version {version} of the mini gym",
+            fix=f"Use one of {', '.join(map(str, versions()))}.",
+        )
     path = file_of(version)
     data = read_yaml(path.read_text(encoding="utf-8"), str(path))
     settings = {
