@@ -2,8 +2,8 @@
 
     python -m softstart.gym.mini.new_version
 
-Run it after new tasks were measured (``python -m benchmarks.gym_facts``), and commit the file. A version that is there is never
-written again: its settings are those of every study that was run with it.
+Run it after new tasks were measured (``python -m benchmarks.gym_facts``), and commit the file. An existing
+version is never written again: every study that was run with it means its settings.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from softstart.storage.files import atomic
 
 HEAD = """\
 # Version {version} of the mini gym: the tasks there were, and the settings that split.py made of them.
-# Written by python -m softstart.gym.mini.new_version. Never edit it: its settings are those of every study run with it.
+# Written by python -m softstart.gym.mini.new_version. Never edit it: studies refer to it by its number.
 """
 
 
