@@ -14,14 +14,15 @@ from pathlib import Path
 import torch
 
 from softstart.study import parse_study
-from softstart.study.declare.spec import variants_of
-from softstart.study.plan.plan import Inputs, Part, TaskFacts, make_plan
-from softstart.study.results.store import Store
+from softstart.study.declare.reading import variants_of
+from softstart.study.plan.inputs import Inputs, Part, TaskFacts
+from softstart.study.plan.plan import make_plan
+from softstart.study.results.stores import open_store
 from softstart.study.run.executors import InProcess, Setup
 from softstart.study.run.pack_sizes import fitting_packs
 from softstart.study.run.resources import Resources
 from softstart.study.run.schedule import StudyRun
-from softstart.study.run.work_graph import Graph, State
+from softstart.study.run.work_graph import State, WorkGraph
 
 SETTINGS, SOURCES, TARGETS = 10, 20, 17
 
@@ -59,7 +60,7 @@ def big_plan() -> None:
     before, began = memory(), time.perf_counter()
     inputs = Inputs("", 8, tuple(parts))
     plan = make_plan(study, inputs)
-    graph = Graph(plan, inputs, State({}, {}, {}, {}), Path("nowhere"))
+    graph = WorkGraph(plan, inputs, State({}, {}, {}, {}), Path("nowhere"))
     seconds = time.perf_counter() - began
     runs = sum(1 for _ in plan.runs)
     print(f"plan of {runs:,} runs, {len(graph.units):,} units: {seconds:.1f} s, {memory() - before} MB more,")
@@ -74,7 +75,7 @@ def overhead() -> None:
     text = resources.files("softstart.study").joinpath("demo.yaml").read_text(encoding="utf-8")
     study = parse_study(text, "demo.yaml", ["meta.steps=10"])
     studies = variants_of(study)
-    with tempfile.TemporaryDirectory() as folder, Store(Path(folder)) as store:
+    with tempfile.TemporaryDirectory() as folder, open_store(Path(folder)) as store:
         loaded = Resources(studies)
         inputs = loaded.inputs()
         plan = make_plan(study, inputs)

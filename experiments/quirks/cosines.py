@@ -12,8 +12,10 @@ from torch.nn.functional import cosine_similarity
 from softstart.algorithms import MAML, FoMAML, Reptile
 from softstart.prompt import SoftPrompt
 from softstart.study import load_study
-from softstart.study.declare.spec import MAIN, variants_of
-from softstart.study.run.resources import Resources, resolve_setting
+from softstart.study.declare.reading import variants_of
+from softstart.study.declare.settings import resolve_setting
+from softstart.study.declare.spec import MAIN
+from softstart.study.run.resources import Resources
 from softstart.training.configs import MetaConfig
 from softstart.training.episodes import EpisodeSampler, Item
 from softstart.training.objective import PromptObjective
@@ -88,10 +90,12 @@ def _learned(folder: Path) -> dict[str, Tensor]:
     """The prompts that multi-task learning and MAML ended with under the first seed, if there are any."""
     if not (folder / "study.db").exists():
         return {}
-    from softstart.study.plan.plan import Inputs, make_plan
-    from softstart.study.results.store import Store, prompt_path
+    from softstart.study.plan.inputs import Inputs
+    from softstart.study.plan.plan import make_plan
+    from softstart.study.results.folder import prompt_path
+    from softstart.study.results.stores import open_store
 
-    with Store(folder, readonly=True) as store:
+    with open_store(folder, readonly=True) as store:
         plan = make_plan(load_study(folder / "study.yaml"), Inputs.from_json(store.inputs()))
         done = store.metas()
     wanted = [n for n in plan.metas if n.method.name in ("multitask", "maml 1") and n.key in done]

@@ -26,9 +26,9 @@ from softstart.gym.folder import CrossFitFolder
 from softstart.gym.own import RawData, whole_task
 from softstart.gym.selection import read_setting
 from softstart.prompt.card import model_card
-from softstart.study.declare.spec import parse_study
-from softstart.study.plan.plan import Inputs
-from softstart.study.results.store import Store
+from softstart.study.declare.reading import parse_study
+from softstart.study.plan.inputs import Inputs
+from softstart.study.results.stores import open_store
 
 
 def task(data: bytes, folder: Path) -> None:
@@ -108,7 +108,7 @@ def database(data: bytes, folder: Path) -> None:
     (folder / "prompts").mkdir(exist_ok=True)
     (folder / "study.db").write_bytes(data)
     for readonly in (True, False):
-        with suppress(SoftstartError), Store(folder, readonly=readonly) as store:
+        with suppress(SoftstartError), open_store(folder, readonly=readonly) as store:
             for read in (store.metas, store.runs, store.tests, store.failures):
                 with suppress(SoftstartError):
                     read()
@@ -135,7 +135,7 @@ def seeds(folder: Path) -> dict[Callable[[bytes, Path], None], list[bytes]]:
     """Every reader with whole files to begin from."""
     tensors = {"prompt_embeddings": torch.ones(2, 4)}
     facts = {"backbone": "b", "placement": "prefix", "info": {"labels": ["a"], "template": "{input}"}}
-    with Store(folder) as store:
+    with open_store(folder) as store:
         store.set_inputs(json.dumps({"backbone_digest": "b", "width": 4, "parts": []}))
         store.add(runs=[run_row("a"), run_row("b")])
         store.add_failure("c", "name", "died", "reason")

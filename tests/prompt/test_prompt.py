@@ -44,7 +44,7 @@ from softstart.prompt import (
 )
 from softstart.storage.tensors import load_tensors
 from softstart.study import parse_study, run_study
-from softstart.study.plan.plan import Inputs
+from softstart.study.plan.inputs import Inputs
 
 
 def generator(seed=0):

@@ -34,8 +34,8 @@ from softstart.gym.folder import CrossFitFolder
 from softstart.storage import token_cache
 from softstart.storage.tensors import load_tensors, save_tensors
 from softstart.study import run_study
-from softstart.study.declare.spec import parse_study
-from softstart.study.results.store import Store
+from softstart.study.declare.reading import parse_study
+from softstart.study.results.stores import open_store
 from softstart.training.adaptation import AdaptRun, adapt
 from softstart.training.configs import AdaptConfig
 from softstart.training.encoding import TextFormat
@@ -260,24 +260,24 @@ def test_a_checkpoint_of_other_work_is_refused(tmp_path):
 
 
 def test_a_number_changed_in_the_database_counts_as_not_computed(tmp_path):
-    with Store(tmp_path) as store:
+    with open_store(tmp_path) as store:
         store.set_inputs("{}")
         store.add(runs=[run_row(key, dev=float("nan") if key == "n" else 0.5) for key in "abn"])
     with sqlite3.connect(tmp_path / "study.db") as db:
         db.execute("UPDATE runs SET dev=0.75 WHERE key='b'")
-    with Store(tmp_path) as store:
+    with open_store(tmp_path) as store:
         assert store.runs().keys() == {"a", "n"}
         store.add(runs=[run_row("b")])
         assert store.runs().keys() == {"a", "b", "n"}
     with sqlite3.connect(tmp_path / "study.db") as db:
         db.execute("UPDATE inputs SET data='[]'")
-    with Store(tmp_path) as store, pytest.raises(SoftstartError, match="depends on is damaged"):
+    with open_store(tmp_path) as store, pytest.raises(SoftstartError, match="depends on is damaged"):
         store.inputs()
 
 
 def test_of_a_broken_database_everything_readable_is_kept(tmp_path):
     keys = [f"key-{i:04}" for i in range(400)]
-    with Store(tmp_path) as store:
+    with open_store(tmp_path) as store:
         store.set_inputs("{}")
         store.add(runs=[run_row(key, curve=[[0, i / 7, 0.5]] * 20) for i, key in enumerate(keys)])
     data = bytearray((tmp_path / "study.db").read_bytes())
@@ -286,7 +286,7 @@ def test_of_a_broken_database_everything_readable_is_kept(tmp_path):
     at = data.index(repr(200 / 7).encode()) // page * page
     data[at : at + page] = os.urandom(page)
     (tmp_path / "study.db").write_bytes(data)
-    with Store(tmp_path) as store:
+    with open_store(tmp_path) as store:
         kept = store.runs()
         assert 350 < len(kept) < 400
         assert all(kept[key]["curve"][0][1] == keys.index(key) / 7 for key in kept)
@@ -314,19 +314,19 @@ ENDLESS = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c) SELEC
     ],
 )
 def test_a_database_that_computes_is_not_read(tmp_path, what, sql):
-    with Store(tmp_path) as store:
+    with open_store(tmp_path) as store:
         store.add(runs=[run_row("a")])
     with sqlite3.connect(tmp_path / "study.db") as db:
         db.executescript(sql)
     for readonly in (True, False):
         with pytest.raises(Damaged, match=f"holds a {re.escape(what)}") as caught:
-            Store(tmp_path, readonly=readonly)
+            open_store(tmp_path, readonly=readonly)
         assert "\n" not in str(caught.value)
 
 
 def test_pages_that_hold_each_other_are_not_read_for_ever(tmp_path):
     """300^6 rows in a file of a few pages: every page has 300 times the next one as its child."""
-    with Store(tmp_path) as store:
+    with open_store(tmp_path) as store:
         store.add(runs=[run_row("a")])
     with sqlite3.connect(tmp_path / "study.db") as db:
         db.execute("PRAGMA journal_mode=DELETE")
@@ -350,14 +350,17 @@ def test_pages_that_hold_each_other_are_not_read_for_ever(tmp_path):
     data[at : at + size] = parent(first + levels)
     data[28:32] = struct.pack(">I", len(data) // size)
     (tmp_path / "study.db").write_bytes(data)
-    with Store(tmp_path, readonly=True) as store, pytest.raises(SoftstartError, match="contain each other"):
+    with (
+        open_store(tmp_path, readonly=True) as store,
+        pytest.raises(SoftstartError, match="contain each other"),
+    ):
         store.runs()
-    with Store(tmp_path) as store:
+    with open_store(tmp_path) as store:
         assert store.runs().keys() == {"a"}
 
 
 def test_curves_of_others_are_refused(tmp_path):
-    with Store(tmp_path) as store:
+    with open_store(tmp_path) as store:
         for curve in ("nonsense", [[1]], "3", "[" * 100_000):
             store.add(runs=[{**run_row("a"), "curve": curve}])
             with pytest.raises(SoftstartError, match="a curve that Softstart did not write"):

@@ -11,7 +11,7 @@ from softstart import SoftPrompt
 from softstart.errors import SoftstartError
 from softstart.storage.tensors import load_tensors
 from softstart.study import run_study
-from softstart.study.results.store import prompt_path
+from softstart.study.results.folder import prompt_path
 from softstart.study.run.resources import Resources
 
 CHANGES = {

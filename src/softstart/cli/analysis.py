@@ -238,9 +238,10 @@ def _prompt(path: Path) -> SoftPrompt:
 def _second_order(folder: Path, theta: Tensor) -> None:
     from softstart.algorithms import MAML
     from softstart.diagnostics.inspection import second_order
-    from softstart.study.declare.spec import MAIN, load_study, resolve_methods, variants_of
-    from softstart.study.plan.plan import Inputs
-    from softstart.study.results.store import Store
+    from softstart.study.declare.reading import load_study, variants_of
+    from softstart.study.declare.spec import MAIN, resolve_methods
+    from softstart.study.plan.inputs import Inputs
+    from softstart.study.results.stores import open_store
     from softstart.study.run.resources import Resources
     from softstart.training.episodes import EpisodeSampler, Item
     from softstart.training.meta_training import with_rate
@@ -249,7 +250,7 @@ def _second_order(folder: Path, theta: Tensor) -> None:
     declared = load_study(folder / "study.yaml")
     resources = Resources(variants_of(declared))
     model = resources.backbone(MAIN)
-    with Store(folder, readonly=True) as store:
+    with open_store(folder, readonly=True) as store:
         part = next(p for p in Inputs.from_json(store.inputs()).parts if p.variant == MAIN)
     tasks = [resources.encoded(MAIN, name, source=True) for name in part.source]
     start = draw_start(model, declared.prompt, part.source, declared.meta_seeds[0])

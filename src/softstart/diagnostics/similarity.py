@@ -28,9 +28,11 @@ from softstart.errors import SoftstartError
 from softstart.gym.task import Task
 from softstart.progress import Progress, silent
 from softstart.storage.files import atomic
-from softstart.study.declare.spec import MAIN, load_study, variants_of
-from softstart.study.plan.plan import Inputs, Part
-from softstart.study.results.store import Store, prompt_path
+from softstart.study.declare.reading import load_study, variants_of
+from softstart.study.declare.spec import MAIN
+from softstart.study.plan.inputs import Inputs, Part
+from softstart.study.results.folder import prompt_path
+from softstart.study.results.stores import open_store
 from softstart.study.run.resources import Resources
 from softstart.training.adaptation import AdaptRun, adapt
 from softstart.training.configs import AdaptConfig
@@ -136,7 +138,7 @@ def recommend(folder: Path, task: Task, device: str | None = None) -> Recommenda
     new = encode_task(task, backbone, study.text)
     vectors = _vectors(resources, measure, [*encoded, new], [*samples, next(iter(new.train))])
     similar = pd.Series(cosine(vectors)[-1, :-1], names)
-    with Store(folder, readonly=True) as store:
+    with open_store(folder, readonly=True) as store:
         init = {key: str(row["start"]) for key, row in store.runs().items()}
     gains = relative_gains(rows, BASELINE)
     found = []
@@ -160,7 +162,7 @@ def _opened(folder: Path, device: str | None) -> tuple[Resources, list[Part], pd
     """A study's resources, the parts of its main variant, and its results at the largest budget."""
     study = load_study(folder / "study.yaml")
     resources = Resources(variants_of(study), device)
-    with Store(folder, readonly=True) as store:
+    with open_store(folder, readonly=True) as store:
         parts = [part for part in Inputs.from_json(store.inputs()).parts if part.variant == MAIN]
     rows = with_defaults(_results(folder))
     return resources, parts, largest_budget(rows[rows["variant"] == MAIN])

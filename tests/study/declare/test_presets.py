@@ -25,10 +25,12 @@ from softstart.prompt import SoftPrompt
 from softstart.study import load_study, parse_study, run_study
 from softstart.study.cost.estimate import nominal_inputs
 from softstart.study.declare.presets import PRESETS, merged
-from softstart.study.declare.spec import resolve_methods, variants_of
+from softstart.study.declare.reading import variants_of
+from softstart.study.declare.spec import resolve_methods
 from softstart.study.plan.choice import choose
 from softstart.study.plan.departures import protocol
-from softstart.study.plan.plan import Inputs, Part, TaskFacts, make_plan
+from softstart.study.plan.inputs import Inputs, Part, TaskFacts
+from softstart.study.plan.plan import make_plan
 from softstart.training.budgets import MetaBudget
 from softstart.training.configs import AdaptConfig, PromptSpec
 from softstart.training.starts import c4_tokens, draw_start, published_tokens

@@ -28,12 +28,15 @@ from softstart.progress import Quiet, silent
 from softstart.prompt import SoftPrompt
 from softstart.study import run_study
 from softstart.study.cost.estimate import nominal_inputs
-from softstart.study.declare.spec import load_study, parse_study, variants_of
-from softstart.study.plan.plan import Inputs, make_plan
-from softstart.study.results.store import Store, prompt_path
+from softstart.study.declare.reading import load_study, parse_study, variants_of
+from softstart.study.declare.settings import some_sources
+from softstart.study.plan.inputs import Inputs
+from softstart.study.plan.plan import make_plan
+from softstart.study.results.folder import prompt_path
+from softstart.study.results.stores import open_store
 from softstart.study.run import clock, pack_sizes, work, work_graph
 from softstart.study.run.executors import attempt
-from softstart.study.run.resources import Resources, some_sources
+from softstart.study.run.resources import Resources
 from softstart.study.run.status import read_status
 
 STUDIES = ROOT / "studies"
@@ -217,7 +220,7 @@ def test_every_run_says_what_it_took_and_what_it_was_made_with(finished, tmp_pat
         assert set(runs[name]) == {importlib.import_module(name).__version__}, name
     if (STUDIES.parent / ".git").exists():
         assert runs["git"].str.fullmatch(r"[0-9a-f]{12}\+?").all()
-    with Store(finished[0], readonly=True) as store:
+    with open_store(finished[0], readonly=True) as store:
         metas, stored = store.metas(), store.runs()
     assert len(metas) == 4
     assert all(row[name] > 0 for row in metas.values() for name in ("tokens", "flops", "seconds", "memory"))
@@ -272,19 +275,19 @@ def test_a_pack_that_does_not_fit_is_parted_and_nothing_is_lost(
         return real(self, prompts, *rest, **options)
 
     monkeypatch.setattr(T5Backbone, "nll", nll)
-    with Store(finished[0], readonly=True) as store:
+    with open_store(finished[0], readonly=True) as store:
         done, tested = store.runs(), store.tests()
     study = toy(world, methods={"pt": {}, "reptile": STUDY["methods"]["reptile"]})
     # One run, and so its place in a pack, is there already.
     kept = next(run for run in make_plan(study, Resources(variants_of(study)).inputs()).runs if not run.start)
-    with Store(tmp_path) as store:
+    with open_store(tmp_path) as store:
         store.add(runs=[{**done[kept.key], "environment": {"kept": "as it was"}}])
         subprocess.run(["cp", finished[0] / done[kept.key]["prompt"], tmp_path / "prompts"], check=True)
     outcome = run_study(study, tmp_path)
     assert not outcome.failures
     # The pack of eight runs (pt: seven) is tried once; what is like it is parted before it is tried.
     assert [n for n in packs if n > 6] in ([7], [8])
-    with Store(tmp_path) as store:
+    with open_store(tmp_path) as store:
         runs = store.runs()
         # The same runs are chosen; packs of another size may differ in last bits.
         assert store.tests() == {of: row for of, row in tested.items() if of[0] in runs}
@@ -316,12 +319,12 @@ def test_packs_are_cut_to_the_memory_there_is_when_a_study_begins(world, finishe
     assert [len(pack) for pack in work_graph.packs(plan)] == [2] * 4  # cells stay whole
     # More memory later does not change how the rest is cut.
     assert _inputs(run_study(study, tmp_path)).fits == {"main": 1}
-    with Store(finished[0], readonly=True) as store:
+    with open_store(finished[0], readonly=True) as store:
         assert json.loads(store.inputs())["fits"] == {}
 
 
 def _inputs(outcome):
-    with Store(outcome.folder, readonly=True) as store:
+    with open_store(outcome.folder, readonly=True) as store:
         return Inputs.from_json(store.inputs())
 
 
@@ -403,7 +406,7 @@ def test_a_database_of_the_first_schema_is_taken_over(tmp_path):
         )
     before = (tmp_path / "study.db").read_bytes()
     for how in ({"readonly": True}, {}, {}):
-        with Store(tmp_path, **how) as store:
+        with open_store(tmp_path, **how) as store:
             # Who only looks leaves the file to the version that may be at work on it.
             assert ((tmp_path / "study.db").read_bytes() == before) == bool(how)
             assert store.runs()["a"]["dev"] == 0.5
@@ -444,7 +447,7 @@ def test_a_prompt_that_cannot_be_written_ends_the_study_and_loses_nothing(world,
     obstacle.mkdir(parents=True)
     with pytest.raises(SoftstartError, match=r"safetensors: cannot write .* Choose a writable folder"):
         run_study(study, tmp_path)
-    with Store(tmp_path, readonly=True) as store:
+    with open_store(tmp_path, readonly=True) as store:
         assert not store.runs()
     assert list((tmp_path / "checkpoints").iterdir())
     obstacle.rmdir()
@@ -474,7 +477,7 @@ def test_the_seconds_before_an_interruption_count(world, tmp_path, monkeypatch):
     assert 0 <= float(note.read_text()) < 100
     note.write_text("1000.0")
     assert not run_study(study, tmp_path).failures
-    with Store(tmp_path, readonly=True) as store:
+    with open_store(tmp_path, readonly=True) as store:
         (meta,), runs = store.metas().values(), store.runs().values()
     seconds = [meta["seconds"], *(row["seconds"] for row in runs)]
     # Those of a pack are shared among its runs.

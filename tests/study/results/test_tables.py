@@ -10,11 +10,12 @@ from softstart.analysis import refuse_mixed
 from softstart.cli import app as cli
 from softstart.errors import SoftstartError
 from softstart.study import report_study
-from softstart.study.declare.spec import parse_study
-from softstart.study.plan.plan import Inputs, Part, TaskFacts, make_plan
-from softstart.study.results.store import Store
+from softstart.study.declare.reading import parse_study
+from softstart.study.plan.inputs import Inputs, Part, TaskFacts
+from softstart.study.plan.plan import make_plan
+from softstart.study.results.folder import STUDY_FILE
+from softstart.study.results.stores import open_store
 from softstart.study.results.tables import reading
-from softstart.study.run.status import STUDY_FILE
 from softstart.training.evaluation import Assessment
 
 SCORES = {"pt": 0.4, "maml": 0.5, "reptile": 0.6}
@@ -49,7 +50,7 @@ def folder_of(path, left_out, **changes):
         for run in plan.runs
         if not left_out(run)
     }  # fmt: skip
-    with Store(path) as store:
+    with open_store(path) as store:
         store.set_inputs(inputs.to_json())
         tests = {(key, 50): Assessment(SCORES[row["method"]], {}) for key, row in runs.items()}
         store.add(runs=list(runs.values()), tests=tests)
@@ -59,7 +60,7 @@ def folder_of(path, left_out, **changes):
 
 def test_a_task_that_no_method_has_yet_makes_its_setting_incomplete_and_no_other(tmp_path):
     folder = folder_of(tmp_path / "s", lambda run: run.task == "t2")
-    with Store(folder) as store:
+    with open_store(folder) as store:
         store.add_failure("k", "reptile, seed 42", "diverged", "the loss is no longer finite")
     outcome = report_study(folder)
     arg = outcome.arg.set_index(["setting", "method"])

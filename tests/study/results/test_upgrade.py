@@ -11,10 +11,12 @@ import pandas as pd
 import pytest
 
 from helpers.paths import ROOT
-from softstart import SoftPrompt, cli
+from softstart import SoftPrompt
+from softstart.cli import app as cli
 from softstart.errors import SoftstartError
 from softstart.study import report_study
-from softstart.study.results.store import SCHEMA, Store
+from softstart.study.results.sqlite_store import SCHEMA
+from softstart.study.results.stores import open_store
 
 FIXTURES = ROOT / "tests" / "fixtures"
 FOLDERS = ("schema-1-first", "schema-1", "schema-2")
@@ -37,7 +39,7 @@ def test_every_schema_has_its_folder():
 def test_every_number_of_an_older_database_is_there(folder):
     before = pd.read_csv(folder / "results.csv").set_index("run")
     for _ in range(2):
-        with Store(folder) as store:
+        with open_store(folder) as store:
             runs, tests, metas = store.runs(), store.tests(), store.metas()
     assert len(runs) == 5
     assert len(metas) == 1
@@ -87,7 +89,7 @@ def test_a_newer_schema_is_refused_and_left_alone(folder):
         with pytest.raises(
             SoftstartError, match=rf"schema {SCHEMA + 1}, .* knows {SCHEMA}\. Update Softstart"
         ):
-            Store(folder, readonly=readonly)
+            open_store(folder, readonly=readonly)
     with pytest.raises(SoftstartError, match="Update Softstart"):
         report_study(folder)
     assert (folder / "study.db").read_bytes() == before
@@ -95,14 +97,14 @@ def test_a_newer_schema_is_refused_and_left_alone(folder):
 
 @pytest.mark.parametrize("folder", FOLDERS[-1:], indirect=True)
 def test_an_upgrade_that_is_cut_off_leaves_the_old_database(folder, monkeypatch):
-    from softstart.study.results import store
+    from softstart.study.results import sqlite_store
 
     def cut(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "row_digest", cut)
+        patch.setattr(sqlite_store, "row_digest", cut)
         with pytest.raises(KeyboardInterrupt):
-            Store(folder)
-    with Store(folder) as again:
+            open_store(folder)
+    with open_store(folder) as again:
         assert len(again.runs()) == 5

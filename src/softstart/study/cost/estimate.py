@@ -13,12 +13,16 @@ from statistics import fmean
 from softstart.backbone.devices import peak_memory
 from softstart.errors import SoftstartError
 from softstart.gym.settings import load_setting
-from softstart.study.declare.spec import Study, variants_of
-from softstart.study.plan.plan import BackboneFacts, Inputs, Part, Plan, RunNode, TaskFacts, make_plan
-from softstart.study.results.store import DATABASE, Store
+from softstart.study.declare.reading import variants_of
+from softstart.study.declare.settings import some_sources
+from softstart.study.declare.spec import Study
+from softstart.study.plan.inputs import BackboneFacts, Inputs, Part, TaskFacts
+from softstart.study.plan.plan import Plan, RunNode, make_plan
+from softstart.study.results.folder import DATABASE
+from softstart.study.results.stores import open_store
 from softstart.study.run.pack_sizes import try_out
-from softstart.study.run.resources import Resources, some_sources
-from softstart.study.run.work_graph import Graph, State, packs
+from softstart.study.run.resources import Resources
+from softstart.study.run.work_graph import State, WorkGraph, packs
 
 NOMINAL = TaskFacts("", "", 16, 32, 1000)
 """A task whose data are not at hand: rows of dev and test as in the few-shot gym, roughly."""
@@ -61,7 +65,7 @@ def estimate(study: Study, folder: Path, device: str | None = None) -> Estimate:
     resources = Resources(variants_of(study), device)
     state = State({}, {}, {}, {})
     if (folder / DATABASE).exists():
-        with Store(folder, readonly=True) as store:
+        with open_store(folder, readonly=True) as store:
             state = State.of(store)
     try:
         inputs = resources.inputs()
@@ -71,14 +75,14 @@ def estimate(study: Study, folder: Path, device: str | None = None) -> Estimate:
             inputs = nominal_inputs(study)
         plan = make_plan(study, inputs)
         lengths = {name: float(NOMINAL_TOKENS + each.prompt.length) for name, each in plan.studies.items()}
-        work = _work(Graph(plan, inputs, state, folder), lengths)
+        work = _work(WorkGraph(plan, inputs, state, folder), lengths)
         notes = [f"planned from the settings alone, with tasks of usual size: {problem}"]
         notes += dict.fromkeys(str(warning.message) for warning in caught)
         return Estimate(_counts(plan, state), _tokens(work), None, None, None, notes, work)
     plan = make_plan(study, inputs)
     first = next(run for run in plan.runs if run.method.kind != "ft")
     lengths = _row_lengths(resources, plan)
-    work = _work(Graph(plan, inputs, state, folder), lengths)
+    work = _work(WorkGraph(plan, inputs, state, folder), lengths)
     seconds, memory = _probe(resources, plan, first)
     sizes = {
         variant: sum(p.numel() for p in resources.backbone(variant).model.parameters())
@@ -90,7 +94,7 @@ def estimate(study: Study, folder: Path, device: str | None = None) -> Estimate:
     return Estimate(_counts(plan, state), _tokens(work), total * FLOPS, total * seconds, memory, (), work)
 
 
-def _work(left: Graph, lengths: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+def _work(left: WorkGraph, lengths: Mapping[str, float]) -> dict[str, tuple[float, float]]:
     """Rows and tokens of a mean row, by variant."""
     rows: defaultdict[str, float] = defaultdict(float)
     for unit in left.units:

@@ -15,8 +15,10 @@ from softstart.backbone.loading import recompute_layers
 from softstart.backbone.memory_model import META, equal_rows, traced, weight_bytes
 from softstart.backbone.shapes import published, untie
 from softstart.errors import SoftstartError
-from softstart.study.declare.spec import MAIN, Study, resolve_methods, variants_of
-from softstart.study.run.resources import Resources, resolve_setting
+from softstart.study.declare.reading import variants_of
+from softstart.study.declare.settings import resolve_setting
+from softstart.study.declare.spec import MAIN, Study, resolve_methods
+from softstart.study.run.resources import Resources
 from softstart.training.finetuning import optimizer_of
 from softstart.training.methods import Method
 from softstart.training.objective import PromptObjective, run_gradients
@@ -37,7 +39,7 @@ class Lengths:
 
 
 @dataclass(frozen=True)
-class Part:
+class Peak:
     """Something a worker does: its peak in bytes beside the weights, and the key that cuts it smaller."""
 
     name: str
@@ -63,7 +65,7 @@ class Needs:
     device: str
     base: int
     weights: int
-    parts: Sequence[Part]
+    parts: Sequence[Peak]
     known: bool
     """Whether lengths are those of the tasks; else the most the study allows."""
 
@@ -126,7 +128,7 @@ def study_needs(study: Study, device: str = "cpu", memory: int | None = None, *,
     resources = Resources(variants_of(study), load=shape_of)
     resources.backbone(MAIN)
     base = 0 if device == "cuda" else status_bytes("VmRSS")
-    parts: dict[str, Part] = {}
+    parts: dict[str, Peak] = {}
     known, done = data, set[str]()
     for variant, each in resources.studies.items():
         found = _lengths(resources, variant) if data else None
@@ -195,7 +197,7 @@ def _lengths(resources: Resources, variant: str) -> Lengths | None:
 
 def _parts(
     resources: Resources, variant: str, lengths: Lengths, device: str, memory: int | None, done: set[str]
-) -> Iterator[Part]:
+) -> Iterator[Peak]:
     """What a worker does for a variant, but for what is ``done``: it takes the same."""
 
     def new(*what: object) -> bool:
@@ -242,9 +244,9 @@ def _part(
     stack: tuple[int, int, int],
     lengths: Lengths,
     measure: Callable[[int | None], int],
-) -> Part:
+) -> Peak:
     whole = rows * (stack[1] + lengths.text)
-    return Part(name, measure(bound), key, min(whole, bound or whole), measure)
+    return Peak(name, measure(bound), key, min(whole, bound or whole), measure)
 
 
 def _micro(rows: int, tokens: int | None, length: int) -> int:
@@ -254,7 +256,7 @@ def _micro(rows: int, tokens: int | None, length: int) -> int:
 
 def _meta(
     study: Study, method: Method, backbone: Backbone, lengths: Lengths, device: str, memory: int | None
-) -> Part:
+) -> Peak:
     """An outer step, by the algorithm itself."""
     algorithm, config = cast(Algorithm, method.algorithm), method.meta
     assert config is not None
@@ -282,7 +284,7 @@ def _meta(
     rows = tasks * max(algorithm.support_size, algorithm.query_size)
     whole = rows * (study.prompt.length + lengths.text)
     bound = config.max_tokens
-    return Part(
+    return Peak(
         f"meta-training {method.name}", step(bound), "meta.max_tokens", min(whole, bound or whole), step
     )
 
@@ -295,7 +297,7 @@ def _evaluation(
     beside: int,
     lengths: Lengths,
     device: str,
-) -> Part:
+) -> Peak:
     """Ranking, or generating: one pass over the texts without a graph, and what a search keeps."""
     how, config, text = study.evaluation.decoding, backbone.model.config, stack[1] + lengths.text
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -327,7 +329,7 @@ def _evaluation(
     return _part(name, "evaluation.max_tokens", bound, stack[0] * lengths.rows, stack, lengths, measure)
 
 
-def _fine_tuning(study: Study, backbone: Backbone, lengths: Lengths, device: str) -> Iterator[Part]:
+def _fine_tuning(study: Study, backbone: Backbone, lengths: Lengths, device: str) -> Iterator[Peak]:
     """Steps and evaluations of a copy of the weights, beside the best ones on the CPU."""
     twin, config = backbone.trainable_copy(), study.finetuning
     copies = weight_bytes(twin) * (1 if device == "cuda" else 2)
@@ -344,5 +346,5 @@ def _fine_tuning(study: Study, backbone: Backbone, lengths: Lengths, device: str
 
     size = copies + traced(step, device).on(device)
     optimizer.zero_grad()
-    yield Part("fine-tuning", size, None, None, lambda _: size)
+    yield Peak("fine-tuning", size, None, None, lambda _: size)
     yield _evaluation("evaluation of fine-tuning", study, twin, stack, copies, lengths, device)

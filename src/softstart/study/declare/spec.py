@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from softstart.backbone import TINY
-from softstart.errors import SoftstartError
 from softstart.prompt import PLACEMENTS
-from softstart.storage.safe_yaml import read_yaml
-from softstart.study.declare.parts import SettingSpec
-from softstart.study.declare.presets import PresetName, filled, inherited
-from softstart.training.budgets import LIMITS, MetaBudget
+from softstart.study.declare.presets import PresetName
+from softstart.training.budgets import MetaBudget
 from softstart.training.configs import STRICT, AdaptConfig, FineTuneConfig, Positive, PromptSpec
 from softstart.training.encoding import TextFormat
 from softstart.training.evaluation import Evaluation
@@ -24,17 +19,23 @@ from softstart.training.methods import Method, resolve_method
 MAIN = "main"
 """The variant that is the study as declared."""
 
-SHARED = ("name", "variants")
-"""What a variant cannot override."""
-
 LOADING = ("device_map", "gradient_checkpointing", "compile")
 """How a backbone is loaded, beside its dtype."""
 
-MODEL = ("backbone", "revision", "dtype", *LOADING)
-DATA = ("gym", "shots", "source_shots", "setting", "settings", "source_tasks", "samples", "source_samples")
-"""What a variant under another preset keeps, with ``MODEL`` and the methods' names."""
-
 Rates = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+
+
+class SettingSpec(BaseModel):
+    """Source and target tasks under a name."""
+
+    model_config = STRICT
+
+    name: str = "custom"
+    """For tables and file names."""
+    source: list[str] = []
+    """Tasks to learn a start from."""
+    target: Annotated[list[str], Field(min_length=1)]
+    """Tasks to adapt it to."""
 
 
 class Study(BaseModel):
@@ -153,84 +154,10 @@ class Study(BaseModel):
         return self
 
 
-def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
-    """Read a study file and apply ``a.b=value`` overrides.
-
-    Raises:
-        SoftstartError: no such file, broken YAML, or a value that does not fit, with its key.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as problem:
-        raise SoftstartError(
-            f"cannot read the study ({problem.strerror})", where=str(path), fix="Check the path."
-        ) from problem
-    return parse_study(text, str(path), overrides)
-
-
-def parse_study(text: str, where: str, overrides: Sequence[str] = ()) -> Study:
-    """A study from YAML text; see ``load_study``.
-
-    Raises:
-        SoftstartError: broken YAML, or a value that does not fit, with its key.
-    """
-    data = read_yaml(text, where)
-    if not isinstance(data, dict):
-        raise SoftstartError("a study is a mapping of keys to values", where=where)
-    for override in overrides:
-        _override(data, override)
-    study = _validated(filled(data, where), where)
-    for name, variant in variants_of(study, where).items():
-        resolve_methods(variant, where if name == MAIN else f"{where}: variants.{name}")
-    return study
-
-
-def variants_of(study: Study, where: str = "study") -> dict[str, Study]:
-    """The study itself under the name "main", then every variant as a study of its own.
-
-    Raises:
-        SoftstartError: an override that does not fit, or one of what all variants share.
-    """
-    base = study.model_dump(mode="json", exclude={"variants"})
-    studies = {MAIN: study.model_copy(update={"variants": {}})}
-    for name, overrides in study.variants.items():
-        place = f"{where}: variants.{name}"
-        data = copy.deepcopy(base)
-        if "preset" in overrides:
-            methods = {
-                n: {k: v for k, v in m.items() if k == "algorithm"} for n, m in data["methods"].items()
-            }
-            data = {key: data[key] for key in ("name", *MODEL, *DATA)} | {"methods": methods}
-            data = filled({**data, "preset": overrides["preset"]}, place)
-        for key, value in overrides.items():
-            if key.split(".")[0] in SHARED or name == MAIN:
-                raise SoftstartError(
-                    f"'{name if name == MAIN else key}' is shared by all variants",
-                    where=place,
-                    fix="Make it a study of its own.",
-                )
-            for other in {"setting": ["settings"], "settings": ["setting"]}.get(key, []):
-                data.pop(other)
-            if key == "backbone":
-                data |= {of: None for of in ("revision", "finetuning_backbone") if of not in overrides}
-            own = inherited(value, data["methods"]) if key == "methods" and isinstance(value, dict) else value
-            _assign(data, key, own, place)
-        studies[name] = _validated(data, place)
-    return studies
-
-
-def _validated(data: Mapping[str, Any], where: str) -> Study:
-    try:
-        return Study.model_validate(data)
-    except ValidationError as problem:
-        first = problem.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        message = first["msg"].removeprefix("Value error, ")
-        raise SoftstartError(
-            f"{key}: {message}" if key else message,
-            where=where,
-            fix="Fix this key in the study or with --set.",
-        ) from problem
+def resolved(study: Study) -> Mapping[str, Any]:
+    """The study with every default filled in, as plain data."""
+    data: Mapping[str, Any] = study.model_dump(mode="json")
+    return data
 
 
 def resolve_methods(study: Study, where: str = "study") -> list[Method]:
@@ -240,24 +167,3 @@ def resolve_methods(study: Study, where: str = "study") -> list[Method]:
         SoftstartError: an unknown method, or an override that is no field of its algorithm or of ``meta``.
     """
     return [resolve_method(name, values, study.meta, where) for name, values in study.methods.items()]
-
-
-def _override(data: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    if not equals:
-        raise SoftstartError(f"override '{override}' is not of the form key=value", fix="Write --set a.b=c.")
-    _assign(data, key, read_yaml(value, f"override '{override}'"), f"override '{override}'")
-
-
-def _assign(data: dict[str, Any], key: str, value: Any, where: str) -> None:
-    """Set ``a.b.c`` in nested mappings."""
-    *parents, last = key.split(".")
-    node: Any = data
-    for parent in parents:
-        node = node.setdefault(parent, {}) if isinstance(node, dict) else None
-        if not isinstance(node, Mapping):
-            raise SoftstartError(f"'{parent}' holds no keys", where=where)
-    if last in LIMITS and parents and parents[0] in ("meta", "methods"):
-        for other in LIMITS:
-            node.pop(other, None)
-    node[last] = value

@@ -16,9 +16,8 @@ from typing import Any, cast
 import yaml
 
 from softstart.study.declare import presets
-from softstart.study.declare.parts import SettingSpec
-from softstart.study.declare.spec import MAIN, Study, resolve_methods
-from softstart.study.plan.plan import Inputs
+from softstart.study.declare.spec import MAIN, SettingSpec, Study, resolve_methods
+from softstart.study.plan.inputs import Inputs
 from softstart.training.budgets import MetaBudget
 from softstart.training.configs import AdaptConfig, FineTuneConfig
 from softstart.training.methods import BASELINES, Method

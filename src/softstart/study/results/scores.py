@@ -10,7 +10,7 @@ import pandas as pd
 
 from softstart.analysis import largest_budget, with_defaults
 from softstart.analysis.resampling import dense, percentile_intervals, task_means
-from softstart.study.results.store import Store
+from softstart.study.results.stores import open_store
 
 
 def scores_in_study(prompt: Path) -> list[dict[str, Any]]:
@@ -26,7 +26,7 @@ def scores_in_study(prompt: Path) -> list[dict[str, Any]]:
     folder = prompt.parent.parent
     if not (folder / "study.db").is_file() or not (folder / "results.csv").is_file():
         return []
-    with Store(folder, readonly=True) as store:
+    with open_store(folder, readonly=True) as store:
         own = {key for key, row in store.runs().items() if prompt.stem in (key, row["start"])}
     rows = largest_budget(with_defaults(pd.read_csv(folder / "results.csv")))
     found = []

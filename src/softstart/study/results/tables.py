@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 
 from softstart.gym.metrics import metric_name
+from softstart.study.declare.settings import test_rows
 from softstart.study.declare.spec import Study
 from softstart.study.plan.choice import budgets_of, choose
 from softstart.study.plan.plan import Cell, Plan, RunNode
 from softstart.study.results.store import Store
-from softstart.study.run.resources import test_rows
 
 RESULT_COLUMNS = [
     "setting", "method", "backbone", "prompt_length", "variant", "task", "metric", "shots", "sample", "seed",

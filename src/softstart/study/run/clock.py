@@ -9,9 +9,8 @@ from pathlib import Path
 from softstart.errors import SoftstartError
 from softstart.progress import Progress
 from softstart.storage.files import atomic
+from softstart.study.results.folder import SECONDS
 
-SUFFIX = ".seconds"
-"""Of the file beside a checkpoint that holds the seconds so far."""
 EVERY = 5.0
 """Seconds between two notes."""
 
@@ -20,7 +19,7 @@ def clock(checkpoint: Path, progress: Progress) -> tuple[float, Progress]:
     """When a piece of work began by ``time.monotonic``, as if it had never been interrupted, and a progress
     that notes the seconds so far beside its checkpoint now and then.
     """
-    path, before = checkpoint.with_suffix(SUFFIX), 0.0
+    path, before = checkpoint.with_suffix(SECONDS), 0.0
     if checkpoint.exists():
         with suppress(OSError, ValueError):
             before = float(path.read_text(encoding="utf-8"))

@@ -13,11 +13,11 @@ from softstart.backbone.devices import forget_peak, prefer_device
 from softstart.errors import Damaged, Diverged, SoftstartError, memory_words
 from softstart.progress import Progress
 from softstart.study.declare.spec import Study
-from softstart.study.plan.plan import Inputs
+from softstart.study.plan.inputs import Inputs
 from softstart.study.run.resources import Resources
-from softstart.study.run.work import Done, Item, Worker
+from softstart.study.run.work import Done, Worker, WorkItem
 
-Report = Callable[[Item, float, str], None]
+Report = Callable[[WorkItem, float, str], None]
 """Told the item, the share of it just done (0 to 1) and a note."""
 
 
@@ -38,10 +38,10 @@ class Executor(Protocol):
     def slots(self) -> int:
         """How many pieces it can do at a time."""
 
-    def submit(self, item: Item) -> None:
+    def submit(self, item: WorkItem) -> None:
         """Begin a piece; called while fewer than ``slots`` are under way."""
 
-    def collect(self, report: Report) -> tuple[Item, Done | Failure] | None:
+    def collect(self, report: Report) -> tuple[WorkItem, Done | Failure] | None:
         """Wait for any piece under way to end; ``report`` hears of progress meanwhile.
 
         None when there is room for more pieces before one has ended.
@@ -65,7 +65,7 @@ class Setup:
         return Worker(resources or Resources(self.studies, self.device, self.inputs), self.checkpoints)
 
 
-def attempt(worker: Worker, item: Item, progress: Progress) -> Done | Failure:
+def attempt(worker: Worker, item: WorkItem, progress: Progress) -> Done | Failure:
     """Do a piece of work; what can go wrong for it alone becomes a failure."""
     try:
         forget_peak(prefer_device(worker.resources.device))
@@ -102,13 +102,13 @@ class InProcess:
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
-        self.item: Item | None = None
+        self.item: WorkItem | None = None
 
-    def submit(self, item: Item) -> None:
+    def submit(self, item: WorkItem) -> None:
         """Keep it for ``collect``."""
         self.item = item
 
-    def collect(self, report: Report) -> tuple[Item, Done | Failure]:
+    def collect(self, report: Report) -> tuple[WorkItem, Done | Failure]:
         """Do it."""
         item = self.item
         assert item is not None

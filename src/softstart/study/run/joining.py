@@ -25,11 +25,10 @@ import torch
 import softstart
 from softstart.errors import SoftstartError
 from softstart.study.declare.spec import MAIN
+from softstart.study.results.folder import JOIN
 from softstart.study.run.executors import Setup
-from softstart.study.run.processes import serve
+from softstart.study.run.serving import serve
 from softstart.study.run.work import Done
-
-JOIN_FILE = "join.json"
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Joiners:
     """
 
     def __init__(self, setup: Setup, folder: Path) -> None:
-        self.setup, self.path = setup, folder / JOIN_FILE
+        self.setup, self.path = setup, folder / JOIN
         self.arrived: queue.SimpleQueue[Connection] = queue.SimpleQueue()
         key = secrets.token_hex(32)
         self._listener = Listener(authkey=bytes.fromhex(key))
@@ -130,7 +129,7 @@ def join_study(folder: Path, device: str | None = None, say: Callable[[str], Non
 
 def _door(folder: Path) -> Door:
     try:
-        door = Door(**json.loads((folder / JOIN_FILE).read_text(encoding="utf-8")))
+        door = Door(**json.loads((folder / JOIN).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as problem:
         raise SoftstartError(
             "no process takes workers for this study",

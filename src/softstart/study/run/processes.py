@@ -10,38 +10,26 @@ import queue
 import signal
 import threading
 import time
-import traceback
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
 
-from softstart.study.run.executors import Failure, Report, Setup, attempt
-from softstart.study.run.work import Done, Item, Worker
-
-if TYPE_CHECKING:
-    from softstart.study.run.joining import Joiners
+from softstart.study.run.executors import Failure, Report, Setup
+from softstart.study.run.joining import Joiners
+from softstart.study.run.serving import Broken, serve
+from softstart.study.run.work import Done, WorkItem
 
 TRIES = 3
 """How often a piece of work is begun when its worker dies."""
-REPORT_SECONDS = 0.2
-"""How often a worker reports progress, at most."""
 START = 10
 """How many times as long a process may be silent before it has said its first word."""
 JOIN_SECONDS = 1.0
 """How often it is looked whether a process wants to join."""
-
-
-@dataclass(frozen=True)
-class _Broken:
-    """What a worker sends before it ends on an error that is nobody's input: a bug."""
-
-    traceback: str
 
 
 @dataclass
@@ -50,7 +38,7 @@ class _Process:
 
     process: BaseProcess | None
     connection: Connection
-    item: Item | None = None
+    item: WorkItem | None = None
     tries: int = 0
     hung: bool = False
     spoken: bool = False
@@ -79,7 +67,7 @@ class LocalProcesses:
     ) -> None:
         self.setup, self.workers = setup, workers
         self._processes: list[_Process] = []
-        self._waiting: list[tuple[Item, int]] = []
+        self._waiting: list[tuple[WorkItem, int]] = []
         self._context = multiprocessing.get_context("spawn")
         self._started = 0
         self._joiners, self._stall = joiners, stall
@@ -89,12 +77,12 @@ class LocalProcesses:
         """The processes to start at most, and those that joined."""
         return self.workers + sum(p.process is None for p in self._processes)
 
-    def submit(self, item: Item) -> None:
+    def submit(self, item: WorkItem) -> None:
         """Hand it to an idle process, or to a new one."""
         self._waiting.append((item, 1))
         self._assign()
 
-    def collect(self, report: Report) -> tuple[Item, Done | Failure] | None:
+    def collect(self, report: Report) -> tuple[WorkItem, Done | Failure] | None:
         """Wait for the next end of a piece of work, or for a process that joins."""
         while True:
             if self._welcome():
@@ -114,7 +102,7 @@ class LocalProcesses:
                     if item is not None and failure is not None:
                         return item, failure
                     continue
-                if isinstance(message, _Broken):
+                if isinstance(message, Broken):
                     at = item.name if item else "its start"
                     raise RuntimeError(f"a worker process failed at {at}\n{message.traceback}")
                 if item is None:
@@ -257,35 +245,8 @@ def _serve(connection: Connection, setup: Setup) -> None:
     serve(connection, setup.worker())
 
 
-def serve(connection: Connection, worker: Worker, ended: Callable[[object], object] = bool) -> None:
-    """Do what comes until the other side is gone; ``ended`` is told what each piece came to."""
-    try:
-        while True:
-            item = connection.recv()
-            outcome = attempt(worker, item, _Reporter(connection))
-            connection.send(outcome)
-            ended(outcome)
-    except (EOFError, ConnectionError):
-        return
-    except Exception:
-        connection.send(_Broken(traceback.format_exc()))
-
-
 def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-class _Reporter:
-    """Sends progress now and then."""
-
-    def __init__(self, connection: Any) -> None:
-        self.connection, self.share, self.last = connection, 0.0, time.monotonic()
-
-    def __call__(self, done: float, note: str = "") -> None:
-        self.share += done
-        if time.monotonic() - self.last >= REPORT_SECONDS:
-            self.connection.send((self.share, note))
-            self.share, self.last = 0.0, time.monotonic()

@@ -18,9 +18,10 @@ import torch
 from softstart.errors import SoftstartError
 from softstart.gym.task import Task
 from softstart.study.run.executors import Failure, Report, Setup, attempt
-from softstart.study.run.processes import REPORT_SECONDS, TRIES
+from softstart.study.run.processes import TRIES
 from softstart.study.run.resources import Resources
-from softstart.study.run.work import Done, Item
+from softstart.study.run.serving import REPORT_SECONDS
+from softstart.study.run.work import Done, WorkItem
 
 LOCAL = "local"
 """The address that starts a cluster on this machine."""
@@ -29,7 +30,7 @@ LOCAL = "local"
 @dataclass
 class _Actor:
     handle: Any
-    item: Item | None = None
+    item: WorkItem | None = None
     call: Any = None
 
 
@@ -77,9 +78,9 @@ class RayCluster:
         self._setup = ray.put(setup)
         self._tasks = {digest: ray.put(task) for digest, task in tasks.items()}
         self._actors: list[_Actor] = []
-        self._again: list[Item] = []
+        self._again: list[WorkItem] = []
         self._tries: dict[int, int] = {}
-        self._items: dict[int, Item] = {}
+        self._items: dict[int, WorkItem] = {}
         self._kind = "GPU" if ray.cluster_resources().get("GPU") else "CPU"
 
     @property
@@ -87,14 +88,14 @@ class RayCluster:
         """As many as the living machines have CPUs or GPUs."""
         return max(1, int(self.ray.cluster_resources().get(self._kind, 0)))
 
-    def submit(self, item: Item) -> None:
+    def submit(self, item: WorkItem) -> None:
         """Hand it to an idle actor, or to a new one."""
         self._tries[id(item)] = 1
         self._items[id(item)] = item
         self._again.append(item)
         self._assign()
 
-    def collect(self, report: Report) -> tuple[Item, Done | Failure]:
+    def collect(self, report: Report) -> tuple[WorkItem, Done | Failure]:
         """Wait for the next end of a piece of work."""
         while True:
             self._assign()
@@ -147,7 +148,7 @@ class RayCluster:
         self._actors.append(_Actor(handle))
         return self._actors[-1]
 
-    def _outcome(self, actor: _Actor, item: Item, call: Any) -> Done | Failure | None:
+    def _outcome(self, actor: _Actor, item: WorkItem, call: Any) -> Done | Failure | None:
         errors = self.ray.exceptions
         try:
             outcome: Done | Failure = self.ray.get(call)
@@ -194,7 +195,7 @@ class _Worker:
         )
         self.worker = shared.worker(resources)
 
-    def perform(self, item: Item, key: int) -> Done | Failure:
+    def perform(self, item: WorkItem, key: int) -> Done | Failure:
         share, last = 0.0, time.monotonic()
 
         def progress(done: float, note: str = "") -> None:

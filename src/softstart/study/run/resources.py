@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -11,15 +10,14 @@ from softstart.backbone import Backbone, load_backbone
 from softstart.backbone.flops import Flops
 from softstart.errors import SoftstartError
 from softstart.gym.setting import Setting
-from softstart.gym.settings import load_setting
 from softstart.gym.sources import open_gym
 from softstart.gym.task import Gym, Task
 from softstart.prompt import made_on
-from softstart.study.declare.parts import SettingSpec
+from softstart.study.declare.settings import resolve_setting, test_rows
 from softstart.study.declare.spec import Study, resolve_methods
-from softstart.study.plan.plan import BackboneFacts, Inputs, Part, TaskFacts
+from softstart.study.plan.inputs import BackboneFacts, Inputs, Part, facts_of
 from softstart.training.budgets import HVP_COST
-from softstart.training.encoding import EncodedTask, TextFormat, encode_task, rng_for
+from softstart.training.encoding import EncodedTask, TextFormat, encode_task
 
 
 class Resources:
@@ -202,7 +200,7 @@ class Resources:
             setting.name,
             setting.source,
             setting.target,
-            {task.name: _facts(task) for task in (*source, *target)},
+            {task.name: facts_of(task) for task in (*source, *target)},
             tuple(task.digest for task in source),
             sum(bool(row.outputs) for row in rows),
             self._hvp_cost(variant, setting.source),
@@ -232,51 +230,3 @@ class Resources:
                 fix=f"It has {', '.join(map(str, sorted(task.samples)))}: set samples.",
             )
         return task
-
-
-def test_rows(study: Study, name: str) -> int | None:
-    """How many rows of a task's test set count; None: all."""
-    rows = study.test_rows
-    return rows.get(name) if isinstance(rows, dict) else rows
-
-
-def _facts(task: Task) -> TaskFacts:
-    dev = max(len(sample.dev) for sample in task.samples.values())
-    return TaskFacts(task.digest, task.metric, shots_of(task), dev, len(task.test))
-
-
-def resolve_setting(study: Study, spec: str | SettingSpec, gym: Gym) -> Setting:
-    """A setting that a study names or spells out.
-
-    Raises:
-        SoftstartError: an unknown name, unknown or overlapping tasks, or nothing to learn a start from.
-    """
-    if isinstance(spec, str):
-        setting = load_setting(spec, gym)
-    else:
-        setting = Setting(spec.name, tuple(spec.source), tuple(spec.target))
-        learners = [method.name for method in resolve_methods(study) if method.algorithm]
-        if learners and not setting.source:
-            raise SoftstartError(
-                f"method '{learners[0]}' has no source task to learn from",
-                where=f"setting '{setting.name}'",
-                fix="Name some under 'source'.",
-            )
-    setting.check_against(gym)
-    return replace(setting, source=some_sources(setting.source, study.source_tasks))
-
-
-def some_sources(names: Sequence[str], count: int | None) -> tuple[str, ...]:
-    """The first source tasks of a list shuffled once, in the setting's order: smaller counts are subsets."""
-    if count is None:
-        return tuple(names)
-    first = set(rng_for(len(names)).permutation(len(names))[:count].tolist())
-    return tuple(name for i, name in enumerate(names) if i in first)
-
-
-def shots_of(task: Task) -> int:
-    """k of a task's samples: examples a label, or all of them for text-to-text tasks."""
-    train = next(iter(task.samples.values())).train
-    if task.kind != "classification":
-        return len(train)
-    return max(Counter(e.outputs[0] for e in train if e.outputs).values(), default=0)

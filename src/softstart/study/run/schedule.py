@@ -13,13 +13,15 @@ import torch
 from softstart.errors import SoftstartError
 from softstart.progress import Display, Quiet
 from softstart.prompt import SoftPrompt
-from softstart.study.plan.plan import Inputs, MetaNode, Plan, RunNode
+from softstart.study.plan.inputs import Inputs
+from softstart.study.plan.plan import MetaNode, Plan, RunNode
+from softstart.study.results.folder import PROMPTS, TENSORS, drop_checkpoint, drop_checkpoints, prompt_path
 from softstart.study.results.store import Store
 from softstart.study.run.executors import Executor, Failure
 from softstart.study.run.pace import Pace
 from softstart.study.run.trackers import Tracker, track
-from softstart.study.run.work import FINAL, Array, Done, Item
-from softstart.study.run.work_graph import Graph, State, Unit
+from softstart.study.run.work import FINAL, Array, Done, WorkItem
+from softstart.study.run.work_graph import State, Unit, WorkGraph
 
 RESUMED = "resumed"
 """What work taken up from a checkpoint first reports."""
@@ -38,7 +40,7 @@ class StudyRun:
 
     def __post_init__(self) -> None:
         self.state = State.of(self.store)
-        self.graph = Graph(self.plan, self.inputs, self.state, self.store.folder)
+        self.graph = WorkGraph(self.plan, self.inputs, self.state, self.store.folder)
         self._nodes: dict[str, MetaNode | RunNode] = {node.key: node for node in self.plan.metas}
         self._nodes |= {run.key: run for run in self.plan.runs}
         self._blocked: dict[Unit, int] = {}
@@ -80,7 +82,7 @@ class StudyRun:
                         self._pace.computed(ended[0], unit.kind, unit.cost - self._reported[unit])
                     self._end(unit, ended[1])
         if not self.failures:
-            self.store.drop_checkpoints()
+            drop_checkpoints(self.store.folder)
 
     def _push(self, unit: Unit) -> None:
         heapq.heappush(self._ready, (-unit.rank, len(self._reported), unit))
@@ -154,10 +156,10 @@ class StudyRun:
         for key, prompts in done.prompts.items():
             self._save_prompts(self._nodes[key], prompts)
         for row in (*done.metas, *done.runs):
-            row["prompt"] = f"prompts/{row['key']}.safetensors" if row["key"] in done.prompts else None
+            row["prompt"] = f"{PROMPTS}/{row['key']}{TENSORS}" if row["key"] in done.prompts else None
         self.store.add(metas=done.metas, runs=done.runs, tests=done.tests)
         self._track(done)
-        self.store.drop_checkpoint(unit.key)
+        drop_checkpoint(self.store.folder, unit.key)
         self._pace.finished((*done.metas, *done.runs))
         self.state.metas |= {row["key"]: row for row in done.metas}
         self.state.runs |= {row["key"]: row for row in done.runs}
@@ -185,9 +187,9 @@ class StudyRun:
             study.prompt.placement,
             _info(node),
             **more,
-        ).save(self.store.prompt_path(node.key), tensors)
+        ).save(prompt_path(self.store.folder, node.key), tensors)
 
-    def _report(self, item: Item, share: float, note: str) -> None:
+    def _report(self, item: WorkItem, share: float, note: str) -> None:
         unit = self._running[id(item)]
         rows = min(share * unit.cost, unit.cost - self._reported[unit])
         self._reported[unit] += rows

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from softstart.progress import Display, Tally
 from softstart.storage.files import atomic
-from softstart.study.declare.spec import load_study
-from softstart.study.plan.plan import Inputs, make_plan
-from softstart.study.results.store import Store
+from softstart.study.declare.reading import load_study
+from softstart.study.plan.inputs import Inputs
+from softstart.study.plan.plan import make_plan
+from softstart.study.results.folder import PROGRESS, STUDY_FILE
+from softstart.study.results.stores import open_store
 from softstart.study.results.tables import results
 
-STUDY_FILE = "study.yaml"
-PROGRESS_FILE = "progress.json"
 EVERY = 2.0
 """Seconds between two notes of progress."""
 
@@ -72,7 +72,7 @@ def read_status(folder: Path) -> Status:
         SoftstartError: not a study folder.
     """
     study = load_study(folder / STUDY_FILE)
-    with Store(folder, readonly=True) as store:
+    with open_store(folder, readonly=True) as store:
         plan = make_plan(study, Inputs.from_json(store.inputs()))
         metas, runs = store.metas(), store.runs()
         rows, _, _ = results(plan, store)
@@ -91,7 +91,7 @@ def read_status(folder: Path) -> Status:
     }
     pulse = None
     with suppress(OSError, ValueError, TypeError):
-        pulse = Pulse(**json.loads((folder / PROGRESS_FILE).read_text(encoding="utf-8")))
+        pulse = Pulse(**json.loads((folder / PROGRESS).read_text(encoding="utf-8")))
     return Status(counts, len(rows), int(rows["test"].notna().sum()), failures, pulse)
 
 
@@ -99,7 +99,7 @@ class Recorded:
     """A display that also notes down where the study is, for other processes to read."""
 
     def __init__(self, display: Display, folder: Path) -> None:
-        self.display, self.path = display, folder / PROGRESS_FILE
+        self.display, self.path = display, folder / PROGRESS
         self.began = time.time()
         self.last = 0.0
         self.done, self.total, self.name, self.said = 0.0, 1.0, "", ""

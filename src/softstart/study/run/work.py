@@ -46,7 +46,7 @@ class Done:
     prompts: dict[str, dict[str, Array]] = field(default_factory=dict)
 
 
-class Item(Protocol):
+class WorkItem(Protocol):
     """A piece of work: plain data, so that it can travel to another process."""
 
     @property

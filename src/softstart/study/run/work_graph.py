@@ -16,9 +16,11 @@ from softstart.errors import Damaged, SoftstartError
 from softstart.prompt import TENSOR, SoftPrompt
 from softstart.study.declare.spec import MAIN
 from softstart.study.plan.choice import Choice, best_up_to, budgets_of, choose
-from softstart.study.plan.plan import EVALUATION_COST, Cell, Inputs, MetaNode, Plan, RunNode, run_cost
-from softstart.study.results.store import Store, prompt_path
-from softstart.study.run.work import FINAL, Adaptation, Array, FineTuning, Item, MetaTraining, Testing
+from softstart.study.plan.inputs import Inputs
+from softstart.study.plan.plan import EVALUATION_COST, Cell, MetaNode, Plan, RunNode, run_cost
+from softstart.study.results.folder import prompt_path
+from softstart.study.results.store import Store
+from softstart.study.run.work import FINAL, Adaptation, Array, FineTuning, MetaTraining, Testing, WorkItem
 from softstart.training.adaptation import whole_groups
 
 
@@ -51,7 +53,7 @@ class Unit:
     name: str
     kind: str
     cost: float
-    make: Callable[[], Item | None]
+    make: Callable[[], WorkItem | None]
     needs: list[Unit] = field(default_factory=list)
     after: list[Unit] = field(default_factory=list)
     runs: Sequence[RunNode] = ()
@@ -59,7 +61,7 @@ class Unit:
     variant: str = MAIN
 
 
-class Graph:
+class WorkGraph:
     """Everything a plan still lacks.
 
     Packs and groups of tests are cut from the plan, not from what is left of it: what is computed together,
@@ -148,7 +150,7 @@ class Graph:
             variant=first.runs[0].variant,
         )
 
-    def _adaptation(self, key: str, runs: Sequence[RunNode]) -> Item:
+    def _adaptation(self, key: str, runs: Sequence[RunNode]) -> WorkItem:
         starts = {run.start: run for run in runs if run.start is not None}
         return Adaptation(
             key, tuple(runs), {start: self._learned(start, run) for start, run in starts.items()}
@@ -159,7 +161,7 @@ class Graph:
         prompt = self._load(key, run, TENSOR)
         return {FINAL: prompt.tensor.numpy()} | {name: t.numpy() for name, t in prompt.further.items()}
 
-    def _testing(self, cells: Sequence[Cell]) -> Item | None:
+    def _testing(self, cells: Sequence[Cell]) -> WorkItem | None:
         choices = self._untested(cells)
         if not choices:
             return None

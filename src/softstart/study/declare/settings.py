@@ -1,0 +1,48 @@
+"""Which tasks a study names, and how much of them it uses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from softstart.errors import SoftstartError
+from softstart.gym.setting import Setting
+from softstart.gym.settings import load_setting
+from softstart.gym.task import Gym
+from softstart.study.declare.spec import SettingSpec, Study, resolve_methods
+from softstart.training.encoding import rng_for
+
+
+def resolve_setting(study: Study, spec: str | SettingSpec, gym: Gym) -> Setting:
+    """A setting that a study names or spells out.
+
+    Raises:
+        SoftstartError: an unknown name, unknown or overlapping tasks, or nothing to learn a start from.
+    """
+    if isinstance(spec, str):
+        setting = load_setting(spec, gym)
+    else:
+        setting = Setting(spec.name, tuple(spec.source), tuple(spec.target))
+        learners = [method.name for method in resolve_methods(study) if method.algorithm]
+        if learners and not setting.source:
+            raise SoftstartError(
+                f"method '{learners[0]}' has no source task to learn from",
+                where=f"setting '{setting.name}'",
+                fix="Name some under 'source'.",
+            )
+    setting.check_against(gym)
+    return replace(setting, source=some_sources(setting.source, study.source_tasks))
+
+
+def some_sources(names: Sequence[str], count: int | None) -> tuple[str, ...]:
+    """The first source tasks of a list shuffled once, in the setting's order: smaller counts are subsets."""
+    if count is None:
+        return tuple(names)
+    first = set(rng_for(len(names)).permutation(len(names))[:count].tolist())
+    return tuple(name for i, name in enumerate(names) if i in first)
+
+
+def test_rows(study: Study, name: str) -> int | None:
+    """How many rows of a task's test set count; None: all."""
+    rows = study.test_rows
+    return rows.get(name) if isinstance(rows, dict) else rows

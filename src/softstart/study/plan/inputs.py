@@ -1,0 +1,124 @@
+"""What a study's numbers depend on besides its declaration: facts of its tasks and its backbones."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from softstart.errors import SoftstartError
+from softstart.gym.task import Task
+from softstart.training.budgets import HVP_COST
+
+
+@dataclass(frozen=True)
+class TaskFacts:
+    """What planning and reporting need to know of a task: its ``Task.digest``, metric and k, and the number
+    of rows of its test set and of a sample's dev set.
+    """
+
+    digest: str
+    metric: str
+    shots: int
+    dev: int = 0
+    test: int = 0
+
+
+@dataclass(frozen=True)
+class Part:
+    """One comparison of a study: a variant under a setting.
+
+    ``tasks`` holds every source and target task, ``source_digests`` the ``Task.digest`` of each source task,
+    whose shots may be others than the same task's as a target.
+    """
+
+    variant: str
+    setting: str
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+    tasks: Mapping[str, TaskFacts]
+    source_digests: tuple[str, ...] = ()
+    source_rows: int = 0
+    """Train and dev rows of all samples of all source tasks; 0 where they are not known."""
+    hvp_cost: float = HVP_COST
+    """A Hessian-vector product of a source row, in gradients; from the data where a budget asks for it."""
+
+
+@dataclass(frozen=True)
+class BackboneFacts:
+    """A backbone as prompts know it: its digest, its width d, what else a ``SoftPrompt`` says of it."""
+
+    digest: str
+    width: int
+    made_on: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a study's numbers depend on beside its declaration; stored with the results.
+
+    ``backbone_digest`` is ``Backbone.digest``, ``width`` its d; ``made_on`` is what else a ``SoftPrompt``
+    says of its backbone (empty in older folders). ``fits`` holds the most runs of a pack by variant, if there
+    was no memory for ``pack_size`` of them when the study began: cut otherwise, last bits would differ.
+    """
+
+    backbone_digest: str
+    width: int
+    parts: tuple[Part, ...]
+    made_on: Mapping[str, str] = field(default_factory=dict)
+    fits: Mapping[str, int] = field(default_factory=dict)
+    tuned: Mapping[str, str] = field(default_factory=dict)
+    """Digests of other backbones that fine-tuning begins with, by name (``Study.finetuning_backbone``)."""
+    others: Mapping[str, BackboneFacts] = field(default_factory=dict)
+    """The backbones of variants that have another one than the study."""
+
+    def of(self, variant: str) -> BackboneFacts:
+        """The backbone of a variant."""
+        main = BackboneFacts(self.backbone_digest, self.width, self.made_on)
+        return self.others.get(variant, main)
+
+    def to_json(self) -> str:
+        """As stored."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Inputs:
+        """What ``to_json`` wrote.
+
+        Raises:
+            SoftstartError: another version of Softstart wrote it.
+        """
+        try:
+            data = json.loads(text)
+            parts = tuple(map(_part, data["parts"]))
+            more = {name: data.get(name, {}) for name in ("made_on", "fits", "tuned")}
+            others = {name: BackboneFacts(**facts) for name, facts in data.get("others", {}).items()}
+            return cls(data["backbone_digest"], data["width"], parts, **more, others=others)
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as problem:
+            raise SoftstartError(
+                f"the study was run with another version of Softstart and cannot be read ({problem!r})",
+                fix="Run the study again, or use the version that made it.",
+            ) from problem
+
+
+def _part(data: Mapping[str, Any]) -> Part:
+    tasks = {name: TaskFacts(**facts) for name, facts in data["tasks"].items()}
+    lists = {name: tuple(data[name]) for name in ("source", "target", "source_digests")}
+    part = Part(data["variant"], data["setting"], tasks=tasks, **lists)  # type: ignore[arg-type]
+    return replace(part, **{name: data[name] for name in ("source_rows", "hvp_cost") if name in data})
+
+
+def facts_of(task: Task) -> TaskFacts:
+    """What a plan needs to know of a task."""
+    dev = max(len(sample.dev) for sample in task.samples.values())
+    return TaskFacts(task.digest, task.metric, shots_of(task), dev, len(task.test))
+
+
+def shots_of(task: Task) -> int:
+    """k of a task's samples: examples a label, or all of them for text-to-text tasks."""
+    train = next(iter(task.samples.values())).train
+    if task.kind != "classification":
+        return len(train)
+    return max(Counter(e.outputs[0] for e in train if e.outputs).values(), default=0)

@@ -1,0 +1,101 @@
+"""The files of a study folder: every name is declared here."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import IO
+
+from softstart.errors import SoftstartError
+
+STUDY_FILE = "study.yaml"
+"""The study as it was run, every default filled in."""
+DATABASE = "study.db"
+"""The results (see ``store``)."""
+LOCK = "study.lock"
+"""Held by the process that writes."""
+PROGRESS = "progress.json"
+"""What that process is doing (see ``softstart.study.run.status``)."""
+JOIN = "join.json"
+"""Where it takes further workers (see ``softstart.study.run.joining``)."""
+PROMPTS = "prompts"
+"""The folder of learned prompts and starts, a file each."""
+CHECKPOINTS = "checkpoints"
+"""The folder of work under way."""
+RESULTS, RUNS, CURVES = "results.csv", "runs.csv", "curves.csv"
+"""The tables (see ``softstart.study.results.tables``)."""
+REPORT = "report.html"
+"""The page for people."""
+REPORT_FILES = "report"
+"""The folder of its tables and figures as files."""
+SIMILARITY = "similarity.json"
+"""What ``softstart similarity`` measured."""
+
+TENSORS = ".safetensors"
+SECONDS = ".seconds"
+"""Of the file next to a checkpoint that holds the seconds spent so far."""
+
+
+def prompt_path(folder: Path, key: str) -> Path:
+    """The file of a learned prompt or start."""
+    return folder / PROMPTS / f"{key}{TENSORS}"
+
+
+def checkpoint_path(folder: Path, key: str) -> Path:
+    """The file of work under way."""
+    return folder / CHECKPOINTS / f"{key}{TENSORS}"
+
+
+def stored_prompts(folder: Path) -> set[str]:
+    """Keys of all learned prompts and starts that are there."""
+    return {path.stem for path in (folder / PROMPTS).glob(f"*{TENSORS}")}
+
+
+def drop_checkpoint(folder: Path, key: str) -> None:
+    """Remove what work under way left behind, once it is finished."""
+    for suffix in (TENSORS, SECONDS):
+        checkpoint_path(folder, key).with_suffix(suffix).unlink(missing_ok=True)
+
+
+def drop_checkpoints(folder: Path) -> None:
+    """Remove what interrupted work left behind, once nothing can resume from it."""
+    names = (f"*{TENSORS}", f"*{SECONDS}", ".*.tmp")
+    for pattern in (*(f"{CHECKPOINTS}/{name}" for name in names), f"{PROMPTS}/.*.tmp"):
+        for file in folder.glob(pattern):
+            file.unlink(missing_ok=True)
+
+
+def lock(folder: Path) -> IO[str]:
+    """The lock file of a study folder, held until it is closed and with our process id in it.
+
+    Raises:
+        SoftstartError: the folder cannot be written, or another process holds the lock.
+    """
+    try:
+        (folder / PROMPTS).mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK).open("a+")
+    except OSError as problem:
+        raise SoftstartError(
+            f"cannot write ({problem.strerror})",
+            where=str(folder),
+            fix="Choose a writable folder (--out).",
+        ) from problem
+    if sys.platform != "win32":
+        import fcntl
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as problem:
+            file.seek(0)
+            holder = file.read().strip()
+            file.close()
+            raise SoftstartError(
+                f"another process is working on this study (pid {holder or 'unknown'})",
+                where=str(folder),
+                fix="Wait for it, work for it (--join), or use another --out.",
+            ) from problem
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file

@@ -1,0 +1,147 @@
+"""What a study came to: its tables and its report, written from the store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from softstart.analysis import arg_table, largest_budget, refuse_mixed, relative_gains, with_defaults
+from softstart.errors import SoftstartError
+from softstart.report.html import write_report
+from softstart.storage.files import atomic
+from softstart.study.declare.reading import load_study
+from softstart.study.declare.spec import Study, resolved
+from softstart.study.plan.departures import protocol
+from softstart.study.plan.inputs import Inputs
+from softstart.study.plan.plan import Plan, make_plan
+from softstart.study.results.folder import REPORT, RESULTS, SIMILARITY, STUDY_FILE
+from softstart.study.results.store import Store
+from softstart.study.results.stores import open_store
+from softstart.study.results.tables import costs, environments, gaps, meta_curves, results
+
+BASELINE = "pt"
+"""Gains are relative to plain prompt tuning."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a study came to: tables, and the nodes that failed.
+
+    ``rows`` holds one row a selected run; ``gains`` one a method and task and ``arg`` one a method with an
+    interval, at the largest budget. ``missing`` counts runs not computed yet.
+    """
+
+    rows: pd.DataFrame
+    gains: pd.DataFrame
+    arg: pd.DataFrame
+    failures: list[str]
+    missing: int
+    folder: Path
+    notes: Sequence[str] = ()
+    """What is missing, failed or not comparable, a sentence each."""
+    costs: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """What each method took (``results.costs``)."""
+    protocol: Sequence[Mapping[str, str]] = ()
+    """Every value of the published protocol beside the study's (``departures.protocol``)."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What the numbers were made with."""
+
+
+def report_study(folder: Path) -> Outcome:
+    """Write the tables and the report of a study folder from what is computed; needs no backbone, no gym.
+
+    Raises:
+        SoftstartError: not a study folder, or its results do not belong to the plan; then nothing is written.
+    """
+    study = load_study(folder / STUDY_FILE)
+    with open_store(folder, readonly=True) as store:
+        plan = make_plan(study, Inputs.from_json(store.inputs()))
+        _refuse_loss(folder, plan, store)
+        return write_outcome(study, plan, store, [])
+
+
+def _refuse_loss(folder: Path, plan: Plan, store: Store) -> None:
+    """Stop before results that can no longer be made from the store are written over with fewer."""
+    planned, done = {run.key for run in plan.runs}, set(store.runs())
+    rows, there = len(results(plan, store)[0]), pd.DataFrame({"run": []})
+    with suppress(OSError, ValueError):
+        there = pd.read_csv(folder / RESULTS, usecols=["run"])
+    lost = there[~there["run"].isin(planned & done)]
+    if (len(lost) and rows < len(there)) or (done and not done & planned):
+        what = f"{len(lost)} of {len(there)} results" if len(lost) else f"all {len(done)} runs"
+        why = "do not belong to the study as it is planned now; it, its data or the protocol has changed"
+        if len(lost) and set(lost["run"]) <= planned:
+            why = "have lost their prompt files"
+        raise SoftstartError(
+            f"{what} in this folder {why}; nothing was written",
+            where=str(folder),
+            fix="Run the study again, or report with the version that made it.",
+        )
+
+
+def study_tables(folder: Path) -> dict[str, pd.DataFrame]:
+    """The tables ``results``, ``runs`` and ``curves`` of a study folder; nothing is written.
+
+    Raises:
+        SoftstartError: not a study folder.
+    """
+    study = load_study(folder / STUDY_FILE)
+    with open_store(folder, readonly=True) as store:
+        tables = results(make_plan(study, Inputs.from_json(store.inputs())), store)
+    return dict(zip(("results", "runs", "curves"), tables, strict=True))
+
+
+def write_outcome(study: Study, plan: Plan, store: Store, failures: list[str]) -> Outcome:
+    """Write the tables and the report of what is computed; ``failures`` are those of this run."""
+    done, metas, folder = store.runs(), store.metas(), store.folder
+    rows, runs, curves = results(plan, store)
+    for name, table in (("results", rows), ("runs", runs), ("curves", curves)):
+        with atomic(folder / f"{name}.csv") as temporary:
+            table.to_csv(temporary, index=False)
+    failed = failures or [f"{row['name']}: {row['reason']}" for row in store.failures().values()]
+    notes = gaps(plan, done, metas, failed)
+    gains, arg = pd.DataFrame(), pd.DataFrame()
+    if BASELINE in set(rows["method"]):
+        top = largest_budget(with_defaults(rows))
+        gains = relative_gains(top, BASELINE)
+        arg = arg_table(top, BASELINE, planned=_planned(plan))
+        try:
+            refuse_mixed(top, BASELINE)
+        except SoftstartError as problem:
+            notes.append(f"{problem.where}: {problem.what}.")
+    took = costs(plan, done, metas)
+    values = [asdict(value) for value in protocol(study, Inputs.from_json(store.inputs()))]
+    made = environments(row["environment"] for row in (*done.values(), *metas.values()))
+    if len(rows):
+        found = folder / SIMILARITY
+        write_report(
+            folder / REPORT,
+            resolved(study),
+            rows,
+            curves,
+            arg,
+            gains,
+            took,
+            baseline=BASELINE,
+            meta_curves=meta_curves(plan, metas),
+            environment=made,
+            notes=notes,
+            similarity=json.loads(found.read_text(encoding="utf-8")) if found.exists() else None,
+            protocol=values,
+        )
+    missing = sum(node.key not in done for node in plan.runs)
+    return Outcome(rows, gains, arg, failures, missing, folder, notes, took, values, made)
+
+
+def _planned(plan: Plan) -> dict[tuple[str, str], tuple[int, int]]:
+    """How many tasks a cell of a setting and variant should hold, and how many runs a task."""
+    sizes = {}
+    for part in {id(cell.part): cell.part for cell in plan.cells}.values():
+        study = plan.studies[part.variant]
+        sizes[part.setting, part.variant] = (len(part.target), len(study.samples) * len(study.meta_seeds))
+    return sizes

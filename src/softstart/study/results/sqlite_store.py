@@ -1,0 +1,176 @@
+"""The store that comes with the package: one SQLite file in the study's folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from softstart.errors import SoftstartError
+from softstart.study.results.folder import DATABASE
+from softstart.study.results.sqlite_rows import (
+    NAMES,
+    connect,
+    damaged,
+    insert,
+    intact,
+    row_digest,
+    rows_of,
+    salvage,
+)
+from softstart.study.results.store import KEYS, NothingRun, Row, Store
+
+SCHEMA = 3
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS inputs (id INTEGER PRIMARY KEY CHECK (id = 1), data TEXT, digest TEXT);
+CREATE TABLE IF NOT EXISTS meta_trainings (
+    key TEXT PRIMARY KEY, method TEXT, seed INTEGER, seconds REAL, prompt TEXT, curve TEXT,
+    tokens INTEGER, flops REAL, memory INTEGER, environment TEXT, digest TEXT
+);
+CREATE TABLE IF NOT EXISTS runs (
+    key TEXT PRIMARY KEY, method TEXT, task TEXT, sample INTEGER, lr REAL, seed INTEGER, start TEXT,
+    dev REAL, best_step INTEGER, steps INTEGER, status TEXT, seconds REAL, prompt TEXT, curve TEXT,
+    tokens INTEGER, flops REAL, memory INTEGER, environment TEXT, digest TEXT
+);
+CREATE TABLE IF NOT EXISTS tests (
+    run TEXT, step INTEGER, test REAL, companions TEXT, digest TEXT, PRIMARY KEY (run, step)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS failures (
+    key TEXT PRIMARY KEY, name TEXT, kind TEXT, reason TEXT, digest TEXT
+);
+"""
+
+MIGRATIONS = {
+    1: """
+ALTER TABLE meta_trainings ADD COLUMN tokens INTEGER;
+ALTER TABLE meta_trainings ADD COLUMN flops REAL;
+ALTER TABLE meta_trainings ADD COLUMN memory INTEGER;
+ALTER TABLE runs ADD COLUMN tokens INTEGER;
+ALTER TABLE runs ADD COLUMN flops REAL;
+ALTER TABLE runs ADD COLUMN memory INTEGER;
+CREATE TABLE IF NOT EXISTS failures (key TEXT PRIMARY KEY, name TEXT, kind TEXT, reason TEXT);
+CREATE TABLE tests (
+    run TEXT, step INTEGER, test REAL, companions TEXT, PRIMARY KEY (run, step)
+) WITHOUT ROWID;
+INSERT INTO tests SELECT key, best_step, test, companions FROM runs WHERE test IS NOT NULL;
+ALTER TABLE runs DROP COLUMN test;
+ALTER TABLE runs DROP COLUMN companions;
+DELETE FROM inputs;
+""",
+    2: " ".join(f"ALTER TABLE {name} ADD COLUMN digest TEXT;" for name in NAMES),
+}
+"""How a database of each older schema becomes one of the next."""
+
+
+class SQLiteStore(Store):
+    """A study's results in ``study.db``; every row with a digest of its values.
+
+    Args:
+        folder: the study folder; made if it is not there.
+        readonly: only look, also while another process works on the study.
+
+    Raises:
+        SoftstartError: the folder cannot be written, another process works on it, or the database is damaged,
+            of a newer version, or holds more than tables.
+    """
+
+    def __init__(self, folder: Path, *, readonly: bool = False) -> None:
+        self.path = folder / DATABASE
+        if readonly and not self.path.exists():
+            raise NothingRun(folder)
+        super().__init__(folder, readonly=readonly)
+        if not readonly and damaged(self.path):
+            salvage(self.path)
+        with self._errors():
+            self.db = connect(self.path, fixed=readonly and not os.access(folder, os.W_OK))
+            version = self.db.execute("PRAGMA user_version").fetchone()[0]
+            if version > SCHEMA:
+                raise SoftstartError(
+                    f"the database has schema {version}, this Softstart knows {SCHEMA}",
+                    where=self.where,
+                    fix="Update Softstart.",
+                )
+            if version < SCHEMA:
+                if readonly:
+                    self._copy()
+                self._migrate(version)
+
+    @property
+    def where(self) -> str:
+        """The file."""
+        return str(self.path)
+
+    def read(self, table: str) -> list[Row]:
+        """The rows of a table that are as they were written; others count as not there."""
+        with self._errors():
+            return [row for row in rows_of(self.db, table) if intact(row)]
+
+    def write(
+        self,
+        rows: Mapping[str, Sequence[Mapping[str, Any]]],
+        delete: Mapping[str, Sequence[tuple[Any, ...]]] | None = None,
+    ) -> None:
+        """Delete and write rows by table, in one transaction."""
+        with self._errors(), self.db:
+            for table, names in (delete or {}).items():
+                where = " AND ".join(f"{column}=?" for column in KEYS[table])
+                self.db.executemany(f"DELETE FROM {table} WHERE {where}", names)
+            for table, new in rows.items():
+                self._insert(table, new)
+
+    def inputs(self) -> str:
+        """As ``Store.inputs``; a damaged record is not the same as none."""
+        try:
+            return super().inputs()
+        except NothingRun:
+            if not self.db.execute("SELECT count(*) FROM inputs").fetchone()[0]:
+                raise
+        raise SoftstartError(
+            "the record of what the study depends on is damaged",
+            where=self.where,
+            fix="Run the study again: what is finished is kept.",
+        )
+
+    def close(self) -> None:
+        """Release the database and the lock."""
+        self.db.close()
+        super().close()
+
+    def _copy(self) -> None:
+        """Go on with a copy in memory: a reader changes nothing, and an older version may be at work."""
+        memory = connect(None)
+        self.db.backup(memory)
+        self.db.close()
+        self.db = memory
+
+    def _migrate(self, version: int) -> None:
+        """Bring the tables to this schema in one transaction; version 0 is a new file."""
+        steps = [MIGRATIONS[v] for v in range(version or SCHEMA, SCHEMA)]
+        if version == 1 and "companions" not in {r[1] for r in self.db.execute("PRAGMA table_info(runs)")}:
+            steps.insert(0, "ALTER TABLE runs ADD COLUMN companions TEXT;")
+        self.db.execute("PRAGMA journal_mode=WAL")
+        self.db.executescript(f"BEGIN IMMEDIATE; {' '.join(steps)} {TABLES} PRAGMA user_version={SCHEMA};")
+        with self.db:
+            for name in NAMES:
+                for row in list(rows_of(self.db, name)):
+                    self._insert(name, [row])
+
+    def _insert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        for row in rows:
+            insert(self.db, table, {**row, "digest": row_digest(row)})
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, UnicodeDecodeError) as problem:
+            raise SoftstartError(
+                f"the results database cannot be used ({problem})",
+                where=self.where,
+                fix="Check free space and rights. Of a damaged one, what can be read is kept when the study "
+                "runs again; if that does not help, move it away and run again.",
+            ) from problem

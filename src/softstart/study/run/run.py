@@ -1,0 +1,132 @@
+"""Run a study: compute what is missing, on this machine or on others, then write its tables and report."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from softstart.errors import SoftstartError
+from softstart.progress import Display, Quiet
+from softstart.storage.files import atomic
+from softstart.study.declare.reading import variants_of
+from softstart.study.declare.settings import resolve_setting
+from softstart.study.declare.spec import MAIN, Study, resolved
+from softstart.study.plan.inputs import Inputs
+from softstart.study.plan.plan import make_plan
+from softstart.study.results.folder import CHECKPOINTS, STUDY_FILE
+from softstart.study.results.outcome import Outcome, write_outcome
+from softstart.study.results.store import Store
+from softstart.study.results.stores import open_store
+from softstart.study.run.executors import Executor, InProcess, Setup
+from softstart.study.run.joining import Joiners
+from softstart.study.run.pack_sizes import fitting_packs
+from softstart.study.run.processes import LocalProcesses
+from softstart.study.run.resources import Resources
+from softstart.study.run.schedule import StudyRun
+from softstart.study.run.status import Recorded
+from softstart.study.run.trackers import open_tracker
+
+
+def run_study(
+    study: Study,
+    folder: Path,
+    *,
+    display: Display | None = None,
+    device: str | None = None,
+    workers: int = 1,
+    ray: str | None = None,
+    tracker: str | None = None,
+    retry_failed: bool = False,
+    stall: float | None = None,
+) -> Outcome:
+    """Compute what is missing of a study and write its tables and report into ``folder``.
+
+    Args:
+        study: the declared study.
+        folder: the study folder; results already there are reused.
+        display: shows progress.
+        device: where to compute; by default the GPU where there is one.
+        workers: 1 computes in this process, with the threads it has; more are so many processes of one
+            thread each. Their number changes no number, but one thread and several may differ in last bits.
+        ray: address of a Ray cluster whose workers compute in place of this machine's; ``local`` starts one.
+        tracker: where to send learning curves, one of ``trackers.TRACKERS``.
+        retry_failed: compute again what diverged.
+        stall: begin the work of a worker process again that makes no progress for so many seconds.
+
+    Raises:
+        SoftstartError: bad input; failures of single nodes are in the outcome instead.
+    """
+    display = display or Quiet()
+    resources = Resources(variants_of(study), device)
+    for variant, each in resources.studies.items():
+        for spec in each.every_setting:
+            resolve_setting(each, spec, resources.gym(variant))
+    with open_store(folder) as store:
+        display.stage("loading the backbone")
+        resources.backbone(MAIN)
+        display.stage("reading tasks")
+        inputs = _packed(study, resources, store, display, 0 if ray else workers)
+        store.set_inputs(inputs.to_json())
+        if retry_failed:
+            store.forget_failures()
+        with atomic(folder / STUDY_FILE) as temporary:
+            temporary.write_text(yaml.safe_dump(resolved(study), sort_keys=False), encoding="utf-8")
+        plan = make_plan(study, inputs)
+        recorded = Recorded(display, folder)
+        follower = open_tracker(tracker, study.name, folder) if tracker else None
+        run = StudyRun(inputs, plan, store, recorded, follower)
+        setup = Setup(resources.studies, device, folder.resolve() / CHECKPOINTS, inputs)
+        executor = _executor(
+            setup, resources, folder, min(workers, len(run.units)), ray if run.units else None, stall
+        )
+        # The workers load what they need themselves.
+        del resources
+        try:
+            run.execute(executor)
+        finally:
+            executor.close()
+            recorded.close()
+            if follower:
+                # Of a library of others, over a network too: the report is written all the same.
+                with suppress(Exception):
+                    follower.close()
+        return write_outcome(study, plan, store, run.failures)
+
+
+def _packed(study: Study, resources: Resources, store: Store, display: Display, processes: int) -> Inputs:
+    """What the study depends on, and how large its packs can be: as it was when the study began.
+
+    Without ``processes`` on this machine, nothing is measured here.
+    """
+    inputs = resources.inputs()
+    with suppress(SoftstartError):
+        before = Inputs.from_json(store.inputs())
+        if replace(before, fits={}) == inputs:
+            return before
+    if not processes:
+        return inputs
+    display.stage("measuring what fits in memory")
+    fits = fitting_packs(resources, make_plan(study, inputs), processes)
+    if fits:
+        listed = ", ".join(f"{size} ({variant})" for variant, size in fits.items())
+        display.line(f"memory is short: runs of a pack at most {listed}; fewer --workers leave more to each")
+    return replace(inputs, fits=fits)
+
+
+def _executor(
+    setup: Setup, resources: Resources, folder: Path, workers: int, ray: str | None, stall: float | None
+) -> Executor:
+    if ray is not None:
+        from softstart.study.run.ray_cluster import RayCluster
+
+        return RayCluster(setup, resources.tasks(), ray)
+    if workers > 1:
+        joiners = None
+        # Where no socket can be made (its path may be too long), nobody can join.
+        with suppress(OSError):
+            joiners = Joiners(setup, folder)
+        return LocalProcesses(setup, workers, joiners, stall)
+    return InProcess(setup.worker(resources))

@@ -1,0 +1,50 @@
+"""What a worker process does: take pieces of work from a connection, hand back what they came to."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from softstart.study.run.executors import attempt
+from softstart.study.run.work import Worker
+
+REPORT_SECONDS = 0.2
+"""How often a worker reports progress, at most."""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """What a worker sends before it ends on an error that is nobody's input: a bug."""
+
+    traceback: str
+
+
+def serve(connection: Connection, worker: Worker, ended: Callable[[object], object] = bool) -> None:
+    """Do what comes until the other side is gone; ``ended`` is told what each piece came to."""
+    try:
+        while True:
+            item = connection.recv()
+            outcome = attempt(worker, item, _Reporter(connection))
+            connection.send(outcome)
+            ended(outcome)
+    except (EOFError, ConnectionError):
+        return
+    except Exception:
+        connection.send(Broken(traceback.format_exc()))
+
+
+class _Reporter:
+    """Sends progress now and then."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection, self.share, self.last = connection, 0.0, time.monotonic()
+
+    def __call__(self, done: float, note: str = "") -> None:
+        self.share += done
+        if time.monotonic() - self.last >= REPORT_SECONDS:
+            self.connection.send((self.share, note))
+            self.share, self.last = 0.0, time.monotonic()
