@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from softstart.study.run import processes
+from softstart.study.run import serving
 from softstart.study.run.executors import Setup
 from softstart.study.run.processes import LocalProcesses
 from softstart.study.run.work import Done
@@ -22,7 +22,7 @@ class Hangs:
     name: str = "work that hangs"
 
     def perform(self, worker, progress):
-        time.sleep(2 * processes.REPORT_SECONDS)
+        time.sleep(2 * serving.REPORT_SECONDS)
         progress(0.5, "")
         if not self.file.exists():
             self.file.write_text(str(os.getpid()))

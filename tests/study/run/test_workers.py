@@ -18,7 +18,7 @@ from helpers.toy_study import call, command, contents, toy
 from softstart.errors import SoftstartError
 from softstart.progress import Quiet
 from softstart.study import Outcome, join_study, run_study
-from softstart.study.run import processes
+from softstart.study.run import serving
 from softstart.study.run.executors import Failure, Setup
 from softstart.study.run.joining import Joiners
 from softstart.study.run.processes import TRIES, LocalProcesses
@@ -53,7 +53,7 @@ def worker_ids(parent: int) -> list[int]:
 
 
 def test_workers_that_die_change_no_number(world, finished, tmp_path, monkeypatch):
-    monkeypatch.setattr(processes, "REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(serving, "REPORT_SECONDS", 0.0)
     assassin = Assassin()
     run(toy(world, name="unit"), tmp_path / "o", workers=2, display=assassin)
     assert assassin.victims
