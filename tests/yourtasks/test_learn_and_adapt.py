@@ -16,9 +16,10 @@ import torch
 from helpers.families import random_backbone
 from helpers.models import prompts, random_t5, relative, toy_task
 from helpers.paths import ROOT
-from softstart import Backbone, cli
+from softstart import Backbone
 from softstart.algorithms import LOG_RATES
 from softstart.backbone import IGNORE, candidates_tensor, collate
+from softstart.cli import app as cli
 from softstart.errors import SoftstartError
 from softstart.gym import open_gym
 from softstart.gym.metrics import score
