@@ -14,7 +14,8 @@ from pathlib import Path
 import pandas as pd
 
 from softstart.analysis import arg_table, with_tests
-from softstart.report.tables import interval, label, p_value, signed
+from softstart.report.style import MethodStyles
+from softstart.report.words import interval, p_value, signed
 
 MAIN = "main"
 _HEADER = "| method | variant | run-steps | seconds | test, points | against main | W/T/L | p (Holm) |"
@@ -23,6 +24,7 @@ _HEADER = "| method | variant | run-steps | seconds | test, points | against mai
 def table(folder: Path) -> Iterator[str]:
     """Rows of Markdown: cost relative to "main", and the difference of test scores with its 95 % interval."""
     chosen, runs = pd.read_csv(folder / "results.csv"), pd.read_csv(folder / "runs.csv")
+    names = MethodStyles(chosen["method"])
     yield _HEADER
     yield "|---" * _HEADER.count(" | ") + "|---|"
     for method, of_method in chosen.groupby("method", sort=False):
@@ -38,7 +40,13 @@ def table(folder: Path) -> Iterator[str]:
                 band = interval(gain["abs_low"], gain["abs_high"], 2)
                 record = f"{gain['wins']}/{gain['ties']}/{gain['losses']}"
                 beside = [f"{signed(gain['mean_abs_gain'], 2)} {band}", record, p_value(gain["p_holm"])]
-            cells = [label(str(method)), str(variant), *shares, f"{100 * own['test'].mean():.2f}", *beside]
+            cells = [
+                names.label(str(method)),
+                str(variant),
+                *shares,
+                f"{100 * own['test'].mean():.2f}",
+                *beside,
+            ]
             yield f"| {' | '.join(cells)} |"
 
 
@@ -50,7 +58,11 @@ def one_rung(folder: Path, rates: tuple[float, float] = (0.5, 0.3)) -> Iterator[
     dev = {run: rows.set_index("step")["dev"] for run, rows in curves.groupby("run")}
     runs = runs[runs["lr"].isin(rates)].drop_duplicates("run").sort_values("lr", ascending=False)
     steps = int(curves["step"].max())
-    yield "| rung, % of the steps | " + " | ".join(label(str(m)) for m in runs["method"].unique()) + " |"
+    yield (
+        "| rung, % of the steps | "
+        + " | ".join(MethodStyles(runs["method"]).label(m) for m in runs["method"].unique())
+        + " |"
+    )
     yield "|---" * (1 + runs["method"].nunique()) + "|"
     for rung in range(steps // 10, steps, steps // 10):
         lost: dict[str, list[float]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -83,10 +84,16 @@ def short(number: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people read them: 8s, 3m20s, 2h05m."""
+    """Seconds as people read them; an en dash for NaN.
+
+    >>> [duration(seconds) for seconds in (0.84, 59.6, 200, 7500)]
+    ['0.8 s', '1 min 00 s', '3 min 20 s', '2 h 05 min']
+    """
+    if math.isnan(seconds):
+        return "–"
     whole = round(seconds)
     if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -15,7 +15,12 @@ from softstart.study.run.work_graph import Unit
 
 
 def test_durations_are_readable():
-    assert [duration(s) for s in (0.4, 59.6, 200, 7500)] == ["0s", "1m00s", "3m20s", "2h05m"]
+    assert [duration(s) for s in (0.4, 59.6, 200, 7500)] == [
+        "0.4 s",
+        "1 min 00 s",
+        "3 min 20 s",
+        "2 h 05 min",
+    ]
 
 
 def test_plain_lines_tell_share_stage_and_time_left(monkeypatch):
@@ -32,7 +37,7 @@ def test_plain_lines_tell_share_stage_and_time_left(monkeypatch):
         display.line("a lasting line")
     lines = out.getvalue().splitlines()
     assert [line.split()[0] for line in lines] == ["0%", "25%", "50%", "a"]
-    assert lines[2] == " 50%  20s elapsed, ETA 20s  adapting  dev 0.50"
+    assert lines[2] == " 50%  20 s elapsed, ETA 20 s  adapting  dev 0.50"
 
 
 TALLY = Tally(runs=12, planned=96, tokens=34_400, best=0.834, left=200)
@@ -45,7 +50,7 @@ def test_a_plain_line_says_where_the_whole_stands(monkeypatch):
         display.start(200)
         display.tally(TALLY)
         display.stage("adapting")
-    text = "  0%  0s elapsed, ETA 3m20s  12/96 runs  34k tokens/s  best dev 0.83  adapting"
+    text = "  0%  0.0 s elapsed, ETA 3 min 20 s  12/96 runs  34k tokens/s  best dev 0.83  adapting"
     assert out.getvalue().splitlines() == [text]
     assert str(Tally(0, 96, 0.0, None, None)) == "0/96 runs"
     assert [short(n) for n in (7.4, 999, 999.9, 1234, 9_960, 2_500_000)] == [
@@ -62,7 +67,7 @@ def test_the_bar_of_a_terminal_shows_the_stage():
         display.advance(10)
     assert "fine-tuning: toy" in out.getvalue()
     assert "100%" in out.getvalue()
-    assert "ETA 3m20s" in out.getvalue()
+    assert "ETA 3 min 20 s" in out.getvalue()
     assert "12/96 runs" in out.getvalue()
 
 

@@ -82,7 +82,11 @@ def test_it_loads_from_disk_without_a_word_in_the_console(opened):
     loaded = opened.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
     assert loaded == []
     headings = [e.text for e in opened.find_elements("tag name", "h2")]
-    for title in ("Does a learned start also start faster?", "Beside the published study", "Learning curves"):
+    for title in (
+        "Does a learned start also start faster?",
+        "Compared with the published study",
+        "Learning curves",
+    ):
         assert title in headings
 
 
@@ -120,7 +124,7 @@ def test_a_number_opens_the_runs_behind_it(opened):
     rows = results()
     link = opened.find_element("css selector", "td[data-method=maml][data-task=circa] a")
     link.send_keys("\n")
-    dialog = opened.find_element("id", "behind")
+    dialog = opened.find_element("id", "runs-of-cell")
     assert dialog.is_displayed()
     assert dialog.find_element("tag name", "h2").text.startswith("MAML on circa")
     shown = [[td.text for td in tr.find_elements("tag name", "td")]

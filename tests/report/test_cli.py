@@ -18,7 +18,7 @@ from helpers.toy_study import SOFTSTART, call
 from softstart.analysis import arg_table
 from softstart.cli import app as cli
 from softstart.prompt import SoftPrompt
-from softstart.report.tables import signed
+from softstart.report.words import signed
 from softstart.study.results.sqlite_rows import row_digest
 
 KEPT = ("results.csv", "runs.csv", "curves.csv", "report.html")

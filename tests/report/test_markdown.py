@@ -17,7 +17,7 @@ from softstart.analysis import (
 )
 from softstart.errors import SoftstartError
 from softstart.report.markdown import write_markdown
-from softstart.report.tables import interval, signed
+from softstart.report.words import interval, signed
 
 
 def results(budgets=(10, 60), settings=("one", "two")):

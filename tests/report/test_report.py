@@ -12,8 +12,10 @@ from rich.console import Console
 
 from softstart.analysis import arg_table, relative_gains
 from softstart.errors import SoftstartError
+from softstart.progress import duration
 from softstart.report import comparison_table, figures, write_report
-from softstart.report.tables import duration, label, signed
+from softstart.report.style import DEFAULTS
+from softstart.report.words import signed
 
 METHODS = ("pt", "ft", "multitask", "maml", "fomaml", "reptile")
 EVIL = "<script>alert('task')</script>"
@@ -273,7 +275,7 @@ def test_every_method_fits_into_the_terminal(width):
     console.print(comparison_table(rows, arg_table(rows), width))
     text = console.file.getvalue()
     header = next(line for line in text.splitlines() if "PT" in line and "FT" in line)
-    assert [label(m) in header for m in METHODS] == [True] * 6
+    assert [DEFAULTS[m].label in header for m in METHODS] == [True] * 6
     assert ("±" in text) == (width > 80)
     assert "percent." in text
 
@@ -300,7 +302,7 @@ def test_the_head_says_what_was_asked_found_and_how_sure(tmp_path):
     best = arg_table(rows).set_index("method")["arg"].idxmax()
     gains = relative_gains(rows)
     gains = gains[gains["method"] == best]
-    assert f"{label(best)} has the highest average relative gain" in head
+    assert f"{DEFAULTS[best].label} has the highest average relative gain" in head
     weightiest = (gains["gain"] - gains["gain"].mean()).abs().idxmax()
     left = gains.drop(weightiest)["gain"].mean()
     assert f"without {gains.loc[weightiest, 'task']}, its weightiest task, ARG is {signed(left)}" in head
@@ -323,7 +325,7 @@ def test_every_table_and_scrolling_part_has_a_name_and_figures_are_told_in_numbe
         assert signed(row.gain) in line
     means = 100 * rows.groupby(["task", "method"])["test"].mean()
     for (task, method), mean in means.items():
-        line = f"{task}{label(method)}0.00{mean / 2:.2f}{mean:.2f}"
+        line = f"{task}{DEFAULTS[method].label}0.00{mean / 2:.2f}{mean:.2f}"
         assert line in told["Dev scores while adapting"]
 
 
@@ -390,6 +392,6 @@ def test_the_headline_is_no_surer_than_the_paired_test(tmp_path, n_tasks, told):
     """Equal gains everywhere: the interval excludes zero, but four tasks cannot give a small p."""
     tasks = tuple(f"t{i}" for i in range(n_tasks))
     rows = results(tasks, ("pt", "maml")).assign(test=lambda r: 0.5 + 0.1 * (r["method"] == "maml"))
-    found = next(e for e in report(tmp_path, rows).all("dd") if "found" in e.get("class", ""))["text"]
+    found = next(e for e in report(tmp_path, rows).all("dd") if "result" in e.get("class", ""))["text"]
     assert "MAML has the highest average relative gain over PT: +20.0" in found
     assert found.endswith(told)

@@ -1,4 +1,4 @@
-"""What a reader has to know: a sentence on what was found, and every reason to doubt it."""
+"""What a reader has to know: the result in a sentence, and every reason to doubt it."""
 
 from __future__ import annotations
 
@@ -7,46 +7,59 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from softstart.report.tables import Comparison, Gain, in_order, interval, label, p_value, points, signed
+from softstart.analysis.units import points
+from softstart.report.style import MethodStyles
+from softstart.report.tables import Comparison, Gain
+from softstart.report.words import count, gain_words, in_points, listed, p_equals, plural, signed
 
-_WEAK = 0.05
-"""A baseline below this score (5 points) makes relative gains large and fragile."""
+_WEAK_BASELINE = 0.05
+"""Below this score of the baseline relative gains are large and fragile."""
 
-_LEVEL = 0.05
-"""Of the paired tests."""
+_SIGNIFICANT = 0.05
+"""Largest p-value of a paired test that confirms a gain."""
 
 
-def question(rows: pd.DataFrame, baseline: str) -> str:
-    """What was asked: which methods are compared with the baseline, on what and after how many steps."""
-    others = [label(m) for m in in_order(rows["method"]) if m != baseline]
+def question(rows: pd.DataFrame, styles: MethodStyles) -> str:
+    """What the study asks: which methods are compared with the baseline, on what, after how many steps."""
+    others = [styles.label(m) for m in styles.in_order(rows["method"]) if m != styles.baseline]
+    tasks = count(rows["task"].nunique(), "target task")
     if not others:
-        return f"How well does {label(baseline)} learn {_count(rows['task'].nunique(), 'target task')}?"
-    listed = " and ".join([", ".join(others[:-1]), others[-1]] if len(others) > 1 else others)
+        return f"How well does {styles.baseline_label} learn {tasks}?"
     budgets = sorted({int(b) for b in rows["budget"] if b > 0})
     steps = f", after {' or '.join(f'{b:,}' for b in budgets)} steps of adaptation" if budgets else ""
     return (
-        f"Do{'' if len(others) > 1 else 'es'} {listed} score higher than {label(baseline)} on "
-        f"{_count(rows['task'].nunique(), 'target task')}, with "
-        f"{_count(rows['sample'].nunique(), 'few-shot sample')} of each{steps}?"
+        f"Do{'' if len(others) > 1 else 'es'} {listed(others)} score higher than {styles.baseline_label} on "
+        f"{tasks}, with {count(rows['sample'].nunique(), 'few-shot sample')} of each{steps}?"
     )
 
 
-def overall(groups: Sequence[Comparison], baseline: str) -> str:
-    """What was found in several groups of cells: how many gains and losses are sure, and the highest."""
-    cells = [(g.name, m, gain) for g in groups for m, gain in g.arg.items() if m != baseline]
-    known = [cell for cell in cells if not math.isnan(cell[2].arg)]
+def overall(groups: Sequence[Comparison], styles: MethodStyles) -> str:
+    """The result over several groups of cells: how many gains and losses are sure, and the highest gain."""
+    known = [
+        (group.name, method, gain)
+        for group in groups
+        for method, gain in group.arg.items()
+        if method != styles.baseline and not math.isnan(gain.arg)
+    ]
     if not known:
-        return f"There is nothing to compare with {label(baseline)} yet."
+        return nothing_to_compare(styles)
     name, method, best = max(known, key=lambda cell: cell[2].arg)
-    above, below = sum(g.low > 0 for *_, g in known), sum(g.high < 0 for *_, g in known)
-    held = sum(g.sure and g.p <= _LEVEL for *_, g in known)
+    above = sum(gain.arg_interval.low > 0 for *_, gain in known)
+    below = sum(gain.arg_interval.high < 0 for *_, gain in known)
+    confirmed = sum(gain.arg_interval.excludes_zero and gain.p_holm <= _SIGNIFICANT for *_, gain in known)
+    words = gain_words(best)
     return (
-        f"Of {_count(len(known), 'comparison')} with {label(baseline)}, {above} show a gain and {below} a "
-        "loss whose interval excludes zero; the paired test, corrected for the methods compared in a "
-        f"setting, confirms {held} of these {above + below} (p at most {_LEVEL:g}). The highest average "
-        f"relative gain is that of {label(method)} in {name}: {signed(best.arg)}\u00a0% "
-        f"{interval(best.low, best.high)}."
+        f"Of {count(len(known), 'comparison')} with {styles.baseline_label}, {above} show a gain and {below} "
+        "a loss whose interval excludes zero; the paired test, corrected for the methods compared in a "
+        f"setting, confirms {confirmed} of these {above + below} (p at most {_SIGNIFICANT:g}). The highest "
+        f"average relative gain is that of {styles.label(method)} in {name}: {signed(best.arg)}\u00a0% "
+        f"{words.arg_interval}."
     )
+
+
+def nothing_to_compare(styles: MethodStyles) -> str:
+    """What is said of a study without a gain yet."""
+    return f"There is nothing to compare with {styles.baseline_label} yet."
 
 
 def leading(group: Comparison, baseline: str) -> str | None:
@@ -56,69 +69,61 @@ def leading(group: Comparison, baseline: str) -> str | None:
 
 
 def certainty(gain: Gain, without: tuple[float, str] | None, seeds: int) -> str:
-    """How sure a gain is: its companions, its test, what hangs on one task, and what was not varied.
+    """How sure a gain is: its companions, its test, what depends on one task, and what was not varied.
 
     Args:
         gain: a method's row of the ARG table.
         without: its ARG without its weightiest task, and that task.
         seeds: meta-training seeds.
     """
-    wins, ties, losses = gain.record
-    told = [
-        f"Median gain {signed(gain.median)}\u00a0%, mean gain {signed(gain.abs_gain)} points; better on "
-        f"{wins}, equal on {ties}, worse on {_count(losses, 'task')}"
+    words, (wins, ties, losses) = gain_words(gain), gain.record
+    parts = [
+        f"Median gain {words.median}\u00a0%, mean gain {words.points} points; better on "
+        f"{wins}, equal on {ties}, worse on {count(losses, 'task')}"
     ]
     if without:
-        told.append(f"without {without[1]}, its weightiest task, ARG is {signed(without[0])}\u00a0%")
-    if not math.isnan(gain.p):
-        told.append(f"paired test corrected for the methods compared: p {_equals(gain.p)}")
-    seed = " One meta-training seed: another could come out differently." if seeds == 1 else ""
-    return f"{'; '.join(told)}.{seed}"
+        parts.append(f"without {without[1]}, its weightiest task, ARG is {signed(without[0])}\u00a0%")
+    if not math.isnan(gain.p_holm):
+        parts.append(f"paired test corrected for the methods compared: {p_equals(gain.p_holm)}")
+    seed = " One meta-training seed: another could give another result." if seeds == 1 else ""
+    return f"{'; '.join(parts)}.{seed}"
 
 
-def _equals(p: float) -> str:
-    return ("" if p < 0.001 else "= ") + p_value(p)
-
-
-def _count(n: int, name: str) -> str:
-    return f"{n:,} {name}{'' if n == 1 else 's'}"
-
-
-def headline(group: Comparison, baseline: str) -> str:
-    """What was found in a group of cells: the method with the highest ARG, and whether that is sure."""
-    method = leading(group, baseline)
+def headline(group: Comparison, styles: MethodStyles) -> str:
+    """The result of a group of cells: the method with the highest ARG, and whether that is sure."""
+    method = leading(group, styles.baseline)
     if method is None:
-        return f"There is nothing to compare with {label(baseline)} yet."
+        return nothing_to_compare(styles)
     gain = group.arg[method]
-    if math.isnan(gain.low):
+    words, baseline = gain_words(gain), styles.baseline_label
+    if not gain.arg_interval.known:
         sure = "there are too few runs for an interval"
-    elif gain.sure and gain.p > _LEVEL:
+    elif gain.arg_interval.excludes_zero and gain.p_holm > _SIGNIFICANT:
         sure = (
             "the interval does not include zero, but the paired test, corrected for the methods compared, "
-            f"does not confirm it (p {_equals(gain.p)})"
+            f"does not confirm it ({p_equals(gain.p_holm)})"
         )
-    elif gain.sure:
+    elif gain.arg_interval.excludes_zero:
         sure = "the interval does not include zero"
     else:
         sure = "the interval includes zero, so no difference is shown"
-    what = f"{label(method)} has the highest average relative gain over {label(baseline)}"
+    best = f"{styles.label(method)} has the highest average relative gain over {baseline}"
     if gain.arg <= 0:
-        what = f"No method gains over {label(baseline)} on average; {label(method)} comes closest"
-    tasks = f"{gain.n_tasks} target task{'' if gain.n_tasks == 1 else 's'}"
+        best = f"No method gains over {baseline} on average; {styles.label(method)} comes closest"
     return (
-        f"{what}: {signed(gain.arg)}\u00a0% {interval(gain.low, gain.high)} on {tasks}; {sure}."
-        f"{'' if gain.complete else ' This cell is incomplete.'}"
+        f"{best}: {signed(gain.arg)}\u00a0% {words.arg_interval} on {count(gain.n_tasks, 'target task')}; "
+        f"{sure}.{'' if gain.complete else ' This cell is incomplete.'}"
     )
 
 
-def caveats(rows: pd.DataFrame, groups: Sequence[Comparison], baseline: str) -> list[str]:
+def caveats(rows: pd.DataFrame, groups: Sequence[Comparison], styles: MethodStyles) -> list[str]:
     """How to read the page and how far to trust it, from what the tables hold."""
-    name = label(baseline)
+    name = styles.baseline_label
     seeds = rows["seed"].nunique()
-    found = [
+    sentences = [
         f"A relative gain is 100 × (method − {name}) / {name} on one task, of mean test scores; the average "
         "relative gain (ARG) is its plain mean over target tasks. It mixes metrics, and a single task with a "
-        f"weak {name} can carry it: read it beside the median, the gain in points, wins and losses.",
+        f"weak {name} can dominate it: read it together with median, gain in points, wins and losses.",
         "Intervals are 95 % bootstrap intervals over target tasks, samples within them"
         + (f", and {seeds} meta-training seeds." if seeds > 1 else ".")
         + " They are not corrected for many comparisons: the highest of several is partly luck.",
@@ -127,41 +132,46 @@ def caveats(rows: pd.DataFrame, groups: Sequence[Comparison], baseline: str) -> 
         "tasks can give is 2 / 2^T, which is .125 for four and .008 for eight.",
     ]
     if seeds == 1:
-        found.append(
-            "Everything was meta-trained with one seed: the intervals say nothing about how another "
-            "meta-training would have come out."
+        sentences.append(
+            "Everything was meta-trained with one seed: the intervals say nothing about the result of "
+            "another meta-training."
         )
-    found.append(
+    sentences.append(
         "Learning rates, and the step whose prompt is tested, are selected on dev. Dev sets are as small as "
         "training sets, so dev scores in the learning curves are optimistic; only test scores are compared."
     )
     for group in groups:
-        found += _of_group(group, baseline)
-    return found
+        sentences += _of_group(group, styles)
+    return sentences
 
 
-def _of_group(group: Comparison, baseline: str) -> list[str]:
-    name, found = label(baseline), []
-    gaps = [f"{label(m)} ({_missing(g.n_missing)})" for m, g in group.arg.items() if not g.complete]
+def _of_group(group: Comparison, styles: MethodStyles) -> list[str]:
+    name, sentences = styles.baseline_label, []
+    gaps = [f"{styles.label(m)} ({_missing(g.n_missing)})" for m, g in group.arg.items() if not g.complete]
     if gaps:
-        found.append(f"* {group.name}: incomplete, do not compare with complete cells: {', '.join(gaps)}.")
-    weak = [f"{task} ({points(100 * s)})" for task, s in sorted(group.baseline.items()) if 0 < s < _WEAK]
-    if weak:
-        found.append(
-            f"{group.name}: {name} scores below {_WEAK * 100:g} points on {', '.join(weak)}. Relative gains "
-            "there are large whatever happens; look at the gain in points."
+        sentences.append(
+            f"* {group.name}: incomplete, do not compare with complete cells: {', '.join(gaps)}."
         )
-    if undefined := sorted(task for task, s in group.baseline.items() if s <= 0):
-        found.append(
+    weak = [
+        f"{task} ({in_points(s)})" for task, s in sorted(group.baseline.items()) if 0 < s < _WEAK_BASELINE
+    ]
+    if weak:
+        sentences.append(
+            f"{group.name}: {name} scores below {points(_WEAK_BASELINE):g} points on {', '.join(weak)}. "
+            "Relative gains there are large whatever happens; look at the gain in points."
+        )
+    if undefined := sorted(task for task, score in group.baseline.items() if score <= 0):
+        sentences.append(
             f"† {group.name}: {name} is not above zero on {', '.join(undefined)}. The relative gain there is "
-            "undefined and no part of ARG and median; it counts in the gain in points, wins and losses."
+            "undefined and not part of ARG and median; it counts in the gain in points, wins and losses."
         )
     if n := sum(score.n_nan for score in group.scores.values()):
-        found.append(f"{group.name}: {n} run{'s have' if n > 1 else ' has'} no test score and are left out.")
-    return found
+        sentences.append(
+            f"{group.name}: {count(n, 'run')} {'has' if n == 1 else 'have'} no test score and "
+            f"{'is' if n == 1 else 'are'} left out."
+        )
+    return sentences
 
 
 def _missing(tasks: int) -> str:
-    if tasks == 0:
-        return "runs missing"
-    return f"{tasks} task{'s' if tasks > 1 else ''} missing"
+    return f"{tasks} {plural(tasks, 'task')} missing" if tasks else "runs missing"

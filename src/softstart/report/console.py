@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import pandas as pd
 from rich import box
 from rich.console import Console
@@ -9,14 +11,23 @@ from rich.table import Table
 from rich.text import Text
 
 from softstart.analysis import largest_budget, with_defaults
-from softstart.report.tables import Comparison, comparisons, interval, label, points, signed
+from softstart.report.style import Appearance, MethodStyles
+from softstart.report.tables import Comparison, comparisons
+from softstart.report.words import gain_words, in_points
 
-_WIDE = 4
-"""Up to so many target tasks fit as columns, beside the gains, into a terminal of 100 columns."""
+_FEW_TASKS = 4
+"""Up to this many target tasks fit as columns, next to the gains, into a terminal of 100 columns."""
 
 
-def comparison_table(rows: pd.DataFrame, arg: pd.DataFrame, width: int = 100) -> Table:
-    """Mean and standard deviation of test (points) by method and target task, with ARG and its interval.
+def comparison_table(
+    rows: pd.DataFrame,
+    arg: pd.DataFrame,
+    width: int = 100,
+    *,
+    baseline: str = "pt",
+    appearance: Mapping[str, Appearance] | None = None,
+) -> Table:
+    """Mean and standard deviation of test scores (points) by method and target task, with ARG and interval.
 
     At the largest budget, where there are several. Few target tasks are columns; with more, or several
     settings, tasks are rows and methods columns. The best mean of a task is bold; * marks an incomplete cell,
@@ -26,20 +37,23 @@ def comparison_table(rows: pd.DataFrame, arg: pd.DataFrame, width: int = 100) ->
         rows: one row per selected run (see ``softstart.analysis.arg``).
         arg: the table of ``softstart.analysis.arg_table`` on the same rows.
         width: columns of the terminal; where they are too few, deviations are left out.
+        baseline: the method gains are relative to.
+        appearance: labels of methods by name.
     """
-    groups = list(comparisons(largest_budget(with_defaults(rows)), arg))
-    if len(groups) == 1 and len(groups[0].tasks) <= _WIDE:
-        table = _methods_as_rows(groups[0])
+    styles = MethodStyles(rows["method"], appearance, baseline)
+    groups = list(comparisons(largest_budget(with_defaults(rows)), arg, styles))
+    if len(groups) == 1 and len(groups[0].tasks) <= _FEW_TASKS:
+        table = _methods_as_rows(groups[0], styles)
     else:
-        table = _tasks_as_rows(groups)
+        table = _tasks_as_rows(groups, styles)
     compact = Console(width=10_000).measure(table).maximum > width
     if compact:
-        table = _tasks_as_rows(groups, compact=True)
-    table.caption = _caption(groups, compact)
+        table = _tasks_as_rows(groups, styles, compact=True)
+    table.caption = _caption(groups, styles, compact)
     return table
 
 
-def _methods_as_rows(group: Comparison) -> Table:
+def _methods_as_rows(group: Comparison, styles: MethodStyles) -> Table:
     table = _table(group.name)
     table.add_column("")
     for task in group.tasks:
@@ -48,36 +62,44 @@ def _methods_as_rows(group: Comparison) -> Table:
         table.add_column(title, justify="right", no_wrap=True)
     for method in group.methods:
         scores = [_score(group, task, method) for task in group.tasks]
-        arg, band, median, wins = _gains(group, method)
-        table.add_row(Text(label(method)), *scores, f"{arg} {band}".strip(), median, wins)
+        gain = gain_words(group.arg.get(method))
+        table.add_row(Text(styles.label(method)), *scores, gain.arg_full, gain.median, gain.record)
     return table
 
 
-def _tasks_as_rows(groups: list[Comparison], compact: bool = False) -> Table:
+def _tasks_as_rows(groups: Sequence[Comparison], styles: MethodStyles, compact: bool = False) -> Table:
     table = _table(groups[0].name if len(groups) == 1 else None)
     methods = list(dict.fromkeys(method for group in groups for method in group.methods))
     longest = max(len(task) for group in groups for task in group.tasks)
     table.add_column("", overflow="fold", min_width=min(longest, 14))
     for method in methods:
-        table.add_column(Text(label(method)), justify="right", no_wrap=True)
+        table.add_column(Text(styles.label(method)), justify="right", no_wrap=True)
     for group in groups:
         if len(groups) > 1:
             table.add_row(Text(group.name, style="bold"))
         for task in group.tasks:
             table.add_row(Text(task), *(_score(group, task, method, compact) for method in methods))
         table.add_section()
-        gains = [_gains(group, method, digits=0) for method in methods]
-        titles = ("ARG %", "95 % interval", "median %", "W/T/L")
-        for i, title in enumerate(titles):
-            cells = [gain[i] for gain in gains]
-            if compact and i == 1:
-                ends = [cell.strip("[]").split(", ") if cell else ["", ""] for cell in cells]
-                table.add_row(Text("95 % from"), *(low for low, _ in ends))
-                table.add_row(Text("95 % to"), *(high for _, high in ends))
-                continue
+        for title, cells in _gain_rows(group, methods, compact):
             table.add_row(Text(title), *cells)
         table.add_section()
     return table
+
+
+def _gain_rows(group: Comparison, methods: Sequence[str], compact: bool) -> list[tuple[str, list[str]]]:
+    """The rows below the scores: a title, and a text per method; the ends of intervals apart if compact."""
+    gains = [gain_words(group.arg.get(method), interval_digits=0) for method in methods]
+    intervals = [("95 % interval", [gain.arg_interval for gain in gains])]
+    if compact:
+        ends = [tuple(gain.arg_interval.strip("[]").split(", ")) for gain in gains]
+        lows, highs = zip(*(pair if len(pair) == 2 else ("", "") for pair in ends), strict=True)
+        intervals = [("95 % from", list(lows)), ("95 % to", list(highs))]
+    return [
+        ("ARG %", [gain.arg for gain in gains]),
+        *intervals,
+        ("median %", [gain.median for gain in gains]),
+        ("W/T/L", [gain.record for gain in gains]),
+    ]
 
 
 def _table(title: str | None) -> Table:
@@ -95,25 +117,17 @@ def _score(group: Comparison, task: str, method: str, compact: bool = False) -> 
     score = group.scores.get((task, method))
     if score is None:
         return Text("")
-    text = Text(points(score.mean), style="bold" if group.is_best(task, method) else "")
-    return text.append(f" ±{points(score.std)}", style="dim") if score.n > 1 and not compact else text
+    text = Text(in_points(score.mean), style="bold" if group.is_best(task, method) else "")
+    return text.append(f" ±{in_points(score.std)}", style="dim") if score.n > 1 and not compact else text
 
 
-def _gains(group: Comparison, method: str, digits: int = 1) -> tuple[str, str, str, str]:
-    """ARG, its interval (to ``digits``), the median gain, and wins/ties/losses of one method, as text."""
-    gain = group.arg.get(method)
-    if gain is None:
-        return "", "", "", ""
-    band = interval(gain.low, gain.high, digits)
-    return signed(gain.arg) + gain.marks, band, signed(gain.median), "/".join(map(str, gain.record))
-
-
-def _caption(groups: list[Comparison], compact: bool) -> Text:
+def _caption(groups: Sequence[Comparison], styles: MethodStyles, compact: bool) -> Text:
     gains = [gain for group in groups for gain in group.arg.values()]
     spread = "mean" if compact else "mean ± standard deviation"
-    notes = [f"Test in points, {spread} over runs; ARG: mean gain over PT in percent."]
+    name = styles.baseline_label
+    notes = [f"Test in points, {spread} over runs; ARG: mean gain over {name} in percent."]
     if not all(gain.complete for gain in gains):
         notes.append("* tasks or runs are missing.")
     if any(gain.n_undefined for gain in gains):
-        notes.append("† without the tasks where PT is not above 0.")
+        notes.append(f"† without the tasks where {name} is not above 0.")
     return Text(" ".join(notes), style="dim")

@@ -1,7 +1,8 @@
 """Figures as SVG text, drawn by hand: no dependency, no script, legible in light and dark.
 
-Colors are not written here: marks of series i have the class ``s{i}``, and the page gives it a color, so
-that a method looks the same in every figure. All text is escaped.
+No color is written here: marks of series i have the class ``s{i}``, to which the page or the file gives a
+color and a dash (``softstart.report.style.method_rules``), so that a method looks the same in every figure.
+How everything else is drawn is in ``figures.css``. All text is escaped.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from itertools import pairwise
 
-from softstart.report.tables import interval, signed
+from softstart.report.style import DASHES
+from softstart.report.words import interval, signed
 
 Series = Mapping[str, Sequence[tuple[float, float]]]
 """Name → points (x, y), in order of x."""
@@ -22,15 +24,29 @@ _MARKERS: tuple[Callable[[float, float], str], ...] = (
     lambda x, y: f'<path d="M{x:.1f} {y - 5.5:.1f}l5.5 9.5h-11z"/>',
     lambda x, y: f'<path d="M{x:.1f} {y - 6:.1f}l6 6l-6 6l-6-6z"/>',
     lambda x, y: f'<path d="M{x:.1f} {y + 5.5:.1f}l5.5-9.5h-11z"/>',
-    lambda x, y: f'<path d="M{x - 5:.1f} {y - 1.6:.1f}h3.4v-3.4h3.2v3.4h3.4v3.2h-3.4v3.4h-3.2v-3.4h-3.4z"/>',
+    lambda x, y: f'<path d="{_plus(x, y)}"/>',
+    lambda x, y: f'<path transform="rotate(45 {x:.1f} {y:.1f})" d="{_plus(x, y)}"/>',
+    lambda x, y: f'<rect x="{x - 6:.1f}" y="{y - 2.2:.1f}" width="12" height="4.4"/>',
 )
 
 
+def _plus(x: float, y: float) -> str:
+    return f"M{x - 5:.1f} {y - 1.6:.1f}h3.4v-3.4h3.2v3.4h3.4v3.2h-3.4v3.4h-3.2v-3.4h-3.4z"
+
+
+def symbol(series: int, x: float, y: float) -> str:
+    """The marker of series i around a point."""
+    return _MARKERS[series % len(_MARKERS)](x, y)
+
+
 def marker(series: int) -> str:
-    """The marker of series i alone, as an inline SVG of 14 by 14 for legends."""
-    shape = _MARKERS[series % len(_MARKERS)](7, 7)
-    size = 'viewBox="0 0 14 14" width="14" height="14"'
-    return f'<svg class="key" {size} aria-hidden="true"><g class="s{series}">{shape}</g></svg>'
+    """The marker of series i alone, as an inline SVG for legends; on its line where that is dashed."""
+    dashed = series // len(_MARKERS) % len(DASHES) > 0
+    width = 30 if dashed else 14
+    line = f'<path class="stroke" d="M1 7H{width - 1}"/>' if dashed else ""
+    size = f'viewBox="0 0 {width} 14" width="{width}" height="14"'
+    shape = f'<g class="s{series}">{line}{symbol(series, width / 2, 7)}</g>'
+    return f'<svg class="key" {size} aria-hidden="true">{shape}</svg>'
 
 
 def bars(
@@ -125,7 +141,7 @@ def dots(
             band = ""
             if math.isfinite(low) and math.isfinite(high):
                 band = f'<path class="band" d="M{at(low):.1f} {level:.1f}H{at(high):.1f}"/>'
-            shape = _MARKERS[series[method] % len(_MARKERS)](at(value), level)
+            shape = symbol(series[method], at(value), level)
             parts.append(f'<g class="dot s{series[method]}"><title>{tip}</title>{band}{shape}</g>')
     return _svg(width, bottom + 34, title, parts)
 
@@ -174,7 +190,8 @@ def lines(
             if here
         )
         last = next((p for p in reversed(where) if p), None)
-        end = f'<circle class="end" cx="{last[0]:.1f}" cy="{last[1]:.1f}" r="2.6"/>' if last else ""
+        end = f'<g class="end" transform="translate({last[0]:.1f} {last[1]:.1f}) scale(.6)">' if last else ""
+        end += f"{symbol(series[name], 0, 0)}</g>" if last else ""
         parts.append(f'<g class="line s{series[name]}">{tip}<path d="{path}"/>{end}</g>')
     return _svg(width, height, title, parts)
 
@@ -236,7 +253,7 @@ def scatter(
     for name, points in known.items():
         for task, x, y in points:
             tip = escape(f"{task}, {name}: {signed(y)} points at {signed(x, 2)}")
-            shape = _MARKERS[series[name] % len(_MARKERS)](*at(x, y))
+            shape = symbol(series[name], *at(x, y))
             parts.append(f'<g class="dot s{series[name]}"><title>{tip}</title>{shape}</g>')
     return _svg(width, height, title, parts)
 
@@ -282,7 +299,7 @@ def by_budget(
                 if math.isfinite(low) and math.isfinite(high):
                     y_low, y_high = (at(budget, shift, v)[1] for v in (low, high))
                     parts.append(f'<path d="M{x:.1f} {y_low:.1f}V{y_high:.1f}"/>')
-                parts.append(f"{_MARKERS[series[name] % len(_MARKERS)](x, y)}</g>")
+                parts.append(f"{symbol(series[name], x, y)}</g>")
             parts.append("</g>")
         figures[group] = _svg(width, height, f"Gain in points by steps of adaptation: {group}", parts)
     return figures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,10 @@ from softstart.analysis import (
 from softstart.analysis.reference import agreement
 from softstart.errors import SoftstartError
 from softstart.report import sections, views
-from softstart.report.style import alone, color, standalone
-from softstart.report.tables import (
-    AGREEMENT_HEADER,
-    Comparison,
-    agreement_cells,
-    comparisons,
-    in_order,
-    interval,
-    label,
-    points,
-    signed,
-)
+from softstart.report.standalone import alone, in_panels
+from softstart.report.style import Appearance, MethodStyles
+from softstart.report.tables import Comparison, comparisons
+from softstart.report.words import gain_words, in_points
 from softstart.storage.files import atomic
 
 
@@ -45,11 +38,14 @@ def write_files(
     costs: pd.DataFrame | None = None,
     similarity: Mapping[str, Any] | None = None,
     raster: bool = False,
+    appearance: Mapping[str, Appearance] | None = None,
 ) -> list[Path]:
     """Write the tables as CSV, those for a paper as LaTeX too, and every figure as SVG.
 
+    ``colors.tex`` defines the colors of the methods for figures drawn with LaTeX.
+
     Args:
-        folder: where to; made if it is not there.
+        folder: where to write; created if missing.
         rows: one row per selected run (see ``softstart.analysis.arg``).
         arg: ``softstart.analysis.arg_table`` of ``softstart.analysis.largest_budget(rows)``.
         gains: ``softstart.analysis.relative_gains`` of the same.
@@ -58,6 +54,7 @@ def write_files(
         costs: one row per method; without, no costs.
         similarity: what ``softstart similarity`` wrote.
         raster: also draw ARG and gains as PNG and PDF; needs matplotlib.
+        appearance: label and color of methods by name (see ``softstart.report.write_report``).
 
     Returns:
         The files written.
@@ -66,25 +63,27 @@ def write_files(
         SoftstartError: there is nothing to compare, matplotlib is missing, or a file cannot be written.
     """
     top = largest_budget(with_defaults(rows))
+    styles = MethodStyles(top["method"], appearance, baseline)
     if top.empty or baseline not in set(top["method"]):
-        raise SoftstartError(f"there is no result of {label(baseline)} to compare with yet")
+        raise SoftstartError(f"there is no result of {styles.baseline_label} to compare with yet")
     if raster:
         _matplotlib()
     tests = compare_methods(top, baseline)
     tests = tests.loc[tests["other"] == baseline, [*CELL, "p", "p_holm"]]
-    groups = list(comparisons(top, arg, gains))
+    groups = list(comparisons(top, arg, styles, gains))
     texts = {
         "arg.csv": arg.merge(tests, on=CELL, how="left").to_csv(index=False),
         "gains.csv": gains.to_csv(index=False),
-        "arg.tex": _arg_latex(groups, baseline),
-        "scores.tex": "\n".join(map(_scores_latex, groups)),
-        **dict(_tables(top, gains, baseline, curves, costs, similarity)),
-        **dict(_figures(groups, top, arg, gains, baseline, curves, similarity)),
+        "arg.tex": _arg_latex(groups, styles),
+        "scores.tex": "\n".join(_scores_latex(group, styles) for group in groups),
+        "colors.tex": _colors_latex(styles),
+        **dict(_tables(top, gains, styles, curves, costs, similarity)),
+        **dict(_figures(groups, top, arg, gains, styles, curves, similarity)),
     }
     for name, text in texts.items():
         with atomic(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    return [folder / name for name in texts] + (_raster(folder, groups, baseline) if raster else [])
+    return [folder / name for name in texts] + (_raster(folder, groups, styles) if raster else [])
 
 
 def _figures(
@@ -92,79 +91,86 @@ def _figures(
     rows: pd.DataFrame,
     arg: pd.DataFrame,
     gains: pd.DataFrame,
-    baseline: str,
+    styles: MethodStyles,
     curves: pd.DataFrame | None,
     similarity: Mapping[str, Any] | None,
 ) -> Iterator[tuple[str, str]]:
-    series = {method: i for i, method in enumerate(in_order([*rows["method"], baseline]))}
-    beside = views.extra(rows, gains, baseline)
+    baseline, doubts = styles.baseline_label, views.doubts(rows, gains, styles.baseline)
     for n, group in enumerate(groups, 1):
-        shown = views.comparison(group, series, baseline, beside)
+        shown = views.comparison(group, styles, doubts)
         if not shown["judged"]:
             continue
-        named = {label(method): series[method] for method in shown["judged"]}
-        what = f"over {label(baseline)}, {group.name}"
-        yield f"arg-{n}.svg", alone(f"Average relative gain {what}", shown["bars"], named)
-        yield f"gains-{n}.svg", alone(f"Relative gain {what}, by task", shown["dots"], named)
-    others = {label(method): i for method, i in series.items() if method != baseline}
-    for n, (name, figure, _) in enumerate(sections.ablations(arg, series, baseline), 1):
-        yield f"ablations-{n}.svg", alone(f"Gain over {label(baseline)} by variant, {name}", figure, others)
-    found = sections.similarity(similarity, series)
-    if found:
-        yield "similarity.svg", alone("How alike the tasks are", found["figure"], {})
-        if found["panels"]:
+        title = f"gain over {baseline}, {group.name}"
+        yield f"arg-{n}.svg", alone(f"Average relative {title}", shown["bars"], styles, shown["judged"])
+        yield f"gains-{n}.svg", alone(f"Relative {title}, by task", shown["dots"], styles, shown["judged"])
+    for n, (name, figure, _) in enumerate(sections.ablations(arg, styles), 1):
+        title = f"Gain over {baseline} by variant, {name}"
+        yield f"ablations-{n}.svg", alone(title, figure, styles, styles.others)
+    if part := sections.similarity(similarity, styles):
+        yield "similarity.svg", alone("How similar the tasks are", part["figure"], styles, [])
+        if part["panels"]:
             title = "Gain in points against similarity to the sources"
-            yield "similarity-gain.svg", standalone(title, dict(found["panels"]), others)
-    every = {label(method): i for method, i in series.items()}
-    drawn = views.learning_curves(rows, pd.DataFrame() if curves is None else curves, series)
+            yield "similarity-gain.svg", in_panels(title, dict(part["panels"]), styles, styles.others)
+    drawn = views.learning_curves(rows, pd.DataFrame() if curves is None else curves, styles)
     for n, (name, panels, _) in enumerate(drawn, 1):
-        yield f"curves-{n}.svg", standalone(f"Dev score while adapting, {name}", dict(panels), every)
+        title = f"Dev score while adapting, {name}"
+        yield f"curves-{n}.svg", in_panels(title, dict(panels), styles, list(styles))
 
 
 def _tables(
     rows: pd.DataFrame,
     gains: pd.DataFrame,
-    baseline: str,
+    styles: MethodStyles,
     curves: pd.DataFrame | None,
     costs: pd.DataFrame | None,
     similarity: Mapping[str, Any] | None,
 ) -> Iterator[tuple[str, str]]:
-    """Tables beside gains and scores, each under its file's name: those there are."""
+    """The other tables that there are, each under its file's name."""
     yield "influence.csv", influence(gains).to_csv(index=False)
     if curves is not None and len(curves):
-        yield "speed.csv", speed_table(rows, curves, baseline).to_csv(index=False)
-        if found := sections.speed(rows, curves, baseline):
-            yield "speed.tex", _latex(*found)
+        yield "speed.csv", speed_table(rows, curves, styles.baseline).to_csv(index=False)
+        if speed := sections.speed(rows, curves, styles):
+            yield "speed.tex", _latex(*speed)
     if costs is not None and len(costs):
-        header, body = views.cost_table(costs)
+        header, body = views.cost_table(costs, styles)
         yield "costs.csv", costs.to_csv(index=False)
         yield "costs.tex", _latex(header, [[text for text, _ in row] for row in body])
-    if len(beside := agreement(gains, baseline)):
-        yield "published.csv", beside.to_csv(index=False)
-        yield "published.tex", _latex(AGREEMENT_HEADER, agreement_cells(beside))
+    if published := sections.published(gains, styles):
+        yield "published.csv", agreement(gains, styles.baseline).to_csv(index=False)
+        yield "published.tex", _latex(*published[0])
     for name in ("correlations", "points", "followed"):
         if values := (similarity or {}).get(name):
             yield f"similarity-{name}.csv", pd.DataFrame(values).to_csv(index=False)
 
 
-def _arg_latex(groups: Sequence[Comparison], baseline: str) -> str:
+def _arg_latex(groups: Sequence[Comparison], styles: MethodStyles) -> str:
     """ARG by group and method, needs the package booktabs."""
-    methods = in_order([m for group in groups for m in group.methods if m != baseline])
-    body = []
-    for name, _, cells in views.matrix(groups, methods):
-        body.append([name, *(f"{value} {range}".strip() for value, range, _ in cells)])
-    return _latex(["", *map(label, methods)], body)
+    methods = styles.in_order([m for group in groups for m in group.methods if m != styles.baseline])
+    body = [
+        [group.name, *(gain_words(group.arg.get(method)).arg_full for method in methods)] for group in groups
+    ]
+    return _latex(["", *map(styles.label, methods)], body)
 
 
-def _scores_latex(group: Comparison) -> str:
+def _scores_latex(group: Comparison, styles: MethodStyles) -> str:
     """Mean test scores (points) by task and method of one group, ARG below."""
     body = []
     for task in group.tasks:
         scores = [group.scores.get((task, method)) for method in group.methods]
-        body.append([task, *(points(score.mean) if score else "" for score in scores)])
-    gains = [group.arg.get(method) for method in group.methods]
-    last = ["ARG, %", *(f"{signed(g.arg)}{g.marks} {interval(g.low, g.high)}" if g else "" for g in gains)]
-    return f"% {' '.join(group.name.split())}\n" + _latex(["", *map(label, group.methods)], body, last)
+        body.append([task, *(in_points(score.mean) if score else "" for score in scores)])
+    last = ["ARG, %", *(gain_words(group.arg.get(method)).arg_full for method in group.methods)]
+    header = ["", *map(styles.label, group.methods)]
+    return f"% {' '.join(group.name.split())}\n" + _latex(header, body, last)
+
+
+def _colors_latex(styles: MethodStyles) -> str:
+    """The colors of the methods on white, needs the package xcolor."""
+    lines = ["% \\usepackage{xcolor}"]
+    for method, style in styles.items():
+        name = "-".join(["method", str(style.number), *re.findall(r"[A-Za-z0-9]+", method)])
+        comment = " ".join(style.label.split())
+        lines.append(f"\\definecolor{{{name}}}{{HTML}}{{{style.color.light[1:].upper()}}}  % {comment}")
+    return "\n".join([*lines, ""])
 
 
 def _latex(header: Sequence[str], body: Sequence[Sequence[str]], last: Sequence[str] = ()) -> str:
@@ -198,28 +204,16 @@ def _matplotlib() -> Any:
     return pyplot
 
 
-def _raster(folder: Path, groups: Sequence[Comparison], baseline: str) -> list[Path]:
+def _raster(folder: Path, groups: Sequence[Comparison], styles: MethodStyles) -> list[Path]:
     """ARG with intervals and the gain on every task, a figure a group."""
     pyplot, written = _matplotlib(), []
     for n, group in enumerate(groups, 1):
-        methods = [m for m in group.methods if m != baseline and m in group.arg]
+        methods = [m for m in group.methods if m != styles.baseline and m in group.arg]
         if not methods:
             continue
         size = (9, 1.2 + 0.28 * max(len(group.tasks), 2 * len(methods)))
-        figure, (left, right) = pyplot.subplots(1, 2, figsize=size, layout="constrained")
-        for i, method in enumerate(methods):
-            gain, tint = group.arg[method], color(method, i)[0]
-            left.barh(i, gain.arg, color=tint, height=0.6)
-            left.plot([gain.low, gain.high], [i, i], color="black", linewidth=1)
-            values = [group.gains.get((task, method), float("nan")) for task in group.tasks]
-            right.plot(values, range(len(values)), "o", color=tint, label=label(method), markersize=4)
-        for axes, names in ((left, list(map(label, methods))), (right, list(group.tasks))):
-            axes.set_yticks(range(len(names)), names)
-            axes.invert_yaxis()
-            axes.axvline(0, color="gray", linewidth=0.8)
-        left.set_xlabel(f"ARG over {label(baseline)}, %")
-        right.set_xlabel(f"gain over {label(baseline)}, %")
-        right.legend(fontsize="small", frameon=False)
+        figure, axes = pyplot.subplots(1, 2, figsize=size, layout="constrained")
+        _draw(axes, group, methods, styles)
         figure.suptitle(group.name, parse_math=False)
         for kind in ("png", "pdf"):
             path = folder / f"gains-{n}.{kind}"
@@ -228,3 +222,33 @@ def _raster(folder: Path, groups: Sequence[Comparison], baseline: str) -> list[P
             written.append(path)
         pyplot.close(figure)
     return written
+
+
+_MATPLOTLIB_MARKERS = "os^DvPX_"
+"""Those of ``softstart.report.figures``, in their order."""
+
+
+def _draw(axes: Any, group: Comparison, methods: Sequence[str], styles: MethodStyles) -> None:
+    """Bars of ARG on the left axes, gains by task on the right."""
+    left, right = axes
+    for i, method in enumerate(methods):
+        gain, style = group.arg[method], styles[method]
+        left.barh(i, gain.arg, color=style.color.light, height=0.6)
+        left.plot([gain.arg_interval.low, gain.arg_interval.high], [i, i], color="black", linewidth=1)
+        values = [group.gains.get((task, method), float("nan")) for task in group.tasks]
+        marker = _MATPLOTLIB_MARKERS[style.number % len(_MATPLOTLIB_MARKERS)]
+        right.plot(
+            values,
+            range(len(values)),
+            marker,
+            color=style.color.light,
+            label=style.label,
+            markersize=4,
+        )
+    for each, names in ((left, list(map(styles.label, methods))), (right, list(group.tasks))):
+        each.set_yticks(range(len(names)), names)
+        each.invert_yaxis()
+        each.axvline(0, color="gray", linewidth=0.8)
+    left.set_xlabel(f"ARG over {styles.baseline_label}, %")
+    right.set_xlabel(f"gain over {styles.baseline_label}, %")
+    right.legend(fontsize="small", frameon=False)

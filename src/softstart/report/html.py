@@ -14,11 +14,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from softstart.analysis import largest_budget, with_defaults, with_tests
+from softstart.analysis.units import points
 from softstart.errors import SoftstartError
 from softstart.report import figures, sections, views
 from softstart.report.caveats import caveats, overall, question
-from softstart.report.style import color
-from softstart.report.tables import comparisons, in_order, label, points
+from softstart.report.standalone import figure_rules
+from softstart.report.style import Appearance, MethodStyles, method_rules, page_rules
+from softstart.report.tables import comparisons
+from softstart.report.words import in_points
 from softstart.storage.files import atomic
 
 _MOST_RUNS = 1500
@@ -40,6 +43,7 @@ def write_report(
     notes: Sequence[str] = (),
     similarity: Mapping[str, Any] | None = None,
     protocol: Sequence[Mapping[str, str]] = (),
+    appearance: Mapping[str, Appearance] | None = None,
 ) -> None:
     """Write the self-contained HTML report of a study, atomically.
 
@@ -59,6 +63,8 @@ def write_report(
         notes: what one has to know before all else, such as what is missing, one sentence each.
         similarity: what ``softstart similarity`` wrote (``similarity.json``).
         protocol: ``what``, ``published`` and ``here`` of every value of the published protocol.
+        appearance: label and color of methods by name; by default those of known methods
+            (``softstart.report.style.DEFAULTS``).
 
     Raises:
         SoftstartError: if there is no row yet, a column is missing or the file cannot be written.
@@ -67,45 +73,60 @@ def write_report(
     rows = largest_budget(every)
     if rows.empty:
         raise SoftstartError("there is no result to report yet", fix="Run the study first.")
-    series = {method: i for i, method in enumerate(in_order([*rows["method"], baseline]))}
+    styles = MethodStyles(rows["method"], appearance, baseline)
     judged = baseline in set(rows["method"])
-    groups = list(comparisons(rows, with_tests(rows, arg, baseline) if judged else arg, gains))
-    beside = views.extra(rows, gains, baseline)
+    groups = list(comparisons(rows, with_tests(rows, arg, baseline) if judged else arg, styles, gains))
+    doubts = views.doubts(rows, gains, baseline)
     page = _template().render(
         title=str(study.get("name", "Study")),
-        question=question(rows, baseline),
-        overall=overall(groups, baseline),
+        question=question(rows, styles),
+        overall=overall(groups, styles),
         tiles=views.tiles(rows, costs),
-        colors=[(i, *color(method, i)) for method, i in series.items()],
-        numbers=series,
-        keys={method: Markup(figures.marker(i)) for method, i in series.items()},
+        css=Markup(_style_sheet(styles)),
+        numbers={method: style.number for method, style in styles.items()},
+        keys={method: Markup(figures.marker(style.number)) for method, style in styles.items()},
+        label=styles.label,
         groups=[
-            {"finding": views.finding(group, baseline, beside, rows["seed"].nunique())}
-            | views.comparison(group, series, baseline, beside)
+            {"finding": views.finding(group, styles, doubts, rows["seed"].nunique())}
+            | views.comparison(group, styles, doubts)
             for group in groups
         ],
-        matrix=views.matrix(groups, [method for method in series if method != baseline]),
-        others=[method for method in series if method != baseline],
-        budgets=sections.budgets(every, series, baseline) if judged else None,
-        speed=sections.speed(rows, curves, baseline) if judged else None,
-        agreement=sections.published(gains, baseline) if judged else None,
-        ablations=sections.ablations(arg, series, baseline) if judged else [],
-        similarity=sections.similarity(similarity, series),
+        matrix=views.matrix(groups, styles.others),
+        others=styles.others,
+        budgets=sections.budgets(every, styles) if judged else None,
+        speed=sections.speed(rows, curves, styles) if judged else None,
+        agreement=sections.published(gains, styles) if judged else None,
+        ablations=sections.ablations(arg, styles) if judged else [],
+        similarity=sections.similarity(similarity, styles),
         departures=sections.departures(protocol),
-        behind=sections.behind(rows),
-        curves=list(views.learning_curves(rows, curves, series)),
-        meta_curve=views.meta_curve(meta_curves, series),
-        costs=views.cost_table(costs),
-        caveats=caveats(rows, groups, baseline),
+        runs_by_cell=sections.runs_by_cell(rows, styles),
+        curves=list(views.learning_curves(rows, curves, styles)),
+        meta_curve=views.meta_curve(meta_curves, styles),
+        costs=views.cost_table(costs, styles),
+        caveats=caveats(rows, groups, styles),
         notes=notes,
         study=yaml.safe_dump(dict(study), sort_keys=False, allow_unicode=True),
         environment=environment or {},
-        runs=views.runs(rows) if len(rows) <= _MOST_RUNS else [],
+        runs=views.runs(rows, styles) if len(rows) <= _MOST_RUNS else [],
         n_runs=len(rows),
-        baseline=baseline,
+        baseline=styles.baseline_label,
     )
     with atomic(Path(path)) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def _style_sheet(styles: MethodStyles) -> str:
+    """The rules of the page: its colors, its layout, its figures, its methods and the check boxes."""
+    boxes = "\n".join(
+        f"body:has(#show-{i}:not(:checked)) main :is(.s{i}, .m{i}) {{ display: none; }}"
+        for i in range(len(styles))
+    )
+    return "\n".join([page_rules(), _read("report.css"), figure_rules(), method_rules(styles), boxes])
+
+
+@cache
+def _read(name: str) -> str:
+    return (resources.files("softstart.report") / name).read_text(encoding="utf-8")
 
 
 @cache
@@ -117,7 +138,5 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(points=points, label=label)
-    style = (resources.files("softstart.report") / "report.css").read_text(encoding="utf-8")
-    script = (resources.files("softstart.report") / "report.js").read_text(encoding="utf-8")
-    return environment.get_template("report.html.j2", globals={"css": Markup(style), "js": Markup(script)})
+    environment.filters.update(in_points=in_points, points=points)
+    return environment.get_template("report.html.j2", globals={"js": Markup(_read("report.js"))})

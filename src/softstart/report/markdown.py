@@ -1,4 +1,4 @@
-"""The comparison as one Markdown file, with its figure beside it: for a repository to keep."""
+"""The comparison as one Markdown file, with its figure next to it: for a repository to keep."""
 
 from __future__ import annotations
 
@@ -17,26 +17,14 @@ from softstart.analysis import (
     with_defaults,
     with_tests,
 )
-from softstart.analysis.reference import agreement
 from softstart.errors import SoftstartError
+from softstart.report import sections
 from softstart.report.caveats import caveats, headline
-from softstart.report.sections import budget_panels, departures, recommendation, speed_cells
-from softstart.report.style import standalone
-from softstart.report.tables import (
-    AGREEMENT_HEADER,
-    AGREEMENT_NOTE,
-    Grid,
-    agreement_cells,
-    by_group,
-    comparisons,
-    in_order,
-    interval,
-    label,
-    p_value,
-    points,
-    signed,
-)
-from softstart.report.views import cost_table
+from softstart.report.standalone import in_panels
+from softstart.report.style import Appearance, MethodStyles
+from softstart.report.tables import Comparison, Grid, by_group, comparisons, gain_of
+from softstart.report.views import cost_table, sizes
+from softstart.report.words import count, gain_words, in_points
 from softstart.storage.files import atomic
 
 
@@ -55,8 +43,9 @@ def write_markdown(
     costs: pd.DataFrame | None = None,
     protocol: Sequence[Mapping[str, str]] = (),
     similarity: Mapping[str, Any] | None = None,
+    appearance: Mapping[str, Appearance] | None = None,
 ) -> None:
-    """Write the comparison as Markdown, and ``NAME-budget.svg`` beside it where there are several budgets.
+    """Write the comparison as Markdown and, with several budgets, ``NAME-budget.svg`` next to it.
 
     Args:
         path: the file to write.
@@ -72,6 +61,7 @@ def write_markdown(
         costs: one row per method (see ``softstart.report.write_report``).
         protocol: ``what``, ``published`` and ``here`` of every value of the published protocol.
         similarity: what ``softstart similarity`` wrote; its recommendation is judged.
+        appearance: label and color of methods by name (see ``softstart.report.write_report``).
 
     Raises:
         SoftstartError: if there is no row yet, a column is missing or a file cannot be written.
@@ -79,43 +69,43 @@ def write_markdown(
     path, rows = Path(path), with_defaults(rows)
     if rows.empty:
         raise SoftstartError("there is no result to report yet", fix="Run the study first.")
+    styles = MethodStyles(rows["method"], appearance, baseline)
     top = largest_budget(rows)
-    arg, figure, every = _ordered(top, arg, baseline), None, None
+    arg, by_budget, figure = _ordered(top, arg, baseline), None, None
     if rows["budget"].nunique() > 1:
-        every = _ordered(rows, arg_table(rows, baseline), baseline)
+        by_budget = _ordered(rows, arg_table(rows, baseline), baseline)
         figure = path.with_name(f"{path.stem}-budget.svg")
         with atomic(figure) as temporary:
-            temporary.write_text(budget_figure(every, baseline), encoding="utf-8")
-    followed = recommendation((similarity or {}).get("followed", []))
-    header, body = cost_table({} if costs is None else costs)
+            temporary.write_text(budget_figure(by_budget, styles), encoding="utf-8")
+    groups = list(comparisons(top, arg, styles, gains))
+    followed = sections.recommendation((similarity or {}).get("followed", []), styles)
+    header, body = cost_table({} if costs is None else costs, styles)
     lines = [
         *_opening(study, rows, commands),
         *(text for note in notes for text in (f"**{_escaped(note)}**", "")),
-        *_largest(rows, arg, gains, baseline),
-        *(_budgets(every, baseline, figure) if every is not None and figure else ()),
-        *_speed(rows, curves, baseline),
-        *_tasks(rows, arg, gains),
-        *_published(gains, baseline),
+        *_largest(rows, groups, arg, styles),
+        *(_budgets(by_budget, styles, figure) if by_budget is not None and figure else ()),
+        *_speed(top, curves, styles),
+        *_tasks(groups, styles),
+        *_published(gains, styles),
         *_section("Would it have helped to choose the start by similarity?", followed),
         *_section("Cost", (header, [[text for text, _ in row] for row in body])),
-        *_protocol(departures(protocol)),
-        *_closing(rows, arg, gains, baseline, environment),
+        *_protocol(sections.departures(protocol)),
+        *_closing(caveats(rows, groups, styles), environment),
     ]
     with atomic(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def budget_figure(arg: pd.DataFrame, baseline: str = "pt") -> str:
+def budget_figure(arg: pd.DataFrame, styles: MethodStyles) -> str:
     """Gain in points against budget, one panel a group of cells, as a self-contained SVG.
 
     Args:
         arg: ``softstart.analysis.arg_table`` of a study with several budgets.
-        baseline: left out, since its gain is zero by definition.
+        styles: its methods; the baseline is left out, since its gain is zero by definition.
     """
-    numbers = {method: i for i, method in enumerate(in_order(arg["method"]))}
-    title = f"Mean gain over {label(baseline)} in points, by steps of adaptation"
-    series = {label(method): i for method, i in numbers.items() if method != baseline}
-    return standalone(title, budget_panels(arg, numbers, baseline), series)
+    title = f"Mean gain over {styles.baseline_label} in points, by steps of adaptation"
+    return in_panels(title, sections.budget_panels(arg, styles), styles, styles.others)
 
 
 def _ordered(rows: pd.DataFrame, arg: pd.DataFrame, baseline: str) -> pd.DataFrame:
@@ -128,83 +118,69 @@ def _opening(study: Mapping[str, Any], rows: pd.DataFrame, commands: Sequence[st
     yield ""
     if commands:
         yield from ("Made with", "", "```bash", *commands, "```", "")
-    counts = [
-        _count(rows["setting"].nunique(), "setting"),
-        _count(rows["method"].nunique(), "method"),
-        _count(rows["task"].nunique(), "target task"),
-        _count(rows["sample"].nunique(), "sample"),
-        _count(rows["seed"].nunique(), "meta-training seed"),
-        _count(rows["budget"].nunique(), "budget"),
-        _count(len(rows), "tested result"),
-    ]
+    counts = [count(n, name) for name, n in sizes(rows).items()]
+    counts.append(count(len(rows), "tested result"))
     yield f"{', '.join(counts)}. Scores and gains in points are 100 × the task's metric, on test sets."
     yield ""
 
 
-def _count(n: int, name: str) -> str:
-    return f"{n:,} {name}{'' if n == 1 else 's'}"
-
-
-def _largest(rows: pd.DataFrame, arg: pd.DataFrame, gains: pd.DataFrame, baseline: str) -> Iterator[str]:
-    yield f"## What was found, at the {'largest' if rows['budget'].nunique() > 1 else 'full'} budget"
+def _largest(
+    rows: pd.DataFrame, groups: Sequence[Comparison], arg: pd.DataFrame, styles: MethodStyles
+) -> Iterator[str]:
+    yield f"## Results, at the {'largest' if rows['budget'].nunique() > 1 else 'full'} budget"
     yield ""
-    for group in comparisons(largest_budget(rows), arg, gains):
-        yield f"* **{group.name}**: {headline(group, baseline)}"
+    for group in groups:
+        yield f"* **{group.name}**: {headline(group, styles)}"
     yield ""
-    yield from _table(["", "method", *_COLUMNS], _gain_rows(arg, baseline))
+    yield from _table(["", "method", *_COLUMNS], _gain_rows(arg, styles))
 
 
 _COLUMNS = ["ARG %", "median gain %", "gain, points", "W/T/L", "p", "p (Holm)"]
 
 
-def _gain_rows(arg: pd.DataFrame, baseline: str) -> Iterator[list[str]]:
+def _gain_rows(arg: pd.DataFrame, styles: MethodStyles) -> Iterator[list[str]]:
     for name, of_group in by_group(arg):
-        for method in in_order(of_group["method"]):
+        for method in styles.in_order(of_group["method"]):
             row = of_group[of_group["method"] == method].iloc[0]
-            if method != baseline:
-                yield [name, label(method), *_gain(row)]
+            if method != styles.baseline:
+                yield [name, styles.label(method), *_gain_cells(row)]
                 name = ""
 
 
-def _gain(row: pd.Series) -> list[str]:
-    marks = ("" if row["complete"] else "*") + ("†" if row["n_undefined"] else "")
-    return [
-        f"{signed(row['arg'])}{marks} {interval(row['low'], row['high'])}",
-        f"{signed(row['median_relgain'])} {interval(row['median_low'], row['median_high'])}",
-        f"{signed(row['mean_abs_gain'])} {interval(row['abs_low'], row['abs_high'])}",
-        f"{row['wins']}/{row['ties']}/{row['losses']}",
-        p_value(row["p"]),
-        p_value(row["p_holm"]),
-    ]
+def _gain_cells(row: pd.Series) -> list[str]:
+    """A row of the ARG table under ``_COLUMNS``."""
+    words = gain_words(gain_of(row.to_dict()))
+    return [words.arg_full, words.median_full, words.points_full, words.record, words.p, words.p_holm]
 
 
-def _budgets(arg: pd.DataFrame, baseline: str, figure: Path) -> Iterator[str]:
+def _budgets(arg: pd.DataFrame, styles: MethodStyles, figure: Path) -> Iterator[str]:
+    name = styles.baseline_label
     yield "## Gain against the steps of adaptation"
     yield ""
-    yield f"![Gain over {label(baseline)} in points, by budget and method]({figure.name})"
+    yield f"![Gain over {name} in points, by budget and method]({figure.name})"
     yield ""
     yield from (
-        f"Mean gain over {label(baseline)} in points, with 95 % intervals, when both may adapt for so many "
-        "steps; learning rate and step are selected on dev among those steps.",
+        f"Mean gain over {name} in points, with 95 % intervals, when both adapt for at most the steps given; "
+        "learning rate and step are selected on dev among those steps.",
         "",
     )
-    for name, of_group in by_group(arg, without="budget"):
-        yield from (f"### {name}", "")
+    for title, of_group in by_group(arg, without="budget"):
+        yield from (f"### {title}", "")
         budgets = sorted(of_group["budget"].unique(), key=lambda b: b or math.inf)
         body = [
-            [label(method), f"{budget} steps" if budget else "full", *_gain(row)]
-            for method in in_order(of_group["method"])
-            if method != baseline
+            [styles.label(method), f"{budget} steps" if budget else "full", *_gain_cells(row)]
+            for method in styles.in_order(of_group["method"])
+            if method != styles.baseline
             for budget in budgets
             for _, row in of_group[(of_group["method"] == method) & (of_group["budget"] == budget)].iterrows()
         ]
         yield from _table(["method", "budget", *_COLUMNS], body)
 
 
-def _speed(rows: pd.DataFrame, curves: pd.DataFrame, baseline: str) -> Iterator[str]:
+def _speed(rows: pd.DataFrame, curves: pd.DataFrame, styles: MethodStyles) -> Iterator[str]:
     if curves.empty:
         return
-    table, name = speed_table(largest_budget(rows), curves, baseline), label(baseline)
+    table, name = speed_table(rows, curves, styles.baseline), styles.baseline_label
     table = rows[CELL].drop_duplicates().merge(table, on=CELL)
     yield from (
         "## Does a learned start also start faster?",
@@ -217,38 +193,37 @@ def _speed(rows: pd.DataFrame, curves: pd.DataFrame, baseline: str) -> Iterator[
     )
     body = []
     for title, of_group in by_group(table):
-        for method in in_order(of_group["method"]):
+        for method in styles.in_order(of_group["method"]):
             row = of_group[of_group["method"] == method].iloc[0]
-            body.append([title, label(method), *speed_cells(row.to_dict(), method == baseline)])
+            cells = sections.speed_cells(row.to_dict(), method == styles.baseline)
+            body.append([title, styles.label(method), *cells])
             title = ""
-    header = ["", "method", "area", "area gain", f"steps to {name}'s best", "reached"]
-    yield from _table(header, body)
+    yield from _table(["", "method", *sections.speed_header(styles)], body)
 
 
-def _tasks(rows: pd.DataFrame, arg: pd.DataFrame, gains: pd.DataFrame) -> Iterator[str]:
+def _tasks(groups: Sequence[Comparison], styles: MethodStyles) -> Iterator[str]:
     yield from ("## Test scores by task, at the largest budget", "")
     yield from ("Mean ± standard deviation over runs, in points.", "")
-    for group in comparisons(largest_budget(rows), arg, gains):
+    for group in groups:
         yield from ("<details>", f"<summary>{_escaped(group.name)}</summary>", "")
         body = []
         for task in group.tasks:
             cells = [task]
             for method in group.methods:
                 score = group.scores.get((task, method))
-                text = "" if score is None else points(score.mean)
-                text += f" ± {points(score.std)}" if score and score.n > 1 else ""
+                text = "" if score is None else in_points(score.mean)
+                text += f" ± {in_points(score.std)}" if score and score.n > 1 else ""
                 cells.append(f"**{text}**" if score and group.is_best(task, method) else text)
             body.append(cells)
-        yield from _table(["task", *map(label, group.methods)], body)
+        yield from _table(["task", *map(styles.label, group.methods)], body)
         yield from ("</details>", "")
 
 
-def _published(gains: pd.DataFrame, baseline: str) -> Iterator[str]:
-    table = agreement(gains, baseline)
-    if table.empty:
-        return
-    yield from ("## Beside the published study", "", AGREEMENT_NOTE, "")
-    yield from _table(AGREEMENT_HEADER, agreement_cells(table))
+def _published(gains: pd.DataFrame, styles: MethodStyles) -> Iterator[str]:
+    if part := sections.published(gains, styles):
+        grid, note = part
+        yield from ("## Compared with the published study", "", note, "")
+        yield from _table(*grid)
 
 
 def _section(title: str, grid: Grid | None) -> Iterator[str]:
@@ -266,17 +241,10 @@ def _protocol(values: Mapping[str, Any] | None) -> Iterator[str]:
         yield from _table(values["header"], changed)
 
 
-def _closing(
-    rows: pd.DataFrame,
-    arg: pd.DataFrame,
-    gains: pd.DataFrame,
-    baseline: str,
-    environment: Mapping[str, Any] | None,
-) -> Iterator[str]:
+def _closing(doubts: Sequence[str], environment: Mapping[str, Any] | None) -> Iterator[str]:
     yield from ("## How to read this, and how far to trust it", "")
-    groups = list(comparisons(largest_budget(rows), arg, gains))
-    for caveat in caveats(rows, groups, baseline):
-        yield f"* {_escaped(caveat)}"
+    for doubt in doubts:
+        yield f"* {_escaped(doubt)}"
     yield ""
     if environment:
         yield from ("## Environment", "")

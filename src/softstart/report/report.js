@@ -1,9 +1,10 @@
 "use strict";
-// Sorts tables by a click on a column's head, shows the runs behind a number and unfolds parts for print. The page is complete without.
+// Sorts tables when a column's head is clicked, shows the runs behind a number and unfolds parts for print.
+// The page is complete without it.
 (() => {
   const value = (cell) => {
     const text = (cell?.dataset.value ?? cell?.dataset.mean ?? cell?.textContent ?? "").trim();
-    // "<.001", "1,234", "\u22121.5* [0.2, 3.0]": what the first word counts; a run's key is no number.
+    // The first word counts: "<.001", "1,234", "\u22121.5* [0.2, 3.0]". A run's key is no number.
     const word = text.replace("\u2212", "-").replace(/^</, "").replaceAll(",", "").split(/[\s[(*\u2020]/)[0];
     const number = word ? Number(word) : NaN;
     return Number.isNaN(number) ? text : number;
@@ -28,7 +29,7 @@
     });
   }
   const runs = JSON.parse(document.getElementById("runs").textContent);
-  const dialog = document.getElementById("behind");
+  const dialog = document.getElementById("runs-of-cell");
   document.addEventListener("click", (event) => {
     const link = event.target.closest("a[data-cell]");
     if (!link || !runs.cells[link.dataset.cell] || !dialog.showModal) return;

@@ -1,91 +1,204 @@
-"""Colors of methods, and figures that stand alone."""
+"""How methods look, and the colors of everything else: declared here for page, figures and LaTeX alike."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from html import escape
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from softstart.report import figures
-from softstart.report.tables import LABELS
+from softstart.report.colors import (
+    DARK_GROUND,
+    LIGHT_GROUND,
+    PALETTE,
+    Swatch,
+    another,
+    check_color,
+    difference,
+    swatch,
+)
 
-# Okabe and Ito's color-blind-safe palette, darkened or lightened for contrast: (on light, on dark).
-_COLORS = {
-    "pt": ("#6b7280", "#9aa3b2"),
-    "ft": ("#b8588f", "#e59cc6"),
-    "multitask": ("#d18f00", "#f2b134"),
-    "maml": ("#0072b2", "#56b4e9"),
-    "fomaml": ("#00896b", "#35c79c"),
-    "reptile": ("#d55e00", "#ff8f4a"),
+
+@dataclass(frozen=True)
+class Appearance:
+    """How a method is shown: its label, and its color on a light ground, as ``#rrggbb``.
+
+    Without a color, or where another method of the report has one that looks alike, one is chosen.
+
+    Raises:
+        SoftstartError: the color is not written as ``#rrggbb``.
+    """
+
+    label: str
+    color: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.color is not None:
+            check_color(self.color)
+
+
+DEFAULTS: Mapping[str, Appearance] = {
+    "pt": Appearance("PT", PALETTE[0].light),
+    "ft": Appearance("FT", PALETTE[1].light),
+    "multitask": Appearance("Multi-task", PALETTE[2].light),
+    "multi": Appearance("Multi-task", PALETTE[2].light),
+    "maml": Appearance("MAML", PALETTE[3].light),
+    "fomaml": Appearance("FoMAML", PALETTE[4].light),
+    "reptile": Appearance("Reptile", PALETTE[5].light),
+    "anil": Appearance("ANIL"),
+    "imaml": Appearance("iMAML"),
+    "metasgd": Appearance("Meta-SGD"),
+    "spot": Appearance("SPoT"),
 }
-_SPARE = (("#7570b3", "#a9a5e0"), ("#8a6d3b", "#c9a66b"), ("#2b8cbe", "#8ccbe8"), ("#a50f15", "#f0888c"))
+"""What is known of a method by its name alone; in this order methods stand in tables and figures. Others keep
+their own name."""
 
-_STYLE = """
-svg { --ink: #1c1f24; --soft: #5d6470; --grid: #e4e1db; --card: #ffffff; color-scheme: light dark; }
-@media (prefers-color-scheme: dark) {
-  svg { --ink: #e8e6e1; --soft: #a0a6b1; --grid: #30343c; --card: #14161a; }
-}
-svg { font: 12.5px system-ui, -apple-system, "Segoe UI", sans-serif; }
-.paper { fill: var(--card); } text { fill: var(--ink); } text.small { fill: var(--soft); font-size: 11px; }
-.title { font-weight: 600; }
-.grid { stroke: var(--grid); fill: none; } .zero { stroke: var(--soft); fill: none; }
-.rule { stroke: var(--grid); fill: none; } .bar { fill: var(--c); opacity: .85; }
-.whisker { stroke: var(--ink); fill: none; } .value { font-weight: 600; }
-.dot { fill: var(--c); stroke: var(--card); } .band { stroke: var(--c); fill: none; opacity: .45; }
-.near { fill: #00896b; } .apart { fill: #d55e00; }
-.line path { stroke: var(--c); fill: none; stroke-width: 2; } .line .end { fill: var(--c); }
-.shade { fill: var(--c); opacity: .13; }
-.gain, .key g { stroke: var(--c); fill: var(--c); } .gain path { stroke-width: 1.6; }
-"""
+DASHES = ("none", "6 3", "2 2", "8 3 2 3")
+"""How lines are dashed (SVG's ``stroke-dasharray``): one more for every eight methods."""
+
+_ALIKE = 0.05
+"""Two declared colors closer than this cannot both be kept."""
+
+THEME: Mapping[str, Mapping[str, str]] = {
+    "light": {
+        "bg": "#fbfaf8", "card": LIGHT_GROUND, "ink": "#1c1f24", "soft": "#5d6470", "rule": "#e4e1db",
+        "grid": "#ebe8e2", "tint": "#f0f4f1", "accent": "#00705a", "veil": "rgb(10 12 15 / 45%)",
+        "near": "#007a62", "apart": "#c43300",
+        "shadow": "0 1px 2px rgb(30 30 20 / 6%), 0 6px 24px rgb(30 30 20 / 5%)",
+    },
+    "dark": {
+        "bg": "#14161a", "card": DARK_GROUND, "ink": "#e8e6e1", "soft": "#a0a6b1", "rule": "#30343c",
+        "grid": "#292d35", "tint": "#212b29", "accent": "#4fd0ab", "near": "#35c79c", "apart": "#ff8f4a",
+        "shadow": "none",
+    },
+    "print": {
+        "bg": "#fff", "card": "#fff", "ink": "#000", "soft": "#444", "rule": "#bbb", "grid": "#ddd",
+        "tint": "#eee", "accent": "#00543f", "shadow": "none",
+    },
+}  # fmt: skip
+"""Colors that belong to no method, by ground; each is the CSS variable of its name. ``near`` and ``apart``
+shade similarities above and below zero."""
 
 
-def color(method: str, i: int) -> tuple[str, str]:
-    """The color of a method on light and on dark ground; ``i`` chooses one for methods without their own."""
-    return _COLORS.get("multitask" if method == "multi" else method, _SPARE[i % len(_SPARE)])
+@dataclass(frozen=True)
+class MethodStyle:
+    """A method as it is drawn: its label, its place among the methods of its study, its color and dash."""
+
+    label: str
+    number: int
+    color: Swatch
+    dash: str
 
 
-def standalone(title: str, panels: Mapping[str, str], series: Mapping[str, int]) -> str:
-    """Panels in a grid under a legend as one SVG that needs no page: for Markdown and for slides.
+class MethodStyles(Mapping[str, MethodStyle]):
+    """The methods of one report, in the order of its tables and figures, and how each looks.
+
+    No two have the same label or color.
 
     Args:
-        title: what the figure shows.
-        panels: title of each panel → its SVG (see ``figures``), all of one size.
-        series: label of each series → its number.
+        methods: the methods, in any order; repeated ones count once.
+        appearance: label and color of methods by name; ``DEFAULTS`` for those it lacks.
+        baseline: the method that gains are relative to; it is one of them.
     """
-    columns = min(3, len(panels))
-    wide, high = 320, 250
-    width, height = columns * wide + 20, 66 + high * -(-len(panels) // columns)
-    parts = []
-    for n, (name, figure) in enumerate(panels.items()):
-        left, top = 20 + wide * (n % columns), 66 + high * (n // columns)
-        parts.append(f'<text class="small" x="{left + 40}" y="{top + 16}">{escape(name)}</text>')
-        place = f'<svg x="{left}" y="{top + 24}" width="300" height="200" '
-        parts.append(re.sub(r'^<svg xmlns="[^"]*" ', place, figure))
-    return _page(title, width, height, parts, series)
+
+    def __init__(
+        self,
+        methods: Iterable[object],
+        appearance: Mapping[str, Appearance] | None = None,
+        baseline: str = "pt",
+    ) -> None:
+        self.baseline = baseline
+        self._appearance = {**DEFAULTS, **(appearance or {})}
+        self._places = {name: i for i, name in enumerate(self._appearance)}
+        ordered = self.in_order([*methods, baseline])
+        looks = [self._appearance.get(method, Appearance(method)) for method in ordered]
+        labels, colors = _labels(ordered, looks), _colors(looks)
+        self._styles = {
+            method: MethodStyle(label, i, color, DASHES[i // len(PALETTE) % len(DASHES)])
+            for i, (method, label, color) in enumerate(zip(ordered, labels, colors, strict=True))
+        }
+
+    def __getitem__(self, method: str) -> MethodStyle:
+        return self._styles[method]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._styles)
+
+    def __len__(self) -> int:
+        return len(self._styles)
+
+    @property
+    def others(self) -> list[str]:
+        """All methods but the baseline."""
+        return [method for method in self if method != self.baseline]
+
+    @property
+    def baseline_label(self) -> str:
+        """How the baseline is written."""
+        return self.label(self.baseline)
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """The number of every method by its label, as figures need it."""
+        return {style.label: style.number for style in self.values()}
+
+    def label(self, method: str) -> str:
+        """How a method is written, whether or not it is one of the report's."""
+        if method in self._styles:
+            return self._styles[method].label
+        return self._appearance[method].label if method in self._appearance else method
+
+    def in_order(self, methods: Iterable[object]) -> tuple[str, ...]:
+        """Distinct methods: those of ``DEFAULTS`` first, then as declared, then the others by name."""
+        distinct = {str(method) for method in methods}
+        return tuple(sorted(distinct, key=lambda m: (self._places.get(m, len(self._places)), m)))
 
 
-def alone(title: str, figure: str, series: Mapping[str, int]) -> str:
-    """One figure under its legend as an SVG that needs no page; see ``standalone``."""
-    width, height = map(float, re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', figure)[0])
-    width = max(width, 480.0)
-    place = f'<svg x="20" y="66" width="{width:.0f}" height="{height:.0f}" '
-    return _page(title, width + 40, height + 76, [re.sub(r'^<svg xmlns="[^"]*" ', place, figure)], series)
+def _labels(methods: Sequence[str], looks: Sequence[Appearance]) -> list[str]:
+    """The labels; where several are equal, with the name of the method."""
+    times = Counter(look.label for look in looks)
+    labels = [
+        look.label if times[look.label] == 1 else f"{look.label} ({method})"
+        for method, look in zip(methods, looks, strict=True)
+    ]
+    return labels if len(set(labels)) == len(labels) else list(methods)
 
 
-def _page(title: str, width: float, height: float, parts: list[str], series: Mapping[str, int]) -> str:
-    keys = {text: method for method, text in LABELS.items()}
-    rules = [color(keys.get(name, name), i) for name, i in series.items()]
-    light = "".join(f".s{i} {{ --c: {c}; }} " for i, (c, _) in zip(series.values(), rules, strict=True))
-    dark = "".join(f".s{i} {{ --c: {c}; }} " for i, (_, c) in zip(series.values(), rules, strict=True))
-    top = [f'<rect class="paper" width="{width:.0f}" height="{height:.0f}"/>']
-    top.append(f'<text class="title" x="20" y="26">{escape(title)}</text>')
-    x = 20.0
-    for name, i in series.items():
-        top.append(f'<g transform="translate({x:.0f} 38)">{figures.marker(i)}</g>')
-        top.append(f'<text x="{x + 20:.0f}" y="50">{escape(name)}</text>')
-        x += 44 + 7.5 * len(name)
+def _colors(looks: Sequence[Appearance]) -> list[Swatch]:
+    """A color for each: the declared one, unless an earlier one looks like it; then one that is free."""
+    chosen: dict[int, Swatch] = {}
+    for i, look in enumerate(looks):
+        if look.color is None:
+            continue
+        wanted = swatch(look.color)
+        if all(difference(wanted, other) >= _ALIKE for other in chosen.values()):
+            chosen[i] = wanted
+    for i in range(len(looks)):
+        if i not in chosen:
+            chosen[i] = another(list(chosen.values()))
+    return [chosen[i] for i in range(len(looks))]
+
+
+def variables(ground: str) -> str:
+    """The colors of a ground in ``THEME`` as CSS declarations."""
+    return " ".join(f"--{name}: {value};" for name, value in THEME[ground].items())
+
+
+def page_rules() -> str:
+    """The variables that the page's style sheets read, for screens, dark screens and paper."""
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
-        f'height="{height:.0f}" role="img" aria-label="{escape(title)}"><style>{_STYLE}{light}'
-        f"@media (prefers-color-scheme: dark) {{ {dark} }}</style>{''.join([*top, *parts])}</svg>\n"
+        f":root {{ color-scheme: light dark; {variables('light')} }}\n"
+        f"@media screen and (prefers-color-scheme: dark) {{ :root {{ {variables('dark')} }} }}\n"
+        f"@media print {{ :root {{ color-scheme: light; {variables('print')} }} }}\n"
     )
+
+
+def method_rules(styles: MethodStyles, media: str = "screen and ") -> str:
+    """The color (``--c``) and dash (``--dash``) of series i, which figures mark with the class ``s{i}``.
+
+    Args:
+        styles: the methods.
+        media: what comes before the query for dark grounds; by default paper stays light.
+    """
+    light = "\n".join(f".s{s.number} {{ --c: {s.color.light}; --dash: {s.dash}; }}" for s in styles.values())
+    dark = " ".join(f".s{s.number} {{ --c: {s.color.dark}; }}" for s in styles.values())
+    return f"{light}\n@media {media}(prefers-color-scheme: dark) {{ {dark} }}\n"

@@ -1,40 +1,26 @@
-"""What console and page share: the cells of a comparison, their order, and how numbers are written."""
+"""What console, page and files share: the cells of a comparison, their names and their order."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from softstart.analysis import CELL, with_defaults
+from softstart.report.style import MethodStyles
 
 Grid = tuple[list[str], list[list[str]]]
 """Header and rows of a table, as text."""
 
 GROUP = [column for column in CELL if column != "method"]
 
-LABELS = {
-    "pt": "PT",
-    "ft": "FT",
-    "multitask": "Multi-task",
-    "multi": "Multi-task",
-    "maml": "MAML",
-    "fomaml": "FoMAML",
-    "reptile": "Reptile",
-    "anil": "ANIL",
-    "imaml": "iMAML",
-    "metasgd": "Meta-SGD",
-    "spot": "SPoT",
-}
-"""How methods are written; others keep their own name. The order is the order of every table and figure."""
-
 
 @dataclass(frozen=True)
 class Score:
-    """Test of one method on one task, in points, over ``n`` runs that have a score (``n_nan`` have none).
+    """Test scores of one method on one task over ``n`` runs that have one (``n_nan`` have none): fractions.
 
     ``mean`` is NaN without a score, ``std`` (of the runs) with fewer than two; ``runs`` are all keys.
     """
@@ -47,39 +33,52 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Interval:
+    """The two ends of an interval; both NaN where there is none."""
+
+    low: float = math.nan
+    high: float = math.nan
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether all of it lies on one side of zero."""
+        return self.low > 0 or self.high < 0
+
+    @property
+    def known(self) -> bool:
+        """Whether there is one."""
+        return not (math.isnan(self.low) or math.isnan(self.high))
+
+
+@dataclass(frozen=True)
 class Gain:
-    """One row of ``softstart.analysis.arg_table``; gains in percent, ``abs_gain`` in points."""
+    """One row of ``softstart.analysis.arg_table``, with the paired tests where the row has them.
+
+    ``arg`` and ``median`` are in percent, ``mean_points`` is in points; each has its interval. ``record``
+    counts tasks above, equal to and below the baseline; ``p`` and ``p_holm`` are NaN if unknown.
+    """
 
     arg: float
-    low: float
-    high: float
+    arg_interval: Interval
     median: float
-    abs_gain: float
+    median_interval: Interval
+    mean_points: float
+    points_interval: Interval
     n_tasks: int
     n_undefined: int
     n_missing: int
     record: tuple[int, int, int]
     complete: bool
-    p: float = math.nan
-    """Of the paired test against the baseline, corrected for the methods compared; NaN if unknown."""
-
-    @property
-    def sure(self) -> bool:
-        """Whether the interval of ARG excludes zero."""
-        return self.low > 0 or self.high < 0
-
-    @property
-    def marks(self) -> str:
-        """* for an incomplete cell, † for one with undefined gains."""
-        return ("" if self.complete else "*") + ("†" if self.n_undefined else "")
+    p: float
+    p_holm: float
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One group of cells: what is compared under one setting, backbone, prompt length and variant.
+    """One group of cells: what is compared under one setting, backbone, prompt length, budget and variant.
 
     ``key`` holds the values of ``GROUP``; ``scores`` is by (task, method), ``arg`` by method, ``gains`` by
-    (task, method) in percent, ``baseline`` by task: the baseline's mean test (a fraction) on the runs
+    (task, method) in percent, ``baseline`` by task: the baseline's mean test score (a fraction) on the runs
     compared, the highest where those differ.
     """
 
@@ -95,37 +94,64 @@ class Comparison:
     def is_best(self, task: str, method: str) -> bool:
         """Whether no method has a higher mean on this task."""
         means = [s.mean for m in self.methods if (s := self.scores.get((task, m))) and s.n]
-        return bool(means) and self.scores[task, method].mean >= max(means) - 1e-9
+        return bool(means) and self.scores[task, method].mean >= max(means) - 1e-11
 
 
 def comparisons(
-    rows: pd.DataFrame, arg: pd.DataFrame, gains: pd.DataFrame | None = None
+    rows: pd.DataFrame, arg: pd.DataFrame, styles: MethodStyles, gains: pd.DataFrame | None = None
 ) -> Iterator[Comparison]:
     """Split result rows, ARG table and gains into groups of comparable cells, in order of appearance."""
     rows = with_defaults(rows)
     if "run" not in rows:
         rows = rows.assign(run="")
-    rows = rows.assign(test=pd.to_numeric(rows["test"]) * 100)
+    rows = rows.assign(test=pd.to_numeric(rows["test"]))
     names = group_names(rows)
     for key, group in rows.groupby(GROUP, sort=False):
-        of_arg = _part(arg, key).to_dict("records")
-        none = pd.DataFrame(columns=["task", "baseline"])
-        part = none if gains is None or gains.empty else _part(gains, key)
-        of_gains = part.to_dict("records")
+        no_gains = pd.DataFrame(columns=["task", "method", "gain", "baseline"])
+        group_gains = no_gains if gains is None or gains.empty else _of_group(gains, key)
         yield Comparison(
             key,
             names[key],
-            in_order(group["method"]),
+            styles.in_order(group["method"]),
             tuple(sorted(map(str, group["task"].unique()))),
             {(str(t), str(m)): _score(cell) for (t, m), cell in group.groupby(["task", "method"])},
-            {str(row["method"]): _gain(row) for row in of_arg},
-            {(str(row["task"]), str(row["method"])): float(row["gain"]) for row in of_gains},
-            {str(task): float(score) for task, score in part.groupby("task")["baseline"].max().items()},
+            {str(row["method"]): gain_of(row) for row in _of_group(arg, key).to_dict("records")},
+            {
+                (str(row["task"]), str(row["method"])): float(row["gain"])
+                for row in group_gains.to_dict("records")
+            },
+            {
+                str(task): float(score)
+                for task, score in group_gains.groupby("task")["baseline"].max().items()
+            },
         )
 
 
+def gain_of(row: Mapping[Hashable, Any]) -> Gain:
+    """A row of the ARG table; intervals and p-values that it lacks are NaN."""
+
+    def ends(prefix: str) -> Interval:
+        return Interval(*(float(row.get(f"{prefix}{end}", math.nan)) for end in ("low", "high")))
+
+    return Gain(
+        arg=float(row["arg"]),
+        arg_interval=ends(""),
+        median=float(row["median_relgain"]),
+        median_interval=ends("median_"),
+        mean_points=float(row["mean_abs_gain"]),
+        points_interval=ends("abs_"),
+        n_tasks=int(row["n_tasks"]),
+        n_undefined=int(row["n_undefined"]),
+        n_missing=int(row["n_missing"]),
+        record=(int(row["wins"]), int(row["ties"]), int(row["losses"])),
+        complete=bool(row["complete"]),
+        p=float(row.get("p", math.nan)),
+        p_holm=float(row.get("p_holm", math.nan)),
+    )
+
+
 def group_names(rows: pd.DataFrame) -> dict[tuple[object, ...], str]:
-    """A title for every group of cells; prompt length, budget and variant where they tell groups apart."""
+    """A title for every group of cells; prompt length, budget and variant where groups differ in them."""
     groups = rows[GROUP].drop_duplicates()
     varies = {column: groups[column].nunique() > 1 for column in GROUP}
     names: dict[tuple[object, ...], str] = {}
@@ -147,81 +173,12 @@ def by_group(table: pd.DataFrame, *, without: str | None = None) -> Iterator[tup
 
     Args:
         table: one row per cell, or more.
-        without: a column that is to stay together in one group.
+        without: a column that does not separate groups.
     """
     joined = table if without is None else table.assign(**{without: table[without].iloc[0]})
     names = group_names(joined)
     for key, part in joined.groupby(GROUP, sort=False):
         yield names[key], table.loc[part.index]
-
-
-def in_order(methods: pd.Series | Sequence[str]) -> tuple[str, ...]:
-    """Distinct methods, known ones first in their usual order, then the others by name."""
-    known = list(LABELS)
-    distinct = {str(method) for method in methods}
-    return tuple(sorted(distinct, key=lambda m: (known.index(m) if m in known else len(known), m)))
-
-
-def label(method: str) -> str:
-    """How a method is written in tables and figures."""
-    return LABELS.get(method, method)
-
-
-def points(value: float, digits: int = 1) -> str:
-    """A score in points; an en dash for NaN."""
-    return "–" if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def signed(value: float, digits: int = 1) -> str:
-    """A difference with its sign (a true minus); an en dash for NaN, no sign on zero."""
-    if math.isnan(value):
-        return "–"
-    text = f"{value:+.{digits}f}"
-    return f"{0:.{digits}f}" if float(text) == 0 else text.replace("-", "\u2212")
-
-
-def interval(low: float, high: float, digits: int = 1) -> str:
-    """An interval of differences in brackets; empty if there is none."""
-    return "" if math.isnan(low) or math.isnan(high) else f"[{signed(low, digits)}, {signed(high, digits)}]"
-
-
-AGREEMENT_HEADER = ["setting", "method", "ARG %, ours", "published", "tasks", "same sign", "rank correlation"]
-AGREEMENT_NOTE = (
-    "Relative gains of T5-large as published, on the tasks that both have: how many have the same sign, and "
-    "the correlation of the ranks of the gains over tasks."
-)
-
-
-def agreement_cells(table: pd.DataFrame) -> list[list[str]]:
-    """The rows of ``softstart.analysis.reference.agreement`` as text, under ``AGREEMENT_HEADER``."""
-    return [
-        [
-            str(row["setting"]), label(str(row["method"])), signed(row["arg"]), signed(row["arg_published"]),
-            str(row["n_tasks"]), f"{100 * row['same_sign']:.0f} %", signed(row["rank"], 2),
-        ]
-        for row in table.to_dict("records")
-    ]  # fmt: skip
-
-
-def p_value(value: float) -> str:
-    """A p-value for tables: "<.001", ".023", an en dash for NaN."""
-    return "–" if math.isnan(value) else "<.001" if value < 0.001 else f"{value:.3f}".removeprefix("0")
-
-
-def steps_or_never(value: float) -> str:
-    """A number of steps; "never" for infinity (censored), an en dash for NaN."""
-    return "–" if math.isnan(value) else "never" if math.isinf(value) else f"{value:g}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: "0.8 s", "3 min 12 s", "2 h 05 min"."""
-    if math.isnan(seconds):
-        return "–"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
 def _score(cell: pd.DataFrame) -> Score:
@@ -230,23 +187,7 @@ def _score(cell: pd.DataFrame) -> Score:
     return Score(float(cell["test"].mean()), float(cell["test"].std()), n, len(cell) - n, runs)
 
 
-def _gain(row: Mapping[Hashable, Any]) -> Gain:
-    return Gain(
-        arg=float(row["arg"]),
-        low=float(row.get("low", math.nan)),
-        high=float(row.get("high", math.nan)),
-        median=float(row["median_relgain"]),
-        abs_gain=float(row["mean_abs_gain"]),
-        n_tasks=int(row["n_tasks"]),
-        n_undefined=int(row["n_undefined"]),
-        n_missing=int(row["n_missing"]),
-        record=(int(row["wins"]), int(row["ties"]), int(row["losses"])),
-        complete=bool(row["complete"]),
-        p=float(row.get("p_holm", math.nan)),
-    )
-
-
-def _part(table: pd.DataFrame, key: tuple[object, ...]) -> pd.DataFrame:
+def _of_group(table: pd.DataFrame, key: tuple[object, ...]) -> pd.DataFrame:
     """The rows of one group; a table without group columns belongs to every group."""
     for column, value in zip(GROUP, key, strict=True):
         if column in table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,95 +13,98 @@ from markupsafe import Markup
 
 from softstart.analysis import influence
 from softstart.analysis.tasks import task_intervals
+from softstart.analysis.units import points
+from softstart.progress import duration
 from softstart.report import figures
 from softstart.report.caveats import certainty, headline, leading
-from softstart.report.tables import (
-    GROUP,
-    Comparison,
-    Gain,
-    Grid,
-    duration,
-    group_names,
-    in_order,
-    interval,
-    label,
-    p_value,
-    points,
-    signed,
-)
+from softstart.report.style import MethodStyles
+from softstart.report.tables import GROUP, Comparison, Grid, group_names
+from softstart.report.words import gain_words, in_points, interval, number, plural, signed
 
-_NONE = (math.nan, math.nan)
-_FEW = 5
-"""So many points of a curve are told as numbers."""
+_POINTS_OF_A_CURVE = 5
+"""How many points of a curve are also given as numbers."""
+
+_STRETCHES = 60
+"""Into how many stretches a curve of meta-training is averaged."""
 
 
-def comparison(group: Comparison, series: Mapping[str, int], baseline: str, extra: Extra) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Doubts:
+    """Tables that qualify the gains: ``task_intervals`` and ``influence``; may be empty."""
+
+    intervals: pd.DataFrame
+    influence: pd.DataFrame
+
+
+def doubts(rows: pd.DataFrame, gains: pd.DataFrame, baseline: str) -> Doubts:
+    """The tables of ``Doubts``; empty ones without the baseline."""
+    if baseline not in set(rows["method"]):
+        return Doubts(*[pd.DataFrame(columns=[*GROUP, "method", "task"])] * 2)
+    return Doubts(task_intervals(rows, baseline), influence(gains))
+
+
+def comparison(group: Comparison, styles: MethodStyles, doubts: Doubts) -> dict[str, Any]:
     """One group of cells: ARG bars, the table of scores, the gains by task with their intervals."""
-    judged = [m for m in group.methods if m != baseline and m in group.arg]
-    args = {label(m): (group.arg[m].arg, group.arg[m].low, group.arg[m].high) for m in judged}
+    label, baseline = styles.label, styles.baseline_label
+    judged = [m for m in group.methods if m != styles.baseline and m in group.arg]
+    args = {
+        label(m): (gain.arg, gain.arg_interval.low, gain.arg_interval.high)
+        for m in judged
+        for gain in [group.arg[m]]
+    }
     gains = {t: {label(m): group.gains.get((t, m), math.nan) for m in judged} for t in group.tasks}
-    limits = _of_group(extra.limits, group)
     bands = {
         (str(r["task"]), label(str(r["method"]))): (float(r["low"]), float(r["high"]))
-        for r in limits.to_dict("records")
+        for r in _of_group(doubts.intervals, group).to_dict("records")
     }
-    values = [
-        [
-            task,
-            *(
-                f"{signed(v)} {interval(*bands.get((task, name), _NONE))}".strip()
-                for name, v in of_task.items()
-            ),
-        ]
-        for task, of_task in gains.items()
-    ]
     undefined = {
-        task: f"undefined: {label(baseline)} scores {points(100 * score)}"
+        task: f"undefined: {baseline} scores {in_points(score)}"
         for task, score in group.baseline.items()
         if not score > 0
     }
-    of_label = _by_label(series)
-    what = f"over {label(baseline)}, {group.name}"
+    title = f"gain over {baseline}, {group.name}"
+    bars = figures.bars(args, styles.numbers, title=f"Average relative {title}")
+    dots = figures.dots(
+        gains, styles.numbers, title=f"Relative {title}, by task", absent=undefined, limits=bands
+    )
     return {
         "name": group.name,
         "id": anchor_of(group.name),
         "main": group.key[GROUP.index("variant")] == "main",
         "methods": group.methods,
         "tasks": [(task, [_cell(group, task, method) for method in group.methods]) for task in group.tasks],
-        "summary": [*_summary(group), *_doubts(group, extra, baseline)],
+        "summary": _summary(group, doubts, styles),
         "judged": judged,
-        "gains": (["target task", *map(label, judged)], values),
-        "bars": Markup(figures.bars(args, of_label, title=f"Average relative gain {what}")),
-        "dots": Markup(
-            figures.dots(
-                gains, of_label, title=f"Relative gain {what}, by task", absent=undefined, limits=bands
-            )
-        ),
+        "gains": (["target task", *map(label, judged)], _gain_cells(gains, bands)),
+        "bars": Markup(bars),
+        "dots": Markup(dots),
     }
 
 
-@dataclass(frozen=True)
-class Extra:
-    """Tables beside the gains: ``task_intervals`` and ``influence``; may be empty."""
-
-    limits: pd.DataFrame
-    influence: pd.DataFrame
-
-
-def extra(rows: pd.DataFrame, gains: pd.DataFrame, baseline: str) -> Extra:
-    """The tables of ``Extra``; empty ones without the baseline."""
-    if baseline not in set(rows["method"]):
-        return Extra(*[pd.DataFrame(columns=[*GROUP, "method", "task"])] * 2)
-    return Extra(task_intervals(rows, baseline), influence(gains))
+def _gain_cells(
+    gains: Mapping[str, Mapping[str, float]], bands: Mapping[tuple[str, str], tuple[float, float]]
+) -> list[list[str]]:
+    """Gains by task and label, with their intervals, as text."""
+    unknown = (math.nan, math.nan)
+    return [
+        [
+            task,
+            *(
+                f"{signed(gain)} {interval(*bands.get((task, name), unknown))}".strip()
+                for name, gain in by_label.items()
+            ),
+        ]
+        for task, by_label in gains.items()
+    ]
 
 
 def _of_group(table: pd.DataFrame, group: Comparison) -> pd.DataFrame:
     return table[(table[GROUP] == list(group.key)).all(axis=1)]
 
 
-def weightiest(group: Comparison, extra: Extra, method: str) -> tuple[float, str] | None:
-    """What is left of an ARG without the task that carries most of it, and that task."""
-    without = _of_group(extra.influence, group)
+def weightiest(group: Comparison, doubts: Doubts, method: str) -> tuple[float, str] | None:
+    """What is left of an ARG without the task that changes it most, and that task."""
+    without = _of_group(doubts.influence, group)
     if "change" not in without:
         return None
     of_method = without[(without["method"] == method) & (without["gain"] != 0)].dropna(subset="change")
@@ -111,21 +114,35 @@ def weightiest(group: Comparison, extra: Extra, method: str) -> tuple[float, str
     return float(most["arg_without"]), str(most["task"])
 
 
-def _doubts(group: Comparison, extra: Extra, baseline: str) -> list[tuple[str, list[str]]]:
-    """How far to trust the ARG of each method, as rows of the table of scores."""
-    p, rest = [], []
-    for method in group.methods:
-        gain, without = group.arg.get(method), weightiest(group, extra, method)
-        p.append(p_value(gain.p) if gain and method != baseline else "")
-        rest.append(f"{signed(without[0])} ({without[1]})" if without else "")
-    return [("p (Holm)", p), ("ARG without its weightiest task, %", rest)]
+def _summary(group: Comparison, doubts: Doubts, styles: MethodStyles) -> list[tuple[str, list[str]]]:
+    """The rows below the scores: ARG, its companions and how far to trust it, one text per method."""
+    gains = [gain_words(group.arg.get(method)) for method in group.methods]
+    without = [weightiest(group, doubts, method) for method in group.methods]
+    return [
+        ("ARG, %", [gain.arg for gain in gains]),
+        ("95 % interval", [gain.arg_interval for gain in gains]),
+        ("Median gain, %", [gain.median for gain in gains]),
+        ("Mean gain, points", [gain.points for gain in gains]),
+        ("W/T/L", [gain.record for gain in gains]),
+        (
+            "p (Holm)",
+            [
+                "" if method == styles.baseline else gain.p_holm
+                for method, gain in zip(group.methods, gains, strict=True)
+            ],
+        ),
+        (
+            "ARG without its weightiest task, %",
+            [f"{signed(rest[0])} ({rest[1]})" if rest else "" for rest in without],
+        ),
+    ]
 
 
-def finding(group: Comparison, baseline: str, extra: Extra, seeds: int) -> tuple[str, str]:
-    """What was found in a group of cells, and how sure that is; the second may be empty."""
-    method = leading(group, baseline)
-    sure = "" if method is None else certainty(group.arg[method], weightiest(group, extra, method), seeds)
-    return headline(group, baseline), sure
+def finding(group: Comparison, styles: MethodStyles, doubts: Doubts, seeds: int) -> tuple[str, str]:
+    """The result of a group of cells, and how sure it is; the second may be empty."""
+    method = leading(group, styles.baseline)
+    sure = "" if method is None else certainty(group.arg[method], weightiest(group, doubts, method), seeds)
+    return headline(group, styles), sure
 
 
 def matrix(
@@ -134,11 +151,13 @@ def matrix(
     """ARG by group and method: (name, anchor, by method (ARG, its interval, whether that excludes zero))."""
     rows = []
     for group in groups:
-        gains = [group.arg.get(method) for method in methods]
-        cells = [
-            (signed(g.arg) + g.marks, interval(g.low, g.high), g.sure) if g else ("", "", False)
-            for g in gains
-        ]
+        cells = []
+        for method in methods:
+            gain = group.arg.get(method)
+            words = gain_words(gain)
+            cells.append(
+                (words.arg, words.arg_interval, gain is not None and gain.arg_interval.excludes_zero)
+            )
         rows.append((group.name, anchor_of(group.name), cells))
     return rows
 
@@ -154,21 +173,8 @@ def _cell(group: Comparison, task: str, method: str) -> dict[str, Any]:
     }
 
 
-def _summary(group: Comparison) -> list[tuple[str, list[str]]]:
-    """The rows below the scores: ARG and its companions, one text per method."""
-    readings: list[tuple[str, Callable[[Gain], str]]] = [
-        ("ARG, %", lambda g: signed(g.arg) + g.marks),
-        ("95 % interval", lambda g: interval(g.low, g.high)),
-        ("Median gain, %", lambda g: signed(g.median)),
-        ("Mean gain, points", lambda g: signed(g.abs_gain)),
-        ("W / T / L", lambda g: " / ".join(map(str, g.record))),
-    ]
-    gains = [group.arg.get(method) for method in group.methods]
-    return [(title, [read(gain) if gain else "" for gain in gains]) for title, read in readings]
-
-
 def learning_curves(
-    rows: pd.DataFrame, curves: pd.DataFrame, series: Mapping[str, int]
+    rows: pd.DataFrame, curves: pd.DataFrame, styles: MethodStyles
 ) -> Iterator[tuple[str, list[tuple[str, Markup]], Grid]]:
     """For each group of cells its name, for each task the figure of mean dev curves, and their values."""
     if "selected" in curves:
@@ -178,37 +184,38 @@ def learning_curves(
     curves = curves.assign(**{column: rows[column].iloc[0] for column in GROUP if column not in curves})
     names = group_names(curves)
     for key, group in curves.groupby(GROUP, sort=False):
-        scores = group["dev"].dropna() * 100
+        scores = points(group["dev"].dropna())
         limits = figures.padded(float(scores.min()), float(scores.max())) if len(scores) else None
         panels: list[tuple[str, Markup]] = []
-        told: dict[tuple[str, ...], list[tuple[float, float]]] = {}
+        shown: dict[tuple[str, ...], list[tuple[float, float]]] = {}
         for task, of_task in group.groupby("task"):
-            methods = [m for m in in_order(of_task["method"]) if m in series]
-            means = {label(m): _mean_curve(of_task[of_task["method"] == m]) for m in methods}
+            methods = [m for m in styles.in_order(of_task["method"]) if m in styles]
+            of_method = {styles.label(m): of_task[of_task["method"] == m] for m in methods}
+            means = {label: _mean_curve(curve) for label, curve in of_method.items()}
+            bands = {label: _band(curve) for label, curve in of_method.items()}
             title = f"Dev score while adapting to {task}"
-            bands = {label(m): _band(of_task[of_task["method"] == m]) for m in methods}
-            named = _by_label(series)
-            figure = figures.lines(means, named, title=title, y_limits=limits, bands=bands)
+            figure = figures.lines(means, styles.numbers, title=title, y_limits=limits, bands=bands)
             panels.append((str(task), Markup(figure)))
-            told |= {(str(task), name): curve for name, curve in means.items()}
-        yield names[key], panels, _told(told, ["target task", "method"])
+            shown |= {(str(task), label): curve for label, curve in means.items()}
+        yield names[key], panels, _in_numbers(shown, ["target task", "method"])
 
 
-def _told(curves: Mapping[tuple[str, ...], Sequence[tuple[float, float]]], names: list[str]) -> Grid:
-    """A few values of every curve: at steps evenly apart, what it had last come to."""
+def _in_numbers(curves: Mapping[tuple[str, ...], Sequence[tuple[float, float]]], names: list[str]) -> Grid:
+    """A few values of every curve: at evenly spaced steps, the last value up to there."""
     steps = sorted({x for curve in curves.values() for x, _ in curve})
-    few = [steps[round(i * (len(steps) - 1) / (_FEW - 1))] for i in range(_FEW)] if steps else []
+    last, gaps = len(steps) - 1, _POINTS_OF_A_CURVE - 1
+    few = [steps[round(i * last / gaps)] for i in range(_POINTS_OF_A_CURVE)] if steps else []
     few = list(dict.fromkeys(few))
     body = []
     for name, curve in curves.items():
-        at = [[y for x, y in curve if x <= step][-1:] or [math.nan] for step in few]
-        body.append([*name, *(points(y, 2) for (y,) in at)])
+        values = [[y for x, y in curve if x <= step][-1:] or [math.nan] for step in few]
+        body.append([*name, *(number(y, 2) for (y,) in values)])
     return [*names, *(f"step {step:,.0f}" for step in few)], body
 
 
 def _band(curve: pd.DataFrame) -> list[tuple[float, float, float]]:
-    """One standard error below and above the mean curve; empty with a single run."""
-    wide = _by_run(curve) * 100
+    """One standard error below and above the mean curve, in points; empty with a single run."""
+    wide = points(_by_run(curve))
     if wide.shape[1] < 2:
         return []
     mean, error = wide.mean(axis=1), wide.sem(axis=1)
@@ -216,8 +223,8 @@ def _band(curve: pd.DataFrame) -> list[tuple[float, float, float]]:
 
 
 def _mean_curve(curve: pd.DataFrame) -> list[tuple[float, float]]:
-    """Mean dev score (points) by step."""
-    mean = _by_run(curve).mean(axis=1) * 100
+    """Mean dev score in points by step."""
+    mean = points(_by_run(curve).mean(axis=1))
     return list(zip(mean.index.astype(float), mean.astype(float), strict=True))
 
 
@@ -228,26 +235,27 @@ def _by_run(curve: pd.DataFrame) -> pd.DataFrame:
     return wide.ffill()
 
 
-def meta_curve(
-    curves: pd.DataFrame | None, series: Mapping[str, int]
-) -> tuple[list[str], Markup, Grid] | None:
+def meta_curve(curves: pd.DataFrame | None, styles: MethodStyles) -> tuple[list[str], Markup, Grid] | None:
     """Methods, the figure of their losses, and its values; single meta-batches are noisy, so means of 60
     stretches.
     """
     if curves is None or curves.empty:
         return None
-    stretch = max(1.0, (curves["step"].max() + 1) / 60)
+    stretch = max(1.0, (curves["step"].max() + 1) / _STRETCHES)
     curves = curves.assign(step=(curves["step"] // stretch + 0.5) * stretch)
-    methods = [m for m in in_order(curves["method"]) if m in series]
+    methods = [m for m in styles.in_order(curves["method"]) if m in styles]
     means = {}
     for method in methods:
         loss = curves[curves["method"] == method].groupby("step")["loss"].mean()
-        means[label(method)] = list(zip(loss.index.astype(float), loss.astype(float), strict=True))
-    figure = figures.lines(means, _by_label(series), title="Loss of meta-training")
-    return methods, Markup(figure), _told({(name,): curve for name, curve in means.items()}, ["method"])
+        means[styles.label(method)] = list(zip(loss.index.astype(float), loss.astype(float), strict=True))
+    figure = figures.lines(means, styles.numbers, title="Loss of meta-training")
+    values = _in_numbers({(label,): curve for label, curve in means.items()}, ["method"])
+    return methods, Markup(figure), values
 
 
-def cost_table(costs: Mapping[str, Any] | pd.DataFrame) -> tuple[list[str], list[list[tuple[str, Any]]]]:
+def cost_table(
+    costs: Mapping[str, Any] | pd.DataFrame, styles: MethodStyles
+) -> tuple[list[str], list[list[tuple[str, Any]]]]:
     """Header and rows of the cost table: each cell as text, and what it is sorted by."""
     if isinstance(costs, pd.DataFrame):
         table = costs
@@ -257,15 +265,15 @@ def cost_table(costs: Mapping[str, Any] | pd.DataFrame) -> tuple[list[str], list
         table = pd.DataFrame(list(costs.items()), columns=["", "cost"])
     columns = [str(column) for column in table]
     body = [
-        [(_cost(column, value), value) for column, value in zip(columns, row, strict=True)]
+        [(_cost(column, value, styles), value) for column, value in zip(columns, row, strict=True)]
         for row in table.itertuples(index=False, name=None)
     ]
     return [column.replace("_", " ") for column in columns], body
 
 
-def _cost(column: str, value: Any) -> str:
+def _cost(column: str, value: Any, styles: MethodStyles) -> str:
     if isinstance(value, str):
-        return label(value) if column in ("", "method") else value
+        return styles.label(value) if column in ("", "method") else value
     if pd.isna(value):
         return "–"
     if column.endswith("seconds"):
@@ -279,49 +287,58 @@ def _cost(column: str, value: Any) -> str:
 
 def tiles(rows: pd.DataFrame, costs: Mapping[str, Any] | pd.DataFrame) -> list[tuple[str, str]]:
     """The few numbers that say how big the study is, each with its name."""
-    counts = [
-        ("method", rows["method"].nunique()),
-        ("target task", rows["task"].nunique()),
-        ("few-shot sample", rows["sample"].nunique()),
-        ("meta-training seed", rows["seed"].nunique()),
-        ("selected run", len(rows)),
-    ]
-    found = [(f"{n:,}", name + ("" if n == 1 else "s")) for name, n in counts]
+    numbers = [(f"{n:,}", plural(n, name)) for name, n in sizes(rows).items() if name in _TILES]
+    numbers.append((f"{len(rows):,}", plural(len(rows), "selected run")))
     if isinstance(costs, pd.DataFrame):
         seconds = costs.filter(regex="seconds$").to_numpy(dtype=float)
         if seconds.size:
-            found.append((duration(float(np.nansum(seconds))), "computing"))
-    return found
+            numbers.append((duration(float(np.nansum(seconds))), "computing"))
+    return numbers
 
 
-def runs(rows: pd.DataFrame) -> list[dict[str, Any]]:
+_TILES = ("method", "target task", "few-shot sample", "meta-training seed")
+
+
+def sizes(rows: pd.DataFrame) -> dict[str, int]:
+    """How many settings, methods, … a result table has, by the name of one."""
+    columns = {
+        "setting": "setting",
+        "method": "method",
+        "target task": "task",
+        "few-shot sample": "sample",
+        "meta-training seed": "seed",
+        "budget": "budget",
+    }
+    return {name: int(rows[column].nunique()) for name, column in columns.items()}
+
+
+def runs(rows: pd.DataFrame, styles: MethodStyles) -> list[dict[str, Any]]:
     """Every run behind the table; the first of each cell carries the anchor that its number links to."""
     names = group_names(rows)
     columns = ["task", "method", "sample", "seed", *(c for c in ("lr", "dev") if c in rows), "test"]
-    found: list[dict[str, Any]] = []
+    lines: list[dict[str, Any]] = []
     seen: set[str] = set()
     for row in rows.sort_values([*GROUP, "task", "method", "sample", "seed"]).to_dict("records"):
         name = names[tuple(row[column] for column in GROUP)]
         anchor = anchor_of(name, str(row["task"]), str(row["method"]))
-        cells = [(column, _run_value(column, row[column])) for column in columns]
-        found.append(
+        cells = [(column, run_value(column, row[column], styles)) for column in columns]
+        lines.append(
             {"anchor": None if anchor in seen else anchor, "cells": cells, "run": row.get("run", "")}
         )
         seen.add(anchor)
-    return found
+    return lines
 
 
-def _run_value(column: str, value: Any) -> str:
+def run_value(column: str, value: Any, styles: MethodStyles) -> str:
+    """A value of one run as text: scores in points, methods by their labels."""
     if column == "method":
-        return label(str(value))
-    return points(float(value) * 100, 2) if column in ("dev", "test") else str(value)
+        return styles.label(str(value))
+    if column in ("dev", "test"):
+        return in_points(float(value), 2)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def anchor_of(*parts: str) -> str:
     """A fragment identifier of letters, digits, hyphens and underscores; distinct parts stay distinct."""
     ascii_only = ("".join(c if c.isascii() and c.isalnum() else f"_{ord(c):x}_" for c in p) for p in parts)
     return "-".join(("runs", *ascii_only))
-
-
-def _by_label(series: Mapping[str, int]) -> dict[str, int]:
-    return {label(method): i for method, i in series.items()}
