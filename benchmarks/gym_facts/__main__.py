@@ -114,7 +114,7 @@ def _to_fine_tune(which: str) -> Iterable[str]:
 
 def _prompt_tune(backbone: Backbone, tasks: dict[str, EncodedTask]) -> list[float]:
     runs = [
-        AdaptRun(draw_start(backbone, PROMPT, [name], 0, sample), task, sample, LR)
+        AdaptRun(draw_start(backbone, PROMPT, [task], 0, sample), task, sample, LR)
         for name, task in tasks.items()
         for sample in SAMPLES
     ]

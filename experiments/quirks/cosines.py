@@ -36,7 +36,7 @@ def report(folder: Path, file: Path) -> str:
     setting = resolve_setting(study, study.setting, resources.gym(MAIN))
     tasks = [resources.encoded(MAIN, name, source=True) for name in setting.source]
     items = [Item(task.name, task.train[s], task.dev[s]) for task in tasks for s in sorted(task.train)]
-    start = draw_start(backbone, study.prompt, setting.source, study.meta_seeds[0])
+    start = draw_start(backbone, study.prompt, tasks, study.meta_seeds[0])
     places = {"start": start, **_learned(folder)}
     unit = float(start.square().mean().sqrt())
     loss = PromptObjective(backbone)

@@ -42,7 +42,7 @@ def test_prompt_tuning_beats_chance_with_a_margin_on_most_targets(backbone):
     tasks = {name: gym.load(name) for name in TARGETS}
     encoded = {name: encode_task(task, backbone, PLAIN) for name, task in tasks.items()}
     runs = [
-        AdaptRun(draw_start(backbone, PromptSpec(length=20), [name], 0, 13), encoded[name], 13, 0.3)
+        AdaptRun(draw_start(backbone, PromptSpec(length=20), [encoded[name]], 0, 13), encoded[name], 13, 0.3)
         for name in TARGETS
     ]
     digest = backbone.digest
@@ -61,7 +61,7 @@ def test_meta_training_lowers_the_loss_of_its_sources(backbone):
     gym = MiniGym()
     names = mini_settings()["mini-random"].source[:8]
     tasks = [encode_task(gym.load(name), backbone, PLAIN) for name in names]
-    start = draw_start(backbone, PromptSpec(length=20), names, 1)
+    start = draw_start(backbone, PromptSpec(length=20), tasks, 1)
     curve = meta_train(
         backbone, MultiTask(query_size=16), tasks, start, MetaConfig(steps=40, lr=0.3), samples=[13]
     ).curve

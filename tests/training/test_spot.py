@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.models import prompts, random_t5, toy_encoded
+from helpers.models import prompts, random_t5, toy_encoded, toy_task
 from helpers.toy_study import make_world, toy
 from softstart.algorithms import LOG_RATES
 from softstart.prompt import SoftPrompt
@@ -111,7 +111,7 @@ def test_a_study_carries_rates_and_source_prompts_to_its_targets(tmp_path):
     assert starts["spot"].info["source"] == ["toy-a", "toy-b"]
     assert library[SOURCES].shape == library[EMBEDDINGS].shape == (2, 4, 16)
     backbone = random_t5(torch.float32)
-    common = draw_start(backbone, PromptSpec(length=4), ("toy-a", "toy-b"), 42)
+    common = draw_start(backbone, PromptSpec(length=4), [toy_task(name) for name in ("toy-a", "toy-b")], 42)
     assert torch.equal(library[START], common)
     tuned = [p for p in files.values() if p.info["method"] == "spot" and "task" in p.info]
     assert len(tuned) == 4

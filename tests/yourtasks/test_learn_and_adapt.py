@@ -399,11 +399,11 @@ def test_starts_by_name_are_the_initializers(tmp_path):
         return named_start(backbone, init, [task], length=length, seed=2).tensor
 
     assert torch.equal(named("vocabulary"), plain_start(backbone, 4, seed=2))
-    assert torch.equal(named("names")[0], table[[5, 6]].mean(0))
+    assert torch.equal(named("task_names")[0], table[[5, 6]].mean(0))
     assert torch.equal(named("labels")[:2], table[[3, 4]])
     assert torch.equal(named("text:w7 w8 w9"), table[[7, 8, 9, 7]])
     assert named("gaussian", 200).std() == pytest.approx(1.0, abs=0.1)
-    for start in ("names", "labels"):
+    for start in ("task_names", "labels"):
         rest = named(start)[2:]
         assert all(any(torch.equal(row, word) for word in table[3:]) for row in rest)
     stack = prompts(backbone, runs=3)
@@ -454,7 +454,7 @@ def test_spot_on_the_command_line_tells_the_nearest_source(sources, tmp_path):
     write_rows(tmp_path / "more.csv", sample.dev)
     options = ("--algorithm", "spot", "--set", "embedding_steps=2", "--steps", 3, "--length", 5)
     code, _, err = softstart(
-        "meta-train", here / "sources", "--out", "spot", *options, "--init", "names", "--device", "cpu",
+        "meta-train", here / "sources", "--out", "spot", *options, "--init", "task_names", "--device", "cpu",
         cwd=tmp_path,
     )  # fmt: skip
     assert code == 0, err

@@ -253,7 +253,7 @@ def _second_order(folder: Path, theta: Tensor) -> None:
     with open_store(folder, readonly=True) as store:
         part = next(p for p in Inputs.from_json(store.inputs()).parts if p.variant == MAIN)
     tasks = [resources.encoded(MAIN, name, source=True) for name in part.source]
-    start = draw_start(model, declared.prompt, part.source, declared.meta_seeds[0])
+    start = draw_start(model, declared.prompt, tasks, declared.meta_seeds[0])
     samples = declared.source_samples or declared.samples
     items = [Item(task.name, task.train[s], task.dev[s]) for task in tasks for s in samples]
     shown = False

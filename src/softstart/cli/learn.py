@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from softstart.prompt import SoftPrompt
 
 Label = Annotated[str | None, typer.Option(help="The column of labels.")]
-NAMED = "vocabulary, names, labels, text:WORDS, average:FOLDER"
+NAMED = "vocabulary, task_names, labels, text:WORDS, average:FOLDER"
 """What ``--init`` takes beside a file, a folder or a hub id."""
 Seed = Annotated[int, typer.Option(help="Seed of the plain start, the splits and the data order.")]
 
@@ -72,8 +72,9 @@ def meta_train(
     from softstart.training.distributed import this_job
     from softstart.training.encoding import TextFormat
     from softstart.yourtasks.learn_and_adapt import learn_start, named_start, outer_loop
+    from softstart.yourtasks.starts import chooses_by_target
 
-    if init.startswith("nearest:"):
+    if chooses_by_target(init):
         raise SoftstartError(
             "source tasks have no target to be near to", where="--init", fix="Use average:FOLDER."
         )

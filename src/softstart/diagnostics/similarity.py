@@ -27,6 +27,7 @@ from softstart.diagnostics.task_vectors import encoder_vectors, gradient_vectors
 from softstart.errors import SoftstartError
 from softstart.gym.task import Task
 from softstart.progress import Progress, silent
+from softstart.prompt import find_initializer
 from softstart.storage.files import atomic
 from softstart.study.declare.reading import load_study, variants_of
 from softstart.study.declare.spec import MAIN
@@ -206,7 +207,10 @@ def _sample(resources: Resources) -> int:
 def _start(resources: Resources) -> torch.Tensor:
     """The start [P, d] that all tasks are looked at from."""
     study = resources.studies[MAIN]
-    return draw_start(resources.backbone(MAIN), study.prompt, (), study.meta_seeds[0])
+    spec = study.prompt
+    if find_initializer(spec.init)[0].needs in ("names", "labels"):  # those of one task favor it
+        spec = spec.model_copy(update={"init": "vocabulary"})
+    return draw_start(resources.backbone(MAIN), spec, (), study.meta_seeds[0])
 
 
 def _vectors(

@@ -1,26 +1,32 @@
-"""Where a soft prompt starts: small functions that compose.
+"""Where a soft prompt starts: small functions that compose, and the names they are known by.
 
-Every initializer is a function (prompt length P, generator) → [P, d]; most take the table they draw from,
-``Backbone.vocabulary`` [V, d], and one to fill the remaining rows with.
+An initializer is a function (prompt length P, generator) → [P, d]. Most take the table they draw from,
+``Backbone.vocabulary`` [V, d], and another initializer for the rows they leave over. ``INITIALIZERS`` names
+those that a study (``prompt.init``) and the commands (``--init``) can ask for.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Generator, Tensor
 
 from softstart.errors import SoftstartError
+from softstart.prompt.soft_prompt import SoftPrompt
+from softstart.registry import Registry
 
 Initializer = Callable[[int, Generator], Tensor]
 """(prompt length P, generator) → [P, d]."""
 
 
 def ordinary_tokens(tokenizer: Any, top: int) -> list[int]:
-    """The first ``top`` token ids that are not special: vocabularies are ordered by frequency, nearly."""
+    """The first ``top`` token ids that are not special: most vocabularies are ordered by frequency."""
     special = set(tokenizer.all_special_ids)
     return [i for i in range(len(tokenizer)) if i not in special][:top]
 
@@ -34,6 +40,17 @@ def vocabulary(embedding: Tensor, ids: Sequence[int]) -> Initializer:
 
     Raises:
         SoftstartError: a prompt longer than there are ids.
+
+    >>> import torch
+    >>> from softstart import Backbone
+    >>> backbone = Backbone.from_pretrained("softstart/tiny", device="cpu")
+    >>> frequent = ordinary_tokens(backbone.tokenizer, top=500)
+    >>> draw = vocabulary(backbone.vocabulary, frequent)
+    >>> start = draw(20, torch.Generator().manual_seed(0))
+    >>> tuple(start.shape)
+    (20, 128)
+    >>> bool((start[0] == backbone.vocabulary[frequent]).all(1).any())
+    True
     """
 
     def draw(length: int, generator: Generator) -> Tensor:
@@ -49,7 +66,7 @@ def vocabulary(embedding: Tensor, ids: Sequence[int]) -> Initializer:
 
 
 def task_names(embedding: Tensor, tokenized: Sequence[Sequence[int]], rest: Initializer) -> Initializer:
-    """One row a task name, the mean of its tokens' embeddings; the remaining rows from ``rest``.
+    """One row for each task name, the mean of its tokens' embeddings; the remaining rows from ``rest``.
 
     The start of Qin et al. (2023), released files: names first, then frequent tokens.
 
@@ -69,7 +86,7 @@ def task_names(embedding: Tensor, tokenized: Sequence[Sequence[int]], rest: Init
 
 
 def class_labels(embedding: Tensor, tokenized: Sequence[Sequence[int]], rest: Initializer) -> Initializer:
-    """One row a label word, the mean of its tokens; more rows from ``rest`` (Lester et al., 2021).
+    """One row for each label word, the mean of its tokens; the others from ``rest`` (Lester et al., 2021).
 
     ``embedding`` is that of the backbone, [V, d].
     """
@@ -107,7 +124,7 @@ def nearest_source(target: Tensor, prompts: Tensor) -> Initializer:
         prompts: [N, P, d], tuned likewise on the source tasks.
 
     Raises:
-        SoftstartError: a prompt of another length is asked for.
+        SoftstartError: the prompts have another length than the one asked for.
     """
     return from_tensor(prompts[int(similarity(target, prompts).argmax())].float())
 
@@ -120,13 +137,12 @@ def similarity(target: Tensor, prompts: Tensor) -> Tensor:
 
 
 def from_prompt(source: str | Path, *, revision: str | None = None) -> Initializer:
-    """The prompt of a file, a folder or a hub repository; errors as ``SoftPrompt.from_pretrained``.
+    """The prompt of a file, a folder or a hub repository.
 
     Raises:
-        SoftstartError: it cannot be read, or a prompt of another length is asked for.
+        SoftstartError: as ``SoftPrompt.from_pretrained``, or the prompt has another length than the one asked
+            for.
     """
-    from softstart.prompt.soft_prompt import SoftPrompt
-
     return from_tensor(SoftPrompt.from_pretrained(source, revision=revision).tensor)
 
 
@@ -136,7 +152,7 @@ def gaussian(width: int, std: float = 1.0) -> Initializer:
 
 
 def from_tensor(tensor: Tensor) -> Initializer:
-    """Always the given prompt [P, d]: a learned start; a SoftstartError where another length is asked for."""
+    """Always the given prompt [P, d], a learned start; a SoftstartError if another length is asked for."""
 
     def draw(length: int, generator: Generator) -> Tensor:
         if length != tensor.shape[0]:
@@ -147,3 +163,163 @@ def from_tensor(tensor: Tensor) -> Initializer:
         return tensor.clone()
 
     return draw
+
+
+# --- initializers by name ---
+
+
+class Vocabulary(Protocol):
+    """What an initializer can use of a backbone."""
+
+    tokenizer: Any
+
+    @property
+    def vocabulary(self) -> Tensor:
+        """The embedding of every token [V, d]."""
+
+    @property
+    def width(self) -> int:
+        """d."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a start can be made from; each registered initializer says what it needs of it.
+
+    Args:
+        backbone: whose vocabulary and tokenizer are used.
+        names: task names.
+        labels: label words.
+        text: the words of ``text:WORDS``.
+        prompts: the prompts [N, P, d] of ``average:FOLDER``.
+        top: how many of the first ordinary tokens count as frequent.
+        draw_frequent: another way to draw frequent words.
+    """
+
+    backbone: Vocabulary
+    names: Sequence[str] = ()
+    labels: Sequence[str] = ()
+    text: str = ""
+    prompts: Tensor | None = None
+    top: int = 5000
+    draw_frequent: Initializer | None = None
+
+    @cached_property
+    def table(self) -> Tensor:
+        """The embedding of every token [V, d]."""
+        return self.backbone.vocabulary
+
+    @cached_property
+    def frequent(self) -> Initializer:
+        """Frequent words, for a whole prompt or the rows that are left over."""
+        if self.draw_frequent is not None:
+            return self.draw_frequent
+        return vocabulary(self.table, ordinary_tokens(self.backbone.tokenizer, self.top))
+
+    def tokens(self, words: Sequence[str]) -> list[list[int]]:
+        """The token ids of words, without special tokens."""
+        ids: list[list[int]] = self.backbone.tokenizer(list(words), add_special_tokens=False).input_ids
+        return ids
+
+
+Need = Literal["names", "labels", "text", "prompts"]
+
+GIVEN = {"text": "WORDS", "prompts": "FOLDER"}
+"""Needs that are written after a colon, as in ``text:WORDS``. All others come from the tasks."""
+
+
+@dataclass(frozen=True)
+class NamedInitializer:
+    """An initializer that studies and commands know by name.
+
+    Args:
+        make: makes the initializer from ``Material``.
+        label: the start in words, for tables and reports.
+        needs: the field of ``Material`` that it cannot do without; None: the backbone is enough.
+        chooses: whether adaptation replaces the start by the one of ``Material.prompts`` that is most like a
+            prompt tuned briefly on the target task.
+    """
+
+    make: Callable[[Material], Initializer]
+    label: str
+    needs: Need | None = None
+    chooses: bool = False
+
+
+INITIALIZERS: Registry[NamedInitializer] = Registry(
+    "initializer", accepts=lambda entry: isinstance(entry, NamedInitializer)
+)
+"""Initializers by name, as ``prompt.init`` of a study and ``--init`` of the commands take them."""
+
+
+def _from_names(given: Material) -> Initializer:
+    words = [re.sub("[_-]+", " ", name) for name in given.names]
+    return task_names(given.table, given.tokens(words), given.frequent)
+
+
+def _from_labels(given: Material) -> Initializer:
+    labels = list(dict.fromkeys(given.labels))
+    return class_labels(given.table, given.tokens(labels), given.frequent)
+
+
+def _from_text(given: Material) -> Initializer:
+    (ids,) = given.tokens([given.text])
+    return text(given.table, ids)
+
+
+def _from_average(given: Material) -> Initializer:
+    assert given.prompts is not None
+    return source_average(given.prompts)
+
+
+INITIALIZERS.add("vocabulary", NamedInitializer(lambda given: given.frequent, "frequent words"))
+INITIALIZERS.add("task_names", NamedInitializer(_from_names, "task names, then frequent words", "names"))
+INITIALIZERS.add("labels", NamedInitializer(_from_labels, "label words, then frequent words", "labels"))
+INITIALIZERS.add("text", NamedInitializer(_from_text, "the tokens of a text", "text"))
+INITIALIZERS.add("average", NamedInitializer(_from_average, "the mean of the prompts in a folder", "prompts"))
+INITIALIZERS.add(
+    "nearest",
+    NamedInitializer(_from_average, "the prompt in a folder nearest to the target", "prompts", chooses=True),
+)
+INITIALIZERS.add("gaussian", NamedInitializer(lambda given: gaussian(given.backbone.width), "normal noise"))
+
+
+def usages() -> list[str]:
+    """Every registered initializer as it is asked for: ``vocabulary``, ``text:WORDS``, …."""
+    return [
+        f"{name}:{GIVEN[entry.needs]}" if entry.needs in GIVEN else name
+        for name, entry in INITIALIZERS.items()
+    ]
+
+
+def find_initializer(init: str, where: str | None = None) -> tuple[NamedInitializer, str]:
+    """What ``NAME`` or ``NAME:VALUE`` asks for, and the value.
+
+    Raises:
+        SoftstartError: there is no such initializer, or it takes no value, or the value is missing.
+    """
+    name, _, value = init.partition(":")
+    entry = INITIALIZERS.find(name, where)
+    if entry.needs in GIVEN and not value:
+        asked = f"{name}:{GIVEN[entry.needs]}"
+        raise SoftstartError(f"initializer '{name}' needs a value", where=where, fix=f"Write {asked}.")
+    if value and entry.needs not in GIVEN:
+        raise SoftstartError(f"initializer '{name}' takes no value", where=where, fix=f"Write {name}.")
+    return entry, value
+
+
+def make_initializer(init: str, given: Material, where: str | None = None) -> Initializer:
+    """The initializer that ``NAME`` or ``text:WORDS`` asks for; the prompts of a folder are in ``given``.
+
+    Raises:
+        SoftstartError: as ``find_initializer``, or nothing to make it from: a task without labels.
+    """
+    entry, value = find_initializer(init, where)
+    if entry.needs == "text":
+        given = replace(given, text=value)
+    missing = {"names": not given.names, "labels": not given.labels, "prompts": given.prompts is None}
+    if entry.needs is not None and missing.get(entry.needs):
+        raise SoftstartError(
+            f"there are no {entry.needs} to start from", where=where, fix="Start from vocabulary instead."
+        )
+    return entry.make(given)

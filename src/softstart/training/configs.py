@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from softstart.prompt import PLACEMENTS
+from softstart.errors import SoftstartError
+from softstart.prompt import PLACEMENTS, find_initializer
 from softstart.training.optimizers import OptimizerConfig
 
 Positive = Annotated[int, Field(gt=0)]
@@ -18,6 +19,16 @@ STRICT = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 """Unknown keys are refused."""
 
 
+def _known_init(init: str) -> str:
+    try:
+        entry, _ = find_initializer(init)
+    except SoftstartError as problem:
+        raise ValueError(str(problem)) from problem
+    if entry.needs == "prompts":
+        raise ValueError(f"'{init}' reads prompts from a folder, which a study's keys do not cover")
+    return init
+
+
 class PromptSpec(BaseModel):
     """The soft prompt of every run."""
 
@@ -25,8 +36,9 @@ class PromptSpec(BaseModel):
 
     length: Positive = 100
     """P, the number of trained rows."""
-    init: Literal["vocabulary", "task_names", "gaussian"] = "vocabulary"
-    """Where plain prompt tuning and the meta-learned start begin."""
+    init: Annotated[str, AfterValidator(_known_init)] = "vocabulary"
+    """Where plain prompt tuning and the meta-learned start begin: an initializer that needs no files, of
+    ``softstart.prompt.INITIALIZERS`` or by its import path."""
     top: Positive = 5000
     """The vocabulary start draws from this many of the first (most frequent) ordinary tokens."""
     frequent: Literal["tokenizer", "c4"] = "tokenizer"

@@ -3,61 +3,69 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Sequence
 from importlib import resources
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from softstart.backbone import Backbone
 from softstart.errors import SoftstartError
-from softstart.prompt import Initializer, gaussian, ordinary_tokens, task_names, vocabulary
+from softstart.prompt import Initializer, Material, make_initializer
 from softstart.training.configs import PromptSpec
 from softstart.training.encoding import rng_for
 
 
+class TaskWords(Protocol):
+    """What a start can be made from of a task."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The label words of a classification task."""
+
+
 def draw_start(
-    backbone: Backbone, spec: PromptSpec, names: Sequence[str], *key: int, draw: int = 0
+    backbone: Backbone, spec: PromptSpec, tasks: Sequence[TaskWords], *key: int, draw: int = 0
 ) -> Tensor:
     """The unlearned start [P, d] of a run or a meta-training.
 
     Args:
         backbone: whose vocabulary it is drawn from.
-        spec: kind and length.
-        names: task names, for the ``task_names`` start: the target task, or all source tasks.
+        spec: initializer and length.
+        tasks: the target task, or all source tasks: some initializers need their names or labels.
         key: seeds: of the study, and of a run's sample; equal keys give equal starts.
-        draw: which start of its seed a run has, where every run has one of its own.
+        draw: the number of the start within its seed, where every run has a start of its own.
+
+    Raises:
+        SoftstartError: the tasks lack what the initializer needs, or the prompt is too long for it.
     """
-    rest = None
+    draw_frequent = None
     if spec.draw_per == "seed":
         key = key[:1]
     if spec.frequent == "c4":
         # As published: one generator for all runs of a grid, seeded once.
         seed = key[0] if spec.draw_per == "run" else seeded(*key).initial_seed()
-        rest = _published(backbone, spec.top, seed, draw)
+        draw_frequent = _published(backbone, spec.top, seed, draw)
     elif spec.draw_per == "run":
         key = (*key, draw)
-    return initializer(backbone, spec, names, rest)(spec.length, seeded(*key)).to(torch.float32).cpu()
+    given = Material(
+        backbone,
+        names=[task.name for task in tasks],
+        labels=[label for task in tasks for label in task.labels],
+        top=spec.top,
+        draw_frequent=draw_frequent,
+    )
+    return make_initializer(spec.init, given)(spec.length, seeded(*key)).to(torch.float32).cpu()
 
 
 def seeded(*key: int) -> torch.Generator:
-    """What a start is drawn with: equal keys give equal starts."""
+    """The generator of a start: equal keys give equal starts."""
     return torch.Generator().manual_seed(int(rng_for(*key, 3).integers(2**31)))
-
-
-def initializer(
-    backbone: Backbone, spec: PromptSpec, names: Sequence[str], rest: Initializer | None = None
-) -> Initializer:
-    """The initializer a study names; ``rest`` draws frequent words in its own way."""
-    table = backbone.vocabulary
-    if spec.init == "gaussian":
-        return gaussian(backbone.width)
-    frequent = rest or vocabulary(table, ordinary_tokens(backbone.tokenizer, spec.top))
-    if spec.init == "vocabulary":
-        return frequent
-    return task_names(table, words_of(backbone.tokenizer, names), frequent)
 
 
 def c4_tokens(top: int) -> list[int]:
@@ -86,7 +94,7 @@ def published_tokens(top: int, count: int, seed: int, draw: int) -> list[int]:
 def _published(backbone: Backbone, top: int, seed: int, draw: int) -> Initializer:
     if backbone.tokenizer.convert_ids_to_tokens([3, 5, 6, 8]) != ["▁", ".", ",", "▁the"]:
         raise SoftstartError(
-            f"backbone '{backbone.name}' has not T5's vocabulary, whose tokens were counted in C4",
+            f"backbone '{backbone.name}' does not have T5's vocabulary, whose tokens were counted in C4",
             fix="Set prompt.frequent: tokenizer.",
         )
 
@@ -95,10 +103,3 @@ def _published(backbone: Backbone, top: int, seed: int, draw: int) -> Initialize
         return backbone.vocabulary[ids.to(backbone.device)].float()
 
     return sample
-
-
-def words_of(tokenizer: Any, names: Sequence[str]) -> list[list[int]]:
-    """The tokens of every task name, read as words."""
-    words = [re.sub("[_-]+", " ", name) for name in names]
-    ids: list[list[int]] = tokenizer(words, add_special_tokens=False).input_ids
-    return ids

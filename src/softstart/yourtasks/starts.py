@@ -14,26 +14,21 @@ from softstart.backbone import Backbone
 from softstart.errors import SoftstartError, did_you_mean
 from softstart.gym.task import Task
 from softstart.prompt import (
-    Initializer,
+    INITIALIZERS,
+    Material,
     SoftPrompt,
-    class_labels,
-    gaussian,
-    ordinary_tokens,
-    source_average,
-    task_names,
-    text,
-    vocabulary,
+    find_initializer,
+    make_initializer,
+    usages,
 )
 from softstart.prompt.formats import SUFFIXES, WEIGHTS_FILE
 from softstart.training.configs import MetaConfig, PromptSpec
 from softstart.training.encoding import EncodedTask
 from softstart.training.spot import EMBEDDINGS, SOURCES, START, SPoT
-from softstart.training.starts import draw_start, seeded, words_of
+from softstart.training.starts import draw_start, seeded
 
-PLAIN = ("vocabulary", "names", "labels", "gaussian")
-"""Kinds of ``--init`` that take nothing more."""
-GIVEN = ("text", "average", "nearest")
-"""Kinds that do: ``text:WORDS``, ``average:FOLDER``, ``nearest:FOLDER``."""
+INIT = "--init"
+"""Where the commands ask for a start."""
 TOP = 5000
 """Frequent words a start is drawn from."""
 NEAR = SPoT(), MetaConfig(lr=0.3, max_tokens=2048)
@@ -51,29 +46,38 @@ def is_named(init: str) -> bool:
     Raises:
         SoftstartError: it is none of these.
     """
-    kind, colon, _ = init.partition(":")
-    if init in PLAIN or (colon and kind in GIVEN):
+    name, colon, _ = init.partition(":")
+    if name in INITIALIZERS:
         return True
-    if "/" in init or Path(init).exists() or Path(init).suffix in SUFFIXES:
+    path = Path(init)
+    if "/" in init or path.exists() or path.suffix in SUFFIXES:
         return False
+    if "." in name:
+        find_initializer(init, INIT)  # by its import path
+        return True
+    known = ", ".join(usages())
     raise SoftstartError(
         f"no start '{init}'",
-        where="--init",
-        fix=did_you_mean(init, [*PLAIN, *(f"{kind}:…" for kind in GIVEN)])
-        or "Give a file, a folder, a hub id (owner/name), or vocabulary, names, labels, text:WORDS.",
+        where=INIT,
+        fix=did_you_mean(init, usages() if colon else list(INITIALIZERS))
+        or f"Give a file, a folder, a hub id (owner/name), or one of {known}.",
     )
+
+
+def chooses_by_target(init: str) -> bool:
+    """Whether ``--init`` stands for several prompts, one of which is chosen for each target task."""
+    return is_named(init) and find_initializer(init, INIT)[0].chooses
 
 
 def named_start(
     backbone: Backbone, init: str, tasks: Sequence[Task], *, length: int = 20, seed: int = 0
 ) -> SoftPrompt:
-    """The start that an initializer gives.
+    """The start that a registered initializer gives.
 
     Args:
         backbone: whose vocabulary it is drawn from.
-        init: ``vocabulary`` (frequent words), ``names`` or ``labels`` (of the tasks, then frequent words),
-            ``text:WORDS``, ``average:FOLDER`` (of the prompts in it), ``nearest:FOLDER`` (the one of them
-            that is most like a prompt tuned briefly on the target), or ``gaussian``.
+        init: a name of ``softstart.prompt.INITIALIZERS``, with what it takes: ``vocabulary``,
+            ``text:WORDS``, ``average:FOLDER``.
         tasks: the target task, or the source tasks.
         length: P; the prompts of a folder have their own.
         seed: of what is drawn.
@@ -81,47 +85,39 @@ def named_start(
     Raises:
         SoftstartError: no such initializer, nothing to make it from, or prompts of another backbone.
     """
-    kind, _, value = init.partition(":")
-    if kind in ("average", "nearest"):
-        prompts = _prompts(backbone, value, where=f"--init {kind}")
-        further = {SOURCES: prompts, EMBEDDINGS: prompts, START: plain_start(backbone, len(prompts[0]), seed)}
-        mean = source_average(prompts)(len(prompts[0]), torch.Generator())
-        return SoftPrompt.of(backbone, mean, {"init": init}, further if kind == "nearest" else {})
-    draw = _initializer(backbone, kind, value, tasks)
-    return SoftPrompt.of(backbone, draw(length, seeded(seed)), {"init": init})
-
-
-def _initializer(backbone: Backbone, kind: str, value: str, tasks: Sequence[Task]) -> Initializer:
-    table, tokenizer = backbone.vocabulary, backbone.tokenizer
-    frequent = vocabulary(table, ordinary_tokens(tokenizer, TOP))
-    if kind == "gaussian":
-        return gaussian(backbone.width)
-    if kind == "text":
-        return text(table, tokenizer(value, add_special_tokens=False).input_ids)
-    if kind == "names":
-        return task_names(table, words_of(tokenizer, [task.name for task in tasks]), frequent)
-    if kind == "labels":
-        labels = list(dict.fromkeys(label for task in tasks for label in task.labels))
-        if not labels:
-            raise SoftstartError("the task has no labels to start from", fix="Use --init vocabulary.")
-        return class_labels(table, tokenizer(labels, add_special_tokens=False).input_ids, frequent)
-    return frequent
+    entry, value = find_initializer(init, INIT)
+    prompts = None
+    if entry.needs == "prompts":
+        prompts = _prompts(backbone, value, where=f"{INIT} {init.partition(':')[0]}")
+        length = prompts.shape[1]
+    given = Material(
+        backbone,
+        names=[task.name for task in tasks],
+        labels=[label for task in tasks for label in task.labels],
+        prompts=prompts,
+        top=TOP,
+    )
+    further = {}
+    if prompts is not None and entry.chooses:
+        further = {SOURCES: prompts, EMBEDDINGS: prompts, START: plain_start(backbone, length, seed)}
+    start = make_initializer(init, given, INIT)(length, seeded(seed))
+    return SoftPrompt.of(backbone, start, {"init": init}, further)
 
 
 def _prompts(backbone: Backbone, folder: str, where: str) -> Tensor:
     """Every prompt in a folder [N, P, d]: files, and folders of PEFT adapters."""
     root = Path(folder)
-    found = sorted(
+    files = sorted(
         path for path in (root.iterdir() if root.is_dir() else ())
         if path.suffix in SUFFIXES or (path / WEIGHTS_FILE).exists()
     )  # fmt: skip
-    if not found:
+    if not files:
         raise SoftstartError(
             "no prompts in this folder",
             where=f"{where}:{folder}",
             fix=f"It must hold {', '.join(SUFFIXES)} files or folders of PEFT adapters.",
         )
-    tensors = [SoftPrompt.load(path).check_for(backbone, str(path)) for path in found]
+    tensors = [SoftPrompt.load(path).check_for(backbone, str(path)) for path in files]
     if len({tensor.shape for tensor in tensors}) > 1:
         raise SoftstartError(
             "the prompts in this folder differ in length", where=folder, fix="Keep those of one length."

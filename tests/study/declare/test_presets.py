@@ -15,7 +15,7 @@ import yaml
 
 from helpers import toy_study
 from helpers.families import random_backbone
-from helpers.models import random_t5
+from helpers.models import random_t5, toy_task
 from helpers.paths import ROOT
 from helpers.shared import SHARED
 from softstart.algorithms import MAML, FoMAML, MultiTask, Reptile
@@ -283,18 +283,18 @@ def test_the_published_start_is_found_again():
 
 
 def test_starts_are_drawn_anew_for_seeds_samples_or_runs():
-    backbone = random_t5(torch.float32)
+    backbone, tasks = random_t5(torch.float32), [toy_task("w3")]
 
     def start(draw_per, *key, draw=0):
-        return draw_start(backbone, PromptSpec(length=3, draw_per=draw_per), ["w3"], *key, draw=draw)
+        return draw_start(backbone, PromptSpec(length=3, draw_per=draw_per), tasks, *key, draw=draw)
 
     assert torch.equal(start("seed", 42, 13), start("seed", 42))  # a run's, and that of meta-training
     assert torch.equal(start("seed", 42, 13), start("seed", 42, 21))
     assert not torch.equal(start("sample", 42, 13), start("sample", 42, 21))
     assert torch.equal(start("sample", 42, 13, draw=1), start("sample", 42, 13, draw=2))
     assert not torch.equal(start("run", 42, 13, draw=1), start("run", 42, 13, draw=2))
-    with pytest.raises(SoftstartError, match="has not T5's vocabulary"):
-        draw_start(backbone, PromptSpec(length=3, frequent="c4"), ["w3"], 42)
+    with pytest.raises(SoftstartError, match="does not have T5's vocabulary"):
+        draw_start(backbone, PromptSpec(length=3, frequent="c4"), tasks, 42)
 
 
 def test_a_grid_has_one_start_a_run_in_the_order_of_its_samples_and_rates():

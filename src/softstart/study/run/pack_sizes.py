@@ -58,13 +58,14 @@ def try_out(resources: Resources, nodes: Sequence[RunNode], steps: int, progress
     study, backbone = resources.studies[first.variant], resources.backbone(first.variant)
     runs = [
         AdaptRun(
-            draw_start(backbone, study.prompt, [node.task], node.seed, node.sample),
-            resources.encoded(node.variant, node.task),
+            draw_start(backbone, study.prompt, [task], node.seed, node.sample),
+            task,
             node.sample,
             node.lr,
             node.seed,
         )
         for node in nodes
+        for task in [resources.encoded(node.variant, node.task)]
     ]
     few = replace(study.adaptation, steps=steps, eval_start=False, eval_every=10**9, budgets=(), rungs=())
     adapt(backbone, runs, few, study.evaluation, progress=progress)

@@ -101,11 +101,12 @@ class MetaTraining:
         assert method.meta is not None
         backbone = worker.resources.backbone(node.variant)
         config = replace(method.meta, seed=node.seed)
+        tasks = [worker.resources.encoded(node.variant, name, source=True) for name in node.source]
         learned = learn(
             backbone,
             method.algorithm,
-            [worker.resources.encoded(node.variant, name, source=True) for name in node.source],
-            draw_start(backbone, study.prompt, node.source, node.seed),
+            tasks,
+            draw_start(backbone, study.prompt, tasks, node.seed),
             config,
             samples=study.source_samples or study.samples,
             checkpoint=worker.checkpoint(node.key),
@@ -206,7 +207,8 @@ class Adaptation:
             return torch.tensor(self.starts[run.start][FINAL])
         spec = worker.resources.studies[run.variant].prompt
         backbone = worker.resources.backbone(run.variant)
-        return draw_start(backbone, spec, [run.task], run.seed, run.sample, draw=run.draw)
+        task = worker.resources.encoded(run.variant, run.task)
+        return draw_start(backbone, spec, [task], run.seed, run.sample, draw=run.draw)
 
 
 @dataclass(frozen=True)
