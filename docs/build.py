@@ -1,6 +1,6 @@
 """Gather the sources of the site: ``python docs/build.py && zensical build --strict``.
 
-The pages of this folder, the generated ones beside them under ``reference/``, and under ``files/`` every
+The pages of this folder, the generated ones under ``reference/`` next to them, and under ``files/`` every
 file of the repository that a page links to: a link works where pages are read alone and on the site.
 """
 

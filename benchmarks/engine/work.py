@@ -42,7 +42,7 @@ class Work:
     text: int = 70
     """Tokens of every text when they are of equal length: about the mean of the ragged ones."""
     alone: int = 4
-    """Peers that take one run after the other take so many of them in a round: more would only repeat it."""
+    """Peers that train one run after the other are timed on this many runs in a round."""
 
     @cached_property
     def model(self) -> Any:

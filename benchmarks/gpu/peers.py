@@ -1,4 +1,4 @@
-"""What the packs and the exact meta-gradient are measured beside: loops of one run, unrolled inner loops."""
+"""What packs and the exact meta-gradient are compared with: loops of one run, unrolled inner loops."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _adafactor(prompt: torch.Tensor) -> Any:
 
 
 def meta_gradients(size: Size, shape: str, steps: int) -> dict[str, Any]:
-    """Seconds of a meta-gradient and its peak beside the weights, of ours and of ``higher``, the paper's."""
+    """Seconds of a meta-gradient and its peak without the weights, of ours and of ``higher``, the paper's."""
     model = Model(size, shape, torch.float32)
     support = [model.batch(1, rows=2, seed=k) for k in range(steps)]
     query, theta = model.batch(1, rows=2, seed=steps), model.starts(1)[0]

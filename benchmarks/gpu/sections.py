@@ -143,7 +143,7 @@ def profile(size: Size) -> Iterator[tuple[str, Callable[[], Found]]]:
 
 def packs(size: Size) -> Iterator[tuple[str, Callable[[], Found]]]:
     """Optimizer steps of packs of R runs: run-steps and model FLOPs a second; peak memory, the weights in it,
-    what is foretold beside them, and the ratio of both together to the peak.
+    what is predicted without them, and the ratio of both together to the peak.
     """
     for shape in size.shapes:
         for compiled in (False, True):
@@ -183,7 +183,7 @@ def scaling(size: Size) -> Iterator[tuple[str, Callable[[], Found]]]:
 
 
 def peers(size: Size) -> Iterator[tuple[str, Callable[[], Found]]]:
-    """Packs beside loops of one run at a time, interleaved: seconds of a step of one run."""
+    """Packs and loops of one run at a time, interleaved: seconds of a step of one run."""
     shape, runs = size.shapes[0], min(16, size.packs[-1])
     for ragged in (False, True):
 
@@ -226,7 +226,7 @@ def meta(size: Size) -> Iterator[tuple[str, Callable[[], Found]]]:
 
 
 def maml(size: Size) -> Iterator[tuple[str, Callable[[], Found]]]:
-    """The exact meta-gradient of one task of two rows after K inner steps, float32, beside ``higher``."""
+    """The exact meta-gradient of one task of two rows after K inner steps, float32, ours and ``higher``'s."""
     for steps in (1, 5, 10):
         yield f"{size.shapes[0]} K={steps}", lambda steps=steps: meta_gradients(size, size.shapes[0], steps)
 
@@ -317,7 +317,7 @@ def _step(model: Model, size: Size, runs: int, *, bound: int = BOUND, dropout: b
     rows = runs * size.rows
     flops = rows * model.backbone.row_flops(size.prompt + size.text, OUTPUT).gradient
     memory = max(0, peak_bytes(size) - others)
-    foretold = 0 if dropout or model.compiled else _foretold(model, size, runs, bound)
+    predicted = 0 if dropout or model.compiled else _predicted(model, size, runs, bound)
     return {
         "seconds": taken,
         "first": first,
@@ -326,13 +326,13 @@ def _step(model: Model, size: Size, runs: int, *, bound: int = BOUND, dropout: b
         "flops": flops / taken,
         "memory": memory,
         "weights": weights,
-        "foretold": foretold,
-        "ratio": (weights + foretold) / memory if memory and foretold else 0.0,
+        "predicted": predicted,
+        "ratio": (weights + predicted) / memory if memory and predicted else 0.0,
     }
 
 
-def _foretold(model: Model, size: Size, runs: int, bound: int) -> int:
-    """The memory model's peak of a step beside the weights."""
+def _predicted(model: Model, size: Size, runs: int, bound: int) -> int:
+    """The memory model's peak of a step, without the weights."""
     from softstart.backbone.memory_model import META, equal_rows
     from softstart.study.cost.memory_needs import shape_of
 

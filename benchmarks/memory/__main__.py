@@ -124,8 +124,8 @@ def compared(number: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         store(folder, CASES[number])
-        told, seen = elsewhere("predicted", folder, number), elsewhere("measured", folder, number)
-    return told["base"] + told["weights"] + told["heap"], seen["peak"]
+        forecast, seen = elsewhere("predicted", folder, number), elsewhere("measured", folder, number)
+    return forecast["base"] + forecast["weights"] + forecast["heap"], seen["peak"]
 
 
 def report(numbers: list[int]) -> Iterator[str]:
@@ -134,11 +134,11 @@ def report(numbers: list[int]) -> Iterator[str]:
     yield "|---" * 7 + "|"
     for number in numbers:
         what, family, width, _, layers, length, rows, text, output = CASES[number]
-        told, seen = compared(number)
+        expected, seen = compared(number)
         model = f"{family}, d {width}, {layers} layers"
         yield (
-            f"| {what} | {model} | {length} | {rows} x ({text} + {output}) | {told / 2**20:.0f} | "
-            f"{seen / 2**20:.0f} | {told / seen:.2f} |"
+            f"| {what} | {model} | {length} | {rows} x ({text} + {output}) | {expected / 2**20:.0f} | "
+            f"{seen / 2**20:.0f} | {expected / seen:.2f} |"
         )
 
 

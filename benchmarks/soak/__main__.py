@@ -1,11 +1,11 @@
-"""Thousands of tiny runs for as long as asked: memory, open files, size of the database and speed over time.
+"""Thousands of tiny runs in one process: memory, open files, size of the database and speed over time.
 
-``python -m benchmarks.soak --minutes 60`` writes ``soak.csv``, ``soak.json`` and ``soak.svg`` beside
+``python -m benchmarks.soak --minutes 60`` writes ``soak.csv``, ``soak.json`` and ``soak.svg`` next to
 this file (``--out`` elsewhere). A study grows: round after round more meta seeds are added to it and it is
 run again in the same folder, in this one process, as a user with a long grid would; after ``GROWTH`` rounds
-the next one begins in an empty folder. What grows with a study is so told from what grows with time. Speed is
-by seconds of CPU, so that other work on the machine does not show. Every figure is a measurement; nothing is
-asserted here but that no run failed.
+the next one begins in an empty folder, which separates growth with a study from growth with time. Speed is
+per second of CPU, so that other work on the machine does not show. Every figure is a measurement; the only
+assertion is that no run failed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What the study layer costs: a plan of 100,000 runs, and plan, store and scheduling beside the work itself.
+"""What the study layer costs: ``python -m benchmarks.study``.
 
-python -m benchmarks.study
+A plan of 100,000 runs, and the share of plan, store and scheduling in the demo.
 """
 
 from __future__ import annotations

@@ -33,19 +33,19 @@ def table(folder: Path) -> Iterator[str]:
         costs = runs[runs["method"] == method].drop_duplicates(["variant", "run"]).groupby("variant")
         steps, seconds = costs["steps"].sum(), costs["seconds"].sum()
         for variant in rows["method"].unique():
-            own, gain = rows[rows["method"] == variant], arg.loc[variant]
+            of_variant, gain = rows[rows["method"] == variant], arg.loc[variant]
             shares = [f"{100 * of[variant] / of[MAIN]:.0f} %" for of in (steps, seconds)]
-            beside = ["", "", ""]
+            contrast = ["", "", ""]
             if variant != MAIN:
                 band = interval(gain["abs_low"], gain["abs_high"], 2)
                 record = f"{gain['wins']}/{gain['ties']}/{gain['losses']}"
-                beside = [f"{signed(gain['mean_abs_gain'], 2)} {band}", record, p_value(gain["p_holm"])]
+                contrast = [f"{signed(gain['mean_abs_gain'], 2)} {band}", record, p_value(gain["p_holm"])]
             cells = [
                 names.label(str(method)),
                 str(variant),
                 *shares,
-                f"{100 * own['test'].mean():.2f}",
-                *beside,
+                f"{100 * of_variant['test'].mean():.2f}",
+                *contrast,
             ]
             yield f"| {' | '.join(cells)} |"
 

@@ -1,7 +1,7 @@
 """The published record under our own analysis: ``python -m experiments.published RESULTS.csv [--mini CSV]``.
 
 RESULTS.csv holds one row a setting, method, backbone, variant, task and sample, from the released tables of
-Qin et al. (ACL 2023). Writes README.md beside this file; with ``--mini`` writes agreement.md instead: how
+Qin et al. (ACL 2023). Writes README.md next to this file; with ``--mini`` writes agreement.md instead: how
 far the rankings of methods agree with those of a study of the mini gym (the results.csv of
 studies/mini-main.yaml).
 """
@@ -182,7 +182,7 @@ def agreement(published: pd.DataFrame, mini: pd.DataFrame) -> Iterator[str]:
                 "best here": both["ours"].idxmax(),
             }
         )
-    yield "# The published ranking of methods beside that on the mini gym\n"
+    yield "# The published ranking of methods compared with that on the mini gym\n"
     yield "Rank correlation (Spearman) of fine-tuning and the four learned starts by ARG over PT: T5-large in"
     yield "the released tables, the embedded model in `studies/mini-main.yaml` at its largest budget. Made by"
     yield "`python -m experiments.published RESULTS.csv --mini runs/mini-main/results.csv`.\n"

@@ -140,7 +140,7 @@ def survival(folder: Path, rows: pd.DataFrame) -> Iterator[str]:
 
 
 def pairs(rows: pd.DataFrame) -> Iterator[dict[str, str]]:
-    """The difference of every two methods beside plain prompt tuning, under both protocols."""
+    """The difference of every two methods other than plain prompt tuning, under both protocols."""
     from softstart.analysis import arg_table
 
     names = sorted(set(rows["method"]) - {"pt"})

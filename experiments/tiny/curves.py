@@ -43,12 +43,11 @@ def main() -> None:
         return
     for name, recipe in RECIPES.items():
         print(f"== {name}", flush=True)
-        pretrain(
-            arguments.out / folder(name), tokens=arguments.tokens, recipe=recipe, probe_every=0.2, log=told
-        )
+        out = arguments.out / folder(name)
+        pretrain(out, tokens=arguments.tokens, recipe=recipe, probe_every=0.2, log=print_now)
 
 
-def told(line: object) -> None:
+def print_now(line: object) -> None:
     """Print at once."""
     print(line, flush=True)
 

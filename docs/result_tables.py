@@ -1,0 +1,176 @@
+"""Tables of the pages that are made from result files; ``page_numbers.py`` writes them."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import result_files as files
+
+ROOT = Path(__file__).resolve().parent.parent
+BENCHMARKS = ROOT / "benchmarks"
+HEAD = ("question", "command", "cost", "last run")
+"""What the table at the head of every benchmark's README says."""
+
+GPU = BENCHMARKS / "gpu" / "results.json"
+COST = BENCHMARKS / "cost" / "results.json"
+DEMO = BENCHMARKS / "demo" / "table.txt"
+PEAK = 989e12
+"""FLOP/s of dense bfloat16 products on an H200, by NVIDIA's data sheet."""
+ENGINE = BENCHMARKS / "engine" / "results.md"
+
+
+def rows_of(cells: Iterable[Sequence[str]]) -> str:
+    """Lines of a Markdown table; the first row is its head."""
+    first, *rest = cells
+    return "\n".join(f"| {' | '.join(row)} |" for row in [first, ["---"] * len(first), *rest])
+
+
+def head_of(readme: str) -> dict[str, str]:
+    """The table at the head of a README: what it answers, how, at what cost, when it was last run."""
+    _, rows = next(files.tables(readme))
+    return {row[0]: row[1] for row in rows[1:]}
+
+
+def benchmarks() -> str:
+    """All benchmarks with their question, command, cost and last run."""
+
+    def lines() -> Iterator[list[str]]:
+        yield [*HEAD, "results"]
+        for readme in sorted(BENCHMARKS.glob("*/README.md")):
+            head, name = head_of(readme.read_text(encoding="utf-8")), readme.parent.name
+            yield [*(head[key] for key in HEAD), f"[{name}](../benchmarks/{name}/README.md)"]
+
+    return rows_of(lines())
+
+
+def gpu_loops() -> str:
+    """Loops of one run against a pack of 16 on a GPU, as times of the pack's, with their ranges."""
+    names = {
+        "pack": "the pack, not compiled",
+        "pack, float32": "the pack in float32, not compiled",
+        "one run": "one run at a time by Softstart",
+        "paper's loop, float32": "the paper's loop, float32 as it ran",
+        "paper's loop, bfloat16": "the paper's loop, bfloat16",
+        "PEFT, float32": "PEFT in a plain loop, float32",
+        "PEFT, bfloat16": "PEFT in a plain loop, bfloat16",
+    }
+    peers = json.loads(GPU.read_text(encoding="utf-8"))["peers"]
+    mixes = {"equal lengths": "equal lengths", "ragged lengths": "lengths as in the gym"}
+
+    def cell(mix: str, name: str) -> str:
+        row = peers[f"large R=16, {mix}"][name]
+        digits = 2 if row["times"] < 5 else 1
+        times, least, most = (f"{row[key]:.{digits}f}" for key in ("times", "least", "most"))
+        return f"**{times} [{least}–{most}]**" if "as it ran" in names[name] else f"{times} [{least}–{most}]"
+
+    head = ["compared with a pack of 16 in bfloat16, compiled", *mixes.values()]
+    return rows_of([head, *([names[name], *(cell(mix, name) for mix in mixes)] for name in names)])
+
+
+def cost() -> str:
+    """The paper's studies: counts, FLOPs, and hours of one H200 at its peak, as measured and as assumed."""
+    counts = json.loads(COST.read_text(encoding="utf-8"))
+    gpu = json.loads(GPU.read_text(encoding="utf-8"))
+    rates = {
+        "base": gpu["scaling"]["model base"]["flops"],
+        "large": gpu["packs"]["large R=64, compiled"]["flops"],
+        "xl": gpu["scaling"]["model xl"]["flops"],
+    }
+    three, six = ("main", "ablations", "base"), ("main", "ablations", "base", "bart", "gpt2", "xl")
+    shapes = {"main": "large", "ablations": "large", "base": "base", "xl": "xl"}
+    names = {"base": ", T5-base", "bart": ", BART-large", "gpt2": ", GPT-2 large", "xl": ", T5-XL"}
+    kinds = ("meta-trainings", "adaptations", "fine-tunings")
+
+    def line(title: str, studies: Sequence[str], fast: str = "", bold: bool = False) -> list[str]:
+        rows = [counts[f"paper-{study}{fast}"] for study in studies]
+        flops = sum(row["flops"] for row in rows)
+        floor = flops / PEAK / 3600
+        known = all(study in shapes for study in studies)
+        measured = (
+            sum(row["flops"] / rates[shapes[study]] / 3600 for study, row in zip(studies, rows, strict=True))
+            if known
+            else math.nan
+        )
+        hours = [floor, measured, floor / 0.5, floor / 0.3]
+        shown = [f"{h:.1f} h" if h < 9.95 else f"{h:,.0f} h" if h == h else "" for h in hours]
+        planned = [f"{sum(row[kind] for row in rows):,}" for kind in kinds]
+        if title == names_of("main"):
+            planned = [f"{number} {kind}" for number, kind in zip(planned, kinds, strict=True)]
+        work = [f"{sum(row['rows'] for row in rows):.2e}", f"{flops:.2e}"]
+        cells = [*(number.replace("e+", "e").replace("e0", "e") for number in work), *shown]
+        return [
+            title,
+            ", ".join(planned),
+            *(f"**{cell}**" if bold and "h" in cell else cell for cell in cells),
+        ]
+
+    def names_of(study: str) -> str:
+        return f"`studies/paper-{study}.yaml`{names.get(study, '')}"
+
+    head = ["in bfloat16", "planned", "rows forward and backward", "FLOPs"]
+    lines = [
+        [*head, "H200, floor", "as measured", "at 50 %", "at 30 %"],
+        *(line(names_of(study), [study]) for study in three),
+        line("**these three**", three, bold=True),
+        *(line(names_of(study), [study]) for study in six[3:]),
+        line("**all six**", six, bold=True),
+        *(line(f"`paper-{study}` with `preset: fast`", [study], ", fast") for study in three),
+    ]
+    return rows_of(lines)
+
+
+def demo() -> str:
+    """What ``softstart demo`` prints, as it is."""
+    return f"```\n{DEMO.read_text(encoding='utf-8').rstrip()}\n```"
+
+
+def engine_bars() -> str:
+    """The engine's bars at base shape, by pack size and mix of lengths."""
+    text = ENGINE.read_text(encoding="utf-8")
+    cases = [(runs, mix) for runs in (1, 4, 16, 64) for mix in ("ragged", "equal")]
+    ours, peft, trainer, half = "softstart", "PEFT, plain loop", "PEFT, HF Trainer", "softstart, bfloat16"
+
+    def read(case: tuple[int, str], who: str, column: str = "the first row is faster by [min–max]") -> float:
+        heading = f"(26 November 2026) > Adaptation, base, {case[0]} runs of batch 8, {case[1]} lengths"
+        try:
+            return files.numbers(files.cell(text, [heading, who, column]))[0]
+        except files.NumbersError:
+            return float("nan")
+
+    def ratio(case: tuple[int, str], slow: str, fast: str) -> float:
+        return read(case, slow, "ms a unit") / read(case, fast, "ms a unit")
+
+    def share(case: tuple[int, str], who: str) -> float:
+        return read(case, who, "of the product's speed")
+
+    def shown(number: float, digits: int = 2, bar: float = 0) -> str:
+        text = re.sub("^0", "", f"{number:.{digits}f}") if number == number else ""
+        return f"**{text}**" if text and number < bar else text
+
+    def best(case: tuple[int, str]) -> float:
+        peers = ("transformers loop", peft, trainer)
+        return min(t for t in (read(case, who) for who in peers) if t == t)
+
+    rows = [
+        ["best sequential peer, float32", "at least .98", *(shown(best(c)) for c in cases)],
+        ["PEFT's plain loop, float32", "at least 1.3 (ragged)", *(shown(read(c, peft)) for c in cases)],
+        [
+            "ours in bfloat16, PEFT's in float32",
+            "at least 2 (ragged)",
+            *(shown(ratio(c, peft, half), 1) for c in cases),
+        ],
+        [
+            "PEFT's plain loop, both in bfloat16",
+            "",
+            *(shown(ratio(c, f"{peft}, bfloat16", half)) for c in cases),
+        ],
+        ["HF Trainer, float32", "at least 1.4", *(shown(read(c, trainer)) for c in cases)],
+        ["share of the float32 product", "at least .75", *(shown(share(c, ours), bar=0.75) for c in cases)],
+        ["the same, compiled layers", "", *(shown(share(c, f"{ours}, compiled"), bar=0.75) for c in cases)],
+        ["PEFT's share, for comparison", "", *(shown(share(c, peft)) for c in cases)],
+    ]
+    return rows_of([["bar", "wanted", *(f"{runs}, {mix}" for runs, mix in cases)], *rows])
