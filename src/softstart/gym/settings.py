@@ -41,7 +41,7 @@ def load_setting(name: str | Path, gym: Gym | None = None) -> Setting:
             ``softstart.gym.selection.read_setting``.
 
     >>> load_setting("mini-nonpara2para").target
-    ('same_country', 'same_kind', 'same_verdict')
+    ('same_kind', 'same_season', 'same_subject')
     >>> load_setting("mini-nonpara")
     Traceback (most recent call last):
     softstart.errors.SoftstartError: unknown setting 'mini-nonpara'. Did you mean mini-nonpara2para or ...
