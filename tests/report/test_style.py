@@ -19,6 +19,7 @@ from softstart.report.colors import DARK_GROUND, LIGHT_GROUND, PALETTE, contrast
 from softstart.report.files import write_files
 from softstart.report.style import DASHES, DEFAULTS, THEME, Appearance, MethodStyles
 from softstart.study import load_study
+from softstart.training.methods import BASELINES, LEARNERS, find_method
 
 STUDIES = sorted((ROOT / "studies").glob("*.yaml"))
 
@@ -95,6 +96,13 @@ def test_no_two_methods_look_or_read_alike(methods, data):
     for style in styles.values():
         assert contrast(style.color.light, LIGHT_GROUND) > 2.2
         assert contrast(style.color.dark, DARK_GROUND) > 2.2
+
+
+def test_what_is_known_by_name_is_what_the_algorithms_declare():
+    for name, look in DEFAULTS.items():
+        declared = find_method("multitask" if name == "multi" else name)
+        assert (look.label, look.color) == (declared.label, declared.color)
+    assert set(DEFAULTS) - {"multi"} == {*BASELINES, *LEARNERS}
 
 
 def test_known_methods_keep_their_colors_in_every_study():

@@ -35,7 +35,7 @@ class ANIL:
 
     data: ClassVar[Data] = "episodes"
     label: ClassVar[str] = "ANIL"
-    color: ClassVar[str] = "#7570b3"
+    color: ClassVar[str] = "#00a3e9"
 
     @property
     def work(self) -> StepWork:

@@ -25,7 +25,7 @@ class FoMAML:
 
     data: ClassVar[Data] = "episodes"
     label: ClassVar[str] = "FoMAML"
-    color: ClassVar[str] = "#00896b"
+    color: ClassVar[str] = "#007a62"
 
     def meta_gradient(self, loss: Loss, theta: Tensor, episodes: Episodes) -> tuple[Tensor, Logs]:
         """Mean over tasks of the query gradient at φ_K, [P, d]."""

@@ -39,7 +39,7 @@ class IMAML:
 
     data: ClassVar[Data] = "episodes"
     label: ClassVar[str] = "iMAML"
-    color: ClassVar[str] = "#8a6d3b"
+    color: ClassVar[str] = "#211a22"
 
     @property
     def work(self) -> StepWork:

@@ -32,7 +32,7 @@ class MAML:
 
     data: ClassVar[Data] = "episodes"
     label: ClassVar[str] = "MAML"
-    color: ClassVar[str] = "#0072b2"
+    color: ClassVar[str] = "#1a3c9f"
 
     @property
     def work(self) -> StepWork:

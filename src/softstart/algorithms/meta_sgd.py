@@ -36,7 +36,7 @@ class MetaSGD:
 
     data: ClassVar[Data] = "episodes"
     label: ClassVar[str] = "Meta-SGD"
-    color: ClassVar[str] = "#5c9e31"
+    color: ClassVar[str] = "#003e00"
 
     @property
     def work(self) -> StepWork:

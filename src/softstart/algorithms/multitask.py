@@ -21,7 +21,7 @@ class MultiTask:
     support_size: ClassVar[int] = 0
     data: ClassVar[Data] = "mixture"
     label: ClassVar[str] = "Multi-task"
-    color: ClassVar[str] = "#d18f00"
+    color: ClassVar[str] = "#c98701"
 
     def meta_gradient(self, loss: Loss, theta: Tensor, episodes: Episodes) -> tuple[Tensor, Logs]:
         """The gradient of the batch's token-mean loss, [P, d]."""

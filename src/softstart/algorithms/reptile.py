@@ -33,7 +33,7 @@ class Reptile:
 
     data: ClassVar[Data] = "episodes"
     label: ClassVar[str] = "Reptile"
-    color: ClassVar[str] = "#d55e00"
+    color: ClassVar[str] = "#c43300"
 
     def meta_gradient(self, loss: Loss, theta: Tensor, episodes: Episodes) -> tuple[Tensor, Logs]:
         """Mean over tasks of (θ - φ_K)/α, [P, d]."""

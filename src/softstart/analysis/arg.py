@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 
 from softstart.analysis.resampling import Floats, dense, mean, median, percentile_intervals, task_means
+from softstart.analysis.units import percent, points
 from softstart.errors import SoftstartError
 
 CELL = ["setting", "method", "backbone", "prompt_length", "budget", "variant"]
@@ -74,8 +75,8 @@ def relative_gains(rows: pd.DataFrame, baseline: str = "pt") -> pd.DataFrame:
     gains["n_samples"] = by_task["sample"].nunique()
     gains["n_runs"] = by_task["test"].count()
     difference = gains["test"] - gains["baseline"]
-    gains["gain"] = (difference / gains["baseline"] * 100).where(gains["baseline"] > 0)
-    gains["abs_gain"] = difference * 100
+    gains["gain"] = percent(difference / gains["baseline"]).where(gains["baseline"] > 0)
+    gains["abs_gain"] = points(difference)
     columns = ["score", "baseline", "gain", "abs_gain", "n_samples", "n_runs"]
     return gains.rename(columns={"test": "score"})[columns].reset_index()
 
@@ -342,7 +343,7 @@ def _coverage(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
 def gain_statistics(drawn: Floats) -> Floats:
     """ARG and median gain (percent) and mean gain (points) of drawn scores [2, B, T, I, S], as [3, B]."""
     method, baseline = task_means(drawn)
-    difference = (method - baseline) * 100
+    difference_points = points(method - baseline)
     with np.errstate(divide="ignore", invalid="ignore"):
-        gain = np.where(baseline > 0, difference / baseline, np.nan)
-    return np.stack([mean(gain), median(gain), mean(difference)])
+        gain_percent = np.where(baseline > 0, difference_points / baseline, np.nan)
+    return np.stack([mean(gain_percent), median(gain_percent), mean(difference_points)])

@@ -22,6 +22,7 @@ import pandas as pd
 
 from softstart.analysis.arg import CELL, beside, with_defaults
 from softstart.analysis.resampling import Floats, dense, mean, median, percentile_intervals, task_means
+from softstart.analysis.units import points
 
 _RUN = ["method", "task", "sample", "lr"]
 _PAIRED = ["area", "area_baseline", "steps", "steps_baseline"]
@@ -131,7 +132,7 @@ def _speed(drawn: Floats) -> Floats:
     area, area_baseline = task_means(drawn[:2])
     steps = drawn[2].reshape(len(drawn[2]), -1)
     reached = np.where(np.isnan(steps), np.nan, np.isfinite(steps))
-    return np.stack([mean(area) * 100, mean(area - area_baseline) * 100, mean(reached), median(steps)])
+    return np.stack([points(mean(area)), points(mean(area - area_baseline)), mean(reached), median(steps)])
 
 
 def _area(curve: Floats, end: float) -> tuple[float, float]:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from softstart.analysis.arg import CELL, beside, canonical
+from softstart.analysis.units import points
 
 EXACT_UP_TO = 16
 """With so many tasks or fewer (65,536 patterns) every pattern is counted; with more, a random sample."""
@@ -76,7 +77,7 @@ def compare_methods(rows: pd.DataFrame, baseline: str = "pt", *, seed: int = 0) 
     for i, other in enumerate(names):
         pairs = beside(table[table["method"].isin(names[i:])], other, ["test"])
         pairs = pairs[pairs["method"] != other]
-        pairs = pairs.assign(difference=(pairs["test"] - pairs["test_baseline"]) * 100)
+        pairs = pairs.assign(difference=points(pairs["test"] - pairs["test_baseline"]))
         for cell, d in pairs.groupby([*CELL, "task"])["difference"].mean().dropna().groupby(CELL):
             of = dict(zip(CELL, cell, strict=True))
             p = sign_flip_p(d.to_numpy(), seed=seed)

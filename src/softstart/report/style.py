@@ -44,13 +44,16 @@ DEFAULTS: Mapping[str, Appearance] = {
     "maml": Appearance("MAML", PALETTE[3].light),
     "fomaml": Appearance("FoMAML", PALETTE[4].light),
     "reptile": Appearance("Reptile", PALETTE[5].light),
-    "anil": Appearance("ANIL"),
-    "imaml": Appearance("iMAML"),
-    "metasgd": Appearance("Meta-SGD"),
-    "spot": Appearance("SPoT"),
+    "anil": Appearance("ANIL", "#00a3e9"),
+    "imaml": Appearance("iMAML", "#211a22"),
+    "metasgd": Appearance("Meta-SGD", "#003e00"),
+    "spot": Appearance("SPoT", "#7145df"),
 }
-"""What is known of a method by its name alone; in this order methods stand in tables and figures. Others keep
-their own name."""
+"""How methods look of which no more than the name is known, in the order of tables and figures.
+
+The same as the algorithms declare (a test compares them); this module cannot ask them, since it loads without
+torch. Methods that are not listed are shown by their name.
+"""
 
 DASHES = ("none", "6 3", "2 2", "8 3 2 3")
 """How lines are dashed (SVG's ``stroke-dasharray``): one more for every eight methods."""

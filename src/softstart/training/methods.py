@@ -35,8 +35,8 @@ class Baseline:
 
 
 BASELINES = {
-    "pt": Baseline("PT", "#6b7280"),
-    "ft": Baseline("FT", "#b8588f"),
+    "pt": Baseline("PT", "#8f9298"),
+    "ft": Baseline("FT", "#70285b"),
 }
 """Plain prompt tuning and full fine-tuning."""
 

@@ -67,7 +67,7 @@ class SPoT:
     support_size: ClassVar[int] = 0
     data: ClassVar[str] = "tasks"
     label: ClassVar[str] = "SPoT"
-    color: ClassVar[str] = "#a50f15"
+    color: ClassVar[str] = "#7145df"
 
     def learn(
         self,
