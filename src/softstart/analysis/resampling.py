@@ -1,12 +1,19 @@
-"""The hierarchical bootstrap: tasks, samples within each task drawn, and meta seeds once for all tasks."""
+"""Bootstrap intervals.
+
+The hierarchical one draws tasks, samples within each task drawn, and meta seeds once for all tasks;
+``score_interval`` draws the examples of one test set.
+"""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+
+from softstart.gym.metrics import F1Labels, References, score
 
 Floats = npt.NDArray[np.float64]
 
@@ -51,6 +58,33 @@ def percentile_intervals(
     if samples * seeds < 2:
         return np.full((len(found), 2), np.nan)
     return np.array([_percentiles(row[~np.isnan(row)], level) for row in found])
+
+
+def score_interval(
+    metric: str,
+    predictions: Sequence[str],
+    references: References,
+    *,
+    f1_labels: F1Labels = "union",
+    labels: Sequence[str] = (),
+    resamples: int = 500,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of ``score`` over examples (Efron & Tibshirani, 1993, chapter 13).
+
+    It is about other examples of the same task, not about another training.
+
+    Raises:
+        SoftstartError: as ``softstart.gym.metrics.score``.
+    """
+    rng, scores = random.Random(seed), []
+    for _ in range(resamples):
+        rows = rng.choices(range(len(predictions)), k=len(predictions))
+        drawn = [predictions[i] for i in rows], [references[i] for i in rows]
+        scores.append(score(metric, *drawn, f1_labels=f1_labels, labels=labels))
+    scores.sort()
+    cut = round(0.025 * (resamples - 1))
+    return scores[cut], scores[-1 - cut]
 
 
 def task_means(drawn: Floats) -> Floats:

@@ -24,7 +24,7 @@ from typing import Literal, NamedTuple, get_args
 
 from softstart.errors import SoftstartError, did_you_mean
 from softstart.gym.catalog import crossfit_catalog
-from softstart.gym.metrics import check_metric, check_references
+from softstart.gym.metrics import METRICS, check_references
 from softstart.gym.task import Example, Kind, Sample, Task
 
 _TRAIN_FILE = re.compile(r"(?P<task>.+)_(?P<k>\d+)_(?P<seed>\d+)_train\.tsv")
@@ -192,10 +192,7 @@ def _read_task_json(path: Path) -> dict[str, str]:
     if "kind" in given and given["kind"] not in get_args(Kind):
         raise SoftstartError(f"unknown kind '{given['kind']}'", where=str(path), fix=_JSON_FIX)
     if "metric" in given:
-        try:
-            check_metric(given["metric"])
-        except SoftstartError as error:
-            raise SoftstartError(error.what, where=str(path), fix=error.fix) from None
+        METRICS.find(given["metric"], where=str(path))
     return given
 
 

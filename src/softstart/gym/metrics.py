@@ -1,32 +1,35 @@
-"""The seven metrics of the NLP Few-shot Gym, equal to CrossFit's own scorers (Ye et al. 2021).
+"""Metrics: the seven of the NLP Few-shot Gym, equal to CrossFit's own scorers (Ye et al. 2021), and yours.
 
-Scores are fractions, not percentages; higher is better for all seven. Nothing is stripped here: the
-caller strips the white space around a prediction, as CrossFit's does.
+Scores are fractions, not percentages; higher is better. Nothing is stripped here: the caller strips the
+white space around a prediction, as CrossFit's does.
 
 Decisions where CrossFit's scorers fail or depend on the version of a library:
 
-* An undefined Pearson correlation is NaN: constant gold or predictions, or one prediction that is no
+* An undefined Pearson correlation is NaN: constant gold or predictions, or one prediction that is not a
   finite number. Selection on dev must rank NaN below every number.
 * No examples: NaN for every metric that is a mean, 0 for the Matthews coefficient.
 * References that no prediction can be scored against are an error of the data, raised by
   ``check_references`` as a SoftstartError.
+
+A metric of your own is one function and one ``Metric``, registered in ``METRICS`` or named by its import path
+wherever a metric is named (``"metric": "mypackage.metrics.token_recall"``).
 """
 
 from __future__ import annotations
 
 import math
-import random
 import re
 import string
 from collections import Counter
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
+from dataclasses import dataclass
 from itertools import product
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from softstart.errors import SoftstartError
+from softstart.registry import Registry
 
 References = Sequence[Sequence[str]]
 F1Labels = Literal["union", "gold"]
@@ -34,71 +37,90 @@ F1Labels = Literal["union", "gold"]
 string that is no label is one more class with F1 0), or the labels in gold alone."""
 
 GOLD_F1 = "Classification-F1 (gold labels)"
-"""The name of Classification-F1 over the labels in gold alone, in tables: it is another metric."""
+"""Classification-F1 over the labels in gold alone, as tables name it: it is another metric."""
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
-def score(
-    metric: str, predictions: Sequence[str], references: References, *, f1_labels: F1Labels = "union"
-) -> float:
-    """Score predictions against every example's accepted answers.
+@dataclass(frozen=True)
+class Metric:
+    """A metric: a function of predictions and references, and what it asks of the data.
 
     Args:
-        metric: one of ``METRICS``.
-        predictions: one string per example, white space at both ends already stripped.
-        references: the accepted answers of each example; the first is the gold label where a metric
-            knows only one (Classification-F1, Matthew-Correlation, Pearson-Correlation).
-        f1_labels: over which labels Classification-F1 is a mean; of no matter for the other metrics.
-
-    Raises:
-        SoftstartError: for an unknown metric or references it cannot use (see ``check_references``).
-        ValueError: if predictions and references differ in number.
+        function: predictions and references, and with ``needs_labels`` the label words of the task, to a
+            fraction (higher is better) or NaN.
+        label: what it measures, in a few words.
+        needs_labels: whether ``function`` takes the label words of the task as its third argument.
+        form: brings a string into the form that the metric compares; decides whether a prediction counts as
+            a label word.
+        problem: why an example with these accepted answers cannot be scored; None if it can.
+        fewest: examples that a score needs at least, if there are any.
+        gold_labels: the registered metric that replaces it under ``f1_labels="gold"``, and is reported next
+            to it as "gold-F1"; for metrics that are registered themselves.
     """
-    if len(predictions) != len(references):
-        raise ValueError(f"{len(predictions)} predictions for {len(references)} references")
-    check_references(metric, references)
-    if metric == "Classification-F1" and f1_labels == "gold":
-        return gold_macro_f1(predictions, references)
-    return METRICS[metric](predictions, references)
+
+    function: Callable[..., float]
+    label: str
+    needs_labels: bool = False
+    form: Callable[[str], str] = str
+    problem: Callable[[Sequence[str]], str | None] | None = None
+    fewest: int = 1
+    gold_labels: str | None = None
+
+    def __call__(self, predictions: Sequence[str], references: References, labels: Sequence[str]) -> float:
+        """The score of predictions, one string per example; ``labels`` are the task's label words."""
+        more: tuple[Any, ...] = (labels,) if self.needs_labels else ()
+        return float(self.function(predictions, references, *more))
 
 
-def score_interval(
+METRICS: Registry[Metric] = Registry("metric", accepts=lambda found: isinstance(found, Metric))
+"""Metrics by name, as tasks name them."""
+
+
+def score(
     metric: str,
     predictions: Sequence[str],
     references: References,
     *,
     f1_labels: F1Labels = "union",
-    resamples: int = 500,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of ``score`` over examples (Efron & Tibshirani, 1993, chapter 13).
+    labels: Sequence[str] = (),
+) -> float:
+    """Score predictions against every example's accepted answers.
 
-    It speaks of other examples of the same task, not of another training.
+    Args:
+        metric: one of ``METRICS``, or the import path of a ``Metric``.
+        predictions: one string per example, white space at both ends already stripped.
+        references: the accepted answers of each example; the first is the gold label where a metric
+            knows only one (Classification-F1, Matthew-Correlation, Pearson-Correlation).
+        f1_labels: over which labels Classification-F1 is a mean; other metrics ignore it.
+        labels: the label words of the task, for metrics that need them.
 
     Raises:
-        SoftstartError: as ``score``.
+        SoftstartError: for an unknown metric or references it cannot use (see ``check_references``).
+        ValueError: if predictions and references differ in number.
+
+    >>> score("EM", ["The answer!", "no"], [["answer"], ["yes", "sure"]])
+    0.5
+    >>> score("Classification-F1", ["joy", "junk"], [["joy"], ["fear"]])  # junk is one more class
+    0.3333333333333333
+    >>> score("Classification-F1", ["joy", "junk"], [["joy"], ["fear"]], f1_labels="gold")
+    0.5
     """
-    rng, found = random.Random(seed), []
-    for _ in range(resamples):
-        rows = rng.choices(range(len(predictions)), k=len(predictions))
-        drawn = [predictions[i] for i in rows], [references[i] for i in rows]
-        found.append(score(metric, *drawn, f1_labels=f1_labels))
-    found.sort()
-    cut = round(0.025 * (resamples - 1))
-    return found[cut], found[-1 - cut]
+    chosen = _checked(metric_name(metric, f1_labels), predictions, references)
+    return chosen(predictions, references, labels)
 
 
 def metric_name(metric: str, f1_labels: F1Labels) -> str:
-    """What a table calls a metric."""
-    return GOLD_F1 if metric == "Classification-F1" and f1_labels == "gold" else metric
+    """The metric that ``f1_labels`` makes of one, as tables name it. Nothing is imported for it."""
+    known = METRICS.get(metric)
+    return (known.gold_labels if known and f1_labels == "gold" else None) or metric
 
 
 def companions(
     labels: Sequence[str], metric: str, predictions: Sequence[str], references: References
 ) -> dict[str, float]:
-    """What to report beside a score, never in its place; empty for tasks without classes.
+    """What to report next to a score, never in its place; empty for tasks without classes.
 
     With free generation one junk string is one more class of F1 0 for Classification-F1. So:
 
@@ -116,32 +138,14 @@ def companions(
         SoftstartError: for an unknown metric or references it cannot use (see ``check_references``).
         ValueError: if predictions and references differ in number.
     """
-    if len(predictions) != len(references):
-        raise ValueError(f"{len(predictions)} predictions for {len(references)} references")
-    check_references(metric, references)
-    found: dict[str, float] = {}
-    if metric == "Classification-F1":
-        found["gold-F1"] = gold_macro_f1(predictions, references)
+    chosen = _checked(metric, predictions, references)
+    values: dict[str, float] = {}
+    if chosen.gold_labels:
+        values["gold-F1"] = METRICS[chosen.gold_labels](predictions, references, labels)
     if labels:
-        form = {"ACC": str.lower, "EM": _normalize}.get(metric, str)
-        words = {form(label) for label in labels}
-        found["outside"] = _mean([float(form(prediction) not in words) for prediction in predictions])
-    return found
-
-
-def gold_macro_f1(predictions: Sequence[str], references: References) -> float:
-    """Macro-F1 over the labels that occur in gold: a wrong string costs its example and no more."""
-    gold = [answers[0] for answers in references]
-    f1 = _f1_by_label(gold, predictions)
-    return _mean([f1[label] for label in dict.fromkeys(gold)])
-
-
-def check_metric(metric: str) -> None:
-    """Raise SoftstartError, naming the known metrics, if there is no such metric."""
-    if metric not in METRICS:
-        close = get_close_matches(metric, METRICS, n=1, cutoff=0.5)
-        hint = f"Did you mean '{close[0]}'? " if close else ""
-        raise SoftstartError(f"unknown metric '{metric}'", fix=f"{hint}Known: {', '.join(METRICS)}.")
+        words = {chosen.form(label) for label in labels}
+        values["outside"] = _mean([float(chosen.form(text) not in words) for text in predictions])
+    return values
 
 
 def check_references(metric: str, references: References) -> None:
@@ -151,14 +155,20 @@ def check_references(metric: str, references: References) -> None:
     need one answer per example (Pearson: a finite number, and at least two examples), and Rouge-L has
     no value for an answer that is empty or made of full stops only.
     """
-    check_metric(metric)
-    problem = _REFERENCE_PROBLEMS.get(metric)
-    if problem is not None:
+    chosen = METRICS.find(metric)
+    if chosen.problem is not None:
         for i, answers in enumerate(references, 1):
-            if what := problem(answers):
+            if what := chosen.problem(answers):
                 raise SoftstartError(what, where=f"{metric}, example {i}", fix="Fix or remove the example.")
-    if metric == "Pearson-Correlation" and len(references) == 1:
-        raise SoftstartError("a correlation needs at least two examples", where=metric)
+    if 0 < len(references) < chosen.fewest:
+        raise SoftstartError(f"it needs at least {chosen.fewest} examples", where=metric)
+
+
+def _checked(metric: str, predictions: Sequence[str], references: References) -> Metric:
+    if len(predictions) != len(references):
+        raise ValueError(f"{len(predictions)} predictions for {len(references)} references")
+    check_references(metric, references)
+    return METRICS.find(metric)
 
 
 def exact_match(predictions: Sequence[str], references: References) -> float:
@@ -190,6 +200,13 @@ def macro_f1(predictions: Sequence[str], references: References) -> float:
     return _mean(list(_f1_by_label([answers[0] for answers in references], predictions).values()))
 
 
+def gold_macro_f1(predictions: Sequence[str], references: References) -> float:
+    """Macro-F1 over the labels that occur in gold: a wrong string costs its example and no more."""
+    gold = [answers[0] for answers in references]
+    f1 = _f1_by_label(gold, predictions)
+    return _mean([f1[label] for label in dict.fromkeys(gold)])
+
+
 def matthews(predictions: Sequence[str], references: References) -> float:
     """Matthew-Correlation of the answer "acceptable" against any other string; 0 if undefined."""
     p = np.array([prediction.strip() == "acceptable" for prediction in predictions], dtype=bool)
@@ -212,17 +229,6 @@ def pearson(predictions: Sequence[str], references: References) -> float:
     x, y = x / np.abs(x).max(), y / np.abs(y).max()
     r = float(x @ y / (np.linalg.norm(x) * np.linalg.norm(y)))
     return max(-1.0, min(1.0, r))
-
-
-METRICS: dict[str, Callable[[Sequence[str], References], float]] = {
-    "EM": exact_match,
-    "ACC": accuracy,
-    "QA-F1": qa_f1,
-    "Classification-F1": macro_f1,
-    "Matthew-Correlation": matthews,
-    "Pearson-Correlation": pearson,
-    "Rouge-L": rouge_l,
-}
 
 
 def _f1_by_label(gold: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
@@ -316,9 +322,16 @@ def _only_full_stops(answers: Sequence[str]) -> str | None:
     return f"the answer {empty[0]!r} holds nothing but full stops" if empty else None
 
 
-_REFERENCE_PROBLEMS: dict[str, Callable[[Sequence[str]], str | None]] = {
-    "Classification-F1": _no_answer,
-    "Matthew-Correlation": _no_answer,
-    "Pearson-Correlation": _no_number,
-    "Rouge-L": _only_full_stops,
-}
+METRICS.add("EM", Metric(exact_match, "equal after normalization", form=_normalize))
+METRICS.add("ACC", Metric(accuracy, "equal but for case", form=str.lower))
+METRICS.add("QA-F1", Metric(qa_f1, "F1 of the words in common"))
+METRICS.add(
+    "Classification-F1",
+    Metric(
+        macro_f1, "macro-F1 of all strings in gold or predictions", problem=_no_answer, gold_labels=GOLD_F1
+    ),
+)
+METRICS.add("Matthew-Correlation", Metric(matthews, "Matthews correlation", problem=_no_answer))
+METRICS.add("Pearson-Correlation", Metric(pearson, "Pearson correlation", problem=_no_number, fewest=2))
+METRICS.add("Rouge-L", Metric(rouge_l, "F1 of the longest common subsequence", problem=_only_full_stops))
+METRICS.add(GOLD_F1, Metric(gold_macro_f1, "macro-F1 of the labels in gold", problem=_no_answer))

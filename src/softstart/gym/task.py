@@ -32,7 +32,7 @@ class Sample:
 class Task:
     """A few-shot task: its samples, one test set for all of them, its metric and where it comes from.
 
-    ``metric`` is a name that ``softstart.gym.metrics.score`` knows. ``category`` is a path in the task
+    ``metric`` is the name or import path of a metric, see ``softstart.gym.metrics``. ``category`` is a path in the task
     ontology, broad to narrow ("classification/emotion").
     """
 

@@ -89,7 +89,9 @@ def assess(backbone: Backbone, prompts: Tensor, jobs: Sequence[Job], how: Evalua
     """Predict and score every job; see ``predict``."""
     return [
         Assessment(
-            score(job.task.metric, texts, job.rows.references, f1_labels=how.f1_labels),
+            score(
+                job.task.metric, texts, job.rows.references, f1_labels=how.f1_labels, labels=job.task.labels
+            ),
             companions(job.task.labels, job.task.metric, texts, job.rows.references),
         )
         for job, texts in zip(jobs, predict(backbone, prompts, jobs, how), strict=True)

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from softstart.algorithms import MultiTask
+from softstart.analysis.resampling import score_interval
 from softstart.backbone import Backbone
 from softstart.errors import SoftstartError
-from softstart.gym.metrics import score, score_interval
+from softstart.gym.metrics import score
 from softstart.gym.task import Task
 from softstart.progress import Progress, silent
 from softstart.prompt import SoftPrompt
@@ -128,7 +129,10 @@ def adapt_own(
     answers = predict(backbone, stack, [Job(j, encoded, encoded.test) for j in range(len(stack))], how)
     texts = dict(zip(best.values(), answers, strict=True))
     truth = encoded.test.references
-    scores = {r: score(task.metric, given, truth, f1_labels=how.f1_labels) for r, given in texts.items()}
+    scores = {
+        r: score(task.metric, given, truth, f1_labels=how.f1_labels, labels=task.labels)
+        for r, given in texts.items()
+    }
     facts = {
         "task": task.name, "metric": task.metric, "labels": list(task.labels), "template": text.template,
         "max_new_tokens": encoded.max_new_tokens, "seed": seed, "batch_size": config.batch_size,
@@ -137,7 +141,9 @@ def adapt_own(
     for name in starts:
         own = [best[name, i] for i in range(len(samples))]
         top = max(own, key=lambda r: results[r].dev)
-        low, high = score_interval(task.metric, texts[top], truth, f1_labels=how.f1_labels)
+        low, high = score_interval(
+            task.metric, texts[top], truth, f1_labels=how.f1_labels, labels=task.labels
+        )
         row = {"score": 100 * scores[top], "low": 100 * low, "high": 100 * high, "over": "test rows"}
         told = [{"task": task.name, "metric": task.metric, **row}]
         info = {"method": name, "lr": runs[top].lr, "steps": results[top].best_step, "scores": told}

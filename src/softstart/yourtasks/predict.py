@@ -11,7 +11,7 @@ import torch
 
 from softstart.backbone import IGNORE, Backbone, candidates_tensor
 from softstart.errors import SoftstartError
-from softstart.gym.metrics import score
+from softstart.gym.metrics import METRICS, score
 from softstart.gym.task import Example, Task
 from softstart.gym.template import Template, apply
 from softstart.prompt import SoftPrompt
@@ -126,7 +126,8 @@ def evaluate_rows(
         predictor: see ``Predictor``.
         rows: rows with inputs and outputs.
         output: the output, from a row's columns: ``{label}``.
-        metric: one of ``softstart.gym.metrics``; by default the one the prompt was tuned by, or EM.
+        metric: a registered metric, or the import path of one; by default the one the prompt was tuned by,
+            or EM.
 
     Raises:
         SoftstartError: no rows, a row without the fields, or an unknown metric.
@@ -141,8 +142,27 @@ def evaluate_rows(
     predictions = [row["prediction"] for row in predictor(seen())]
     if not predictions:
         raise SoftstartError("no rows to score", fix="Give a table with rows below its head.")
-    metric = metric or predictor.prompt.info.get("metric") or "EM"
-    return Scored(metric, score(metric, predictions, expected), len(predictions))
+    metric = metric or _noted_metric(predictor.prompt)
+    return Scored(
+        metric, score(metric, predictions, expected, labels=predictor.labels or ()), len(predictions)
+    )
+
+
+def _noted_metric(prompt: SoftPrompt) -> str:
+    """The metric that a prompt was tuned by, or EM.
+
+    The name comes from a file that others may have made: no module is imported for it.
+
+    Raises:
+        SoftstartError: it is not registered.
+    """
+    metric = str(prompt.info.get("metric") or "EM")
+    if metric not in METRICS:
+        raise SoftstartError(
+            f"the prompt was tuned by a metric that is not registered, '{metric}'",
+            fix="Name a metric with --metric, if need be by its import path.",
+        )
+    return metric
 
 
 def _line(fields: Template, row: Mapping[str, Any], number: int) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from softstart.errors import SoftstartError
-from softstart.gym.metrics import check_metric
+from softstart.gym.metrics import METRICS
 from softstart.gym.sampling import SHOTS
 from softstart.gym.task import Kind
 from softstart.gym.template import Field as FieldOf
@@ -32,7 +32,7 @@ Text = Annotated[str, Field(min_length=1)]
 TemplateText = Annotated[Text, _checked(Template)]
 FieldPath = Annotated[Text, _checked(FieldOf)]
 Operations = Annotated[tuple[str, ...], _checked(lambda value: check_operations(list(value)))]
-Metric = Annotated[Text, _checked(check_metric)]
+Metric = Annotated[Text, AfterValidator(METRICS.check)]
 
 
 class _Strict(BaseModel):
