@@ -25,8 +25,8 @@ from softstart.gym.metrics import Metric
 
 
 def half_for_a_label(predictions, references, labels):
-    right = [p == answers[0] for p, answers in zip(predictions, references, strict=True)]
-    return sum(0.5 * (p in labels) + 0.5 * hit for p, hit in zip(predictions, right, strict=True)) / len(right)
+    rows = list(zip(predictions, references, strict=True))
+    return sum(0.5 * (text in labels) + 0.5 * (text == answers[0]) for text, answers in rows) / len(rows)
 
 
 def too_short(answers):
@@ -123,7 +123,8 @@ def test_what_is_not_a_metric_is_refused_where_it_is_named(outside, tmp_path, me
 
 def test_the_name_in_a_prompt_file_is_never_imported(outside):
     backbone = random_t5(torch.float32)
-    prompt = SoftPrompt.of(backbone, torch.zeros(4, backbone.width), {"metric": HALF, "labels": ["yes", "no"]})
+    info = {"metric": HALF, "labels": ["yes", "no"]}
+    prompt = SoftPrompt.of(backbone, torch.zeros(4, backbone.width), info)
     rows = [{"input": "a", "output": "yes"}, {"input": "b", "output": "no"}]
     with pytest.raises(SoftstartError, match="tuned by a metric that is not registered"):
         evaluate_rows(Predictor(backbone, prompt), rows, "{output}")

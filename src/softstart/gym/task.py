@@ -32,8 +32,8 @@ class Sample:
 class Task:
     """A few-shot task: its samples, one test set for all of them, its metric and where it comes from.
 
-    ``metric`` is the name or import path of a metric, see ``softstart.gym.metrics``. ``category`` is a path in the task
-    ontology, broad to narrow ("classification/emotion").
+    ``metric`` is the name or import path of a metric, see ``softstart.gym.metrics``. ``category`` is a path
+    in the task ontology, broad to narrow ("classification/emotion").
     """
 
     name: str
