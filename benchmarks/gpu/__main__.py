@@ -28,13 +28,16 @@ from softstart.backbone import t5_compiled
 from softstart.backbone.shapes import T5_V1_1
 from softstart.diagnostics.machine import this_machine
 from softstart.storage.files import atomic
+from softstart.study.cost.gpu_hours import rates_of
 
+HERE = Path("benchmarks/gpu")
+PACKAGED = Path("src/softstart/study/cost/measured.json")
 PACKAGES = ("torch", "transformers", "peft")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/gpu"))
+    parser.add_argument("--out", type=Path, default=HERE)
     parser.add_argument("--shapes", nargs="+", default=["large", "xl"], choices=list(T5_V1_1))
     parser.add_argument("--sections", nargs="+", default=list(SECTIONS), choices=list(SECTIONS))
     parser.add_argument("--smoke", action="store_true")
@@ -97,6 +100,9 @@ def _save(folder: Path, results: dict[str, Found]) -> None:
         temporary.write_text(json.dumps(results, indent=1), encoding="utf-8")
     with atomic(folder / "results.md") as temporary:
         temporary.write_text(markdown(results), encoding="utf-8")
+    if folder.resolve() == HERE.resolve() and not results["machine"]["smoke"]:
+        with atomic(PACKAGED) as temporary:  # what a dry run takes hours from
+            temporary.write_text(json.dumps(rates_of(results), indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

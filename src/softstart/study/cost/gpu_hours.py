@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from pathlib import Path
+from importlib import resources
+from importlib.resources.abc import Traversable
+from typing import Any
 
 from softstart.backbone.shapes import T5_V1_1, published
 from softstart.errors import SoftstartError
@@ -28,9 +30,8 @@ ASSUMED = (0.5, 0.3)
 OUTPUT = 4
 """Tokens of the output among those of a row."""
 
-MEASURED = Path("benchmarks/gpu/results.json")
-"""Where ``python -m benchmarks.gpu`` leaves its measurements in a clone."""
-
+MEASURED = resources.files("softstart.study.cost").joinpath("measured.json")
+"""The rates that ``python -m benchmarks.gpu`` measured, part of the package (see ``rates_of``)."""
 
 known_shape = lru_cache(shape_of)
 """``shape_of``, each once."""
@@ -46,38 +47,53 @@ def row_flops(study: Study, length: float) -> float:
     return backbone.row_flops(round(length) - OUTPUT, OUTPUT).gradient
 
 
-def measured_rate(study: Study, file: Path = MEASURED) -> tuple[float, str] | None:
+def rates_of(results: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``measured_rate`` reads of the results of ``benchmarks.gpu``: FLOP/s of packs, the machine."""
+    machine = results.get("machine", {})
+    return {
+        "machine": {name: machine[name] for name in ("device", "smoke") if name in machine},
+        "packs": {
+            what: {"flops": row["flops"]} for what, row in results.get("packs", {}).items() if "flops" in row
+        },
+    }
+
+
+def measured_rate(study: Study, file: Traversable = MEASURED) -> tuple[float, str] | None:
     """The best FLOP/s measured for the study's backbone, dtype and ``compile``, and on what; None where there
     is no measurement: ``benchmarks.gpu`` measures shapes of T5 v1.1 in bfloat16.
     """
     shape = published(study.backbone)
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        rates = rates_of(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return None
-    machine = found.get("machine", {})
+    machine = rates["machine"]
     if shape is None or study.dtype != HALF or machine.get("smoke", True):
         return None
-    rates = [
+    fitting = [
         row["flops"]
-        for what, row in found.get("packs", {}).items()
-        if "flops" in row and T5_V1_1.get(what.split()[0], (0,))[0] == shape.d_model
+        for what, row in rates["packs"].items()
+        if T5_V1_1.get(what.split()[0], (0,))[0] == shape.d_model
         if what.endswith(", compiled") == study.compile
     ]
-    return (max(rates), machine["device"]) if rates else None
+    return (max(fitting), machine["device"]) if fitting else None
 
 
 def cost_lines(
-    study: Study, found: Estimate, gpu: str = "H200", rate: float | None = None, file: Path = MEASURED
+    study: Study,
+    needed: Estimate,
+    gpu: str = "H200",
+    rate: float | None = None,
+    file: Traversable = MEASURED,
 ) -> Iterator[str]:
     """What is left of a study in GPU-hours, with the arithmetic.
 
     Args:
         study: the study.
-        found: the rows of work of its variants and their length.
+        needed: the rows of work of its variants and their length.
         gpu: the GPU whose peak is taken.
         rate: measured TFLOP/s.
-        file: measurements of ``benchmarks.gpu``.
+        file: results of ``benchmarks.gpu``; by default those of the package.
 
     Raises:
         SoftstartError: a GPU whose peak is not known.
@@ -85,9 +101,9 @@ def cost_lines(
     if gpu not in PEAKS:
         raise SoftstartError(f"the peak of GPU '{gpu}' is not known", fix=f"Use one of {', '.join(PEAKS)}.")
     studies = variants_of(study)
-    # Variants of one backbone and length are told as one.
+    # Variants with the same backbone and length are one line.
     alike: dict[tuple[str, str | None, str, float], tuple[Study, float]] = {}
-    for variant, (rows, length) in found.work.items():
+    for variant, (rows, length) in needed.work.items():
         each = studies[variant]
         key = (each.backbone, each.revision, each.dtype, length)
         alike[key] = (each, rows + alike.get(key, (each, 0.0))[1])
@@ -96,7 +112,7 @@ def cost_lines(
         try:
             one = row_flops(each, length)
         except SoftstartError as problem:
-            yield f"GPU-hours cannot be told: {problem}"
+            yield f"the GPU-hours are unknown: {problem}"
             return
         flops.append((each, rows * one))
         of = f" on {backbone}" if len({each.backbone for each, _ in alike.values()}) > 1 else ""

@@ -1,4 +1,4 @@
-"""What a study found out about one of its prompts, for the prompt's model card."""
+"""The test scores of one prompt of a study, for the prompt's model card."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import pandas as pd
 
 from softstart.analysis import largest_budget, with_defaults
 from softstart.analysis.resampling import dense, percentile_intervals, task_means
+from softstart.analysis.units import points
+from softstart.study.results.folder import RESULTS
+from softstart.study.results.store import NothingRun
 from softstart.study.results.stores import open_store
 
 
@@ -20,20 +23,26 @@ def scores_in_study(prompt: Path) -> list[dict[str, Any]]:
         prompt: a file under ``prompts/`` of a study folder; any other gives no scores.
 
     Returns:
-        One entry per target task: ``task``, ``metric``, ``score`` (points, mean over samples) and, with
-        several samples, ``low``, ``high`` (95 % bootstrap interval) and ``over``.
+        One entry per target task, as model cards hold them: ``task``, ``metric``, ``score`` (mean over
+        samples, in points) and, with several samples, ``low`` and ``high`` (bounds of a 95 % bootstrap
+        interval, in points) and ``over``.
     """
     folder = prompt.parent.parent
-    if not (folder / "study.db").is_file() or not (folder / "results.csv").is_file():
+    if not (folder / RESULTS).is_file():
         return []
-    with open_store(folder, readonly=True) as store:
-        own = {key for key, row in store.runs().items() if prompt.stem in (key, row["start"])}
-    rows = largest_budget(with_defaults(pd.read_csv(folder / "results.csv")))
-    found = []
-    for (task, metric), runs in rows[rows["run"].isin(own)].dropna(subset="test").groupby(["task", "metric"]):
-        told = {"task": str(task), "metric": str(metric), "score": 100 * float(runs["test"].mean())}
+    try:
+        with open_store(folder, readonly=True) as store:
+            of_prompt = {key for key, row in store.runs().items() if prompt.stem in (key, row["start"])}
+    except NothingRun:
+        return []
+    rows = largest_budget(with_defaults(pd.read_csv(folder / RESULTS)))
+    tested = rows[rows["run"].isin(of_prompt)].dropna(subset="test")
+    scores = []
+    for (task, metric), runs in tested.groupby(["task", "metric"]):
+        entry = {"task": str(task), "metric": str(metric), "score": points(float(runs["test"].mean()))}
         ((low, high),) = percentile_intervals(dense(runs, ["test"]), lambda v: task_means(v)[0].T)
         if not math.isnan(low):
-            told |= {"low": 100 * low, "high": 100 * high, "over": f"{runs['sample'].nunique()} samples"}
-        found.append(told)
-    return found
+            over = f"{runs['sample'].nunique()} samples"
+            entry |= {"low": points(float(low)), "high": points(float(high)), "over": over}
+        scores.append(entry)
+    return scores
