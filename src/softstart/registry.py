@@ -100,5 +100,8 @@ class Registry(Mapping[str, T], Generic[T]):
                 fix="Install its package, or put its folder on PYTHONPATH.",
             ) from problem
         if self._accepts is None or not self._accepts(found):
-            raise SoftstartError(f"'{path}' is not a {self.kind}", where=where, fix="Name the object itself.")
+            article = "an" if self.kind[0] in "aeiou" else "a"
+            raise SoftstartError(
+                f"'{path}' is not {article} {self.kind}", where=where, fix="Name the object itself."
+            )
         return cast(T, found)

@@ -101,13 +101,13 @@ class Moody(trackers.TensorBoard):
 
 def test_a_tracker_that_fails_does_not_end_the_study(world, tmp_path, monkeypatch, capsys):
     pytest.importorskip("tensorboard")
-    monkeypatch.setitem(trackers.TRACKERS, "tensorboard", Moody)
+    monkeypatch.setattr(trackers.TRACKERS, "_entries", {"tensorboard": Moody})
     tracked(world, tmp_path / "o", "tensorboard")
     assert Moody.points == 2
 
     def unset(study, folder):
         raise ValueError("no key\nsome more")
 
-    monkeypatch.setitem(trackers.TRACKERS, "tensorboard", unset)
+    monkeypatch.setattr(trackers.TRACKERS, "_entries", {"tensorboard": unset})
     with pytest.raises(SoftstartError, match=r"tensorboard does not start \(no key\)\. Set it up"):
         tracked(world, tmp_path / "o", "tensorboard")

@@ -1,24 +1,29 @@
-"""Where pieces of work are done: one small interface, and the simplest way, in this process."""
+"""Where pieces of work are done: one small interface, and the simplest way, in this process.
+
+Another place is a class with the methods of ``Executor``: registered in ``EXECUTORS``, or named by its
+import path.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 
 from softstart.backbone.devices import forget_peak, prefer_device
 from softstart.errors import Damaged, Diverged, SoftstartError, memory_words
 from softstart.progress import Progress
+from softstart.registry import Registry
 from softstart.study.declare.spec import Study
 from softstart.study.plan.inputs import Inputs
 from softstart.study.run.resources import Resources
 from softstart.study.run.work import Done, Worker, WorkItem
 
 Report = Callable[[WorkItem, float, str], None]
-"""Told the item, the share of it just done (0 to 1) and a note."""
+"""Receives the item, the share of it just done (0 to 1) and a note."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,17 @@ class Failure:
 class Executor(Protocol):
     """Does pieces of work, each whole in one place, and hands back what they came to."""
 
+    local: ClassVar[bool]
+    """Whether the work is done on this machine, so that its memory bounds the packs."""
+
+    @classmethod
+    def of(cls, order: Order) -> Executor:
+        """The executor for a study.
+
+        Raises:
+            SoftstartError: it cannot be started.
+        """
+
     @property
     def slots(self) -> int:
         """How many pieces it can do at a time."""
@@ -42,9 +58,11 @@ class Executor(Protocol):
         """Begin a piece; called while fewer than ``slots`` are under way."""
 
     def collect(self, report: Report) -> tuple[WorkItem, Done | Failure] | None:
-        """Wait for any piece under way to end; ``report`` hears of progress meanwhile.
+        """Wait for any piece under way to end; ``report`` receives progress meanwhile.
 
-        None when there is room for more pieces before one has ended.
+        Returns:
+            The very object that was submitted and its outcome; None when there is room for more pieces
+            before one has ended.
         """
 
     def close(self) -> None:
@@ -63,6 +81,27 @@ class Setup:
     def worker(self, resources: Resources | None = None) -> Worker:
         """The worker; what it needs is loaded when first asked for."""
         return Worker(resources or Resources(self.studies, self.device, self.inputs), self.checkpoints)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a study asks an executor for.
+
+    Args:
+        setup: what a worker is made of.
+        resources: the backbone and the tasks, as this process has loaded them.
+        folder: the study folder.
+        workers: the most pieces of work at a time on this machine.
+        address: of a cluster.
+        stall: seconds without progress after which a worker counts as hung; None: never.
+    """
+
+    setup: Setup
+    resources: Resources
+    folder: Path
+    workers: int = 1
+    address: str | None = None
+    stall: float | None = None
 
 
 def attempt(worker: Worker, item: WorkItem, progress: Progress) -> Done | Failure:
@@ -96,13 +135,19 @@ def out_of_memory(problem: Exception) -> bool:
 
 
 class InProcess:
-    """One piece at a time, here."""
+    """One piece at a time, in the process of the study, with all its threads."""
 
+    local: ClassVar[bool] = True
     slots = 1
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
         self.item: WorkItem | None = None
+
+    @classmethod
+    def of(cls, order: Order) -> InProcess:
+        """The executor of a study, with what is loaded already."""
+        return cls(order.setup.worker(order.resources))
 
     def submit(self, item: WorkItem) -> None:
         """Keep it for ``collect``."""
@@ -116,3 +161,9 @@ class InProcess:
 
     def close(self) -> None:
         """Nothing to stop."""
+
+
+EXECUTORS: Registry[type[Executor]] = Registry(
+    "executor", accepts=lambda thing: isinstance(thing, type) and hasattr(thing, "of")
+)
+"""Where the work of a study can be done, by name; those of the package are added in ``run``."""

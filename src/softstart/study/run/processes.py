@@ -16,10 +16,11 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
-from softstart.study.run.executors import Failure, Report, Setup
+from softstart.study.run.executors import Failure, Order, Report, Setup
 from softstart.study.run.joining import Joiners
 from softstart.study.run.serving import Broken, serve
 from softstart.study.run.work import Done, WorkItem
@@ -62,6 +63,8 @@ class LocalProcesses:
             silent, however long it takes.
     """
 
+    local: ClassVar[bool] = True
+
     def __init__(
         self, setup: Setup, workers: int, joiners: Joiners | None = None, stall: float | None = None
     ) -> None:
@@ -71,6 +74,14 @@ class LocalProcesses:
         self._context = multiprocessing.get_context("spawn")
         self._started = 0
         self._joiners, self._stall = joiners, stall
+
+    @classmethod
+    def of(cls, order: Order) -> LocalProcesses:
+        """The executor of a study; where a socket can be made, other processes may join."""
+        joiners = None
+        with contextlib.suppress(OSError):  # the socket's path may be too long
+            joiners = Joiners(order.setup, order.folder)
+        return cls(order.setup, order.workers, joiners, order.stall)
 
     @property
     def slots(self) -> int:

@@ -11,13 +11,13 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from softstart.errors import SoftstartError
 from softstart.gym.task import Task
-from softstart.study.run.executors import Failure, Report, Setup, attempt
+from softstart.study.run.executors import Failure, Order, Report, Setup, attempt
 from softstart.study.run.processes import TRIES
 from softstart.study.run.resources import Resources
 from softstart.study.run.serving import REPORT_SECONDS
@@ -48,6 +48,8 @@ class RayCluster:
     Raises:
         SoftstartError: Ray is not installed, or there is no such cluster.
     """
+
+    local: ClassVar[bool] = False
 
     def __init__(self, setup: Setup, tasks: Mapping[str, Task], address: str) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -82,6 +84,11 @@ class RayCluster:
         self._tries: dict[int, int] = {}
         self._items: dict[int, WorkItem] = {}
         self._kind = "GPU" if ray.cluster_resources().get("GPU") else "CPU"
+
+    @classmethod
+    def of(cls, order: Order) -> RayCluster:
+        """The executor of a study."""
+        return cls(order.setup, order.resources.tasks(), order.address or LOCAL)
 
     @property
     def slots(self) -> int:

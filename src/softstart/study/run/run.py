@@ -20,14 +20,18 @@ from softstart.study.results.folder import CHECKPOINTS, STUDY_FILE
 from softstart.study.results.outcome import Outcome, write_outcome
 from softstart.study.results.store import Store
 from softstart.study.results.stores import open_store
-from softstart.study.run.executors import Executor, InProcess, Setup
-from softstart.study.run.joining import Joiners
+from softstart.study.run.executors import EXECUTORS, InProcess, Order, Setup
 from softstart.study.run.pack_sizes import fitting_packs
 from softstart.study.run.processes import LocalProcesses
+from softstart.study.run.ray_cluster import RayCluster
 from softstart.study.run.resources import Resources
 from softstart.study.run.schedule import StudyRun
 from softstart.study.run.status import Recorded
 from softstart.study.run.trackers import open_tracker
+
+EXECUTORS.add("here", InProcess)
+EXECUTORS.add("processes", LocalProcesses)
+EXECUTORS.add("ray", RayCluster)
 
 
 def run_study(
@@ -37,6 +41,7 @@ def run_study(
     display: Display | None = None,
     device: str | None = None,
     workers: int = 1,
+    executor: str | None = None,
     ray: str | None = None,
     tracker: str | None = None,
     retry_failed: bool = False,
@@ -49,17 +54,20 @@ def run_study(
         folder: the study folder; results already there are reused.
         display: shows progress.
         device: where to compute; by default the GPU where there is one.
-        workers: 1 computes in this process, with the threads it has; more are so many processes of one
-            thread each. Their number changes no number, but one thread and several may differ in last bits.
+        workers: 1 computes in this process, with the threads it has; more are processes of one thread each.
+            How many there are changes no result, but one thread and several may differ in last bits.
+        executor: where the work is done, one of ``EXECUTORS`` or the import path of such a class; by default
+            ``ray`` if its address is given, ``processes`` for several workers, else ``here``.
         ray: address of a Ray cluster whose workers compute in place of this machine's; ``local`` starts one.
-        tracker: where to send learning curves, one of ``trackers.TRACKERS``.
+        tracker: where to send learning curves, one of ``trackers.TRACKERS`` or an import path.
         retry_failed: compute again what diverged.
-        stall: begin the work of a worker process again that makes no progress for so many seconds.
+        stall: seconds without progress after which the work of a worker process is begun again.
 
     Raises:
         SoftstartError: bad input; failures of single nodes are in the outcome instead.
     """
     display = display or Quiet()
+    where = EXECUTORS.find(_executor_name(executor, workers, ray))
     resources = Resources(variants_of(study), device)
     for variant, each in resources.studies.items():
         for spec in each.every_setting:
@@ -68,7 +76,7 @@ def run_study(
         display.stage("loading the backbone")
         resources.backbone(MAIN)
         display.stage("reading tasks")
-        inputs = _packed(study, resources, store, display, 0 if ray else workers)
+        inputs = _packed(study, resources, store, display, workers if where.local else 0)
         store.set_inputs(inputs.to_json())
         if retry_failed:
             store.forget_failures()
@@ -79,15 +87,16 @@ def run_study(
         follower = open_tracker(tracker, study.name, folder) if tracker else None
         run = StudyRun(inputs, plan, store, recorded, follower)
         setup = Setup(resources.studies, device, folder.resolve() / CHECKPOINTS, inputs)
-        executor = _executor(
-            setup, resources, folder, min(workers, len(run.units)), ray if run.units else None, stall
-        )
+        workers = min(workers, len(run.units))
+        if executor is None or not run.units:  # what is left may need less
+            where = EXECUTORS[_executor_name(None, workers, ray if run.units else None)]
+        doing = where.of(Order(setup, resources, folder, workers, ray, stall))
         # The workers load what they need themselves.
         del resources
         try:
-            run.execute(executor)
+            run.execute(doing)
         finally:
-            executor.close()
+            doing.close()
             recorded.close()
             if follower:
                 # Of a library of others, over a network too: the report is written all the same.
@@ -116,17 +125,6 @@ def _packed(study: Study, resources: Resources, store: Store, display: Display, 
     return replace(inputs, fits=fits)
 
 
-def _executor(
-    setup: Setup, resources: Resources, folder: Path, workers: int, ray: str | None, stall: float | None
-) -> Executor:
-    if ray is not None:
-        from softstart.study.run.ray_cluster import RayCluster
-
-        return RayCluster(setup, resources.tasks(), ray)
-    if workers > 1:
-        joiners = None
-        # Where no socket can be made (its path may be too long), nobody can join.
-        with suppress(OSError):
-            joiners = Joiners(setup, folder)
-        return LocalProcesses(setup, workers, joiners, stall)
-    return InProcess(setup.worker(resources))
+def _executor_name(executor: str | None, workers: int, ray: str | None) -> str:
+    """Where the work is done: as named, on a cluster whose address is given, or as many workers ask for."""
+    return executor or ("ray" if ray is not None else "processes" if workers > 1 else "here")

@@ -1,18 +1,23 @@
-"""Learning curves for experiment trackers, while a study runs. Nothing is sent anywhere unless asked for."""
+"""Learning curves for experiment trackers, while a study runs. Nothing is sent anywhere unless asked for.
+
+Another tracker is a class with the methods of ``Tracker``: registered in ``TRACKERS``, or named by its import
+path.
+"""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from softstart.errors import SoftstartError
+from softstart.registry import Registry
 from softstart.study.run.work import Done
 
 
 class Tracker(Protocol):
-    """Takes numbers by name and step."""
+    """Takes numbers by name and step. Dev scores are fractions, losses in nats."""
 
     def scalar(self, name: str, value: float, step: int) -> None:
         """One point of a curve."""
@@ -75,27 +80,34 @@ class MLflow:
         self.library.end_run()
 
 
-TRACKERS: Mapping[str, Callable[[str, Path], Tracker]] = {
-    "tensorboard": TensorBoard,
-    "wandb": WandB,
-    "trackio": Trackio,
-    "mlflow": MLflow,
-}
+TRACKERS: Registry[Callable[[str, Path], Tracker]] = Registry(
+    "tracker", accepts=lambda thing: isinstance(thing, type) and hasattr(thing, "scalar")
+)
+"""Trackers by name; each is called with the study's name and folder."""
+
+TRACKERS.add("tensorboard", TensorBoard)
+TRACKERS.add("wandb", WandB)
+TRACKERS.add("trackio", Trackio)
+TRACKERS.add("mlflow", MLflow)
 
 
 def open_tracker(name: str, study: str, folder: Path) -> Tracker:
-    """The tracker of that name.
+    """The tracker of that name, or of that import path.
+
+    Args:
+        name: one of ``TRACKERS``, or the import path of a class.
+        study: the name of the study.
+        folder: the study folder.
 
     Raises:
-        SoftstartError: an unknown name, or its package is not installed.
+        SoftstartError: an unknown name, its package is not installed, or it does not start.
     """
-    if name not in TRACKERS:
-        raise SoftstartError(f"unknown tracker '{name}'", fix=f"Use one of {', '.join(TRACKERS)}.")
+    tracker = TRACKERS.find(name)
     try:
-        return TRACKERS[name](study, folder)
+        return tracker(study, folder)
     except SoftstartError:
         raise
-    except Exception as problem:  # whatever a library of others may raise, over a network too
+    except Exception as problem:  # any error of somebody else's library, also from a network
         raise SoftstartError(
             f"{name} does not start ({(str(problem).splitlines() or [type(problem).__name__])[0]})",
             fix="Set it up, or leave out --tracker.",
