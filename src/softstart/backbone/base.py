@@ -1,4 +1,4 @@
-"""The frozen language model as all else sees it: prompts and token batches in, numbers and text out."""
+"""The frozen language model as other rooms see it: prompts and token batches in, losses and text out."""
 
 from __future__ import annotations
 
@@ -18,15 +18,19 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from softstart.backbone import kernels
 from softstart.backbone.batch import Batch
 from softstart.backbone.decoding import Decoding
-from softstart.backbone.devices import every_weight, refuse_sharded
+from softstart.backbone.devices import device_of, every_weight, refuse_sharded
 from softstart.backbone.flops import Flops
 from softstart.errors import SoftstartError
-from softstart.prompt.placement import PLACEMENTS
+from softstart.prompt.placement import find_placement
 from softstart.registry import Registry
 from softstart.storage.token_cache import fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+Reader = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(indices of rows [N], their labels [N, T]) → (sums of NLL [N], counts [N]), for texts already read."""
 
 
 class Loader(Protocol):
@@ -52,24 +56,27 @@ class Backbone(ABC):
     """A frozen pretrained language model that takes stacked soft prompts.
 
     Rows of a batch do not interact and no weight is trained, so one forward pass carries the prompts of many
-    runs: row b uses ``prompts[batch.run[b]]``. A model family is one subclass that says how embeddings become
-    logits; everything else is here.
+    runs: row b uses ``prompts[batch.run[b]]``. A model family is one subclass that states what it is and how
+    embeddings become logits; everything else is here. ``from_pretrained`` loads any family.
 
     Args:
         model: the transformers model; it is frozen and put in eval mode in place.
         tokenizer: its tokenizer.
         name: name or path it was loaded from, for messages and file headers.
         placement: where the prompt goes, a name of ``softstart.prompt.PLACEMENTS``; SoftstartError for any
-            other, and for one that a causal model cannot have.
+            other, and for one that does not work for a causal model.
     """
+
+    # What a family states: here, and in the three methods below.
 
     model_types: ClassVar[tuple[str, ...]] = ()
     """``config.model_type`` values of the family."""
     peft_task: ClassVar[str] = "SEQ_2_SEQ_LM"
-    """What PEFT calls this kind of model."""
+    """PEFT's name for this kind of model."""
     continues_input: ClassVar[bool] = False
-    """Whether outputs continue their inputs in one sequence: they then begin with a space, without special
-    tokens, and end with the end token (``softstart.training.encoding``)."""
+    """Whether outputs continue their inputs in one sequence, as in a causal model. Such an output begins with
+    a space and without special tokens, and ends with the end token (``softstart.training.encoding``)."""
+
     revision: str | None = None
     """The hub revision it was loaded from."""
     from_pretrained: ClassVar[Loader]
@@ -94,8 +101,6 @@ class Backbone(ABC):
         self.name = name
         self.placement = placement
 
-    # What a family says.
-
     @abstractmethod
     def encode(self, embeds: Tensor, mask: Tensor) -> Tensor:
         """Everything that depends on the text alone: [B, S, d] → state [B, …]."""
@@ -111,10 +116,8 @@ class Backbone(ABC):
     # What every family shares.
 
     def compile(self) -> None:
-        """Have torch compile the layers of first-order passes; SoftstartError: not for this family."""
-        raise SoftstartError(
-            f"'{self.name}' is no T5 v1.1, whose layers are compiled", fix="Leave compile out."
-        )
+        """Let torch compile the layers of first-order passes; SoftstartError: not in this family."""
+        raise SoftstartError(f"'{self.name}' cannot be compiled: only T5 v1.1 can", fix="Leave compile out.")
 
     @property
     def placement(self) -> str:
@@ -123,17 +126,11 @@ class Backbone(ABC):
 
     @placement.setter
     def placement(self, name: str) -> None:
-        place = PLACEMENTS.find(name)
-        if self.continues_input and not place.causal:
-            raise SoftstartError(
-                f"placement '{name}' does not work for a causal model, whose output continues its input",
-                fix=f"Use one of {', '.join(name for name in PLACEMENTS if PLACEMENTS[name].causal)}.",
-            )
-        self._place, self._placement = place, name
+        self._place, self._placement = find_placement(name, causal=self.continues_input), name
 
     @property
     def rows_interact(self) -> bool:
-        """Whether the placement makes a row's numbers depend on its neighbors: then one run at a time."""
+        """Whether the placement makes a row's numbers depend on its neighbors; then runs go one at a time."""
         return self._place.rows_interact
 
     @property
@@ -149,7 +146,7 @@ class Backbone(ABC):
 
     @property
     def vocabulary(self) -> Tensor:
-        """The embedding of every token as the layers see it, [V, d]: some families scale their table."""
+        """The embedding of every token as the layers see it [V, d]: some families scale their table."""
         if type(self.embedding) is nn.Embedding and not self.embedding.weight.is_meta:
             return self.embedding.weight.detach()
         with torch.no_grad():
@@ -161,20 +158,18 @@ class Backbone(ABC):
         """The longest sequence (prompt and text, for causal models the output too); None if unbounded."""
         config = self.model.config
         limit = getattr(config, "max_position_embeddings", None)
-        # T5 takes relative positions and names no limit but the one it was trained at.
-        unbounded = limit is None or limit <= 0 or hasattr(config, "relative_attention_num_buckets")
-        return None if limit is None or unbounded else int(limit)
+        # T5 has relative positions; the only limit its configuration names is the length of its training.
+        relative = hasattr(config, "relative_attention_num_buckets")
+        return None if relative or limit is None or limit <= 0 else int(limit)
 
     @property
     def device(self) -> torch.device:
-        """Where the embeddings live; prompts and batches go there."""
-        # Weights that accelerate has offloaded come to where they are used.
-        place = getattr(getattr(self.embedding, "_hf_hook", None), "execution_device", None)
-        return self.embedding.weight.device if place is None else torch.empty(0, device=place).device
+        """The device of the embeddings; prompts and batches go there."""
+        return device_of(self.embedding)
 
     @property
     def prompt_dtype(self) -> torch.dtype:
-        """The dtype prompts are kept in: float32, or float64 for a float64 backbone (exactness tests)."""
+        """The dtype of prompts: float32, or float64 for a float64 backbone (exactness tests)."""
         return torch.promote_types(self.embedding.weight.dtype, torch.float32)
 
     @cached_property
@@ -184,15 +179,15 @@ class Backbone(ABC):
 
     @cached_property
     def tokenizer_digest(self) -> str:
-        """Which tokenizer it is, whatever its name ("" for one that cannot tell)."""
+        """A digest of what the tokenizer does, whatever its name ("" for a slow tokenizer)."""
         return fingerprint(self.tokenizer) or ""
 
     def nll(
         self, prompts: Tensor, batch: Batch, *, seed: int | None = None, twice: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Negative log-likelihood of the labels under each row's own prompt.
+        """Negative log-likelihood of the labels, each row under the prompt of its run.
 
-        Sums and counts, never means, so that a run's loss does not depend on how its rows are grouped.
+        Sums and counts, not means, so that a run's loss does not depend on how its rows are grouped.
 
         Args:
             prompts: [R, P, d]; P = 0 means no prompt.
@@ -203,16 +198,16 @@ class Backbone(ABC):
         Returns:
             (sums of NLL in nats [B], label-token counts [B]); SoftstartError: a prompt that does not fit.
         """
-        with self._dropout(seed), _kernels(twice):
+        with _dropout(self.model, self.device, seed), _kernels(twice):
             embeds, mask = self.place(prompts, batch)
             return self.label_nll(self.encode(embeds, mask), mask, batch.labels)
 
     def label_nll(self, state: Tensor, mask: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums of the labels' NLL [B] and their counts [B], from what ``encode`` gave."""
+        """Sums of the labels' NLL [B] and their counts [B], from the state that ``encode`` returned."""
         return summed_nll(self.logits(state, mask, labels), labels)
 
-    def reader(self, embeds: Tensor, mask: Tensor) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """Read texts [B, S, d] once; then label_nll of any rows [N], indices, with their labels [N, T]."""
+    def reader(self, embeds: Tensor, mask: Tensor) -> Reader:
+        """Read texts [B, S, d] once. The result is ``label_nll`` of any row indices [N] and labels [N, T]."""
         state = self.encode(embeds, mask)
         return lambda rows, labels: self.label_nll(state[rows], mask[rows], labels)
 
@@ -220,7 +215,7 @@ class Backbone(ABC):
     def generate(
         self, prompts: Tensor, batch: Batch, decoding: Decoding, max_tokens: int | None = None
     ) -> list[str]:
-        """B outputs, in row order, each with its own prompt of [R, P, d]; SoftstartError as ``nll``."""
+        """B outputs in row order, each row under its prompt of [R, P, d]; SoftstartError as ``nll``."""
         texts = [""] * len(batch)
         for rows, part in self.parts(batch, max_tokens, prompts.shape[1]):
             ids = self.generate_ids(*self.place(prompts, part), decoding)
@@ -235,36 +230,30 @@ class Backbone(ABC):
     def rank(
         self, prompts: Tensor, batch: Batch, candidates: Tensor, max_tokens: int | None = None
     ) -> Tensor:
-        """Log-likelihood of each candidate output of each row; the text is read once for all of them.
+        """Log-likelihood of each candidate output of each row; a text is read once for all its candidates.
 
         Args:
             prompts: [R, P, d].
             batch: token rows; their labels are not used.
             candidates: [B, C, T] token ids, ``IGNORE`` on padding; a candidate without tokens ranks last.
-            max_tokens: as in ``Batch.micro_batches``, a text counting once for each candidate.
+            max_tokens: as in ``Batch.micro_batches``, where a text counts once for each candidate.
 
         Returns:
             [B, C] summed log-likelihoods (nats), -inf where there are no tokens; SoftstartError as ``nll``.
         """
-        rows_total, choices, _ = candidates.shape
-        scores = torch.empty(rows_total, choices, dtype=self.prompt_dtype, device=self.device)
+        scores = torch.empty(candidates.shape[:2], dtype=self.prompt_dtype, device=self.device)
         for rows, part in self.parts(batch, max_tokens, prompts.shape[1]):
             embeds, mask = self.place(prompts, part)
-            read = self.reader(embeds, mask)
-            labels, found = candidates[rows].flatten(0, 1), []
-            few = len(labels) if max_tokens is None else max(1, max_tokens // mask.shape[1])
-            for pairs in torch.arange(len(labels), device=rows.device).split(few):
-                sums, counts = read(pairs // choices, labels[pairs])
-                found.append(torch.where(counts > 0, -sums, -torch.inf))
-            scores[rows] = torch.cat(found).view(-1, choices)
+            at_once = None if max_tokens is None else max(1, max_tokens // mask.shape[1])
+            scores[rows] = _likelihoods(self.reader(embeds, mask), candidates[rows], at_once)
         return scores
 
     def parts(
         self, batch: Batch, max_tokens: int | None, extra: int, cost: int | None = None
     ) -> Iterator[tuple[Tensor, Batch]]:
-        """A batch as forward passes take it: positions [≤ B] and their rows (see ``Batch.micro_batches``).
+        """Cut a batch for forward passes: positions [≤ B] and their rows (see ``Batch.micro_batches``).
 
-        Where rows interact, as many as the placement says are padded together, in order.
+        If rows interact, the placement says how many are padded together, in order.
         """
         if self._place.padded_together is None:
             yield from batch.micro_batches(max_tokens, extra, cost)
@@ -275,7 +264,7 @@ class Backbone(ABC):
     def row_flops(self, text: int, output: int) -> Flops:
         """Model FLOPs of one row of ``text`` tokens, prompt included, and ``output`` label tokens.
 
-        Two for each weight outside of the embedding and each token, unless the family knows better.
+        Two for each token and each weight outside the embedding, unless the family has its own formula.
         """
         weights = sum(p.numel() for p in self.model.parameters()) - self.embedding.weight.numel()
         return Flops(2.0 * weights * (text + output))
@@ -287,13 +276,13 @@ class Backbone(ABC):
                 f"the prompt has width {prompts.shape[-1]} but backbone '{self.name}' embeds {self.width}",
                 fix="Use the backbone the prompt was trained for, or a prompt trained for this backbone.",
             )
-        self.fits(prompts.shape[1] + batch.input_ids.shape[1])
+        self.check_window(prompts.shape[1] + batch.input_ids.shape[1])
         text = self.embedding(batch.input_ids)
         # index_select, not indexing: its backward adds in a fixed order, so threads do not change the bits.
         rows = prompts.index_select(0, batch.run).to(text.dtype)
         return self._place.join(rows, text, batch.attention_mask)
 
-    def fits(self, length: int) -> None:
+    def check_window(self, length: int) -> None:
         """Refuse a sequence longer than the model's window by a SoftstartError."""
         if self.window is not None and length > self.window:
             raise SoftstartError(
@@ -308,19 +297,21 @@ class Backbone(ABC):
         twin.model = copy.deepcopy(self.model).requires_grad_(True)
         return twin
 
-    @contextlib.contextmanager
-    def _dropout(self, seed: int | None) -> Iterator[None]:
-        if seed is None:
+
+@contextlib.contextmanager
+def _dropout(model: Any, device: torch.device, seed: int | None) -> Iterator[None]:
+    """Dropout from a seed, without a trace in torch's own random state; None: no dropout."""
+    if seed is None:
+        yield
+        return
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        model.train()
+        try:
             yield
-            return
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
-            torch.manual_seed(seed)
-            self.model.train()
-            try:
-                yield
-            finally:
-                self.model.eval()
+        finally:
+            model.eval()
 
 
 def _kernels(twice: bool) -> contextlib.AbstractContextManager[Any]:
@@ -336,6 +327,17 @@ def model_digest(model: Any) -> str:
         digest.update(key.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _likelihoods(label_nll: Reader, candidates: Tensor, at_once: int | None) -> Tensor:
+    """Log-likelihoods [b, C] of candidates [b, C, T], ``at_once`` of them in one forward pass."""
+    choices, labels = candidates.shape[1], candidates.flatten(0, 1)
+    parts = []
+    # Pair i is row i // C with its candidate i % C.
+    for pairs in torch.arange(len(labels), device=labels.device).split(at_once or len(labels)):
+        sums, counts = label_nll(pairs // choices, labels[pairs])
+        parts.append(torch.where(counts > 0, -sums, -torch.inf))
+    return torch.cat(parts).view(-1, choices)
 
 
 def summed_nll(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

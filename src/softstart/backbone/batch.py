@@ -12,8 +12,8 @@ from torch import Tensor
 IGNORE = -100
 """Label id of padding: not part of any loss (the convention of torch and transformers)."""
 PASS = 250
-"""Tokens that take a CPU as long as the fixed part of a forward and backward pass: about what it is for small
-backbones (one thread); larger ones have less of it."""
+"""The fixed cost of a forward and backward pass, in tokens that take a CPU as long. Measured on small
+backbones with one thread; for larger ones it is less."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,7 @@ class Batch:
         Args:
             max_tokens: upper bound on rows x (text length + ``extra``); ``None`` keeps the batch whole.
             extra: tokens added to every row (the prompt length P).
-            cost: tokens that a forward pass more costs as much time as; None: as few passes as the bound
-                allows.
+            cost: the fixed cost of a forward pass, in tokens; None: as few passes as the bound allows.
 
         Yields:
             (row indices [b], the batch of those rows). A single row may exceed ``max_tokens``.
@@ -75,7 +74,7 @@ class Batch:
         for end in ends:
             while start < end:
                 stop = start + 1
-                # Sizes ascend, so the last row of a group decides what the group costs.
+                # Sizes ascend: every row of a group is padded to its last one.
                 while stop < end and (stop + 1 - start) * sizes[stop] <= max_tokens:
                     stop += 1
                 rows = order[start:stop]
@@ -94,11 +93,16 @@ class Batch:
 
 
 def _cheapest(sizes: Sequence[int], max_tokens: int, cost: int) -> list[int]:
-    """Where groups of ascending sizes end so that all rows x longest and ``cost`` a pass are least."""
+    """The ends of groups of ascending sizes with the smallest total cost.
+
+    A group costs its padded tokens (rows x longest) and ``cost`` for each forward pass it is cut into.
+    """
+    # Dynamic program over prefixes: the cheapest grouping of the first ``end`` rows is the cheapest grouping
+    # of some shorter prefix and one more group. best[end] = (its cost, the ends of its groups).
     best: dict[int, tuple[int, list[int]]] = {0: (0, [])}
     for end in range(1, len(sizes) + 1):
         if end < len(sizes) and sizes[end] == sizes[end - 1]:
-            continue
+            continue  # rows of one length are never worth separating
         tokens = {start: (end - start) * sizes[end - 1] for start in best}
         totals = {s: best[s][0] + t + cost * math.ceil(t / max_tokens) for s, t in tokens.items()}
         start = min(totals, key=totals.__getitem__)
@@ -118,7 +122,7 @@ def collate(
 
     Args:
         inputs: token ids of the texts, one list a row.
-        outputs: token ids of the outputs, one list a row (empty where there is nothing to learn from).
+        outputs: token ids of the outputs, one list a row (empty if there is nothing to learn from).
         runs: index of each row's prompt.
         pad: id of the padding token.
         seed: dropout seed of the batch.

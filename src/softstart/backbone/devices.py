@@ -1,4 +1,4 @@
-"""Where a model computes, and the memory there."""
+"""The device a model computes on, and the memory there."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _SHARDED = {"FullyShardedDataParallel", "FSDPModule"}
 _GROUPS = Path("/sys/fs/cgroup")
 _LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
 _USES = ("memory.current", "memory/memory.usage_in_bytes")
-"""Where a container says what it may use and uses, in bytes, cgroups of both versions."""
+"""Files in which a container finds its limit and its use of memory in bytes, for cgroups v2 and v1."""
 
 
 def prefer_device(device: str | None) -> torch.device:
-    """The device asked for, or the GPU where there is one; a SoftstartError if it cannot be used."""
+    """The device asked for, else the GPU if there is one; a SoftstartError if it cannot be used."""
     if device is not None:
         try:
             return torch.empty(0, device=device).device
@@ -31,12 +31,19 @@ def prefer_device(device: str | None) -> torch.device:
             ) from problem
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    # A launcher of several processes numbers those of this machine.
+    # A launcher numbers the processes of this machine: each takes its own GPU.
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
 
+def device_of(module: torch.nn.Module) -> torch.device:
+    """Where a module computes. Weights that accelerate has offloaded are moved there when they are used."""
+    device = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
+    weight: torch.Tensor = next(module.parameters())
+    return weight.device if device is None else torch.empty(0, device=device).device
+
+
 def refuse_sharded(model: torch.nn.Module) -> None:
-    """Refuse a model that is in pieces on several processes.
+    """Refuse a model whose weights are spread over several processes.
 
     Raises:
         SoftstartError: FSDP has sharded it.
@@ -49,7 +56,7 @@ def refuse_sharded(model: torch.nn.Module) -> None:
 
 
 def processor() -> str:
-    """What the CPU calls itself."""
+    """The name of the CPU."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -58,7 +65,7 @@ def processor() -> str:
 
 
 def device_memory(device: torch.device) -> int:
-    """Bytes of memory that a device has in all, or that this process's container may use of it."""
+    """Bytes of memory that a device has, or the part of it that this container may use."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     try:
@@ -72,7 +79,7 @@ def device_memory(device: torch.device) -> int:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that this process holds or can still get; None where that cannot be told."""
+    """Bytes that this process holds or can still get; None if the system does not report them."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
     with suppress(OSError, ValueError, KeyError, StopIteration):
@@ -86,7 +93,7 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def forget_peak(device: torch.device) -> bool:
-    """Let ``peak_memory`` count from here on; False where that cannot be done."""
+    """Make ``peak_memory`` count from now on; False if the system cannot."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return True
@@ -97,14 +104,14 @@ def forget_peak(device: torch.device) -> bool:
 
 
 def peak_memory(device: torch.device) -> int:
-    """The most bytes this process has held since ``forget_peak``, or ever where that cannot be done.
+    """The most bytes this process has held since ``forget_peak``, or ever if the system cannot forget.
 
-    On the GPU where it computes there, else resident.
+    For a GPU the bytes allocated there, for a CPU the resident memory.
     """
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    if found := status_bytes("VmHWM"):
-        return found
+    if peak := status_bytes("VmHWM"):
+        return peak
     if sys.platform == "win32":
         return 0
     import resource
@@ -114,7 +121,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 def status_bytes(field: str) -> int:
-    """A field of /proc/self/status in bytes (VmRSS, VmHWM: resident now, at most); 0 where there is none."""
+    """A field of /proc/self/status in bytes (VmRSS: resident now, VmHWM: its peak); 0 if there is none."""
     if not sys.platform.startswith("linux"):
         return 0
     for line in Path("/proc/self/status").read_text().splitlines():
@@ -124,11 +131,11 @@ def status_bytes(field: str) -> int:
 
 
 def every_weight(model: Any) -> dict[str, torch.Tensor]:
-    """Every weight by name, those that accelerate has offloaded too."""
+    """Every weight by name, including those that accelerate has offloaded."""
     state: dict[str, torch.Tensor] = model.state_dict()
     if not any(tensor.is_meta for tensor in state.values()):
         return state
     from accelerate.utils.modeling import get_state_dict_offloaded_model
 
-    found = get_state_dict_offloaded_model(model)
-    return {name: found[name] if tensor.is_meta else tensor for name, tensor in state.items()}
+    offloaded = get_state_dict_offloaded_model(model)
+    return {name: offloaded[name] if tensor.is_meta else tensor for name, tensor in state.items()}

@@ -1,7 +1,7 @@
-"""Model FLOPs by formula: two for each multiplication of the published architecture; softmax and norms free.
+"""Model FLOPs by formula: two for each multiplication of the published architecture, softmax and norms free.
 
-What a faster implementation saves (padding, keys of short outputs) is not taken off, so that achieved FLOP/s
-tell how well the machine is used for the same work.
+What a faster implementation saves (padding, keys of short outputs) is not subtracted, so that achieved FLOP/s
+compare machines on the same work.
 """
 
 from __future__ import annotations

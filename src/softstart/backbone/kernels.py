@@ -1,7 +1,7 @@
-"""Building blocks of a forward pass that cost less than what torch or transformers pick by themselves.
+"""Building blocks of a forward pass that cost less than the ones torch or transformers choose.
 
-Every function here equals its plain formula up to rounding, can be differentiated with respect to all its
-tensors, and, but for ``attention`` with ``fused=True``, twice. How much each is worth: ``benchmarks/engine``.
+Every function here equals its plain formula up to rounding and can be differentiated with respect to all its
+tensors, and twice unless it says otherwise. ``benchmarks/engine`` measures what each of them saves.
 """
 
 from __future__ import annotations
@@ -20,21 +20,23 @@ from torch.nn import functional
 from softstart.backbone.devices import processor
 
 FEW_ROWS = 64
-"""Below so many rows oneDNN's set-up costs more than its faster arithmetic saves."""
+"""With fewer rows than this, oneDNN's set-up costs more than its faster arithmetic saves."""
 
-_GELU = math.sqrt(8 / math.pi)  # tanh(z) = 2 sigmoid(2z) - 1, so the usual sqrt(2 / pi) doubles.
+# GELU's tanh form is x/2 (1 + tanh z) with z = sqrt(2 / pi) (x + 0.044715 x³). As tanh z = 2 sigmoid(2z) - 1,
+# it is x sigmoid(2z), and the factor of z doubles.
+_GELU = math.sqrt(8 / math.pi)
 _CUBIC = 0.044715
 
 KEPT = 256 << 20
-"""Bytes of freed memory a process keeps for its next activations."""
+"""Bytes of freed memory that a process keeps for its next activations."""
 
 
 @cache
 def keep_freed_memory() -> None:
-    """Let this process keep up to ``KEPT`` bytes it has freed (Linux with glibc; elsewhere nothing happens).
+    """Let this process keep up to ``KEPT`` bytes it has freed (only on Linux with glibc).
 
-    By default glibc hands large activations back to the system after every step and the next step pays a page
-    fault for each 4 KB of them again.
+    By default glibc returns large activations to the system after every step, and the next step pays a page
+    fault for each 4 KB of them.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -49,8 +51,8 @@ def keep_freed_memory() -> None:
 def linear(x: Tensor, weight: Tensor) -> Tensor:
     """x Wᵀ: [..., K] and [N, K] → [..., N].
 
-    In float32 on a CPU the product is oneDNN's, but on Intel processors: torch's default, MKL, does not use
-    the AVX-512 units of AMD's, which halves its speed there, and leads on Intel's own.
+    In float32 on a CPU the product is oneDNN's, except on Intel processors. Torch's default, MKL, is the
+    fastest on Intel, but it does not use AVX-512 on AMD, which halves its speed there.
     """
     if x.numel() < FEW_ROWS * x.shape[-1] or not _onednn(x):
         return functional.linear(x, weight)
@@ -66,13 +68,16 @@ def _onednn(x: Tensor) -> bool:
 
 @cache
 def _mkl_leads() -> bool:
-    """Whether torch multiplies with MKL on an Intel processor; by its name, so that bits stay the same."""
+    """Whether torch multiplies with MKL on an Intel processor.
+
+    The name decides, not a measurement: the same machine always computes the same bits.
+    """
     return torch.backends.mkl.is_available() and "Intel" in processor()
 
 
 @cache
 def _pointwise() -> Any:
-    """oneDNN's product, a private operator of torch: None where this torch lacks or has changed it."""
+    """oneDNN's product, a private operator of torch; None if this version lacks it or has changed it."""
     try:
         product = torch.ops.mkldnn._linear_pointwise
         x, weight = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0], [5.0, 6.0]])
@@ -100,7 +105,7 @@ class _Linear(torch.autograd.Function):
 
 
 class Linear(nn.Linear):
-    """``nn.Linear`` that multiplies with ``linear``; a module becomes one by a change of its class."""
+    """``nn.Linear`` that multiplies with ``linear``. Setting ``__class__`` turns a module into one."""
 
     def forward(self, input: Tensor) -> Tensor:
         """As ``nn.Linear``."""
@@ -111,12 +116,13 @@ class Linear(nn.Linear):
 def joined(*modules: nn.Linear) -> Tensor:
     """The weights [N, K] of several linear maps of the same input, one below the other: [ΣN, K].
 
-    After ``lay_out`` and while the weights are frozen this is a view: no copy, no memory.
+    After ``lay_out``, and while the weights are frozen, this is a view: no copy, no memory.
     """
     first = modules[0].weight
     if not first.requires_grad:
         memory = first.untyped_storage().data_ptr()
         ends = [m.weight.storage_offset() + m.weight.numel() for m in modules]
+        # Each weight but the first begins where the one before it ends, in the same memory.
         if all(
             m.weight.untyped_storage().data_ptr() == memory and m.weight.storage_offset() == end
             for m, end in zip(modules[1:], ends, strict=False)
@@ -128,7 +134,7 @@ def joined(*modules: nn.Linear) -> Tensor:
 
 @torch.no_grad()
 def lay_out(*modules: nn.Linear) -> None:
-    """Move the weights of the modules side by side in memory; their values and names stay."""
+    """Move the weights of the modules next to each other in memory; their values and names stay."""
     together = torch.cat([m.weight for m in modules])
     for module, part in zip(modules, together.split([m.weight.shape[0] for m in modules]), strict=True):
         module.weight.data = part
@@ -177,7 +183,7 @@ def gated_gelu(both: Tensor, *, twice: bool = False) -> Tensor:
 
     ``twice``: differentiable twice.
     """
-    # What spares a CPU arithmetic costs a GPU kernels: its own GELU is one.
+    # The version below saves arithmetic on a CPU but launches more kernels: on a GPU, GELU is a single one.
     if twice or both.is_cuda:
         a, b = both.chunk(2, -1)
         return functional.gelu(a, approximate="tanh") * b
@@ -186,7 +192,7 @@ def gated_gelu(both: Tensor, *, twice: bool = False) -> Tensor:
 
 
 class _GatedGELU(torch.autograd.Function):
-    # A sigmoid is several times cheaper than torch's tanh and its gelu_backward, and is kept for backward.
+    # A sigmoid is several times cheaper than torch's tanh and gelu_backward; backward needs it again.
     @staticmethod
     def forward(ctx: Any, both: Tensor) -> Tensor:
         a, b = both.chunk(2, -1)
@@ -202,6 +208,7 @@ class _GatedGELU(torch.autograd.Function):
         a, b = both.chunk(2, -1)
         out = torch.empty_like(both)
         da, db = out.chunk(2, -1)
+        # d(a gate)/da = gate + a gate' with gate' = gate (1 - gate) dz/da, in place: one tensor is held.
         slope = torch.addcmul(a.new_tensor(_GELU), a, a, value=3 * _GELU * _CUBIC).mul_(a)
         torch.ops.aten.sigmoid_backward.grad_input(slope, gate, grad_input=slope)
         slope.add_(gate).mul_(g)
@@ -219,9 +226,9 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, *, dropout: float, 
         v: values.
         bias: added to the scores; [B or 1, H or 1, T or 1, S].
         dropout: on the probabilities.
-        fused: use torch's fused kernels, which cannot be differentiated twice.
+        fused: use torch's fused kernels, which cannot be differentiated twice; not with dropout.
     """
-    # A GPU's fused kernel has dropout, but one seed did not give the same bits twice (benchmarks/gpu).
+    # A GPU's fused kernel has dropout, but the same seed gave different bits (benchmarks/gpu).
     if fused and not dropout:
         return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
     scores = torch.softmax(q @ k.transpose(2, 3) + bias, -1)
@@ -246,10 +253,11 @@ def self_attention(qkv: Tensor, heads: int, bias: Tensor, *, fused: bool) -> Ten
 def narrow_attention(
     q: Tensor, states: Tensor, key: Tensor, value: Tensor, bias: Tensor, *, dropout: float
 ) -> Tensor:
-    """Attention of a few queries to many states without ever forming the states' keys and values.
+    """Attention of a few queries to many states that never forms the states' keys and values.
 
-    The key map acts on the queries instead (q·Ks = Kᵀq·s) and the value map on the attended means, exactly
-    the same numbers: H T d multiplications a state instead of d H D, so it pays while T < D.
+    The key map is applied to the queries instead (q·Ks = Kᵀq·s) and the value map to the attended means. In
+    exact arithmetic that is the same, and it takes H T d multiplications for each state instead of d H D: it
+    pays while T < D.
 
     Args:
         q: queries [B, T, H, D].
@@ -263,8 +271,8 @@ def narrow_attention(
         [B, T, H D].
     """
     rows, count, heads, width = q.shape
-    onto = torch.einsum("bthx,hxd->bhtd", q, key.view(heads, width, -1)).flatten(1, 2)  # [B, H T, d]
-    scores = torch.bmm(onto, states.transpose(1, 2)).view(rows, heads, count, -1) + bias
+    mapped = torch.einsum("bthx,hxd->bhtd", q, key.view(heads, width, -1)).flatten(1, 2)  # [B, H T, d]
+    scores = torch.bmm(mapped, states.transpose(1, 2)).view(rows, heads, count, -1) + bias
     scores = functional.dropout(torch.softmax(scores, -1), dropout)
     means = torch.bmm(scores.flatten(1, 2), states).view(rows, heads, count, -1)
     return torch.einsum("bhtd,hxd->bthx", means, value.view(heads, width, -1)).flatten(2)

@@ -1,4 +1,4 @@
-"""Load a backbone by name or path, or refuse it with the reason."""
+"""Load a backbone by name or path, or refuse it and give the reason."""
 
 from __future__ import annotations
 

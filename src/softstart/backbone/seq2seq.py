@@ -1,4 +1,4 @@
-"""Encoder-decoder language models of any family, prompt on the encoder side."""
+"""Encoder-decoder language models of any family, with the prompt on the encoder side."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from softstart.backbone.decoding import Decoding, plain_generation
 
 
 class Seq2SeqBackbone(Backbone):
-    """BART, mBART, PEGASUS, UMT5 and others of their kind; T5 and mT5 have their own class."""
+    """BART, mBART, PEGASUS, UMT5 and similar families; T5 and mT5 have their own class."""
 
     model_types: ClassVar[tuple[str, ...]] = ("bart", "mbart", "pegasus", "umt5")
 
@@ -27,7 +27,7 @@ class Seq2SeqBackbone(Backbone):
 
     def logits(self, state: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
         """Decoder logits [B, T, V] by teacher forcing."""
-        # mBART looks for a row's last token; one that has none (a missing candidate) is given one.
+        # mBART looks for the last token of every row, so a row without tokens (a missing candidate) gets one.
         empty = (labels < 0).all(1)
         labels = labels.clone()
         labels[empty, 0] = self.tokenizer.eos_token_id
@@ -38,6 +38,6 @@ class Seq2SeqBackbone(Backbone):
         return out.to(labels.device)
 
     def generate_ids(self, embeds: Tensor, mask: Tensor, decoding: Decoding) -> Tensor:
-        """Token ids [B, T], by greedy or beam search of transformers' own ``generate``."""
+        """Token ids [B, T] by transformers' ``generate``, greedy or with beams."""
         ids: Tensor = self.model.generate(inputs_embeds=embeds, attention_mask=mask, **decoding.arguments)
         return ids

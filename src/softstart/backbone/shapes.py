@@ -1,4 +1,4 @@
-"""Published shapes of T5, so that work on them can be planned where their files are not at hand."""
+"""Published shapes of T5, to plan work on checkpoints whose files are not on this machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-# Of the T5 v1.1 family: width, feed-forward width, layers of each stack, heads; a head is 64 wide.
 T5_V1_1 = {
     "small": (512, 1024, 8, 6),
     "base": (768, 2048, 12, 12),
@@ -14,10 +13,11 @@ T5_V1_1 = {
     "xl": (2048, 5120, 24, 32),
     "xxl": (4096, 10240, 24, 64),
 }
+"""Size → width, feed-forward width, layers of each stack, heads. A head is 64 wide."""
 
 
 def t5_config(size: str) -> Any:
-    """The transformers configuration of a size of T5 v1.1."""
+    """The transformers configuration of a T5 v1.1 of this size."""
     from transformers import T5Config
 
     width, inner, layers, heads = T5_V1_1[size]
@@ -30,9 +30,9 @@ def t5_config(size: str) -> Any:
 
 
 def untie(model: Any) -> Any:
-    """Give a model without weights the output layer of its own that checkpoints of T5 v1.1 have.
+    """Give a model without weights a separate output layer, as checkpoints of T5 v1.1 have it.
 
-    transformers 5 ties it to the embedding in models made from their configuration.
+    In a model made from its configuration, transformers 5 ties the output layer to the embedding.
     """
     if str(getattr(model.config, "feed_forward_proj", "")).startswith("gated"):
         model.lm_head.weight = torch.nn.Parameter(torch.empty_like(model.lm_head.weight), requires_grad=False)
@@ -40,7 +40,7 @@ def untie(model: Any) -> Any:
 
 
 def published(name: str) -> Any | None:
-    """The configuration of a T5 v1.1, LM-adapted or Flan checkpoint on the hub, None for any other name."""
+    """The configuration of a T5 v1.1, LM-adapted or Flan checkpoint of the hub; None for any other name."""
     tail = name.rpartition("/")[2].replace("_", "-")
     for size in T5_V1_1:
         if tail in (f"t5-v1-1-{size}", f"t5-{size}-lm-adapt", f"flan-t5-{size}"):

@@ -1,7 +1,8 @@
-"""T5 v1.0, v1.1, LM-adapted and Flan checkpoints, and mT5: encoder-decoder, prompt on the encoder side."""
+"""T5 v1.0, v1.1, LM-adapted and Flan checkpoints, and mT5: encoder-decoders, prompt on the encoder side."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, ClassVar, Self
 
@@ -19,9 +20,9 @@ from softstart.errors import SoftstartError
 class T5Backbone(Backbone):
     """The T5 family (Raffel et al., 2020; LM adaptation: Lester et al., 2021).
 
-    Forward passes and greedy decoding are ours (``t5_layers``) while the model's modules are transformers'
-    own; a model with quantized, offloaded, spread or recomputed layers is run by transformers.
-    ``compile()`` has torch compile the layers of first-order passes.
+    ``t5_layers`` runs forward passes and greedy decoding, unless some layers are quantized, offloaded, spread
+    over devices or recomputed: transformers runs such a model. ``compile()`` lets torch compile the layers of
+    first-order passes.
     """
 
     model_types: ClassVar[tuple[str, ...]] = ("t5", "mt5")
@@ -35,7 +36,7 @@ class T5Backbone(Backbone):
             t5_layers.lay_out(self.model)
 
     def compile(self) -> None:
-        """As ``Backbone.compile``; SoftstartError: not T5 v1.1, or layers that we do not run."""
+        """As ``Backbone.compile``; SoftstartError: not T5 v1.1, or layers that transformers runs."""
         if not self.lean:
             raise SoftstartError(
                 "layers that are spread, offloaded or recomputed cannot be compiled",
@@ -48,8 +49,8 @@ class T5Backbone(Backbone):
         """Encoder output [B, P+S, d]."""
         encoder = self.model.encoder
         if self.lean:
-            bias, how = self._bias(encoder, mask.shape[1]), self._pass()
-            states: Tensor = self._layers(how).encode(encoder, embeds, mask, bias, how)
+            bias, settings = self._bias(encoder, mask.shape[1]), self._pass()
+            states: Tensor = self._layers(settings).encode(encoder, embeds, mask, bias, settings)
             return states
         hidden: Tensor = encoder(inputs_embeds=embeds, attention_mask=mask).last_hidden_state
         return hidden
@@ -72,7 +73,7 @@ class T5Backbone(Backbone):
         return sums, (labels != IGNORE).sum(1)
 
     def generate_ids(self, embeds: Tensor, mask: Tensor, decoding: Decoding) -> Tensor:
-        """Token ids [B, T]: greedy search of our own, beam search by transformers' ``generate``."""
+        """Token ids [B, T]: greedy search by ``t5_layers``, beam search by transformers' ``generate``."""
         if self.lean and decoding.num_beams == 1 and _is_free(self.model.generation_config):
             return t5_layers.greedy(
                 self.model,
@@ -93,7 +94,10 @@ class T5Backbone(Backbone):
     def parts(
         self, batch: Batch, max_tokens: int | None, extra: int, cost: int | None = None
     ) -> Iterator[tuple[Tensor, Batch]]:
-        """Positions [≤ B] and their rows; without padding there is nothing to spare by cutting by length."""
+        """As ``Backbone.parts``: positions [≤ B] and their rows.
+
+        Where padding is left out, cutting by length saves nothing, so there is no ``cost``.
+        """
         unpadded = self.lean and self.device.type == "cpu" and batch.seed is None
         yield from super().parts(batch, max_tokens, extra, None if unpadded else cost)
 
@@ -108,26 +112,29 @@ class T5Backbone(Backbone):
         return twin
 
     def _decode(self, state: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
-        decoder, how = self.model.decoder, self._pass()
+        decoder, settings = self.model.decoder, self._pass()
         shifted = self.model.prepare_decoder_input_ids_from_labels(labels)
         bias = self._bias(decoder, labels.shape[1])
-        hidden: Tensor = self._layers(how).decode(decoder, shifted, state, mask, bias, how)
+        hidden: Tensor = self._layers(settings).decode(decoder, shifted, state, mask, bias, settings)
         return hidden
 
-    def _layers(self, how: t5_layers.Pass) -> Any:
-        return t5_compiled if self.compiled and t5_compiled.serves(how) else t5_layers
+    def _layers(self, settings: t5_layers.Pass) -> Any:
+        return t5_compiled if self.compiled and t5_compiled.serves(settings) else t5_layers
 
     def _pass(self) -> t5_layers.Pass:
         config = self.model.config
         return t5_layers.Pass(
             config.dropout_rate if self.model.training else 0.0,
-            # ``nll`` allows nothing but the math kernel where a second derivative is wanted.
+            # Where a second derivative is needed, ``Backbone.nll`` allows only the math kernel.
             not torch.backends.cuda.flash_sdp_enabled(),
             config.dense_act_fn,
         )
 
     def _bias(self, stack: Any, length: int) -> Tensor:
-        """The position bias; as it depends on distances alone, a long one contains the shorter ones."""
+        """The position bias [1, H, length, length], from a longer one that is kept.
+
+        It depends on distances alone, so a long one contains all shorter ones.
+        """
         table = stack.block[0].layer[0].SelfAttention.relative_attention_bias.weight
         if table.requires_grad and torch.is_grad_enabled():
             return t5_layers.position_bias(stack, length)
@@ -135,13 +142,14 @@ class T5Backbone(Backbone):
         version, bias = self._biases.get(stack.is_decoder, (-1, table))
         if version != table._version or bias.shape[-1] < length:
             with torch.no_grad():
-                bias = t5_layers.position_bias(stack, -(-length // 64) * 64)
+                bias = t5_layers.position_bias(stack, math.ceil(length / 64) * 64)
             self._biases[stack.is_decoder] = (table._version, bias)
         part: Tensor = bias[:, :, :length, :length]
         return part
 
 
 def _is_plain(model: Any) -> bool:
+    """Whether every layer is transformers' own, unchanged."""
     from transformers import MT5ForConditionalGeneration, T5ForConditionalGeneration
 
     known = type(model) in (T5ForConditionalGeneration, MT5ForConditionalGeneration)
@@ -154,7 +162,7 @@ def _is_plain(model: Any) -> bool:
 
 
 def _is_free(config: Any) -> bool:
-    """Whether a generation configuration leaves greedy search alone."""
+    """Whether a generation configuration puts no constraint on greedy search."""
     rules = ("min_length", "min_new_tokens", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size")
     bans = ("bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "sequence_bias")
     forced = ("forced_bos_token_id", "forced_eos_token_id", "exponential_decay_length_penalty")

@@ -1,10 +1,10 @@
-"""Layers of T5 v1.1 compiled by torch: for first-order passes where small kernels cost much, as on a GPU.
+"""Layers of T5 v1.1 compiled by torch, for first-order passes in which small kernels cost much, as on a GPU.
 
-The arithmetic of ``t5_layers`` on tensors alone, so that one compiled layer serves a whole stack with any
-number of rows of any length (compiled once for rows with padding, once for rows without, once more where a
-size is one). On a CPU padding is left out: what comes before and what comes after attention is compiled. Only
-for passes that are trained through: what is compiled cannot be differentiated twice, has no dropout, and pays
-its seconds of compilation back over many steps.
+The arithmetic of ``t5_layers`` in functions of tensors only, so that one compiled layer serves a whole stack
+with any number of rows of any length (compiled once for rows with padding, once for rows without, once more
+where a size is one). On a CPU padding is left out, and the parts before and after attention are compiled.
+Compiled layers are for training only: they cannot be differentiated twice, have no dropout, and repay their
+seconds of compilation over many steps.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from softstart.backbone import kernels, t5_layers
+from softstart.backbone.t5_layers import Pass
 from softstart.backbone.unpadded import Unpadded
 from softstart.errors import SoftstartError
 
@@ -26,7 +27,7 @@ BACKEND = "inductor"
 
 
 def refuse(model: Any) -> None:
-    """Refuse a model whose layers are not those compiled here by a SoftstartError."""
+    """Refuse a model that has other layers than those compiled here, by a SoftstartError."""
     dense = model.encoder.block[0].layer[-1].DenseReluDense
     if not hasattr(dense, "wi_0") or model.config.dense_act_fn not in t5_layers.TANH_GELU:
         raise SoftstartError(
@@ -35,17 +36,17 @@ def refuse(model: Any) -> None:
         )
 
 
-def serves(how: t5_layers.Pass) -> bool:
-    """Whether a pass is one that the compiled layers are for."""
-    return torch.is_grad_enabled() and not how.twice and not how.dropout
+def serves(settings: Pass) -> bool:
+    """Whether the compiled layers can do this pass."""
+    return torch.is_grad_enabled() and not settings.twice and not settings.dropout
 
 
-def encode(stack: Any, embeds: Tensor, mask: Tensor, bias: Tensor, how: t5_layers.Pass) -> Tensor:
+def encode(stack: Any, embeds: Tensor, mask: Tensor, bias: Tensor, settings: Pass) -> Tensor:
     """As ``t5_layers.encode``."""
     layout = Unpadded.of(mask)
     if layout is not None:
         x = _encode_unpadded(stack, layout.pack(embeds), bias, layout)
-        return layout.unpack(how.norm(stack.final_layer_norm, x))
+        return layout.unpack(settings.norm(stack.final_layer_norm, x))
     layer, x = _compiled(_encoder_layer, BACKEND), embeds
     if not bool(mask.all()):
         bias = bias + t5_layers.closed_bias(mask, bias.dtype)
@@ -54,15 +55,15 @@ def encode(stack: Any, embeds: Tensor, mask: Tensor, bias: Tensor, how: t5_layer
     for block in stack.block:
         weights = (*_self_weights(block.layer[0]), *_dense_weights(block.layer[-1]))
         _of_any_size((x, 0, 1))
-        x = layer(x, bias, *weights, *_numbers(block))
-    return how.norm(stack.final_layer_norm, x)
+        x = layer(x, bias, *weights, *_heads_and_eps(block))
+    return settings.norm(stack.final_layer_norm, x)
 
 
 def _encode_unpadded(stack: Any, x: Tensor, bias: Tensor, layout: Unpadded) -> Tensor:
     before, after = _compiled(_before_attention, BACKEND), _compiled(_after_attention, BACKEND)
     for block in stack.block:
         norm, joined, out = _self_weights(block.layer[0])
-        heads, eps = _numbers(block)
+        heads, eps = _heads_and_eps(block)
         _of_any_size((x, 1))
         attended = layout.attention(before(x, norm, joined, eps), heads, bias, fused=True)
         _of_any_size((attended, 1))
@@ -70,14 +71,13 @@ def _encode_unpadded(stack: Any, x: Tensor, bias: Tensor, layout: Unpadded) -> T
     return x
 
 
-def decode(
-    stack: Any, ids: Tensor, states: Tensor, mask: Tensor, bias: Tensor, how: t5_layers.Pass
-) -> Tensor:
-    """As ``t5_layers.decode``; outputs longer than a head is wide go there."""
+def decode(stack: Any, ids: Tensor, states: Tensor, mask: Tensor, bias: Tensor, settings: Pass) -> Tensor:
+    """As ``t5_layers.decode``, which also takes the outputs that are longer than a head is wide."""
     if ids.shape[1] >= stack.block[0].layer[1].EncDecAttention.key_value_proj_dim:
-        return t5_layers.decode(stack, ids, states, mask, bias, how)
+        return t5_layers.decode(stack, ids, states, mask, bias, settings)
     layer = _compiled(_decoder_layer, BACKEND)
-    x = stack.embed_tokens(ids).detach().requires_grad_()  # as in the layers after: compiled once
+    # With a gradient, as the input of all later layers has one: else the first would be compiled separately.
+    x = stack.embed_tokens(ids).detach().requires_grad_()
     closed = t5_layers.closed_bias(mask, states.dtype)
     _of_any_size((bias, 2, 3), (states, 0, 1), (closed, 0, 3))
     for block in stack.block:
@@ -89,17 +89,17 @@ def decode(
             *_dense_weights(block.layer[-1]),
         )
         _of_any_size((x, 0, 1))
-        x = layer(x, bias, states, closed, *weights, *_numbers(block))
-    return how.norm(stack.final_layer_norm, x)
+        x = layer(x, bias, states, closed, *weights, *_heads_and_eps(block))
+    return settings.norm(stack.final_layer_norm, x)
 
 
 @cache
 def _compiled(layer: Callable[..., Tensor], backend: str) -> Callable[..., Tensor]:
-    made: Callable[..., Tensor] = torch.compile(layer, backend=backend)
+    compiled: Callable[..., Tensor] = torch.compile(layer, backend=backend)
 
-    def told(*given: Any) -> Tensor:
+    def call(*arguments: Any) -> Tensor:
         try:
-            return made(*given)
+            return compiled(*arguments)
         except torch._dynamo.exc.BackendCompilerFailed as problem:
             reason = str(problem.inner_exception).strip().splitlines()
             raise SoftstartError(
@@ -107,11 +107,11 @@ def _compiled(layer: Callable[..., Tensor], backend: str) -> Callable[..., Tenso
                 fix="Leave compile out, or install a C compiler (on Debian: gcc and python3-dev).",
             ) from problem
 
-    return told
+    return call
 
 
 def _of_any_size(*tensors: Any) -> None:
-    """Have the named axes of tensors compiled for any length, all others for the one they have."""
+    """Mark axes of tensors, to be compiled for any length; all other axes are for the length they have."""
     for tensor, *axes in tensors:
         torch._dynamo.maybe_mark_dynamic(tensor, axes)
 
@@ -142,9 +142,9 @@ def _decoder_layer(
 ) -> Tensor:  # fmt: skip
     attended = kernels.self_attention(_before_attention(x, n1, qkv, eps), heads, bias, fused=True)
     x = x + functional.linear(attended, o)
-    asked = functional.linear(kernels.rms_norm(x, n2, eps, twice=True), q)
-    asked = asked.view(len(x), x.shape[1], heads, -1)
-    x = x + functional.linear(kernels.narrow_attention(asked, states, k, v, closed, dropout=0.0), out)
+    queries = functional.linear(kernels.rms_norm(x, n2, eps, twice=True), q)
+    queries = queries.view(len(x), x.shape[1], heads, -1)
+    x = x + functional.linear(kernels.narrow_attention(queries, states, k, v, closed, dropout=0.0), out)
     return x + _feed_forward(kernels.rms_norm(x, n3, eps, twice=True), wi, wo)
 
 
@@ -162,5 +162,5 @@ def _dense_weights(layer: Any) -> tuple[Tensor, Tensor, Tensor]:
     return layer.layer_norm.weight, kernels.joined(m.wi_0, m.wi_1), m.wo.weight
 
 
-def _numbers(block: Any) -> tuple[int, float]:
+def _heads_and_eps(block: Any) -> tuple[int, float]:
     return block.layer[0].SelfAttention.n_heads, block.layer[0].layer_norm.variance_epsilon

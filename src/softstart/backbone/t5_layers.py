@@ -1,10 +1,9 @@
 """T5's forward pass and greedy decoding on the weights of a transformers model, with little overhead.
 
-The same numbers as transformers' own modules up to rounding (tests: float64, with and without dropout, every
-kind of feed-forward), in fewer and faster kernels: products by ``kernels.linear``, joined query/key/value and
-gate maps, one attention bias for all layers, no padding in the encoder (on a CPU, without dropout), no keys
-and values for short outputs, finished rows leave the batch. A stack is transformers' ``T5Stack``; ``Pass``
-says how it is run.
+The numbers are those of transformers' modules up to rounding (tests: float64, with and without dropout, every
+kind of feed-forward), from fewer and faster kernels: products by ``kernels.linear``, joined query/key/value
+and gate maps, one attention bias for all layers, no padding in the encoder (on a CPU, without dropout), no
+keys and values for short outputs, and finished rows leave the batch. A stack is transformers' ``T5Stack``.
 """
 
 from __future__ import annotations
@@ -21,16 +20,19 @@ from softstart.backbone.batch import IGNORE
 from softstart.backbone.unpadded import Unpadded
 
 TANH_GELU = ("gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh")
-"""transformers' names of one function."""
+"""transformers' names for GELU in its tanh form."""
 
 
 @dataclass(frozen=True)
 class Pass:
-    """How layers are run: the probability of dropout, whether to be differentiable twice, the activation."""
+    """Settings of one forward pass."""
 
     dropout: float = 0.0
+    """The probability of dropout."""
     twice: bool = False
+    """Whether the result can be differentiated twice."""
     activation: str = ""
+    """transformers' name of the activation in gated feed-forward layers."""
 
     def drop(self, x: Tensor) -> Tensor:
         """Dropout."""
@@ -41,7 +43,7 @@ class Pass:
         return kernels.rms_norm(x, module.weight, module.variance_epsilon, twice=self.twice)
 
 
-def encode(stack: Any, embeds: Tensor, mask: Tensor, bias: Tensor, how: Pass) -> Tensor:
+def encode(stack: Any, embeds: Tensor, mask: Tensor, bias: Tensor, settings: Pass) -> Tensor:
     """Encoder output [B, S, d] of embeddings [B, S, d].
 
     Args:
@@ -49,23 +51,23 @@ def encode(stack: Any, embeds: Tensor, mask: Tensor, bias: Tensor, how: Pass) ->
         embeds: text and prompt.
         mask: [B, S], 1 on text and prompt.
         bias: position bias [1, H, S, S].
-        how: dropout and differentiability.
+        settings: dropout and differentiability.
     """
-    layout = None if how.dropout else Unpadded.of(mask)  # transformers draws masks for padding too
+    layout = None if settings.dropout else Unpadded.of(mask)  # transformers draws masks for padding too
     if layout is not None:
         x = layout.pack(embeds)
     else:
-        x = how.drop(embeds)
+        x = settings.drop(embeds)
         if not bool(mask.all()):
             bias = bias + closed_bias(mask, bias.dtype)
     for block in stack.block:
-        x, _ = _self_attention(block.layer[0], x, bias, how, layout=layout)
-        x = _feed_forward(block.layer[-1], x, how)
-    x = how.drop(how.norm(stack.final_layer_norm, x))
+        x, _ = _self_attention(block.layer[0], x, bias, settings, layout=layout)
+        x = _feed_forward(block.layer[-1], x, settings)
+    x = settings.drop(settings.norm(stack.final_layer_norm, x))
     return x if layout is None else layout.unpack(x)
 
 
-def decode(stack: Any, ids: Tensor, states: Tensor, mask: Tensor, bias: Tensor, how: Pass) -> Tensor:
+def decode(stack: Any, ids: Tensor, states: Tensor, mask: Tensor, bias: Tensor, settings: Pass) -> Tensor:
     """Decoder output [B, T, d] for output tokens [B, T] by teacher forcing.
 
     Args:
@@ -74,15 +76,15 @@ def decode(stack: Any, ids: Tensor, states: Tensor, mask: Tensor, bias: Tensor, 
         states: encoder output [B, S, d].
         mask: [B, S], 1 on text and prompt.
         bias: position bias [1, H, T, T], closed to later positions.
-        how: dropout and differentiability.
+        settings: dropout and differentiability.
     """
-    x = how.drop(stack.embed_tokens(ids))
+    x = settings.drop(stack.embed_tokens(ids))
     closed = closed_bias(mask, states.dtype)
     for block in stack.block:
-        x, _ = _self_attention(block.layer[0], x, bias, how)
-        x = _cross_attention(block.layer[1], x, states, closed, how)
-        x = _feed_forward(block.layer[-1], x, how)
-    return how.drop(how.norm(stack.final_layer_norm, x))
+        x, _ = _self_attention(block.layer[0], x, bias, settings)
+        x = _cross_attention(block.layer[1], x, states, closed, settings)
+        x = _feed_forward(block.layer[-1], x, settings)
+    return settings.drop(settings.norm(stack.final_layer_norm, x))
 
 
 def position_bias(stack: Any, length: int) -> Tensor:
@@ -95,7 +97,7 @@ def position_bias(stack: Any, length: int) -> Tensor:
 
 
 def lay_out(model: Any) -> None:
-    """Move weights that are read together side by side in memory."""
+    """Move weights that are read together next to each other in memory."""
     for stack in (model.encoder, model.decoder):
         for block in stack.block:
             attention, dense = block.layer[0].SelfAttention, block.layer[-1].DenseReluDense
@@ -106,15 +108,21 @@ def lay_out(model: Any) -> None:
 
 @dataclass
 class _Search:
-    """Greedy decoding under way: rows of the batch, which of them still write, and what they have read."""
+    """State of greedy decoding for the rows that are still decoded together."""
 
     rows: Tensor
+    """[b]: their indices in the batch."""
     going: Tensor
+    """[b]: whether they have not ended yet."""
     states: Tensor
+    """[b, S, d]: encoder output."""
     closed: Tensor
+    """[b, 1, 1, S]: the bias that hides padding."""
     past: list[tuple[Tensor, Tensor] | None]
+    """Keys and values of the tokens so far, for each layer."""
 
     def keep(self, which: Tensor) -> None:
+        """Drop all but the given rows."""
         self.rows, self.going = self.rows[which], self.going[which]
         self.states, self.closed = self.states[which], self.closed[which]
         self.past = [kv and (kv[0][which], kv[1][which]) for kv in self.past]
@@ -124,7 +132,7 @@ class _Search:
 def greedy(
     model: Any, states: Tensor, mask: Tensor, bias: Tensor, *, max_new_tokens: int, penalty: float
 ) -> Tensor:
-    """The most likely next token again and again, as transformers' ``generate`` without beams.
+    """Greedy decoding, as transformers' ``generate`` without beams.
 
     Args:
         model: the T5 model; its configuration names the start, end and padding tokens.
@@ -138,7 +146,7 @@ def greedy(
         Token ids [B, 1 + longest output], each row from the start token to its end token, then padding.
     """
     config, stack = model.generation_config, model.decoder
-    how = Pass(activation=model.config.dense_act_fn)
+    settings = Pass(activation=model.config.dense_act_fn)
     batch = len(states)
     ids = states.new_full((batch, 1 + max_new_tokens), config.pad_token_id, dtype=torch.long)
     ids[:, 0] = config.decoder_start_token_id
@@ -150,10 +158,10 @@ def greedy(
         x = stack.embed_tokens(ids[search.rows, step : step + 1])
         now = bias[:, :, step : step + 1, : step + 1]
         for i, block in enumerate(stack.block):
-            x, search.past[i] = _self_attention(block.layer[0], x, now, how, search.past[i])
-            x = _cross_attention(block.layer[1], x, search.states, search.closed, how)
-            x = _feed_forward(block.layer[-1], x, how)
-        logits = head(model, how.norm(stack.final_layer_norm, x)[:, 0]).float()
+            x, search.past[i] = _self_attention(block.layer[0], x, now, settings, search.past[i])
+            x = _cross_attention(block.layer[1], x, search.states, search.closed, settings)
+            x = _feed_forward(block.layer[-1], x, settings)
+        logits = head(model, settings.norm(stack.final_layer_norm, x)[:, 0]).float()
         if penalty != 1.0:
             seen = ids[search.rows, : step + 1]
             scores = logits.gather(1, seen)
@@ -165,7 +173,7 @@ def greedy(
         left = int(search.going.sum())
         if left == 0:
             break
-        # Copying what is kept pays once a good part of the rows has finished.
+        # Dropping finished rows copies the others' keys and values: it pays once a quarter has finished.
         if left < 0.75 * len(chosen):
             search.keep(search.going.nonzero().squeeze(1))
     return ids[:, :length]
@@ -183,67 +191,71 @@ def label_losses(model: Any, hidden: Tensor, labels: Tensor) -> Tensor:
 
     Only the positions of labels go through the head.
     """
-    wanted = (labels != IGNORE).flatten().nonzero().squeeze(1)
-    logits = head(model, hidden.flatten(0, 1).index_select(0, wanted))
+    places = (labels != IGNORE).flatten().nonzero().squeeze(1)  # row * T + position
+    logits = head(model, hidden.flatten(0, 1).index_select(0, places))
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    losses = functional.cross_entropy(logits, labels.flatten()[wanted], reduction="none")
+    losses = functional.cross_entropy(logits, labels.flatten()[places], reduction="none")
     sums = torch.zeros(len(labels), dtype=losses.dtype, device=losses.device)
-    return sums.index_add(0, wanted // labels.shape[1], losses)
+    return sums.index_add(0, places // labels.shape[1], losses)
 
 
 def _self_attention(
     layer: Any,
     x: Tensor,
     bias: Tensor,
-    how: Pass,
+    settings: Pass,
     past: tuple[Tensor, Tensor] | None = None,
     layout: Unpadded | None = None,
 ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
     module = layer.SelfAttention
     rows, length, _ = x.shape
     weight = kernels.joined(module.q, module.k, module.v)
-    qkv = kernels.linear(how.norm(layer.layer_norm, x), weight)
+    qkv = kernels.linear(settings.norm(layer.layer_norm, x), weight)
     if layout is not None:
-        out = layout.attention(qkv, module.n_heads, bias, fused=not how.twice)
+        out = layout.attention(qkv, module.n_heads, bias, fused=not settings.twice)
         return x + kernels.linear(out, module.o.weight), None
     q, k, v = qkv.view(rows, length, 3, module.n_heads, -1).permute(2, 0, 3, 1, 4)  # [B, H, S, D] each
     if past is not None:
         k, v = torch.cat((past[0], k), 2), torch.cat((past[1], v), 2)
-    out = kernels.attention(q, k, v, bias, dropout=how.dropout, fused=not how.twice)
+    out = kernels.attention(q, k, v, bias, dropout=settings.dropout, fused=not settings.twice)
     out = kernels.linear(out.transpose(1, 2).reshape(rows, length, -1), module.o.weight)
-    return x + how.drop(out), (k, v)
+    return x + settings.drop(out), (k, v)
 
 
-def _cross_attention(layer: Any, x: Tensor, states: Tensor, closed: Tensor, how: Pass) -> Tensor:
+def _cross_attention(layer: Any, x: Tensor, states: Tensor, closed: Tensor, settings: Pass) -> Tensor:
     module = layer.EncDecAttention
     rows, length, _ = x.shape
     shape = (rows, -1, module.n_heads, module.key_value_proj_dim)
-    q = kernels.linear(how.norm(layer.layer_norm, x), module.q.weight).view(shape)
+    q = kernels.linear(settings.norm(layer.layer_norm, x), module.q.weight).view(shape)
     if length < module.key_value_proj_dim:
         out = kernels.narrow_attention(
-            q, states, module.k.weight, module.v.weight, closed, dropout=how.dropout
+            q, states, module.k.weight, module.v.weight, closed, dropout=settings.dropout
         )
     else:
         k, v = (kernels.linear(states, w.weight).view(shape).transpose(1, 2) for w in (module.k, module.v))
         bias = closed.expand(-1, -1, length, -1)
-        out = kernels.attention(q.transpose(1, 2), k, v, bias, dropout=how.dropout, fused=not how.twice)
+        out = kernels.attention(
+            q.transpose(1, 2), k, v, bias, dropout=settings.dropout, fused=not settings.twice
+        )
         out = out.transpose(1, 2).reshape(rows, length, -1)
-    return x + how.drop(kernels.linear(out, module.o.weight))
+    return x + settings.drop(kernels.linear(out, module.o.weight))
 
 
-def _feed_forward(layer: Any, x: Tensor, how: Pass) -> Tensor:
-    dense, h = layer.DenseReluDense, how.norm(layer.layer_norm, x)
+def _feed_forward(layer: Any, x: Tensor, settings: Pass) -> Tensor:
+    dense, h = layer.DenseReluDense, settings.norm(layer.layer_norm, x)
     if not hasattr(dense, "wi_0"):
         h = dense.act(kernels.linear(h, dense.wi.weight))
-    elif how.activation in TANH_GELU:
-        h = kernels.gated_gelu(kernels.linear(h, kernels.joined(dense.wi_0, dense.wi_1)), twice=how.twice)
+    elif settings.activation in TANH_GELU:
+        h = kernels.gated_gelu(
+            kernels.linear(h, kernels.joined(dense.wi_0, dense.wi_1)), twice=settings.twice
+        )
     else:
         h = dense.act(kernels.linear(h, dense.wi_0.weight)) * kernels.linear(h, dense.wi_1.weight)
-    return x + how.drop(kernels.linear(how.drop(h), dense.wo.weight))
+    return x + settings.drop(kernels.linear(settings.drop(h), dense.wo.weight))
 
 
 def closed_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """[B, 1, 1, S]: 0 where the mask is 1, else the lowest number."""
+    """A bias [B, 1, 1, S] that hides padding: 0 where the mask is 1, else the lowest number."""
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(
         mask == 0, torch.finfo(dtype).min
     )[:, None, None]

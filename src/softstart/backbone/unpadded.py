@@ -1,4 +1,4 @@
-"""Rows of different lengths one behind the other: a batch [B, S, d] as its N tokens [1, N, d], no padding."""
+"""A batch without padding: rows [B, S, d] of different lengths one after the other, as N tokens [1, N, d]."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from softstart.backbone import kernels
 
 @dataclass(frozen=True)
 class Unpadded:
-    """Where the tokens of padded rows go when the padding is left out; rows of one length lie together."""
+    """Where the tokens of padded rows go when the padding is left out; rows of one length are neighbors."""
 
     places: Tensor
-    """[N]: the place of each token in the padded batch, its rows and columns counted through."""
+    """[N]: the place of each token in the flattened padded batch, row * S + column."""
     groups: tuple[tuple[int, int], ...]
-    """(rows, their length), the shortest first."""
+    """(number of rows, their length), the shortest first."""
     shape: tuple[int, int]
     """(B, S) of the padded batch."""
 
@@ -25,9 +25,8 @@ class Unpadded:
     def of(mask: Tensor) -> Unpadded | None:
         """The layout of a batch by its mask [B, S].
 
-        None where nothing is gained or all is left as it is: rows of one length; padding that is not on the
-        right (relative positions would change); on a GPU, for which attention in small groups is slower than
-        padding.
+        None where padding stays: rows of one length have none; padding that is not on the right decides
+        relative positions; on a GPU, attention in small groups is slower than padding.
         """
         if mask.device.type != "cpu" or bool(mask.all()) or not bool((mask[:, :-1] >= mask[:, 1:]).all()):
             return None
@@ -59,10 +58,10 @@ class Unpadded:
         Returns:
             [1, N, H D].
         """
-        parts = qkv[0].split([rows * length for rows, length in self.groups])
-        found = []
-        for part, (rows, length) in zip(parts, self.groups, strict=True):
+        groups = qkv[0].split([rows * length for rows, length in self.groups])
+        attended = []
+        for group, (rows, length) in zip(groups, self.groups, strict=True):
             near = bias[:, :, :length, :length]
-            out = kernels.self_attention(part.view(rows, length, -1), heads, near, fused=fused)
-            found.append(out.flatten(0, 1))
-        return torch.cat(found)[None]
+            out = kernels.self_attention(group.view(rows, length, -1), heads, near, fused=fused)
+            attended.append(out.flatten(0, 1))
+        return torch.cat(attended)[None]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from softstart.errors import SoftstartError
 from softstart.registry import Registry
 
 Join = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -43,6 +44,21 @@ class Placement:
     def rows_interact(self) -> bool:
         """Whether a row's numbers depend on its neighbors: then one run at a time, and never in a pack."""
         return self.padded_together is not None
+
+
+def find_placement(name: str, *, causal: bool) -> Placement:
+    """The placement of a name or an import path.
+
+    Raises:
+        SoftstartError: there is none, or it does not work for a ``causal`` model.
+    """
+    place = PLACEMENTS.find(name)
+    if causal and not place.causal:
+        raise SoftstartError(
+            f"placement '{name}' does not work for a causal model, whose output continues its input",
+            fix=f"Use one of {', '.join(name for name, place in PLACEMENTS.items() if place.causal)}.",
+        )
+    return place
 
 
 def peft_places(name: str) -> bool:
