@@ -7,7 +7,9 @@ was run (``docs/paper.md``). The recommended one is the preset ``corrected``. Ev
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
@@ -15,7 +17,12 @@ from typing import Any, cast
 
 import yaml
 
+from softstart.errors import SoftstartError
+from softstart.gym.catalog import crossfit_catalog
+from softstart.gym.settings import load_setting, shipped_settings
+from softstart.prompt import PLACEMENTS
 from softstart.study.declare import presets
+from softstart.study.declare.settings import some_sources
 from softstart.study.declare.spec import MAIN, SettingSpec, Study, resolve_methods
 from softstart.study.plan.inputs import Inputs
 from softstart.training.budgets import MetaBudget
@@ -23,10 +30,6 @@ from softstart.training.configs import AdaptConfig, FineTuneConfig
 from softstart.training.methods import BASELINES, Method
 from softstart.training.optimizers import OptimizerConfig
 
-SETTINGS = (
-    "random", "cls2cls", "nocls2cls", "both2cls", "cls2nocls", "both2nocls", "nocls2nocls", "qa2qa",
-    "noqa2qa", "nonli2nli", "nopara2para",
-)  # fmt: skip
 PUBLISHED_METHODS = (*BASELINES, "multitask", "maml", "fomaml", "reptile")
 NONE = "–"
 """What a side says where it has no such value."""
@@ -57,18 +60,18 @@ class Value:
 
 
 def protocol(study: Study, inputs: Inputs | None = None) -> list[Value]:
-    """Every value of the published protocol beside that of the study's main variant, in order of the work.
+    """Every value of the published protocol and that of the study's main variant, in order of the work.
 
     Args:
         study: the study.
-        inputs: what it depends on, for its k; None: not known yet.
+        inputs: what it depends on, for its tasks and their k; None: what the declaration says.
     """
     sides = [dict(_values(_as_in("paper", study))), {}, dict(_values(_as_in("corrected", study)))]
     sides[1] = dict(_data(study, inputs)) | dict(_values(study))
     grouped: dict[tuple[str, ...], list[str]] = {}
     for text in sides[1]:
         name, _, what = text.rpartition(": ")
-        note = _notes()[what]
+        note = _notes().get(what, {"evidence": "", "reason": ""})
         published, here, recommended = (str(side.get(text, NONE)) for side in sides)
         # Sizes come without a reason and without advice.
         advice = note.get("recommended", recommended) if note["reason"] else NONE
@@ -99,15 +102,73 @@ def _as_in(preset: presets.PresetName, study: Study) -> Study:
 
 
 def _data(study: Study, inputs: Inputs | None) -> Rows:
-    """What only a study that is planned says."""
-    yield "tasks", "mini gym" if study.gym == "mini" else "NLP Few-shot Gym"
-    specs = [spec if isinstance(spec, str) else spec.name for spec in study.every_setting]
-    named = [name.rpartition("/")[2] for name in specs]
-    yield "source and target tasks", "as published" if set(named) <= set(SETTINGS) else ", ".join(named)
+    """Which tasks a study has, by the lists of their names: the name of a setting says nothing about them."""
+    settings = list(_settings(study, inputs))
+    yield "tasks", _gym(study, settings, inputs)
+    other = [name for name, lists in settings if lists is None or lists not in _published_lists()]
+    yield "source and target tasks", f"other lists: {', '.join(other)}" if other else "as published"
     if inputs is not None:
-        main = [part for part in inputs.parts if part.variant == MAIN]
-        shots = sorted({part.tasks[name].shots for part in main for name in part.target})
-        yield "k", "16 a class, or 32" if {16, 32} >= set(shots) else _listed(shots)
+        yield "k", _shots(inputs)
+
+
+Lists = tuple[frozenset[str], frozenset[str]]
+"""Names of source tasks and of target tasks."""
+
+
+@cache
+def _published_lists() -> frozenset[Lists]:
+    settings = shipped_settings("study").values()
+    return frozenset((frozenset(each.source), frozenset(each.target)) for each in settings)
+
+
+def _settings(study: Study, inputs: Inputs | None) -> Iterator[tuple[str, Lists | None]]:
+    """Every setting of the main variant: its name, and its lists where they are known."""
+    if inputs is not None:
+        for part in inputs.parts:
+            if part.variant == MAIN:
+                yield part.setting, (frozenset(part.source), frozenset(part.target))
+        return
+    for spec in study.every_setting:
+        if isinstance(spec, SettingSpec):
+            yield spec.name, (frozenset(spec.source), frozenset(spec.target))
+            continue
+        lists = None
+        with suppress(SoftstartError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            setting = load_setting(spec)
+            source = some_sources(setting.source, study.source_tasks)
+            lists = (frozenset(source), frozenset(setting.target))
+        yield spec, lists
+
+
+def _gym(study: Study, settings: Sequence[tuple[str, Lists | None]], inputs: Inputs | None) -> str:
+    """Where the tasks are from; by their names and metrics, as files are not at hand."""
+    if study.gym == "mini":
+        return "mini gym"
+    if any(lists is None for _, lists in settings):
+        return "unknown"
+    names = set().union(*(side for _, lists in settings if lists for side in lists))
+    catalog, parts = crossfit_catalog(), inputs.parts if inputs else ()
+    metrics = {name: facts.metric for part in parts for name, facts in part.tasks.items()}
+    known = {name for name in names & catalog.keys() if metrics.get(name) in (None, catalog[name].metric)}
+    if known == names:
+        return "NLP Few-shot Gym"
+    others = sorted(names - known)
+    listed = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+    return f"{'NLP Few-shot Gym and ' if known else ''}other tasks: {listed}"
+
+
+def _shots(inputs: Inputs) -> str:
+    """The k of all target tasks; a task of the gym has that of its kind."""
+    main, catalog = [part for part in inputs.parts if part.variant == MAIN], crossfit_catalog()
+    shots = {name: part.tasks[name].shots for part in main for name in part.target}
+    published = {
+        name: {16 if catalog[name].kind == "classification" else 32} if name in catalog else {16, 32}
+        for name in shots
+    }
+    if all(k in published[name] for name, k in shots.items()):
+        return "16 a class, or 32"
+    return _listed(sorted(set(shots.values())))
 
 
 def _values(study: Study) -> Rows:
@@ -137,24 +198,30 @@ def _values(study: Study) -> Rows:
 def _prompt(study: Study) -> Rows:
     spec = study.prompt
     yield "rows of the prompt", spec.length
-    yield (
-        "start",
-        {"task_names": "task names, then frequent words", "vocabulary": "frequent words"}.get(
-            spec.init, spec.init
-        ),
-    )
-    order = {"c4": "by their count in C4", "tokenizer": "by the tokenizer's order"}[spec.frequent]
-    yield "frequent words", f"{spec.top:,} {order}"
-    anew = {"seed": "that of meta-training", "sample": "another for every sample of a task"}
-    yield "start of plain prompt tuning", anew.get(spec.draw_per, "another for every run of a grid")
-    places = {"prefix": "before the text", "suffix": "after the text"}
-    yield "place of the prompt", places.get(spec.placement, "after the text and its padding")
+    starts = {"task_names": "task names, then frequent words", "vocabulary": "frequent words"}
+    yield "start", starts.get(spec.init, spec.init)
+    orders = {"c4": "by their count in C4", "tokenizer": "by the tokenizer's order"}
+    yield "frequent words", f"{spec.top:,} {orders.get(spec.frequent, spec.frequent)}"
+    draws = {
+        "seed": "that of meta-training",
+        "sample": "another for every sample of a task",
+        "run": "another for every run of a grid",
+    }
+    yield "start of plain prompt tuning", draws.get(spec.draw_per, spec.draw_per)
+    places = {
+        "prefix": "before the text",
+        "suffix": "after the text",
+        "after_padding": "after the text and its padding",
+    }
+    other = f"{PLACEMENTS.find(spec.placement).label} ({spec.placement})"
+    yield "place of the prompt", places.get(spec.placement, other)
 
 
 def _test_sets(rows: int | Mapping[str, int] | None) -> str:
     if isinstance(rows, Mapping):
         most = ", ".join(f"{n:,}" for n in sorted(set(rows.values())))
-        return f"cut for some tasks, at {most} rows"
+        same = rows == presets.preset_values("paper")["test_rows"]
+        return f"cut for {'some tasks' if same else ', '.join(sorted(rows))}, at {most} rows"
     return "all rows" if rows is None else f"one rule: the first {rows:,} rows"
 
 
@@ -188,17 +255,24 @@ def _meta(method: Method, study: Study) -> Rows:
     if mixture:
         yield "rows of a batch", algorithm.query_size
         return
-    own = cast(Mapping[str, Any], asdict(cast(Any, algorithm)))
+    values = asdict(cast(Any, algorithm))
     yield "tasks of an outer step", meta.meta_batch
-    if "inner_lr" in own:
+    if "inner_lr" in values:
         unit = "in units of the prompt's entries: " if meta.inner_lr_unit == "start" else ""
-        yield "inner learning rate", f"{unit}{own['inner_lr']:g}"
+        yield "inner learning rate", f"{unit}{values.pop('inner_lr'):g}"
     yield "inner steps", algorithm.inner_steps
     yield "support rows", algorithm.support_size
     yield "query rows", algorithm.query_size
-    yield "gradients of tasks", {"sum": "summed", "mean": "averaged"}[meta.reduction]
+    reductions = {"sum": "summed", "mean": "averaged"}
+    yield "gradients of tasks", reductions.get(meta.reduction, meta.reduction)
     if method.kind == "reptile":
-        yield "pseudo-gradient", "difference of prompts" if own["difference"] else "sum of gradients"
+        pseudo = values.pop("difference")
+        yield "pseudo-gradient", "difference of prompts" if pseudo else "sum of gradients"
+    # What no published method has.
+    yield from ((name.replace("_", " "), value) for name, value in values.items() if name not in _SIZES)
+
+
+_SIZES = ("inner_steps", "support_size", "query_size")
 
 
 def _adaptation(study: Study) -> Rows:
@@ -228,17 +302,17 @@ def _finetuning(study: Study) -> Rows:
 
 
 def _decoding(study: Study) -> Rows:
-    d, how = study.evaluation.decoding, study.evaluation
-    yield "predictions", {"rank": "the likeliest label word", "generate": "generated"}[how.scoring]
-    yield (
-        "labels of macro-F1",
-        {"union": "all strings in gold or predictions", "gold": "those in gold"}[how.f1_labels],
-    )
-    yield "beams", d.num_beams
-    yield "most tokens generated", d.max_new_tokens
-    yield "bound on tokens generated", "the longest output of the task's data" if how.bounded else "none"
-    yield "repetition penalty", d.repetition_penalty
-    yield "length penalty", d.length_penalty
+    evaluation, decoding = study.evaluation, study.evaluation.decoding
+    scorings = {"rank": "the likeliest label word", "generate": "generated"}
+    yield "predictions", scorings.get(evaluation.scoring, evaluation.scoring)
+    labels = {"union": "all strings in gold or predictions", "gold": "those in gold"}
+    yield "labels of macro-F1", labels.get(evaluation.f1_labels, evaluation.f1_labels)
+    yield "beams", decoding.num_beams
+    yield "most tokens generated", decoding.max_new_tokens
+    bound = "the longest output of the task's data" if evaluation.bounded else "none"
+    yield "bound on tokens generated", bound
+    yield "repetition penalty", decoding.repetition_penalty
+    yield "length penalty", decoding.length_penalty
 
 
 def _epochs(config: AdaptConfig | FineTuneConfig) -> Rows:

@@ -1,0 +1,100 @@
+"""Departures from the published protocol: only what is known to be as published is reported so."""
+
+from __future__ import annotations
+
+import yaml
+
+from softstart.gym.catalog import crossfit_catalog
+from softstart.gym.settings import shipped_settings
+from softstart.prompt import PLACEMENTS, Placement
+from softstart.prompt.placement import suffix
+from softstart.study import parse_study
+from softstart.study.plan.departures import NONE, protocol
+from softstart.study.plan.inputs import Inputs, Part, TaskFacts
+
+METHODS = {name: {} for name in ("pt", "ft", "multitask", "maml", "fomaml", "reptile")}
+
+
+def study(**changes):
+    declared = {"name": "x", "preset": "paper", "setting": "study/cls2cls", "gym": "folder", **changes}
+    return parse_study(yaml.safe_dump({"methods": METHODS, **declared}, sort_keys=False), "study.yaml")
+
+
+LISTS = shipped_settings("study")["cls2cls"]
+
+
+def inputs(name="cls2cls", source=LISTS.source, target=LISTS.target, shots=16, metric=None):
+    """The facts of a study of a published setting, as far as they are not replaced."""
+    catalog = crossfit_catalog()
+    tasks = {
+        task: TaskFacts(task, metric or (catalog[task].metric if task in catalog else "ACC"), shots)
+        for task in (*source, *target)
+    }
+    return Inputs("b", 8, (Part("main", name, tuple(source), tuple(target), tasks, tuple(source)),))
+
+
+def departing(declared, facts=None):
+    return {value.what: value.here for value in protocol(declared, facts) if not value.same}
+
+
+def test_the_paper_preset_departs_nowhere_but_where_it_must():
+    must = {"precision": "float32", "place of the prompt": "after the text"}
+    assert departing(study(), inputs()) == departing(study()) == must
+    letter = {"prompt": {"placement": "after_padding"}, "pack_size": 1}
+    assert departing(study(**letter), inputs()) == {"precision": "float32"}
+    changed = departing(study(meta_seeds=[42, 43], meta={"steps": 60}), inputs())
+    assert {what: changed[what] for what in changed.keys() - must} == {
+        "seeds of meta-training": "several: 42, 43",
+        "maml, fomaml, reptile: length of meta-training": "60 steps, at most 120 epochs",
+    }
+
+
+OWN = {"name": "random", "source": ["mine", "yours"], "target": ["ours"]}
+
+
+def test_a_setting_is_what_it_lists_and_not_its_name():
+    facts = inputs(name="random", source=OWN["source"], target=OWN["target"])
+    for seen in (departing(study(setting=OWN)), departing(study(setting=OWN), facts)):
+        assert seen["source and target tasks"] == "other lists: random"
+        assert seen["tasks"] == "other tasks: mine, ours, yours"
+    # The same lists under another name are as published, whatever their order.
+    named = {"name": "mine", "source": list(LISTS.source)[::-1], "target": list(LISTS.target)}
+    assert departing(study(setting=named)).keys() == {"precision", "place of the prompt"}
+    # Fewer source tasks of a published setting are another setting, and one that cannot be read is unknown.
+    assert departing(study(source_tasks=12))["source and target tasks"] == "other lists: study/cls2cls"
+    unread = departing(study(setting="nowhere.yaml"))
+    assert (unread["tasks"], unread["source and target tasks"]) == ("unknown", "other lists: nowhere.yaml")
+
+
+def test_a_task_of_the_gym_has_its_name_and_its_metric():
+    other = "Pearson-Correlation"
+    assert departing(study(), inputs(metric=other))["tasks"].startswith(
+        "other tasks: ade_corpus_v2-classification, ag_news, "
+    )
+    some = inputs(target=["emo", "mine"])
+    assert departing(study(), some)["tasks"] == "NLP Few-shot Gym and other tasks: mine"
+    assert departing(study(gym="mini", setting="mini-cls2cls"))["tasks"] == "mini gym"
+
+
+def test_k_is_that_of_the_kind_of_a_task():
+    assert departing(study(), inputs(shots=32))["k"] == "32"  # classification tasks have 16 of every class
+    assert "k" not in departing(study(), inputs())
+
+
+def test_a_value_from_outside_is_reported_by_its_name(monkeypatch):
+    mine = Placement(suffix, "after the text and its padding")
+    monkeypatch.setattr(PLACEMENTS, "_entries", {**PLACEMENTS, "mine": mine})
+    letter = {"prompt": {"placement": "mine"}, "pack_size": 1}
+    assert departing(study(**letter), inputs())["place of the prompt"] == f"{mine.label} (mine)"
+
+
+def test_other_cut_test_sets_are_not_the_published_ones():
+    assert "test sets" not in departing(study())
+    assert departing(study(test_rows={"mine": 1000}))["test sets"] == "cut for mine, at 1,000 rows"
+
+
+def test_settings_that_no_published_method_has_are_listed():
+    seen = {value.what: value for value in protocol(study(methods={"pt": {}, "imaml": {}, "maml": {}}))}
+    assert seen["imaml: inner learning rate"].published == NONE
+    assert {what for what in seen if what.startswith("imaml: ")} >= {"imaml: strength", "imaml: iterations"}
+    assert not any(what.startswith("maml: ") and value.published == NONE for what, value in seen.items())
