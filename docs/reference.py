@@ -49,7 +49,7 @@ STUDY = {
     "PromptSpec": "softstart.training.configs",
     "TextFormat": "softstart.training.encoding",
     "MetaConfig": "softstart.training.configs",
-    "OptimizerConfig": "softstart.training.optimizers",
+    "Optimizer": "softstart.training.optimizers",
     "AdaptConfig": "softstart.training.configs",
     "FineTuneConfig": "softstart.training.configs",
     "Evaluation": "softstart.training.evaluation",

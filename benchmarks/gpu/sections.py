@@ -25,7 +25,7 @@ from softstart.algorithms import MAML, Episodes
 from softstart.backbone import Decoding
 from softstart.backbone.memory_model import traced, weight_bytes
 from softstart.training.objective import PromptObjective, run_gradients, run_losses
-from softstart.training.optimizers import OptimizerConfig, make_optimizer
+from softstart.training.optimizers import Adafactor, StackedOptimizer
 
 BOUND = 65536
 """Tokens of one forward pass."""
@@ -293,7 +293,7 @@ def pack_step(
         model.model = model.own
         model.model.config.dropout_rate = 0.1
     stack, batch = model.starts(runs), model.batch(runs, real=ragged)
-    optimizer = make_optimizer(stack, torch.full((runs,), 0.3), OptimizerConfig())
+    optimizer = StackedOptimizer(stack, torch.full((runs,), 0.3), Adafactor())
     if dropout:
         batch = replace(batch, seed=0)
 

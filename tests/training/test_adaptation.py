@@ -22,7 +22,7 @@ from softstart.training.encoding import encode_task, epoch_slice, rng_for, to_ba
 from softstart.training.evaluation import Evaluation, Job, evaluate, predict
 from softstart.training.finetuning import finetune, score_finetuned
 from softstart.training.objective import run_gradients
-from softstart.training.optimizers import OptimizerConfig
+from softstart.training.optimizers import OPTIMIZERS, SGD
 
 # Ranking label words: a random network scores between 0 and 1 with it, while it never writes a label freely.
 HOW = Evaluation(scoring="rank")
@@ -47,7 +47,7 @@ def config(**changes):
 @pytest.mark.parametrize("select", ["best", "last"])
 def test_a_pack_ends_as_its_runs_do_alone(t5, optimizer, select):
     runs = make_runs(t5)
-    settings = config(optimizer=OptimizerConfig(optimizer), select=select)
+    settings = config(optimizer=OPTIMIZERS[optimizer](), select=select)
     packed = adapt(t5, runs, settings, HOW)
     for run, got in zip(runs, packed, strict=True):
         (alone,) = adapt(t5, [run], settings, HOW)
@@ -280,7 +280,7 @@ def test_parts_of_a_batch_are_averaged_as_processes_would(t5):
     ]
     task = replace(toy_task("parts"), samples={13: Sample(13, tuple(tasks), tuple(tasks))}, kind="other")
     encoded, (start,) = encode_task(task, t5, PLAIN), prompts(t5, runs=1)
-    sgd = OptimizerConfig("sgd", 0.0)
+    sgd = SGD(weight_decay=0.0)
     settings = config(steps=1, batch_size=4, batch_parts=2, select="last", optimizer=sgd)
     (got,) = adapt(t5, [AdaptRun(start, encoded, 13, 0.5)], settings, HOW)
 
@@ -305,7 +305,7 @@ def test_an_order_that_is_kept_gives_the_same_batches_in_every_epoch():
 
 def test_an_adapting_run_keeps_its_order_when_told(t5):
     task, (start,) = rows_of(t5, "order", 4), prompts(t5, runs=1)
-    sgd = OptimizerConfig("sgd", 0.0)
+    sgd = SGD(weight_decay=0.0)
     settings = config(steps=4, batch_size=2, eval_every=4, optimizer=sgd, reshuffle=False)
     (got,) = adapt(t5, [AdaptRun(start, task, 13, 0.5)], settings, HOW)
     rows, prompt = task.train[13], start[None]

@@ -28,7 +28,7 @@ from softstart.training.episodes import EpisodeSampler, Item
 from softstart.training.meta_training import meta_train
 from softstart.training.methods import LEARNERS, learn
 from softstart.training.objective import PromptObjective
-from softstart.training.optimizers import OptimizerConfig
+from softstart.training.optimizers import SGD
 
 
 def test_every_registered_algorithm_is_tested():
@@ -93,7 +93,7 @@ def test_multitask_learning_lowers_the_loss_on_its_sources(backbone, tasks):
 
 
 def test_a_diverging_run_names_the_step(backbone, tasks):
-    config = MetaConfig(steps=50, lr=1e30, optimizer=OptimizerConfig("sgd"))
+    config = MetaConfig(steps=50, lr=1e30, optimizer=SGD())
     with pytest.raises(SoftstartError, match=r"not finite at outer step \d+\. Lower the outer lr"):
         meta_train(backbone, SMALL["fomaml"], tasks, prompts(backbone)[0], config)
 
@@ -143,7 +143,7 @@ def test_epochs_are_permutations_and_can_be_entered_anywhere(n, start, count, cu
     assert parts == epoch_slice(n, start, count, 7)
 
 
-SGD = OptimizerConfig("sgd", 0.0)
+PLAIN = SGD(weight_decay=0.0)
 
 
 def test_gradients_summed_over_tasks_are_so_many_times_their_mean(backbone, tasks):
@@ -151,8 +151,8 @@ def test_gradients_summed_over_tasks_are_so_many_times_their_mean(backbone, task
     changes = [
         meta_train(backbone, SMALL["fomaml"], tasks, start, config).prompt - start
         for config in (
-            MetaConfig(steps=1, meta_batch=3, lr=0.1, optimizer=SGD, reduction="sum"),
-            MetaConfig(steps=1, meta_batch=3, lr=0.3, optimizer=SGD),
+            MetaConfig(steps=1, meta_batch=3, lr=0.1, optimizer=PLAIN, reduction="sum"),
+            MetaConfig(steps=1, meta_batch=3, lr=0.3, optimizer=PLAIN),
         )
     ]
     assert changes[1].abs().max() > 0
@@ -162,7 +162,7 @@ def test_gradients_summed_over_tasks_are_so_many_times_their_mean(backbone, task
 def test_an_inner_rate_in_units_of_the_start_is_times_its_rms(backbone, tasks):
     start = 7 * prompts(backbone)[0]
     scale = float(start.square().mean().sqrt())
-    base = MetaConfig(steps=2, lr=0.1, optimizer=SGD)
+    base = MetaConfig(steps=2, lr=0.1, optimizer=PLAIN)
     unit = meta_train(backbone, FoMAML(inner_lr=0.2), tasks, start, replace(base, inner_lr_unit="start"))
     plain = meta_train(backbone, FoMAML(inner_lr=0.2 * scale), tasks, start, base)
     other = meta_train(backbone, FoMAML(inner_lr=0.2), tasks, start, base)
@@ -188,7 +188,7 @@ def test_after_padding_tasks_take_turns(exact_norm):
     t5 = random_t5(placement="after_padding")
     tasks = [toy_encoded(t5, f"toy{i}", seed=i) for i in range(3)]
     start, maml = prompts(t5)[0], MAML(inner_lr=0.1, inner_steps=2)
-    config = MetaConfig(steps=1, meta_batch=3, lr=0.5, optimizer=SGD)
+    config = MetaConfig(steps=1, meta_batch=3, lr=0.5, optimizer=PLAIN)
     learned = meta_train(t5, maml, tasks, start, config).prompt
     items = [Item(task.name, task.train[s], task.dev[s]) for task in tasks for s in sorted(task.train)]
     episodes = EpisodeSampler(items, maml, config, 0, torch.device("cpu")).draw(0)

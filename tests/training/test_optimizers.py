@@ -1,4 +1,4 @@
-"""Stacked optimizers against the library's optimizer on each run alone."""
+"""Stacked optimizers against the library's optimizer on each run alone, and how a study declares them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from transformers.optimization import Adafactor as LibraryAdafactor
 
 from softstart.errors import SoftstartError
-from softstart.training.optimizers import OptimizerConfig, make_optimizer
+from softstart.training.optimizers import OPTIMIZERS, SGD, Adafactor, AdamW, Optimizer, StackedOptimizer
 
 RUNS, P, D = 4, 5, 7
 LRS = [0.5, 0.4, 0.03, 0.2]
@@ -32,7 +32,7 @@ def test_every_run_moves_as_if_alone(name):
     gradients *= torch.tensor([1e-3, 1.0, 30.0, 0.1], dtype=torch.float64)[:, None, None]
     stops = [50, 20, 50, 35]  # runs that finish early
     stack = start.clone()
-    optimizer = make_optimizer(stack, torch.tensor(LRS), OptimizerConfig(name, weight_decay=1e-2))
+    optimizer = StackedOptimizer(stack, torch.tensor(LRS), OPTIMIZERS[name](weight_decay=1e-2))
     for step, gradient in enumerate(gradients):
         optimizer.step(stack, gradient, torch.tensor([step < stop for stop in stops]))
     for run in range(RUNS):
@@ -47,8 +47,7 @@ def test_every_run_moves_as_if_alone(name):
 def test_gradients_are_clipped_run_by_run():
     stack = torch.zeros(2, P, D)
     gradient = torch.stack((torch.full((P, D), 10.0), torch.full((P, D), 1e-3)))
-    config = OptimizerConfig("sgd", weight_decay=0.0, max_grad_norm=1.0)
-    make_optimizer(stack, torch.ones(2), config).step(stack, gradient)
+    StackedOptimizer(stack, torch.ones(2), SGD(weight_decay=0.0, max_grad_norm=1.0)).step(stack, gradient)
     assert torch.isclose(stack[0].norm(), torch.tensor(1.0))
     assert torch.allclose(stack[1], torch.full((P, D), -1e-3))
 
@@ -58,19 +57,62 @@ def test_restored_state_continues_bit_for_bit(name):
     g = torch.Generator().manual_seed(1)
     gradients = torch.randn(10, RUNS, P, D, generator=g)
     whole, parts = torch.ones(RUNS, P, D), torch.ones(RUNS, P, D)
-    config = OptimizerConfig(name)
-    a = make_optimizer(whole, torch.tensor(LRS), config)
-    b = make_optimizer(parts, torch.tensor(LRS), config)
+    rule = OPTIMIZERS[name]()
+    a = StackedOptimizer(whole, torch.tensor(LRS), rule)
+    b = StackedOptimizer(parts, torch.tensor(LRS), rule)
     for step, gradient in enumerate(gradients):
         a.step(whole, gradient)
         if step == 5:
             saved = {key: value.clone() for key, value in b.state_dict().items()}
-            b = make_optimizer(parts, torch.tensor(LRS), config)
+            b = StackedOptimizer(parts, torch.tensor(LRS), rule)
             b.load_state_dict(saved)
         b.step(parts, gradient)
     assert torch.equal(whole, parts)
 
 
-def test_unknown_optimizer_is_refused():
-    with pytest.raises(SoftstartError, match="unknown optimizer 'lion'"):
-        make_optimizer(torch.ones(1, 2, 3), torch.ones(1), OptimizerConfig("lion"))
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_declaration_is_read_as_it_is_written(name):
+    rule = OPTIMIZERS[name](weight_decay=0.5)
+    assert Optimizer.declared(rule.declaration()) == rule
+
+
+def test_each_optimizer_has_its_own_settings():
+    assert Optimizer.declared({"name": "adamw", "betas": [0.8, 0.9]}) == AdamW(betas=(0.8, 0.9))
+    assert Optimizer.declared({"weight_decay": 0.5}) == Adafactor(weight_decay=0.5)
+    # What study files of version 0.1 say, where all optimizers shared their settings.
+    old = {
+        "name": "sgd",
+        "weight_decay": 0.0,
+        "clip_threshold": 1.0,
+        "decay_rate": -0.8,
+        "betas": [0.9, 0.999],
+    }
+    assert Optimizer.declared(old) == SGD(weight_decay=0.0)
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ({"name": "adamv"}, r"optimizer: unknown optimizer 'adamv'\. Did you mean adamw\?"),
+        ({"name": 3}, r"'3' is not a name\. Use one of adafactor, adamw, sgd\."),
+        (
+            {"name": "sgd", "betas": [0.5, 0.9]},
+            r"'betas' is not a field of sgd\. Known: max_grad_norm, weight",
+        ),
+        ({"name": "adamw", "betas": 0.9}, "betas: Input should be a valid tuple"),
+        ({"name": "adamw", "weight_decay": "much"}, "weight_decay: Input should be a valid number"),
+        ({"name": "torch.optim.SGD"}, r"'torch\.optim\.SGD' is not an optimizer"),
+        ({"name": "nowhere.Lion"}, "cannot import the optimizer 'nowhere.Lion'.*PYTHONPATH"),
+        ({"name": "softstart.training.optimizers.Optimizer"}, "is not an optimizer"),
+    ],
+)
+def test_a_mistake_is_one_error_with_its_place(declared, message):
+    with pytest.raises(SoftstartError, match=message) as caught:
+        Optimizer.declared(declared, "optimizer")
+    assert "\n" not in str(caught.value)
+
+
+def test_another_name_brings_its_own_settings():
+    below = {"name": "adamw", "betas": [0.5, 0.6], "weight_decay": 0.1}
+    assert Optimizer.merged(below, {"name": "sgd"}) == {"name": "sgd", "weight_decay": 0.1}
+    assert Optimizer.merged(below, {"betas": [0.5, 0.7]}) == {**below, "betas": [0.5, 0.7]}

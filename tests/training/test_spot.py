@@ -17,7 +17,7 @@ from softstart.training.adaptation import AdaptRun, adapt
 from softstart.training.configs import AdaptConfig, MetaConfig, PromptSpec
 from softstart.training.encoding import Rows
 from softstart.training.methods import learn
-from softstart.training.optimizers import OptimizerConfig
+from softstart.training.optimizers import SGD
 from softstart.training.spot import EMBEDDINGS, SOURCES, START, SPoT
 from softstart.training.starts import draw_start
 
@@ -78,7 +78,7 @@ def test_the_nearest_source_is_that_of_a_prompt_tuned_on_the_target(backbone, ta
 
 def test_rows_with_rates_learn_at_their_own(backbone, tasks):
     start, rates = prompts(backbone)[0], torch.tensor([[3.0], [1.0], [0.0]], dtype=torch.float64)
-    plain = OptimizerConfig("sgd", weight_decay=0.0)
+    plain = SGD(weight_decay=0.0)
     config = AdaptConfig(steps=1, eval_every=1, select="last", optimizer=plain)
     run = AdaptRun(start, tasks[0], 13, 0.3)
     found = adapt(backbone, [run, replace(run, rates=rates), replace(run, rates=7 * rates)], config)

@@ -18,7 +18,7 @@ from softstart.gym import open_gym
 from softstart.training.configs import AdaptConfig
 from softstart.training.encoding import TextFormat, encode_task, rng_for, to_batch
 from softstart.training.objective import PromptObjective
-from softstart.training.optimizers import make_optimizer
+from softstart.training.optimizers import StackedOptimizer
 
 EXTRAS = {
     "scipy": "softstart[analysis]: rank correlations of softstart similarity",
@@ -121,7 +121,7 @@ def _adaptation(backbone: Backbone, runs: int, rounds: int) -> tuple[float, floa
     owners = [r for r in range(runs) for _ in range(config.batch_size)]
     batch = to_batch(sample.pick(drawn, rng), owners, backbone.tokenizer.pad_token_id).to(backbone.device)
     prompts = backbone.vocabulary[:100].expand(runs, -1, -1).to(backbone.prompt_dtype).clone()
-    optimizer = make_optimizer(prompts, torch.full((runs,), 0.1), config.optimizer)
+    optimizer = StackedOptimizer(prompts, torch.full((runs,), 0.1), config.optimizer)
     loss = PromptObjective(backbone, config.max_tokens)
 
     def step() -> None:

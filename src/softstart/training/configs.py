@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from softstart.errors import SoftstartError
 from softstart.prompt import PLACEMENTS, find_initializer
-from softstart.training.optimizers import OptimizerConfig
+from softstart.training.declared import Declared
+from softstart.training.optimizers import Adafactor, Optimizer
 
 Positive = Annotated[int, Field(gt=0)]
 Select = Literal["best", "last"]
@@ -89,7 +90,7 @@ class AdaptConfig:
     batch_parts: int = 1
     """Deal the rows of a step to this many batches and average their mean losses, so that the weight of a
     token depends on its batch: 2 as published (two GPUs with 8 rows each)."""
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: Optimizer = Adafactor()
     """Every run of a pack has its own state."""
     dropout: bool = False
     """Dropout while training. Masks depend on the pack's layout, so packed = alone only without it."""
@@ -133,7 +134,7 @@ class MetaConfig:
     """Episodes of a meta-update (not used by multi-task learning, whose batch is one mixture)."""
     lr: float = 0.5
     """Outer learning rate."""
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: Optimizer = Adafactor()
     """Of the outer loop."""
     seed: int = 42
     """Draws the episodes."""
@@ -161,3 +162,15 @@ def steps_of(config: AdaptConfig | FineTuneConfig, rows: int) -> int:
     if config.epochs is None:
         return config.steps
     return min(config.steps, config.epochs * math.ceil(rows / config.batch_size))
+
+
+DECLARED: dict[str, type[Declared]] = {"optimizer": Optimizer}
+"""Fields of configurations that choose a class and set its fields."""
+
+
+def identity_of(config: AdaptConfig | FineTuneConfig | MetaConfig) -> dict[str, Any]:
+    """A configuration as plain data: what the key of a result holds of it."""
+    return {
+        name: value.identity() if isinstance(value, Declared) else value
+        for name, value in vars(config).items()
+    }

@@ -21,7 +21,7 @@ from softstart.training.distributed import Processes, shared_gradient, this_job
 from softstart.training.encoding import EncodedTask
 from softstart.training.episodes import EpisodeSampler, Item
 from softstart.training.objective import PromptObjective, Work
-from softstart.training.optimizers import StackedOptimizer, make_optimizer
+from softstart.training.optimizers import StackedOptimizer
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class _Outer:
         rates = {name: config.lr * getattr(algorithm, "further_lr", 1.0) for name in self.stacks}
         rates[THETA] = config.lr
         self.optimizers: dict[str, StackedOptimizer] = {
-            name: make_optimizer(stack, torch.tensor([rates[name]]), config.optimizer)
+            name: StackedOptimizer(stack, torch.tensor([rates[name]]), config.optimizer)
             for name, stack in self.stacks.items()
         }
         self.of = ""

@@ -8,11 +8,10 @@ an algorithm of ``softstart.algorithms`` from episodes or mixtures, in the outer
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, cast, get_type_hints, runtime_checkable
+from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from softstart.algorithms import ALGORITHMS, Algorithm
@@ -21,6 +20,7 @@ from softstart.errors import SoftstartError, did_you_mean
 from softstart.progress import Progress, silent
 from softstart.training.budgets import LIMITS
 from softstart.training.configs import MetaConfig
+from softstart.training.declared import checked, field_types
 from softstart.training.encoding import EncodedTask
 from softstart.training.meta_training import MetaTrained, meta_train
 from softstart.training.spot import Near, SPoT
@@ -140,7 +140,7 @@ def resolve_method(name: str, values: Mapping[str, Any], meta: MetaConfig, where
         where: the file or option, for messages.
 
     Raises:
-        SoftstartError: an unknown method, or an override that is no field of its algorithm or of ``meta``.
+        SoftstartError: an unknown method, or an override that is not a field of its algorithm or of ``meta``.
     """
     values = dict(values)
     kind = values.pop("algorithm", name)
@@ -150,19 +150,10 @@ def resolve_method(name: str, values: Mapping[str, Any], meta: MetaConfig, where
         if values:
             raise SoftstartError(f"'{kind}' takes no overrides", where=where)
         return Method(name, kind)
-    own, outer = _field_types(algorithm), _field_types(type(meta))
-    for key, value in values.items():
-        if key not in own | outer:
-            raise SoftstartError(
-                f"'{key}' is no field of {kind}",
-                where=where,
-                fix=f"Known: {', '.join(sorted(own | outer))}.",
-            )
-        try:
-            TypeAdapter((own | outer)[key]).validate_python(value, strict=True)
-        except ValidationError as problem:
-            message = problem.errors()[0]["msg"]
-            raise SoftstartError(f"{key}: {message}", where=where) from problem
+    own, outer = field_types(algorithm), field_types(type(meta))
+    fitting = checked(own | outer, values, kind, where, strict=True)
+    # As written, so that keys stay: a whole number for a float is another text.
+    values = {key: fitting[key] if isinstance(value, Mapping) else value for key, value in values.items()}
     if not LIMITS.isdisjoint(values):
         values = {**{key: None for key in LIMITS - {"steps"} if key in outer}, **values}
     try:
@@ -174,11 +165,6 @@ def resolve_method(name: str, values: Mapping[str, Any], meta: MetaConfig, where
         )
     except ValueError as problem:
         raise SoftstartError(str(problem), where=where) from problem
-
-
-def _field_types(cls: Any) -> dict[str, Any]:
-    types = get_type_hints(cls)
-    return {field.name: types[field.name] for field in fields(cls)}
 
 
 def learn(

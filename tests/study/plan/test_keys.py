@@ -95,7 +95,7 @@ def test_keys_follow_data_and_weights():
             {"methods": {"mmaml": {}}},
             "methods.mmaml: unknown method 'mmaml'. Did you mean maml or",
         ),
-        ({"methods": {"maml": {"inner_rate": 1}}}, "'inner_rate' is no field of maml. Known: .*inner_lr"),
+        ({"methods": {"maml": {"inner_rate": 1}}}, "'inner_rate' is not a field of maml. Known: .*inner_lr"),
         ({"methods": {"pt": {"lr": 1}}}, "'pt' takes no overrides"),
         ({"methods": {}}, "methods: Dictionary should have at least 1 item"),
         ({"learning_rates": [0]}, "learning_rates.0: Input should be greater than 0"),

@@ -14,6 +14,7 @@ from softstart.storage.safe_yaml import read_yaml
 from softstart.study.declare.presets import filled, inherited
 from softstart.study.declare.spec import LOADING, MAIN, Study, resolve_methods
 from softstart.training.budgets import LIMITS
+from softstart.training.configs import DECLARED
 
 SHARED = ("name", "variants")
 """What a variant cannot override."""
@@ -95,12 +96,11 @@ def _validated(data: Mapping[str, Any], where: str) -> Study:
     except ValidationError as problem:
         first = problem.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        message = first["msg"].removeprefix("Value error, ")
-        raise SoftstartError(
-            f"{key}: {message}" if key else message,
-            where=where,
-            fix="Fix this key in the study or with --set.",
-        ) from problem
+        message, fix = first["msg"].removeprefix("Value error, "), "Fix this key in the study or with --set."
+        cause = getattr(first.get("ctx", {}).get("error"), "__cause__", None)
+        if isinstance(cause, SoftstartError):
+            message, fix = cause.what, cause.fix or fix
+        raise SoftstartError(f"{key}: {message}" if key else message, where=where, fix=fix) from problem
 
 
 def _override(data: dict[str, Any], override: str) -> None:
@@ -121,4 +121,8 @@ def _assign(data: dict[str, Any], key: str, value: Any, where: str) -> None:
     if last in LIMITS and parents and parents[0] in ("meta", "methods"):
         for other in LIMITS:
             node.pop(other, None)
+    if last == "name" and parents and parents[-1] in DECLARED:
+        merged = DECLARED[parents[-1]].merged(node, {last: value})
+        node.clear()
+        node.update(merged)
     node[last] = value

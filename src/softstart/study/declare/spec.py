@@ -164,6 +164,6 @@ def resolve_methods(study: Study, where: str = "study") -> list[Method]:
     """The methods of a study with defaults filled in.
 
     Raises:
-        SoftstartError: an unknown method, or an override that is no field of its algorithm or of ``meta``.
+        SoftstartError: an unknown method, or an override that is not a field of its algorithm or of ``meta``.
     """
     return [resolve_method(name, values, study.meta, where) for name, values in study.methods.items()]

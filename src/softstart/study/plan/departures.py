@@ -28,7 +28,7 @@ from softstart.study.plan.inputs import Inputs
 from softstart.training.budgets import MetaBudget
 from softstart.training.configs import AdaptConfig, FineTuneConfig
 from softstart.training.methods import BASELINES, Method
-from softstart.training.optimizers import OptimizerConfig
+from softstart.training.optimizers import Optimizer
 
 PUBLISHED_METHODS = (*BASELINES, "multitask", "maml", "fomaml", "reptile")
 NONE = "–"
@@ -331,8 +331,19 @@ def _switch(on: bool) -> str:
     return "on" if on else "off"
 
 
-def _optimizer(config: OptimizerConfig) -> str:
-    text = f"{config.name}, decay {config.weight_decay:g}"
-    if config.name == "adafactor":
-        text += f", clip {config.clip_threshold:g}, exponent {config.decay_rate:g}"
-    return text + ("" if config.max_grad_norm is None else f", gradient norm {config.max_grad_norm:g}")
+def _optimizer(optimizer: Optimizer) -> str:
+    values = {
+        _SETTINGS.get(name, name): f"{value:g}" if isinstance(value, float) else str(value)
+        for name, value in optimizer.declaration().items()
+        if name != "name" and value is not None
+    }
+    return ", ".join([optimizer.name, *(f"{name} {value}" for name, value in values.items())])
+
+
+_SETTINGS = {
+    "weight_decay": "decay",
+    "clip_threshold": "clip",
+    "decay_rate": "exponent",
+    "max_grad_norm": "gradient norm",
+}
+"""How a reader calls the settings of the optimizers."""

@@ -17,6 +17,7 @@ from softstart.study.declare.spec import Study, resolve_methods
 from softstart.study.plan.inputs import Inputs, Part, TaskFacts
 from softstart.study.plan.keys import PROTOCOL, as_json, key_of
 from softstart.training.budgets import MetaBudget, step_cost, tasks_of
+from softstart.training.configs import identity_of
 from softstart.training.methods import Method
 
 FINE_TUNING_COST = 2.0
@@ -141,12 +142,12 @@ class _Planner:
         }
         self.common = as_json({**common, "prompt": study.prompt.model_dump()})
         tuning = as_json({**common, "evaluation": asdict(study.evaluation)})
-        self.tuned = {**tuning, **as_json({"training": asdict(study.finetuning), "tuned": True})}
+        self.tuned = {**tuning, **as_json({"training": identity_of(study.finetuning), "tuned": True})}
         if study.finetuning_backbone:
             self.tuned |= as_json({"backbone": inputs.tuned.get(study.finetuning_backbone)})
         self.adapted = {
             **tuning,
-            **as_json({"training": asdict(study.adaptation), "tuned": False}),
+            **as_json({"training": identity_of(study.adaptation), "tuned": False}),
             "prompt": self.common["prompt"],
         }
         if study.adaptation.rungs:
@@ -176,7 +177,7 @@ class _Planner:
             {
                 "kind": method.kind,
                 "algorithm": asdict(cast(Any, method.algorithm)),
-                "meta": {**asdict(config), "seed": seed},
+                "meta": {**identity_of(config), "seed": seed},
                 "source": dict(zip(self.part.source, self.part.source_digests, strict=True)),
                 "samples": samples,
             }

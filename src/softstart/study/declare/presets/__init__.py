@@ -12,6 +12,7 @@ import yaml
 
 from softstart.errors import SoftstartError
 from softstart.training.budgets import LIMITS
+from softstart.training.configs import DECLARED
 
 PresetName = Literal["paper", "fast", "corrected", "tiny"]
 PRESETS: tuple[PresetName, ...] = get_args(PresetName)
@@ -78,7 +79,9 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     out = dict(below)
     for key, value in above.items():
         old = out.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping) and key not in _WHOLE:
+        if isinstance(old, Mapping) and isinstance(value, Mapping) and key in DECLARED:
+            out[key] = DECLARED[key].merged(old, value)
+        elif isinstance(old, Mapping) and isinstance(value, Mapping) and key not in _WHOLE:
             out[key] = (_limited if key == "meta" else _over)(old, value)
         else:
             out[key] = value
