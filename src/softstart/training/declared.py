@@ -39,8 +39,9 @@ def checked(
     out = {}
     for key, value in values.items():
         if key not in types:
-            known = f"Known: {', '.join(sorted(types))}."
-            raise SoftstartError(f"'{key}' is not a field of {of}", where=where, fix=known)
+            raise SoftstartError(
+                f"'{key}' is not a field of {of}", where=where, fix=f"Known: {', '.join(sorted(types))}."
+            )
         try:
             out[key] = TypeAdapter(types[key]).validate_python(value, strict=strict)
         except ValidationError as problem:
@@ -91,8 +92,9 @@ class Declared:
         values = dict(values)
         name = values.pop("name", next(iter(cls.registry)))
         if not isinstance(name, str):
-            fix = f"Use one of {', '.join(cls.registry)}."
-            raise SoftstartError(f"'{name}' is not a name", where=where, fix=fix)
+            raise SoftstartError(
+                f"'{name}' is not a name", where=where, fix=f"Use one of {', '.join(cls.registry)}."
+            )
         made = cls.registry.find(name, where)
         types = field_types(made)
         older = {key: value for key, value in made.formerly.items() if key not in types}
@@ -100,7 +102,9 @@ class Declared:
         try:
             return cast(Self, made(**checked(types, values, name, where)))
         except ValueError as problem:
-            raise SoftstartError(str(problem), where=where) from problem
+            raise SoftstartError(
+                f"{name} refuses a value ({problem})", where=where, fix="Give one in its range."
+            ) from problem
 
     @classmethod
     def merged(cls, below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
