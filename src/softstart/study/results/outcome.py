@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,9 +13,10 @@ import pandas as pd
 from softstart.analysis import arg_table, largest_budget, refuse_mixed, relative_gains, with_defaults
 from softstart.errors import SoftstartError
 from softstart.report.html import write_report
+from softstart.report.style import Appearance
 from softstart.storage.files import atomic
 from softstart.study.declare.reading import load_study
-from softstart.study.declare.spec import Study, resolved
+from softstart.study.declare.spec import Study, resolve_methods, resolved
 from softstart.study.plan.departures import protocol
 from softstart.study.plan.inputs import Inputs
 from softstart.study.plan.plan import Plan, make_plan
@@ -30,10 +31,10 @@ BASELINE = "pt"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a study came to: tables, and the nodes that failed.
+    """The results of a study as tables, and what failed.
 
-    ``rows`` holds one row a selected run; ``gains`` one a method and task and ``arg`` one a method with an
-    interval, at the largest budget. ``missing`` counts runs not computed yet.
+    ``rows`` has one row per selected run; ``gains`` one per method and task, and ``arg`` one per method with
+    its interval, at the largest budget. ``missing`` counts runs that are not computed yet.
     """
 
     rows: pd.DataFrame
@@ -43,13 +44,15 @@ class Outcome:
     missing: int
     folder: Path
     notes: Sequence[str] = ()
-    """What is missing, failed or not comparable, a sentence each."""
+    """What is missing, failed or not comparable: one sentence each."""
     costs: pd.DataFrame = field(default_factory=pd.DataFrame)
     """What each method took (``results.costs``)."""
     protocol: Sequence[Mapping[str, str]] = ()
-    """Every value of the published protocol beside the study's (``departures.protocol``)."""
+    """Every value of the published protocol next to the study's (``departures.protocol``)."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """What the numbers were made with."""
+    appearance: Mapping[str, Appearance] = field(default_factory=dict)
+    """Label and color of every method, for reports."""
 
 
 def report_study(folder: Path) -> Outcome:
@@ -97,7 +100,14 @@ def study_tables(folder: Path) -> dict[str, pd.DataFrame]:
 
 
 def write_outcome(study: Study, plan: Plan, store: Store, failures: list[str]) -> Outcome:
-    """Write the tables and the report of what is computed; ``failures`` are those of this run."""
+    """Write the tables and the report of what is computed.
+
+    Args:
+        study: the study.
+        plan: all of it.
+        store: its results.
+        failures: what failed in this run; empty: those that the store recorded.
+    """
     done, metas, folder = store.runs(), store.metas(), store.folder
     rows, runs, curves = results(plan, store)
     for name, table in (("results", rows), ("runs", runs), ("curves", curves)):
@@ -117,8 +127,9 @@ def write_outcome(study: Study, plan: Plan, store: Store, failures: list[str]) -
     took = costs(plan, done, metas)
     values = [asdict(value) for value in protocol(study, Inputs.from_json(store.inputs()))]
     made = environments(row["environment"] for row in (*done.values(), *metas.values()))
+    appearance = appearance_of(plan.studies.values())
     if len(rows):
-        found = folder / SIMILARITY
+        measured = folder / SIMILARITY
         write_report(
             folder / REPORT,
             resolved(study),
@@ -131,11 +142,22 @@ def write_outcome(study: Study, plan: Plan, store: Store, failures: list[str]) -
             meta_curves=meta_curves(plan, metas),
             environment=made,
             notes=notes,
-            similarity=json.loads(found.read_text(encoding="utf-8")) if found.exists() else None,
+            similarity=json.loads(measured.read_text(encoding="utf-8")) if measured.exists() else None,
             protocol=values,
+            appearance=appearance,
         )
     missing = sum(node.key not in done for node in plan.runs)
-    return Outcome(rows, gains, arg, failures, missing, folder, notes, took, values, made)
+    return Outcome(rows, gains, arg, failures, missing, folder, notes, took, values, made, appearance)
+
+
+def appearance_of(studies: Iterable[Study]) -> dict[str, Appearance]:
+    """Label and color of every method, as its algorithm declares them.
+
+    Raises:
+        SoftstartError: a color that is none.
+    """
+    methods = {method.name: method for study in studies for method in resolve_methods(study)}
+    return {name: Appearance(method.label, method.color) for name, method in methods.items()}
 
 
 def _planned(plan: Plan) -> dict[tuple[str, str], tuple[int, int]]:

@@ -17,7 +17,7 @@ from softstart.study.declare.spec import MAIN, Study, resolved
 from softstart.study.plan.inputs import Inputs
 from softstart.study.plan.plan import make_plan
 from softstart.study.results.folder import CHECKPOINTS, STUDY_FILE
-from softstart.study.results.outcome import Outcome, write_outcome
+from softstart.study.results.outcome import Outcome, appearance_of, write_outcome
 from softstart.study.results.store import Store
 from softstart.study.results.stores import open_store
 from softstart.study.run.executors import EXECUTORS, InProcess, Order, Setup
@@ -69,6 +69,7 @@ def run_study(
     display = display or Quiet()
     where = EXECUTORS.find(_executor_name(executor, workers, ray))
     resources = Resources(variants_of(study), device)
+    appearance_of(resources.studies.values())  # what a report would refuse is refused before the work
     for variant, each in resources.studies.items():
         for spec in each.every_setting:
             resolve_setting(each, spec, resources.gym(variant))
