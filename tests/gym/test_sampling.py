@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from softstart.errors import SoftstartError
 from softstart.gym import Example, kshot, write_tsv
-from softstart.gym.sampling import shuffled, to_line
+from softstart.gym.sampling import shuffled
+from softstart.gym.tsv import to_line
 
 seeds = st.integers(0, 2**32 - 1)
 pools = st.lists(st.tuples(st.text(), st.sampled_from("abc")), min_size=1, max_size=120)

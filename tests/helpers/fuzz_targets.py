@@ -23,8 +23,8 @@ from softstart.cli.analysis import _read
 from softstart.errors import SoftstartError
 from softstart.gym.catalog.reading import parse_catalog
 from softstart.gym.folder import CrossFitFolder
-from softstart.gym.own import RawData, whole_task
 from softstart.gym.selection import read_setting
+from softstart.gym.tables import RawData, whole_task
 from softstart.prompt.card import model_card
 from softstart.study.declare.reading import parse_study
 from softstart.study.plan.inputs import Inputs

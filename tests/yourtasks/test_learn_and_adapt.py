@@ -24,7 +24,7 @@ from softstart.errors import SoftstartError
 from softstart.gym import open_gym
 from softstart.gym.metrics import score
 from softstart.gym.mini import mini_settings
-from softstart.gym.own import RawData, source_tasks, whole_task
+from softstart.gym.tables import RawData, source_tasks, whole_task
 from softstart.prompt import SoftPrompt, nearest_source
 from softstart.training.adaptation import AdaptRun, adapt
 from softstart.training.configs import AdaptConfig

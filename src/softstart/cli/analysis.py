@@ -175,7 +175,7 @@ def _recommend(
     folder: Path, train: str, input: str | None, output: str | None, label: str | None, device: str | None
 ) -> None:
     from softstart.diagnostics.similarity import recommend
-    from softstart.gym.own import RawData, whole_task
+    from softstart.gym.tables import RawData, whole_task
 
     found = recommend(folder, whole_task(RawData(train, input=input, output=output, label=label)), device)
     nearest = (f"{row.task} {row.similarity:.2f}" for row in found.sources[:5].itertuples())

@@ -136,8 +136,7 @@ def build(
       softstart gym build --setting qa2qa --out gym
       softstart gym build ag_news --source rows/ --out gym
     """
-    from softstart.gym.jobs import build_tasks
-    from softstart.gym.listing import choose, jobs_for
+    from softstart.gym.jobs import build_tasks, choose, jobs_for
 
     with _warnings_as_lines():
         entries = choose(tasks or [], setting, everything, catalog)
@@ -192,15 +191,15 @@ def sample(
       softstart gym sample mail.jsonl --input '{subject}: {body}' --label folder --out gym
     """
     from softstart.gym.build import Job, build_task
-    from softstart.gym.listing import check_kind, label_words
-    from softstart.gym.own import RawData, own_entry
     from softstart.gym.sampling import SEEDS
+    from softstart.gym.tables import RawData, entry_of, label_words
+    from softstart.gym.task import check_kind
 
     raw = RawData(
-        data, name, input, output, label, label_words(labels or []), check_kind(kind), metric, category, test,
-        config, split, delimiter,
+        data, name, input, output, label, label_words(labels or []), check_kind(kind) if kind else None,
+        metric, category, test, config, split, delimiter,
     )  # fmt: skip
-    entry = own_entry(raw)
+    entry = entry_of(raw)
     report = build_task(
         Job(
             entry,

@@ -68,7 +68,7 @@ def meta_train(
       softstart meta-train sources/ --out start --backbone google/t5-base-lm-adapt --length 100
     """
     from softstart.backbone import Backbone
-    from softstart.gym.own import RawData, source_tasks
+    from softstart.gym.tables import RawData, source_tasks
     from softstart.training.distributed import this_job
     from softstart.training.encoding import TextFormat
     from softstart.yourtasks.learn_and_adapt import learn_start, named_start, outer_loop
@@ -134,7 +134,7 @@ def adapt(
     import torch
 
     from softstart.backbone import TINY
-    from softstart.gym.own import RawData, whole_task
+    from softstart.gym.tables import RawData, whole_task
     from softstart.training.configs import AdaptConfig
     from softstart.training.distributed import this_job
     from softstart.training.encoding import TextFormat

@@ -15,12 +15,14 @@ from typing import Any, Literal
 from softstart.errors import SoftstartError
 from softstart.gym.catalog import published_checksums
 from softstart.gym.catalog.schema import Entry
+from softstart.gym.hub import hub_rows
 from softstart.gym.lines import Keyed, Line, make_lines, pool_and_test
 from softstart.gym.quirks import QUIRKS
-from softstart.gym.rows import find_split, hub_rows, read_rows
-from softstart.gym.sampling import SEEDS, KShot, file_name, kshot, write_tsv
+from softstart.gym.rows import find_split, read_rows
+from softstart.gym.sampling import SEEDS, KShot, kshot
 from softstart.gym.task import Kind
 from softstart.gym.template import Row
+from softstart.gym.tsv import file_name, write_tsv
 
 PARTS = ("train", "dev", "test")
 

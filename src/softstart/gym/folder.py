@@ -6,10 +6,7 @@ A folder holds one directory per task::
     <root>/<task>/<task>_test.tsv                 once, or <task>_<k>_<seed>_test.tsv, the same for all seeds
     <root>/<task>/task.json                       optional: {"kind": ..., "metric": ..., "category": ...}
 
-A line is ``input TAB answer``, UTF-8, without quoting; text-to-text rows may hold several answers, each
-after its own TAB. White space around a line is dropped. As the gym's writer ends every row with a line
-feed, only a line feed ends one here: a lone carriage return inside a text stays text, where CrossFit's
-reader would tear the row into pieces without answers.
+``softstart.gym.tsv`` reads their lines.
 """
 
 from __future__ import annotations
@@ -20,15 +17,15 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 from softstart.errors import SoftstartError, did_you_mean
 from softstart.gym.catalog import crossfit_catalog
 from softstart.gym.metrics import METRICS, check_references
-from softstart.gym.task import Example, Kind, Sample, Task
+from softstart.gym.task import Example, Kind, Sample, Task, check_kind
+from softstart.gym.tsv import Split, file_name, read_examples, read_lines
 
 _TRAIN_FILE = re.compile(r"(?P<task>.+)_(?P<k>\d+)_(?P<seed>\d+)_train\.tsv")
-_Split = Literal["train", "dev", "test"]
 
 
 class CrossFitFolder:
@@ -98,10 +95,10 @@ class CrossFitFolder:
         given = _catalog_facts(task) | _read_task_json(folder / "task.json")
         k = self._choose_k(task, given.get("kind"))
         seeds = self._samples[task][k]
-        facts = _complete(given, folder / f"{task}_{k}_{seeds[0]}_train.tsv", k)
+        facts = _complete(given, folder / file_name(task, k, seeds[0], "train"), k)
 
-        def read(path: Path, split: _Split) -> tuple[Example, ...]:
-            rows = _read_rows(path, facts.kind, split, skip_malformed=self.skip_malformed)
+        def read(path: Path, split: Split) -> tuple[Example, ...]:
+            rows = read_examples(path, facts.kind, split, skip_malformed=self.skip_malformed)
             if split != "train":
                 try:
                     check_references(facts.metric, [row.outputs for row in rows])
@@ -118,8 +115,8 @@ class CrossFitFolder:
             samples={
                 seed: Sample(
                     seed,
-                    read(folder / f"{task}_{k}_{seed}_train.tsv", "train"),
-                    read(folder / f"{task}_{k}_{seed}_dev.tsv", "dev"),
+                    read(folder / file_name(task, k, seed, "train"), "train"),
+                    read(folder / file_name(task, k, seed, "dev"), "dev"),
                 )
                 for seed in seeds
             },
@@ -167,7 +164,7 @@ def _find_tasks(root: Path) -> Iterator[tuple[str, dict[int, list[int]]]]:
 
 def _test_file(folder: Path, task: str, k: int, seeds: list[int]) -> Path:
     """The one test file of a task; copies per seed must be identical."""
-    candidates = [folder / f"{task}_test.tsv", *(folder / f"{task}_{k}_{seed}_test.tsv" for seed in seeds)]
+    candidates = [folder / f"{task}_test.tsv", *(folder / file_name(task, k, seed, "test") for seed in seeds)]
     first, *others = [path for path in candidates if path.is_file()] or [candidates[0]]
     for other in others:
         if not filecmp.cmp(first, other, shallow=False):
@@ -189,8 +186,8 @@ def _read_task_json(path: Path) -> dict[str, str]:
     known = ("kind", "metric", "category")
     if not isinstance(given, dict) or not all(k in known and isinstance(v, str) for k, v in given.items()):
         raise SoftstartError("expected an object of strings", where=str(path), fix=_JSON_FIX)
-    if "kind" in given and given["kind"] not in get_args(Kind):
-        raise SoftstartError(f"unknown kind '{given['kind']}'", where=str(path), fix=_JSON_FIX)
+    if "kind" in given:
+        check_kind(given["kind"], where=str(path))
     if "metric" in given:
         METRICS.find(given["metric"], where=str(path))
     return given
@@ -203,10 +200,8 @@ def _catalog_facts(task: str) -> dict[str, str]:
 
 def _complete(given: Mapping[str, str], train_file: Path, k: int) -> _Facts:
     """Fill in the facts that neither task.json nor the catalog gives, from the number of training rows."""
-    if "kind" in given:
-        kind: Kind = "classification" if given["kind"] == "classification" else "text2text"
-    else:
-        kind = "classification" if len(_lines(train_file)) > k else "text2text"
+    guess: Kind = "classification" if len(read_lines(train_file)) > k else "text2text"
+    kind = check_kind(given.get("kind", guess))
     metric = given.get("metric", "Classification-F1" if kind == "classification" else "EM")
     if "kind" not in given or "metric" not in given:
         name = train_file.parent.name
@@ -218,64 +213,9 @@ def _complete(given: Mapping[str, str], train_file: Path, k: int) -> _Facts:
     return _Facts(kind, metric, given.get("category", "other"))
 
 
-def _lines(path: Path) -> list[bytes]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise SoftstartError(
-            f"cannot read this file ({error.strerror})",
-            where=str(path),
-            fix="A task needs train and dev files for each of its seeds, and a test file.",
-        ) from None
-    lines = data.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n").split(b"\n")
-    return lines if lines != [b""] else []
-
-
-def _read_rows(path: Path, kind: Kind, split: _Split, *, skip_malformed: bool) -> tuple[Example, ...]:
-    rows: list[Example] = []
-    problems: list[str] = []
-    for number, line in enumerate(_lines(path), 1):
-        row = _parse_row(line, kind, split)
-        if isinstance(row, Example):
-            rows.append(row)
-            continue
-        problems.append(f"line {number}: {row}")
-        if not skip_malformed:
-            raise SoftstartError(row, where=f"{path}, line {number}", fix=_ROW_FIX)
-    if problems:
-        warnings.warn(f"{path}: left out {len(problems)} malformed rows ({problems[0]})", stacklevel=6)
-    if not rows:
-        raise SoftstartError("no rows", where=str(path))
-    return tuple(rows)
-
-
-def _parse_row(line: bytes, kind: Kind, split: _Split) -> Example | str:
-    """One example, or what is wrong with its line."""
-    try:
-        text = line.decode()
-    except UnicodeDecodeError as error:
-        return f"not UTF-8 (byte {error.start + 1} of the line)"
-    if not text.strip():
-        return "blank line"
-    if "\t" not in text:
-        return "no TAB between input and answer (a line break inside the text?)"
-    if not text.partition("\t")[0].strip():
-        return "no input before the TAB"
-    source, *answers = text.strip().split("\t")
-    if not answers and (kind == "classification" or split != "test"):
-        return "no answer after the TAB"
-    if kind == "classification" and len(answers) > 1:
-        return f"{1 + len(answers)} columns where classification has 2 (a TAB inside the text?)"
-    return Example(source, tuple(answers))
-
-
 _FOLDER_FIX = (
     "Give the folder that holds one directory per task, with files like emo/emo_16_13_train.tsv, or 'mini'."
 )
 _JSON_FIX = (
     'Write {"kind": "classification" or "text2text", "metric": ..., "category": ...}; all three are optional.'
-)
-_ROW_FIX = (
-    "Write one example a line as input, TAB, answer, without line break or TAB inside a text, "
-    "or open the folder with skip_malformed=True."
 )

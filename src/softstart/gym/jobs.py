@@ -1,4 +1,7 @@
-"""Builds in parallel, each task in a process of its own: a crash, a full memory or a hang costs one task."""
+"""Which tasks to build, and builds in parallel.
+
+Each task is built in its own process: a crash, a full memory or a hang costs one task.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,75 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 from softstart.errors import SoftstartError
 from softstart.gym.build import Job, Report, build_task
-from softstart.gym.rows import out_of_reach
+from softstart.gym.catalog import all_entries, crossfit_catalog, entries_named
+from softstart.gym.catalog.reading import read_catalog
+from softstart.gym.catalog.schema import Entry
+from softstart.gym.hub import out_of_reach
+from softstart.gym.rows import SUFFIXES
+from softstart.gym.sampling import SEEDS
+from softstart.gym.settings import load_setting
+
+
+def choose(names: Sequence[str], setting: str | None, everything: bool, catalog: Path | None) -> list[Entry]:
+    """The entries to build, each once.
+
+    Args:
+        names: of tasks.
+        setting: all tasks of this setting.
+        everything: all tasks of the catalog file, or without one of the package's catalog.
+        catalog: a catalog file whose tasks can be named, too.
+
+    Raises:
+        SoftstartError: nothing is named, or a task or setting that does not exist.
+    """
+    entries = all_entries(catalog)
+    wanted = list(names)
+    if setting:
+        wanted += [*(chosen := load_setting(setting)).tasks, *chosen.dev]
+    if everything:
+        wanted += read_catalog(catalog) if catalog else entries
+    if not wanted:
+        raise SoftstartError("nothing to build", fix="Name tasks, a --setting, or --all.")
+    return entries_named(dict.fromkeys(wanted), entries)
+
+
+def jobs_for(
+    entries: Sequence[Entry],
+    out: Path,
+    source: Path | None,
+    *,
+    asked: bool,
+    seeds: Sequence[int] | None,
+    version: str,
+    **options: Any,
+) -> tuple[list[Job], list[str]]:
+    """A job per task, and the names of tasks that were not asked for by name and have no rows in ``source``.
+
+    The rows of a task lie in ``source/<task>``, else in ``source`` itself.
+
+    Raises:
+        SoftstartError: an unknown version, or ``source`` is not a folder.
+    """
+    if version not in ("v1", "v2"):
+        raise SoftstartError(f"unknown version '{version}' of the gym", fix="Use v1 or v2.")
+    if source is not None and not source.is_dir():
+        raise SoftstartError("no such folder", where=str(source), fix="--source takes a folder of rows.")
+    jobs, absent = [], []
+    for entry in entries:
+        folder = source
+        if source is not None and ((source / entry.name).is_dir() or not _has_rows(source)):
+            folder = source / entry.name
+        if folder is not None and not asked and not folder.is_dir():
+            absent.append(entry.name)
+            continue
+        shipped = crossfit_catalog().get(entry.name) == entry
+        jobs.append(Job(entry, out, shipped, folder, tuple(seeds or SEEDS), version=version, **options))
+    return jobs, absent
 
 
 @dataclass
@@ -66,6 +133,10 @@ def build_tasks(jobs: Sequence[Job], processes: int = 2, seconds: float = 3600) 
 
 
 _METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+
+
+def _has_rows(folder: Path) -> bool:
+    return any(path.suffix in SUFFIXES for path in folder.iterdir())
 
 
 def _hopeless(job: Job) -> str:

@@ -60,6 +60,11 @@ def make_lines(entry: Entry, rows: Iterable[Row], where: str, *, tidy: bool = Fa
         ) from None
 
 
+def one_line(text: str) -> str:
+    """A text without line breaks, TABs and white space around it."""
+    return apply(["line"], text).strip()
+
+
 def pool_and_test(splits: Splits, lines: Callable[[str], list[Keyed]]) -> tuple[list[Keyed], list[Keyed]]:
     """The lines that samples are drawn from and those of the test set.
 
@@ -118,9 +123,6 @@ def _converter(entry: Entry) -> Callable[[Row], Keyed]:
 
 
 def _tidy(convert: Callable[[Row], Keyed], several: bool) -> Callable[[Row], Keyed]:
-    def one_line(text: str) -> str:
-        return apply(["line"], text).strip()
-
     def tidied(row: Row) -> Keyed:
         line, key = convert(row)
         outputs = line.output.split("\t") if several else [line.output]

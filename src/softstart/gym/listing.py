@@ -1,31 +1,33 @@
-"""What the command line asks of the gym: facts of tasks and settings as plain values, and jobs to build."""
+"""What there is to know of tasks and settings, as plain values for the command line."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
-from softstart.errors import SoftstartError, did_you_mean
-from softstart.gym.build import Job
-from softstart.gym.catalog import crossfit_catalog
+from softstart.errors import SoftstartError
+from softstart.gym.catalog import all_entries, crossfit_catalog, entries_named
 from softstart.gym.catalog.reading import read_catalog
 from softstart.gym.catalog.schema import Entry
 from softstart.gym.lines import make_lines
+from softstart.gym.metrics import METRICS
+from softstart.gym.mini.facts import facts as mini_facts
+from softstart.gym.mini.versions import role
 from softstart.gym.overlap import overlaps
-from softstart.gym.rows import SUFFIXES, read_rows
-from softstart.gym.sampling import SEEDS
+from softstart.gym.rows import read_rows
 from softstart.gym.selection import in_category, no_such
 from softstart.gym.setting import Setting
 from softstart.gym.settings import Collection, load_setting, shipped_settings
 from softstart.gym.sources import open_gym
-from softstart.gym.task import Gym, Kind, Task
+from softstart.gym.task import Gym, Task
 from softstart.gym.template import Row, Template
 
 AVAILABILITY = ("hub", "converted", "files", "withdrawn", "mini", "folder")
-"""Where rows are to be had: on the hub, there only as its own conversion to parquet, in files of your own,
-nowhere but at somebody's, in the package, in a folder that is built."""
+"""Where the rows of a task are: on the hub, on the hub only as its own conversion to parquet, in files that a
+catalog names, no longer public, in the package, in a folder that was built."""
 
 LEVELS = ("chance", "majority", "zero_shot", "pt", "ft", "oracle")
 """Of a mini task, see ``softstart.gym.mini.facts.Facts``."""
@@ -45,21 +47,22 @@ def list_facts(
         SoftstartError: for a filter that nothing could meet.
     """
     opened = open_gym("mini" if available == "mini" else gym) if gym or available == "mini" else None
-    facts = [_facts_of_task(opened, name) for name in opened.tasks()] if opened else _catalog_facts(catalog)
+    tasks = [_facts_in(opened, name) for name in opened.tasks()] if opened else _facts_of_catalog(catalog)
     if available is not None and available not in AVAILABILITY:
-        fix = f"Use one of {', '.join(AVAILABILITY)}."
-        raise SoftstartError(f"unknown availability '{available}'", fix=fix)
+        raise SoftstartError(
+            f"unknown availability '{available}'", fix=f"Use one of {', '.join(AVAILABILITY)}."
+        )
     for key, wanted in (("category", category), ("metric", metric)):
-        if wanted is not None and not any(_meets(f, key, wanted) for f in facts):
-            raise no_such(key, wanted, {f[key] for f in facts})
+        if wanted is not None and not any(_meets(task, key, wanted) for task in tasks):
+            raise no_such(key, wanted, {task[key] for task in tasks})
         if wanted is not None:
-            facts = [f for f in facts if _meets(f, key, wanted)]
+            tasks = [task for task in tasks if _meets(task, key, wanted)]
     if available is not None:
-        facts = [f for f in facts if f["available"] == available]
+        tasks = [task for task in tasks if task["available"] == available]
     if setting is not None:
-        among = set(_setting(setting, opened).tasks)
-        facts = [f for f in facts if f["name"] in among]
-    return facts
+        members = set(_setting(setting, opened).tasks)
+        tasks = [task for task in tasks if task["name"] in members]
+    return tasks
 
 
 def show_facts(task: str, gym: str | None, catalog: Path | None) -> dict[str, Any]:
@@ -68,64 +71,15 @@ def show_facts(task: str, gym: str | None, catalog: Path | None) -> dict[str, An
     Raises:
         SoftstartError: if there is no such task.
     """
-    entries = {**crossfit_catalog(), **(read_catalog(catalog) if catalog else {})}
+    entries = all_entries(catalog)
     opened = open_gym(gym) if gym else None
     if opened is None and task not in entries and task in open_gym().tasks():
         opened = open_gym()
-    if opened is not None:
-        if opened.name == "mini":
-            return {**_show_loaded(opened.load(task), None), **_levels(task)}
+    if opened is None:
+        return _show_entry(entries_named([task], entries)[0])
+    if opened.version is None:
         return _show_loaded(opened.load(task), entries.get(task))
-    return _show_entry(_known([task], entries)[0])
-
-
-def choose(names: Sequence[str], setting: str | None, everything: bool, catalog: Path | None) -> list[Entry]:
-    """The entries to build, each once.
-
-    Raises:
-        SoftstartError: nothing is named, or a task or setting that does not exist.
-    """
-    own = read_catalog(catalog) if catalog else {}
-    entries = {**crossfit_catalog(), **own}
-    wanted = list(names)
-    if setting:
-        wanted += [*(chosen := load_setting(setting)).tasks, *chosen.dev]
-    if everything:
-        wanted += own if catalog else entries
-    if not wanted:
-        raise SoftstartError("nothing to build", fix="Name tasks, a --setting, or --all.")
-    return _known(list(dict.fromkeys(wanted)), entries)
-
-
-def jobs_for(
-    entries: Sequence[Entry],
-    out: Path,
-    source: Path | None,
-    *,
-    asked: bool,
-    seeds: Sequence[int] | None,
-    version: str,
-    **options: Any,
-) -> tuple[list[Job], list[str]]:
-    """A job per task, and the names of tasks that were not asked for by name and have no rows in ``source``.
-
-    The rows of a task lie in ``source/<task>``, else in ``source`` itself.
-    """
-    if version not in ("v1", "v2"):
-        raise SoftstartError(f"unknown version '{version}' of the gym", fix="Use v1 or v2.")
-    if source is not None and not source.is_dir():
-        raise SoftstartError("no such folder", where=str(source), fix="--source takes a folder of rows.")
-    work, absent = [], []
-    for entry in entries:
-        folder = source
-        if source is not None and ((source / entry.name).is_dir() or not _has_rows(source)):
-            folder = source / entry.name
-        if folder is not None and not asked and not folder.is_dir():
-            absent.append(entry.name)
-            continue
-        shipped = crossfit_catalog().get(entry.name) == entry
-        work.append(Job(entry, out, shipped, folder, tuple(seeds or SEEDS), version=version, **options))
-    return work, absent
+    return {**_show_loaded(opened.load(task), None), **_levels(task, opened.version)}
 
 
 def all_settings() -> list[dict[str, Any]]:
@@ -151,79 +105,50 @@ def setting_facts(name: str, gym: str | None) -> dict[str, Any]:
     return {**asdict(setting), "overlaps": [asdict(overlap) for overlap in overlaps(setting, opened)]}
 
 
-def label_words(labels: Sequence[str]) -> Sequence[str] | Mapping[str, str]:
-    """``--labels``: words, or a mapping if every one is ``VALUE=WORD``."""
-    if labels and all("=" in label for label in labels):
-        return dict(label.split("=", 1) for label in labels)
-    return tuple(labels)
-
-
-def check_kind(kind: str | None) -> Kind | None:
-    """A kind as the command line gives it."""
-    if kind is not None and kind not in get_args(Kind):
-        raise SoftstartError(f"unknown kind '{kind}'", fix=f"Use one of {', '.join(get_args(Kind))}.")
-    return cast("Kind | None", kind)
-
-
 def _setting(name: str, gym: Gym | None = None) -> Setting:
-    import warnings
-
+    """A setting without the warning about data on both sides, which is listed anyway."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return load_setting(name, gym)
 
 
-def _meets(facts: Mapping[str, Any], key: str, wanted: str) -> bool:
+def _meets(task: Mapping[str, Any], key: str, wanted: str) -> bool:
     if key == "category":
-        return in_category(facts[key], wanted)
-    return bool(facts[key].lower() == wanted.lower())
+        return in_category(task[key], wanted)
+    return bool(task[key].lower() == wanted.lower())
 
 
-def _known(names: Sequence[str], entries: Mapping[str, Entry]) -> list[Entry]:
-    if unknown := [name for name in names if name not in entries]:
-        hints = [f"{name}: {hint}" for name in unknown if (hint := did_you_mean(name, entries))]
-        fix = " ".join(hints) or "'softstart gym list' shows all tasks."
-        raise SoftstartError(f"unknown task {', '.join(map(repr, unknown))}", fix=fix)
-    return [entries[name] for name in names]
-
-
-def _has_rows(folder: Path) -> bool:
-    return any(path.suffix in SUFFIXES for path in folder.iterdir())
-
-
-def _catalog_facts(catalog: Path | None) -> list[dict[str, Any]]:
+def _facts_of_catalog(catalog: Path | None) -> list[dict[str, Any]]:
     entries = read_catalog(catalog) if catalog else crossfit_catalog()
-    return [
-        _facts(name, entry.category, entry.metric, entry.kind, entry.shots, entry.dataset.availability)
-        for name, entry in entries.items()
-    ]
+    return [_facts_of_entry(entry) for entry in entries.values()]
 
 
-def _facts_of_task(gym: Gym, name: str) -> dict[str, Any]:
+def _facts_of_entry(entry: Entry) -> dict[str, Any]:
+    return _facts(
+        entry.name, entry.category, entry.metric, entry.kind, entry.shots, entry.dataset.availability
+    )
+
+
+def _facts_in(gym: Gym, name: str) -> dict[str, Any]:
     task = gym.load(name)
-    where = "mini" if gym.name == "mini" else "folder"
-    sample = next(iter(task.samples.values()))
-    k = len(sample.train) // max(1, len(task.labels))
-    known = _facts(name, task.category, task.metric, task.kind, k, where)
-    return {**known, **_levels(name)} if gym.name == "mini" else known
+    available = "folder" if gym.version is None else "mini"
+    known = _facts(name, task.category, task.metric, task.kind, task.shots, available)
+    return known if gym.version is None else {**known, **_levels(name, gym.version)}
 
 
-def _levels(name: str) -> dict[str, Any]:
+def _levels(name: str, version: int) -> dict[str, Any]:
     """What a mini task is for (or why not), and its levels; None where not measured."""
-    from softstart.gym.mini.facts import facts
-    from softstart.gym.mini.versions import role
-
-    known = asdict(facts()[name]) if name in facts() else {}
-    return {"role": role(name), **{key: known.get(key) for key in LEVELS}}
+    measured = asdict(mini_facts()[name]) if name in mini_facts() else {}
+    return {"role": role(name, version), **{level: measured.get(level) for level in LEVELS}}
 
 
 def _facts(name: str, category: str, metric: str, kind: str, shots: int, available: str) -> dict[str, Any]:
-    used: dict[str, list[str]] = {"source": [], "target": []}
+    member_of: dict[str, list[str]] = {"source": [], "target": []}
     for collection in get_args(Collection):
         for key, setting in shipped_settings(collection).items():
-            for side, found in used.items():
+            for side, settings in member_of.items():
                 if name in getattr(setting, side):
-                    found.append(f"{collection}/{key}")
+                    settings.append(f"{collection}/{key}")
     return {
         "name": name,
         "category": category,
@@ -231,16 +156,15 @@ def _facts(name: str, category: str, metric: str, kind: str, shots: int, availab
         "kind": kind,
         "shots": shots,
         "available": available,
-        "source_in": used["source"],
-        "target_in": used["target"],
+        "source_in": member_of["source"],
+        "target_in": member_of["target"],
     }
 
 
 def _show_entry(entry: Entry) -> dict[str, Any]:
-    facts = _facts(
-        entry.name, entry.category, entry.metric, entry.kind, entry.shots, entry.dataset.availability
-    )
-    details = {
+    return {
+        **_facts_of_entry(entry),
+        "scored_by": METRICS.find(entry.metric).label,
         "dataset": entry.dataset.model_dump(exclude_defaults=True),
         "splits": entry.splits.model_dump(exclude_defaults=True),
         "input": entry.input,
@@ -259,21 +183,16 @@ def _show_entry(entry: Entry) -> dict[str, Any]:
         "citation": entry.citation,
         "license": entry.license,
     }
-    return {**facts, **details}
 
 
 def _show_loaded(task: Task, entry: Entry | None) -> dict[str, Any]:
     """A task of a gym; with its entry, what the catalog says too."""
     sample = next(iter(task.samples.values()))
     example = sample.train[0]
-    k = len(sample.train) // max(1, len(task.labels))
-    base = (
-        _show_entry(entry)
-        if entry
-        else _facts(task.name, task.category, task.metric, task.kind, k, task.source)
-    )
+    loaded = _facts(task.name, task.category, task.metric, task.kind, task.shots, task.source)
     return {
-        **base,
+        **(_show_entry(entry) if entry else loaded),
+        "scored_by": METRICS.find(task.metric).label,
         "labels": list(task.labels),
         "samples": list(task.samples),
         "rows": {"train": len(sample.train), "dev": len(sample.dev), "test": len(task.test)},
@@ -282,21 +201,20 @@ def _show_loaded(task: Task, entry: Entry | None) -> dict[str, Any]:
 
 
 def _outline(entry: Entry) -> str:
-    """What a line looks like: of the entry's example or your own rows, else with fields for their texts."""
+    """What a line looks like: from the entry's example or its own files, else with fields for their texts."""
     rows: Iterable[Row] = entry.example
     if not rows and entry.dataset.files:
         rows = read_rows(next(iter(entry.dataset.files.values())), entry.dataset.delimiter)
     for line, _ in make_lines(entry, rows, f"task '{entry.name}', example"):
         return " → ".join((line.input, line.output.replace("\t", " | ")))
-    sides = []
-    for text in (entry.input, entry.output):
-        parts = Template(text).parts
-        sides.append("".join(part if isinstance(part, str) else f"<{part.path}>" for part in parts))
-    shown = sides[0]
+    source, target = (
+        "".join(part if isinstance(part, str) else f"<{part.path}>" for part in Template(text).parts)
+        for text in (entry.input, entry.output)
+    )
     if entry.choices:
         item = Template(entry.choices.item)
         items = (item({"L": letter, "T": f"<choice {letter}>"}) for letter in "AB")
-        shown = shown.replace("<CHOICES>", "".join(items) + " …")
-    output = sides[1].replace("<LABEL>", entry.words[0] if entry.words else "<LABEL>")
-    output = output.replace("<ANSWER>", "<the right choice>").replace("<ANSWERS>", "<answer> | <another> | …")
-    return f"{shown} → {output}"
+        source = source.replace("<CHOICES>", "".join(items) + " …")
+    target = target.replace("<LABEL>", entry.words[0] if entry.words else "<LABEL>")
+    target = target.replace("<ANSWER>", "<the right choice>").replace("<ANSWERS>", "<answer> | <another> | …")
+    return f"{source} → {target}"

@@ -1,4 +1,4 @@
-"""k-shot samples and their files, byte for byte as CrossFit draws and writes them (Ye et al. 2021).
+"""k-shot samples, row for row as CrossFit draws them (Ye et al. 2021).
 
 Every shuffle is numpy's legacy generator under a seed: its stream is frozen, and the permutation depends on
 the seed and the number of items alone. A draw always begins with the pool in its original order.
@@ -6,15 +6,14 @@ the seed and the number of items alone. A draw always begins with the pool in it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar, get_args
+from collections.abc import Callable, Iterable, Mapping
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from softstart.errors import SoftstartError
-from softstart.gym.task import Example, Kind
-from softstart.storage.files import atomic
+from softstart.gym.task import Kind, check_kind
+from softstart.gym.tsv import output_of
 
 SEEDS = (13, 21, 42, 87, 100)
 """The seeds of the published samples."""
@@ -51,9 +50,15 @@ def kshot(
 
     Raises:
         SoftstartError: an empty pool, or a k, seed or kind that does not exist.
+
+    >>> pool = [(f"text {i}", "joy" if i % 3 else "fear") for i in range(9)]
+    >>> train, dev = kshot(pool, 1, seed=13, kind="classification")
+    >>> train
+    [('text 4', 'joy'), ('text 3', 'fear')]
+    >>> dev
+    [('text 1', 'joy'), ('text 6', 'fear')]
     """
-    if kind not in get_args(Kind):
-        raise SoftstartError(f"unknown kind '{kind}'", fix=f"Use one of {', '.join(get_args(Kind))}.")
+    check_kind(kind)
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
         raise SoftstartError(f"k must be a whole number of at least 1, not {k!r}")
     pool = shuffled(rows, seed)
@@ -82,39 +87,3 @@ def shuffled(rows: Iterable[R], seed: int) -> list[R]:
     order = np.arange(len(pool))
     np.random.RandomState(int(seed)).shuffle(order)
     return [pool[i] for i in order]
-
-
-def output_of(row: Any) -> str:
-    """The answers of a row as the file holds them: joined by TABs."""
-    return "\t".join(_cells(row)[1:])
-
-
-def to_line(row: Any) -> str:
-    """A row as its line in the file: input, TAB, answers with TABs between them, line feed. No escaping."""
-    return "\t".join(_cells(row)) + "\n"
-
-
-def write_tsv(path: str | Path, rows: Iterable[Any]) -> None:
-    """Write rows (see ``kshot``) as CrossFit does: UTF-8, no header, no quoting, nothing escaped.
-
-    A TAB or a line break inside a text is written as it is, as in the published files: such a row does not
-    come back when the file is read. The file is whole or absent.
-    """
-    with atomic(Path(path)) as temporary:
-        temporary.write_bytes("".join(map(to_line, rows)).encode())
-
-
-def file_name(task: str, k: int, seed: int, part: str) -> str:
-    """The name of one file: ``emo_16_13_train.tsv``."""
-    return f"{task}_{k}_{seed}_{part}.tsv"
-
-
-def _cells(row: Any) -> list[str]:
-    """Input and answers of a row in any of its forms, as text."""
-    if isinstance(row, Example):
-        return [row.input, *row.outputs]
-    if isinstance(row, Mapping):
-        row = (row["input"], row["output"])
-    if isinstance(row, str) or not isinstance(row, Sequence) or len(row) < 2:
-        raise SoftstartError(f"expected a row of input and output, not {row!r}")
-    return [str(v) for part in row for v in (part if isinstance(part, (list, tuple)) else [part])]

@@ -1,4 +1,4 @@
-"""Where tasks come from: one entry to the mini gym, to folders, and to raw rows of your own or of the hub."""
+"""Where tasks come from: one way in to the mini gym, to folders, to tables and to the hub."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from pathlib import Path
 
 from softstart.errors import SoftstartError
 from softstart.gym.catalog import crossfit_catalog
+from softstart.gym.entries import EntryGym
 from softstart.gym.folder import CrossFitFolder
 from softstart.gym.mini import MiniGym
+from softstart.gym.tables import CATALOGS, is_table, open_table
 from softstart.gym.task import Gym, Task
 
 
@@ -17,8 +19,8 @@ def open_gym(spec: str | Path | None = None, *, shots: int | None = None, versio
     * ``None`` or "mini": the mini gym inside the package;
     * a folder in CrossFit's format;
     * a file of raw rows (CSV, TSV, JSONL, parquet) or ``hf:DATASET`` of the Hugging Face hub: a gym of one
-      task, see ``softstart.gym.own``;
-    * a catalog file of your own (YAML): its tasks, drawn from files or from the hub;
+      task, see ``softstart.gym.tables``;
+    * a catalog file (YAML): its tasks, drawn from files or from the hub;
     * "hub": the 160 tasks of the catalog, drawn in memory from the hub.
 
     Args:
@@ -34,12 +36,10 @@ def open_gym(spec: str | Path | None = None, *, shots: int | None = None, versio
         return MiniGym() if version is None else MiniGym(version=version)
     if version is not None:
         raise SoftstartError(f"gym '{spec}' has no versions", fix="Only the mini gym has; name none.")
-    from softstart.gym.own import EntryGym, is_raw, open_raw
-
     if spec == "hub":
         return EntryGym(crossfit_catalog(), "hub", shots=shots)
-    if is_raw(spec):
-        return open_raw(spec, shots=shots)
+    if is_table(spec):
+        return open_table(spec, shots=shots)
     return CrossFitFolder(spec, shots=shots)
 
 
@@ -51,12 +51,16 @@ def load_task(name: str, gym: str | Path | Gym | None = None, *, shots: int | No
 
     Raises:
         SoftstartError: if there is no such task, or it cannot be loaded.
-    """
-    from softstart.gym.own import is_raw
 
-    if gym is None and is_raw(name) and Path(name).suffix not in (".yaml", ".yml"):
-        opened = open_gym(name, shots=shots)
-        return opened.load(opened.tasks()[0])
+    >>> task = load_task("film_review")
+    >>> task.labels, task.metric, len(task.test)
+    (('negative', 'positive'), 'Classification-F1', 200)
+    >>> task.samples[13].train[0]
+    Example(input='review: boring! never again such a disgusting movie. it is july.', outputs=('negative',))
+    """
+    if gym is None and is_table(name) and Path(name).suffix not in CATALOGS:
+        table = open_table(name, shots=shots)
+        return table.load(table.tasks()[0])
     if gym is None and name in crossfit_catalog() and name not in open_gym().tasks():
         gym = "hub"
     return (open_gym(gym, shots=shots) if gym is None or isinstance(gym, (str, Path)) else gym).load(name)

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast, get_args
+
+from softstart.errors import SoftstartError
 
 Kind = Literal["classification", "text2text"]
+
+
+def check_kind(kind: str, where: str | None = None) -> Kind:
+    """The kind, if it is one.
+
+    Raises:
+        SoftstartError: it is not.
+    """
+    if kind not in get_args(Kind):
+        raise SoftstartError(
+            f"unknown kind '{kind}'", where=where, fix=f"Use one of {', '.join(get_args(Kind))}."
+        )
+    return cast(Kind, kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +66,14 @@ class Task:
         if self.kind != "classification":
             return ()
         return tuple(sorted({e.outputs[0] for s in self.samples.values() for e in s.train if e.outputs}))
+
+    @property
+    def shots(self) -> int:
+        """k of the samples: training examples per label for classification, all of them for text-to-text."""
+        train = next(iter(self.samples.values())).train
+        if self.kind != "classification":
+            return len(train)
+        return max(Counter(example.outputs[0] for example in train if example.outputs).values(), default=0)
 
     @cached_property
     def digest(self) -> str:

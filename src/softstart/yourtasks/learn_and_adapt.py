@@ -95,7 +95,7 @@ def adapt_own(
 
     Args:
         backbone: the frozen model.
-        task: see ``softstart.gym.own.whole_task``.
+        task: see ``softstart.gym.tables.whole_task``.
         starts: name → [P, d], or [S, P, d] with one for each sample, or a learned start with what belongs to
             it (Meta-SGD's rates, SPoT's prompts); all of one P.
         text: how an example becomes model input.
@@ -175,7 +175,7 @@ def learn_start(
 
     Args:
         backbone: the frozen model.
-        tasks: what to learn from; see ``softstart.gym.own.source_tasks``.
+        tasks: what to learn from; see ``softstart.gym.tables.source_tasks``.
         algorithm: multi-task learning by default, which has no inner learning rate to find.
         config: the outer loop.
         length: P.

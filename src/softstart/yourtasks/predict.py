@@ -11,9 +11,10 @@ import torch
 
 from softstart.backbone import IGNORE, Backbone, candidates_tensor
 from softstart.errors import SoftstartError
+from softstart.gym.lines import one_line
 from softstart.gym.metrics import METRICS, score
 from softstart.gym.task import Example, Task
-from softstart.gym.template import Template, apply
+from softstart.gym.template import Template
 from softstart.prompt import SoftPrompt
 from softstart.training.encoding import TextFormat, check_template, encode_texts
 from softstart.training.evaluation import Evaluation, text_batch
@@ -168,7 +169,7 @@ def _noted_metric(prompt: SoftPrompt) -> str:
 def _line(fields: Template, row: Mapping[str, Any], number: int) -> str:
     """A template filled from a row, as one line."""
     try:
-        return apply(["line"], fields(row)).strip()
+        return one_line(fields(row))
     except SoftstartError as problem:
         where = problem.where or f"row {row.get('LINE', number)}"
         raise SoftstartError(problem.what, where=where, fix=problem.fix) from None

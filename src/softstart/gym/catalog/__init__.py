@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from types import MappingProxyType
 
-from softstart.gym.catalog.reading import parse_catalog
+from softstart.errors import SoftstartError, did_you_mean
+from softstart.gym.catalog.reading import parse_catalog, read_catalog
 from softstart.gym.catalog.schema import Entry
 
 
@@ -21,6 +23,31 @@ def crossfit_catalog() -> Mapping[str, Entry]:
         if file.name.endswith(".yaml"):
             entries |= parse_catalog(file.read_text(encoding="utf-8"), file.name)
     return MappingProxyType(dict(sorted(entries.items())))
+
+
+def all_entries(path: Path | None = None) -> dict[str, Entry]:
+    """The 160 tasks and, over them, those of a catalog file.
+
+    Raises:
+        SoftstartError: see ``read_catalog``.
+    """
+    return {**crossfit_catalog(), **(read_catalog(path) if path else {})}
+
+
+def entries_named(names: Iterable[str], entries: Mapping[str, Entry]) -> list[Entry]:
+    """The entries of these names.
+
+    Raises:
+        SoftstartError: some do not exist; all of them are named.
+    """
+    names = list(names)
+    if unknown := [name for name in names if name not in entries]:
+        hints = [f"{name}: {hint}" for name in unknown if (hint := did_you_mean(name, entries))]
+        raise SoftstartError(
+            f"unknown task {', '.join(map(repr, unknown))}",
+            fix=" ".join(hints) or "'softstart gym list' shows all tasks.",
+        )
+    return [entries[name] for name in names]
 
 
 @cache

@@ -9,11 +9,11 @@ from softstart.errors import SoftstartError
 from softstart.gym.mini.spec import MiniTask, draw_for
 from softstart.gym.mini.tasks import TASKS
 from softstart.gym.mini.versions import DEFAULT, load_version
-from softstart.gym.sampling import SEEDS
+from softstart.gym.sampling import SEEDS, SHOTS
 from softstart.gym.task import Example, Sample, Task
 
-#: Sizes: train and dev as in CrossFit, per class or in all for text-to-text; the test set at least in all.
-SHOTS, PAIRS, TEST_ROWS = 16, 32, 200
+TEST_ROWS = 200
+"""Rows of a test set at least; train and dev have as many as in CrossFit (``SHOTS``)."""
 
 
 class MiniGym:
@@ -52,7 +52,7 @@ def _build(name: str, seeds: tuple[int, ...]) -> Task:
     task = TASKS[name]
     taken: set[str] = set()
     test = _rows(task, "test", -(-TEST_ROWS // max(1, len(task.labels))), taken)
-    size = SHOTS if task.labels else PAIRS
+    size = SHOTS[task.kind]
     samples = {}
     for seed in seeds:
         used = set(taken)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -113,12 +112,4 @@ def _part(data: Mapping[str, Any]) -> Part:
 def facts_of(task: Task) -> TaskFacts:
     """What a plan needs to know of a task."""
     dev = max(len(sample.dev) for sample in task.samples.values())
-    return TaskFacts(task.digest, task.metric, shots_of(task), dev, len(task.test))
-
-
-def shots_of(task: Task) -> int:
-    """k of a task's samples: examples a label, or all of them for text-to-text tasks."""
-    train = next(iter(task.samples.values())).train
-    if task.kind != "classification":
-        return len(train)
-    return max(Counter(e.outputs[0] for e in train if e.outputs).values(), default=0)
+    return TaskFacts(task.digest, task.metric, task.shots, dev, len(task.test))

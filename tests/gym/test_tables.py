@@ -6,8 +6,8 @@ import pytest
 from helpers.gym_cli import failed, gym
 from softstart.errors import SoftstartError
 from softstart.gym import kshot, load_task, open_gym
-from softstart.gym.own import RawData, own_entry
 from softstart.gym.sampling import shuffled
+from softstart.gym.tables import RawData, entry_of
 
 WORDS = ["good", "bad", "so-so"]
 
@@ -205,7 +205,7 @@ def test_jsonl_that_is_none_is_named_by_line(tmp_path):
     ):
         (tmp_path / "mine.jsonl").write_text('{"input": "x", "output": "a"}\n' + bad + "\n")
         with pytest.raises(SoftstartError) as error:
-            own_entry(RawData(str(tmp_path / "mine.jsonl")))
+            entry_of(RawData(str(tmp_path / "mine.jsonl")))
         assert f"mine.jsonl, line 2: {says}" in str(error.value)
 
 

@@ -1,0 +1,269 @@
+"""Tasks from tables: a file of rows, a dataset of the hub, or a folder of files.
+
+``RawData`` says which columns are inputs, outputs and labels; ``entry_of`` fills in what it leaves out, from
+the columns that the table has and from how often its outputs repeat.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from softstart.errors import SoftstartError
+from softstart.gym.build import Job, draw
+from softstart.gym.catalog.reading import parse_entry, read_catalog
+from softstart.gym.catalog.schema import Entry
+from softstart.gym.entries import EntryGym, examples_of
+from softstart.gym.hub import hub_rows
+from softstart.gym.lines import make_lines
+from softstart.gym.rows import SUFFIXES, read_rows
+from softstart.gym.sampling import shuffled
+from softstart.gym.task import Kind, Sample, Task, check_kind
+from softstart.gym.template import Row
+
+HUB = "hf:"
+"""Begins the name of a dataset of the hub: ``hf:dair-ai/emotion``."""
+
+CATALOGS = (".yaml", ".yml")
+"""Suffixes of catalog files."""
+
+FEW_OUTPUTS, ROWS_PER_OUTPUT = 50, 8
+"""Without labels, at most 50 different outputs with 8 rows each on average make a task classification."""
+
+
+@dataclass(frozen=True)
+class RawData:
+    """A table and how its rows become a task; what is left out is taken from its columns.
+
+    Without ``input``, ``output`` and ``label`` the columns of these names are taken. ``label`` names the
+    column whose values are balanced: samples hold k rows of each. ``labels`` are the label words, all of
+    them, or a mapping from values to words; a value outside them is an error. Without ``test`` (a file, or
+    a split of the hub) a fifth of the rows becomes the test set, as CrossFit carves it.
+
+    Raises:
+        SoftstartError: for an unknown kind.
+    """
+
+    data: str
+    name: str | None = None
+    input: str | None = None
+    output: str | None = None
+    label: str | None = None
+    labels: Sequence[str] | Mapping[str, str] = ()
+    kind: Kind | None = None
+    metric: str | None = None
+    category: str = "own"
+    test: str | None = None
+    config: str | None = None
+    split: str = "train"
+    delimiter: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown kind."""
+        if self.kind is not None:
+            check_kind(self.kind)
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether the rows are those of a dataset of the hub."""
+        return self.data.startswith(HUB)
+
+    @property
+    def where(self) -> str:
+        """The table in error messages."""
+        return self.data if self.on_hub else str(Path(self.data))
+
+    @property
+    def task_name(self) -> str:
+        """The name of the task: as given, else the file's, without what a name cannot hold."""
+        stem = Path(self.data.removeprefix(HUB)).stem
+        return self.name or re.sub(r"[^A-Za-z0-9._-]+", "_", stem).lstrip("._-")
+
+
+def entry_of(raw: RawData) -> Entry:
+    """The catalog entry that a table amounts to.
+
+    Without ``kind``, a task with a label is classification, and so is one with few different outputs (see
+    ``FEW_OUTPUTS``).
+
+    Raises:
+        SoftstartError: a file that cannot be read, columns that are missing, rows that do not fit.
+    """
+    fields = _source(raw) | {"category": raw.category}
+    rows, first = _peek(raw, fields)
+    fields |= _columns(raw, first)
+    guess: Kind = "classification" if raw.label or "label" in first else "text2text"
+    draft = parse_entry(
+        raw.task_name, fields | {"kind": raw.kind or guess, "metric": raw.metric or "EM"}, raw.where
+    )
+    kind = raw.kind or _kind(draft, rows, raw.where, guess)
+    metric = raw.metric or ("Classification-F1" if kind == "classification" else "EM")
+    return parse_entry(raw.task_name, fields | {"kind": kind, "metric": metric}, raw.where)
+
+
+def label_words(labels: Sequence[str]) -> Sequence[str] | Mapping[str, str]:
+    """``RawData.labels`` out of plain strings: words, or a mapping if every one is ``VALUE=WORD``."""
+    if labels and all("=" in label for label in labels):
+        return dict(label.split("=", 1) for label in labels)
+    return tuple(labels)
+
+
+WHOLE = 42
+"""The name of the first sample of ``whole_task``."""
+
+
+def whole_task(raw: RawData, *, splits: int = 1, dev_share: float = 0.25, max_dev: int = 200) -> Task:
+    """A task with all rows of a table: each sample is another split of them into train and dev.
+
+    Without a test file a fifth of the rows becomes the test set, the same for all splits. The samples are
+    named ``WHOLE``, ``WHOLE + 1``, …
+
+    Args:
+        raw: the table.
+        splits: how many samples.
+        dev_share: dev rows as a share of the rows that are not in the test set.
+        max_dev: at most this many dev rows.
+
+    Raises:
+        SoftstartError: as ``entry_of``, or fewer than two rows to learn from.
+    """
+    entry = entry_of(raw)
+    drawn = draw(Job(entry, Path(), False, allow_short=True))
+    dev = min(max_dev, max(1, int(dev_share * len(drawn.pool))))
+    if len(drawn.pool) <= dev:
+        raise SoftstartError(
+            f"{len(drawn.pool)} row to learn from, at least two are needed",
+            where=raw.data,
+            fix="Add labeled rows: next to the test rows, one is needed for training and one for dev.",
+        )
+    samples = {}
+    for seed in range(WHOLE, WHOLE + splits):
+        rows = examples_of([keyed.line for keyed in shuffled(drawn.pool, seed)])
+        samples[seed] = Sample(seed, rows[dev:], rows[:dev])
+    test = examples_of(drawn.test)
+    return Task(entry.name, entry.kind, entry.metric, entry.category, samples, test, raw.data)
+
+
+def source_tasks(folder: str | Path, like: RawData | None = None) -> list[Task]:
+    """The tables of a folder as source tasks to learn a start from: none of their rows is kept for a test.
+
+    Args:
+        folder: holds one CSV, TSV, JSONL or parquet file per task; other files are ignored.
+        like: how the rows of every file become a task; its ``data`` is not used.
+
+    Raises:
+        SoftstartError: as ``whole_task``, or no table in the folder.
+    """
+    root = Path(folder)
+    files = sorted(path for path in root.iterdir() if path.suffix in SUFFIXES) if root.is_dir() else []
+    if not files:
+        raise SoftstartError(
+            "no tables to learn from", where=str(root), fix=f"Give a folder of {', '.join(SUFFIXES)} files."
+        )
+    tasks = []
+    for file in files:
+        task = whole_task(replace(like or RawData(""), data=str(file)))
+        sample = task.samples[WHOLE]
+        whole = replace(sample, train=sample.train + task.test)
+        tasks.append(replace(task, samples={WHOLE: whole}, test=()))
+    if len({task.name for task in tasks}) < len(tasks):
+        raise SoftstartError("two tables have the same name", where=str(root), fix="Rename one.")
+    return tasks
+
+
+def open_table(path: str | Path, *, shots: int | None = None) -> EntryGym:
+    """A gym of one task from a table (a file or ``hf:DATASET``), or of the tasks of a catalog file.
+
+    Args:
+        path: see ``is_table``.
+        shots: k of the samples; by default what each entry says.
+
+    Raises:
+        SoftstartError: the file cannot be read or does not fit.
+    """
+    if Path(path).suffix in CATALOGS:
+        return EntryGym(read_catalog(path), str(path), shots=shots)
+    entry = entry_of(RawData(str(path)))
+    return EntryGym({entry.name: entry}, str(path), shots=shots)
+
+
+def is_table(spec: str | Path) -> bool:
+    """Whether a name is for ``open_table``: a table or a catalog file by its suffix, or ``hf:…``."""
+    by_suffix = Path(spec).suffix in (*SUFFIXES, *CATALOGS)
+    return str(spec).startswith(HUB) or (by_suffix and not Path(spec).is_dir())
+
+
+def _source(raw: RawData) -> dict[str, Any]:
+    """Where the rows of the entry come from: its fields ``dataset`` and ``splits``."""
+    if raw.on_hub:
+        splits = {"pool": raw.split, "test": raw.test} if raw.test else {"carve": raw.split}
+        return {"dataset": {"id": raw.data.removeprefix(HUB), "config": raw.config}, "splits": splits}
+    files = {"train": raw.data} if raw.test is None else {"train": raw.data, "test": raw.test}
+    splits = {"carve": "train"} if raw.test is None else {"pool": "train", "test": "test"}
+    return {"dataset": {"files": files, "delimiter": raw.delimiter}, "splits": splits}
+
+
+def _peek(raw: RawData, source: Mapping[str, Any]) -> tuple[Iterator[Row], Row]:
+    """The rows of the training split, and the first of them."""
+    if raw.on_hub:
+        probe = {"kind": "text2text", "metric": "EM", "input": "{input}", "output": "{output}"}
+        rows = hub_rows(parse_entry("probe", {**source, **probe}, raw.where).dataset, raw.split)
+    else:
+        rows = read_rows(raw.data, raw.delimiter, header=raw.input is not None)
+    first = next(rows, None)
+    if first is None:
+        raise SoftstartError("no rows", where=raw.where)
+    return chain([first], rows), first
+
+
+def _columns(raw: RawData, first: Row) -> dict[str, Any]:
+    """Which columns are input, output and label: the entry's fields, from what is given and the first row."""
+    columns = [column for column in first if column != "LINE"]
+    if not columns:
+        raise SoftstartError("the first row holds nothing", where=raw.where)
+    label = raw.label or ("label" if "label" in columns else None)
+    for column, template in (("input", raw.input), (label, None)):
+        if column and template is None and column not in columns:
+            raise SoftstartError(
+                f"no column '{column}'",
+                where=raw.where,
+                fix=f"It has {', '.join(columns)}: rename one, or give a template like "
+                f"--input '{{{columns[0]}}}'.",
+            )
+    return {"input": raw.input or "{input}", **_output(raw, columns, label)}
+
+
+def _output(raw: RawData, columns: Sequence[str], label: str | None) -> dict[str, Any]:
+    """The entry's output: the template given, a verbalized label, the label itself, or all answers."""
+    has_output = bool(raw.output) or "output" in columns
+    balance = {"balance": label} if label and has_output and not raw.labels else {}
+    if raw.output:
+        return {"output": raw.output, **balance}
+    if raw.labels:
+        words = raw.labels if isinstance(raw.labels, Mapping) else {word: word for word in raw.labels}
+        return {"output": "{LABEL}", "labels": {"field": label or "output", "words": dict(words)}}
+    if "output" in columns:
+        return {"output": "{ANSWERS}", "answers": {"field": "output", "operations": ["line"]}, **balance}
+    if label:
+        return {"output": f"{{{label}}}"}
+    raise SoftstartError(
+        "no column 'output' or 'label'",
+        where=raw.where,
+        fix=f"It has {', '.join(columns)}: rename one, or give --output or --label.",
+    )
+
+
+def _kind(draft: Entry, rows: Iterator[Row], where: str, guess: Kind) -> Kind:
+    """Classification or not, by how often the outputs of all rows repeat."""
+    lines = list(make_lines(draft, rows, where, tidy=True))
+    outputs = {keyed.line.output for keyed in lines}
+    if draft.balance:
+        classes = {keyed.key for keyed in lines}
+        return "classification" if len(outputs) <= len(classes) else "text2text"
+    several = any("\t" in output for output in outputs)
+    few = 1 < len(outputs) <= min(FEW_OUTPUTS, len(lines) // ROWS_PER_OUTPUT)
+    return "classification" if draft.labels or (few and not several) else guess
