@@ -20,7 +20,10 @@ WITH_EXAMPLES = [
 ]
 
 MET_FIRST = {
+    "softstart.gym.metrics.score",
+    "softstart.gym.sampling.kshot",
     "softstart.gym.settings.load_setting",
+    "softstart.gym.sources.load_task",
 }
 """What a user meets first; each has an example."""
 
