@@ -52,7 +52,7 @@ class Locked:
 
 def read_lock(text: str) -> list[Locked]:
     """The packages of a requirements file with hashes."""
-    found = []
+    packages = []
     for entry in re.split(r"\n(?=\S)", text.replace("\\\n", " ")):
         entry = "\n".join(line for line in entry.splitlines() if not line.startswith("#")).strip()
         if not entry:
@@ -61,8 +61,8 @@ def read_lock(text: str) -> list[Locked]:
         wanted = Requirement(entry.split("--hash")[0].strip())
         (pin,) = wanted.specifier
         assert pin.operator == "==", entry
-        found.append(Locked(canonicalize_name(wanted.name), pin.version, str(wanted.marker or ""), hashes))
-    return found
+        packages.append(Locked(canonicalize_name(wanted.name), pin.version, str(wanted.marker or ""), hashes))
+    return packages
 
 
 def lock() -> None:
@@ -78,20 +78,20 @@ def lock() -> None:
 
 def installed(name: str = "softstart", extras: tuple[str, ...] = EXTRAS) -> dict[str, metadata.Distribution]:
     """What a package needs in turn, as far as it is installed here."""
-    found: dict[str, metadata.Distribution] = {}
+    present: dict[str, metadata.Distribution] = {}
     waiting = [(name, extras)]
     while waiting:
         name, extras = waiting.pop()
         try:
-            found[canonicalize_name(name)] = own = metadata.distribution(name)
+            present[canonicalize_name(name)] = distribution = metadata.distribution(name)
         except metadata.PackageNotFoundError:
             continue
-        for text in own.requires or []:
+        for text in distribution.requires or []:
             need = Requirement(text)
             holds = need.marker is None or any(need.marker.evaluate({"extra": e}) for e in ("", *extras))
-            if holds and canonicalize_name(need.name) not in found:
+            if holds and canonicalize_name(need.name) not in present:
                 waiting.append((need.name, tuple(need.extras)))
-    return found
+    return present
 
 
 def license_of(package: metadata.Distribution) -> str:
@@ -174,9 +174,9 @@ def main(arguments: list[str]) -> int:
         case ["lock"]:
             lock()
         case ["licenses"]:
-            found = list(unwelcome())
-            print("\n".join(found) or f"{len(installed())} packages, all under permissive licenses")
-            return int(bool(found))
+            refused = list(unwelcome())
+            print("\n".join(refused) or f"{len(installed())} packages, all under permissive licenses")
+            return int(bool(refused))
         case ["audit"]:
             return audit()
         case ["sbom", file]:

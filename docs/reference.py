@@ -82,7 +82,7 @@ class Definition(NamedTuple):
     @property
     def fields(self) -> list[tuple[str, str, str, str]]:
         """Name, type, default and docstring of each annotated field of a class."""
-        found = []
+        defined = []
         body = self.node.body
         for at, item in enumerate(body):
             if not isinstance(item, ast.AnnAssign) or not isinstance(item.target, ast.Name):
@@ -93,10 +93,10 @@ class Definition(NamedTuple):
             described = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
             text = str(after.value.value) if described else ""  # type: ignore[union-attr]
             default = ast.unparse(item.value) if item.value else ""
-            found.append(
+            defined.append(
                 (item.target.id, _type(ast.unparse(item.annotation)), default, inspect.cleandoc(text))
             )
-        return found
+        return defined
 
     @property
     def methods(self) -> list[Definition]:
@@ -146,19 +146,19 @@ def api_page(module: str) -> str:
     """One module: every public name with its signature, docstring, fields and methods."""
     out = [f"# {module}", "", PACKAGES[module], ""]
     for name in public_names(module):
-        found = definition(module, name)
-        out += [f"## {name}", "", *_block(found), *_docstring(found.doc)]
-        if isinstance(found.node, ast.ClassDef):
-            if any(doc for *_, doc in found.fields):
-                out += [*_table("field", "type", "default", ""), *map(_row, found.fields), ""]
-            for method in found.methods:
+        defined = definition(module, name)
+        out += [f"## {name}", "", *_block(defined), *_docstring(defined.doc)]
+        if isinstance(defined.node, ast.ClassDef):
+            if any(doc for *_, doc in defined.fields):
+                out += [*_table("field", "type", "default", ""), *map(_row, defined.fields), ""]
+            for method in defined.methods:
                 out += [f"### {name}.{method.node.name}", "", *_block(method), *_docstring(method.doc)]
-        out += [f"Defined in `{found.module}`.", ""]
+        out += [f"Defined in `{defined.module}`.", ""]
     return "\n".join(out)
 
 
-def _block(found: Definition) -> list[str]:
-    return ["```python", _wrapped(found.signature), "```", ""]
+def _block(defined: Definition) -> list[str]:
+    return ["```python", _wrapped(defined.signature), "```", ""]
 
 
 def _wrapped(signature: str) -> str:
@@ -256,9 +256,9 @@ def study_page() -> str:
         out += _model(name, module)
     out += ["## Algorithms", "", "Under `methods`, a method's name (or its `algorithm`) is one of these.", ""]
     for kind, algorithm in LEARNERS.items():
-        found = definition(algorithm.__module__, algorithm.__name__)
-        out += [f"### {kind}", "", *_docstring(found.doc)]
-        out += [*_table("key", "type", "default", ""), *map(_row, found.fields), ""]
+        defined = definition(algorithm.__module__, algorithm.__name__)
+        out += [f"### {kind}", "", *_docstring(defined.doc)]
+        out += [*_table("key", "type", "default", ""), *map(_row, defined.fields), ""]
     return "\n".join(out)
 
 
@@ -279,10 +279,10 @@ def task_page() -> str:
 
 
 def _model(name: str, module: str) -> list[str]:
-    found = definition(module, name)
+    defined = definition(module, name)
     return [
-        f"## {name}", "", *_docstring(found.doc),
-        *_table("key", "type", "default", ""), *map(_row, found.fields), "",
+        f"## {name}", "", *_docstring(defined.doc),
+        *_table("key", "type", "default", ""), *map(_row, defined.fields), "",
     ]  # fmt: skip
 
 

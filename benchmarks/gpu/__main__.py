@@ -56,16 +56,16 @@ def main() -> int:
     results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     results["machine"] = _machine(size)
     for name in asked.sections:
-        found = results.setdefault(name, {})
+        section = results.setdefault(name, {})
         for what, measure in SECTIONS[name](size):
-            if what in found and "error" not in found[what]:
+            if what in section and "error" not in section[what]:
                 continue
             print(f"{name}: {what}", flush=True)
-            found[what] = _safely(measure)
+            section[what] = _safely(measure)
             _save(asked.out, results)
     _save(asked.out, results)
     print(asked.out / "results.md")
-    wrong = [what for what, found in results.get("correctness", {}).items() if not found.get("ok")]
+    wrong = [what for what, check in results.get("correctness", {}).items() if not check.get("ok")]
     if wrong:
         print(f"error: not correct on this device: {', '.join(wrong)}", file=sys.stderr)
     return len(wrong)
@@ -74,16 +74,17 @@ def main() -> int:
 def _safely(measure: object) -> Found:
     """A measurement, or why there is none."""
     try:
-        found: Found = measure()  # type: ignore[operator]
+        result: Found = measure()  # type: ignore[operator]
     except torch.OutOfMemoryError:
-        found = {"error": "out of memory"}
+        result = {"error": "out of memory"}
     except Exception as problem:
         traceback.print_exc()
-        found = {"error": f"{type(problem).__name__}: {str(problem).splitlines()[0] if str(problem) else ''}"}
+        first = (str(problem).splitlines() or [""])[0]
+        result = {"error": f"{type(problem).__name__}: {first}"}
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return found
+    return result
 
 
 def _machine(size: Size) -> Found:

@@ -27,14 +27,14 @@ def kernel_shares(do: Callable[[], object], size: Size) -> dict[str, Any]:
 
     gpu = size.device.type == "cuda"
     wall = seconds(do, replace(size, rounds=1), warm=3)
-    with profile(activities=[ProfilerActivity.CUDA if gpu else ProfilerActivity.CPU]) as found:
+    with profile(activities=[ProfilerActivity.CUDA if gpu else ProfilerActivity.CPU]) as profiler:
         do()
         if gpu:
             torch.cuda.synchronize()
     taken: Counter[str] = Counter()
     names: Counter[str] = Counter()
     count = 0
-    for event in found.events():
+    for event in profiler.events():
         spent = event.device_time_total if gpu else event.self_cpu_time_total
         if gpu and event.device_type != torch.autograd.DeviceType.CUDA:
             continue

@@ -80,7 +80,7 @@ def meta_gradients(size: Size, shape: str, steps: int) -> dict[str, Any]:
     ways = {"all kept": ours(1 << 40), "last kept": ours(None), "all recomputed": ours(0)}
     with contextlib.suppress(ImportError):
         ways["higher"] = _higher(size, shape, theta, support, query)
-    found: dict[str, Any] = {}
+    compared: dict[str, Any] = {}
     wanted = None
     for name, way in ways.items():
         if size.device.type == "cuda":
@@ -89,11 +89,11 @@ def meta_gradients(size: Size, shape: str, steps: int) -> dict[str, Any]:
         peak_bytes(size)
         answer = way()
         wanted = answer if wanted is None else wanted
-        found[name] = {"memory": peak_bytes(size) - before, "difference": relative(answer, wanted)}
+        compared[name] = {"memory": peak_bytes(size) - before, "difference": relative(answer, wanted)}
     if steps < 10:  # longer ones take minutes
         timed = interleaved({name: (way, 1) for name, way in ways.items()}, size, min(3, size.rounds))
-        found = {name: {**timed[name], **more} for name, more in found.items()}
-    return found
+        compared = {name: {**timed[name], **more} for name, more in compared.items()}
+    return compared
 
 
 def _higher(
@@ -112,7 +112,7 @@ def _higher(
             for batch in support:
                 update.step(inner(batch))
             (gradient,) = torch.autograd.grad(inner(query), net.prompt)
-        found: torch.Tensor = gradient
-        return found
+        typed: torch.Tensor = gradient
+        return typed
 
     return step

@@ -33,26 +33,26 @@ def _lines(results: Mapping[str, Any]) -> Iterator[str]:
         yield "**A smoke run on a CPU with tiny shapes: the times mean nothing.**"
         yield ""
     yield ", ".join(f"{key} {value}" for key, value in machine.items() if key != "smoke")
-    for name, found in results.items():
-        if name != "machine" and found:
+    for name, section in results.items():
+        if name != "machine" and section:
             yield from ("", f"## {name}", "")
-            yield from _table(found, results)
+            yield from _table(section, results)
     yield from _setting(results)
 
 
-def _table(found: Mapping[str, Any], results: Mapping[str, Any]) -> Iterator[str]:
+def _table(section: Mapping[str, Any], results: Mapping[str, Any]) -> Iterator[str]:
     """A row for each measurement, or for each of those that one has compared."""
-    found = {
+    section = {
         f"{what}: {who}" if who else what: row
-        for what, measured in found.items()
+        for what, measured in section.items()
         for who, row in (measured.items() if _nested(measured) else [("", measured)])
     }
-    columns = list(dict.fromkeys(key for row in found.values() for key in row))
+    columns = list(dict.fromkeys(key for row in section.values() for key in row))
     top = results.get("peak", {}).get("matmul", {}).get("flops")
-    share = bool(top) and "flops" in columns and "matmul" not in found
+    share = bool(top) and "flops" in columns and "matmul" not in section
     yield "| what | " + " | ".join(columns) + (" | of peak |" if share else " |")
     yield "|---" * (1 + len(columns) + share) + "|"
-    for what, row in found.items():
+    for what, row in section.items():
         cells = [_number(row.get(column, "")) for column in columns]
         if share:
             cells.append(f"{row['flops'] / top:.1%}" if "flops" in row else "")
@@ -74,8 +74,8 @@ def _setting(results: Mapping[str, Any]) -> Iterator[str]:
     dev, test = runs * (STEPS // EVERY + 1) * DEV, TASKS * SAMPLES * TEST
     shapes = dict.fromkeys(what.split()[0] for what in results.get("packs", {}))
     for shape in shapes:
-        found = {what: row for what, row in results["packs"].items() if what.split()[0] == shape}
-        rates = [row["rows"] for row in found.values() if "rows" in row]
+        packs = {what: row for what, row in results["packs"].items() if what.split()[0] == shape}
+        rates = [row["rows"] for row in packs.values() if "rows" in row]
         searches = [
             r["rows"]
             for w, r in results.get("decoding", {}).items()

@@ -45,9 +45,9 @@ def correctness(size: Size) -> Iterator[tuple[str, Callable[[], Found]]]:
         together = run_gradients(model.backbone, stack, batch)[1]
         alone = []
         for r in range(3):
-            own = batch.select((batch.run == r).nonzero().squeeze(1))
-            own = replace(own, run=torch.zeros_like(own.run))
-            alone.append(run_gradients(model.backbone, stack[r : r + 1], own)[1][0])
+            of_run = batch.select((batch.run == r).nonzero().squeeze(1))
+            of_run = replace(of_run, run=torch.zeros_like(of_run.run))
+            alone.append(run_gradients(model.backbone, stack[r : r + 1], of_run)[1][0])
         return _bounded("packed", relative(together, torch.stack(alone)))
 
     def maml() -> Found:
@@ -55,7 +55,7 @@ def correctness(size: Size) -> Iterator[tuple[str, Callable[[], Found]]]:
         theta, lr = model.starts(1)[0], 0.3
         support, query = [model.batch(1, rows=2, seed=k) for k in range(2)], model.batch(1, rows=2, seed=9)
         loss = PromptObjective(model.backbone, None)
-        found, _ = MAML(inner_lr=lr, inner_steps=2).meta_gradient(loss, theta, Episodes(1, support, query))
+        exact, _ = MAML(inner_lr=lr, inner_steps=2).meta_gradient(loss, theta, Episodes(1, support, query))
         leaf = theta.clone().requires_grad_()
         phi = leaf[None]
         with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
@@ -63,7 +63,7 @@ def correctness(size: Size) -> Iterator[tuple[str, Callable[[], Found]]]:
                 value = run_losses(model.backbone, phi, batch).sum()
                 phi = phi - lr * torch.autograd.grad(value, phi, create_graph=True)[0]
             (expected,) = torch.autograd.grad(run_losses(model.backbone, phi, query).sum(), leaf)
-        return _bounded("maml", relative(found, expected))
+        return _bounded("maml", relative(exact, expected))
 
     def compiled() -> Found:
         model = Model(size, shape, torch.float32)
@@ -240,11 +240,11 @@ def decoding(size: Size) -> Iterator[tuple[str, Callable[[], Found]]]:
             def search(beams: int = beams, tokens: int = tokens, rows: int = rows) -> Found:
                 model = Model(size, shape)
                 stack, batch = model.starts(1), model.batch(1, rows=rows)
-                how = Decoding(num_beams=beams, max_new_tokens=tokens, repetition_penalty=2.5)
+                decoding = Decoding(num_beams=beams, max_new_tokens=tokens, repetition_penalty=2.5)
 
                 def do() -> None:
                     with torch.no_grad():
-                        model.backbone.generate_ids(*model.backbone.place(stack, batch), how)
+                        model.backbone.generate_ids(*model.backbone.place(stack, batch), decoding)
 
                 peak_bytes(size)
                 taken = seconds(do, replace(size, rounds=1), warm=1)

@@ -153,13 +153,13 @@ def interleaved(
                 if turn:
                     taken[name].append(spent)
     first = next(seconds for name, seconds in taken.items() if name not in failed)
-    found = {}
+    timed = {}
     for name, each in taken.items():
         if name not in failed:
             ratios = [a / b for a, b in zip(each, first, strict=True)]
             spread = {"times": median(ratios), "least": min(ratios), "most": max(ratios)}
-            found[name] = {"seconds": median(each), **spread}
-    return found | failed
+            timed[name] = {"seconds": median(each), **spread}
+    return timed | failed
 
 
 def relative(a: torch.Tensor, b: torch.Tensor) -> float:

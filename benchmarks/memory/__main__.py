@@ -115,8 +115,8 @@ def elsewhere(what: str, folder: Path, number: int) -> dict[str, int]:
     """A dictionary of a fresh process."""
     command = one(what, folder, number)
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
-    found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    numbers: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    return numbers
 
 
 def compared(number: int) -> tuple[float, float]:
@@ -170,13 +170,13 @@ def hold(folder: Path, case: tuple) -> tuple[int, int]:
     backbone = load_backbone(str(folder), device="cpu", dtype="bfloat16")
     for parameter in backbone.model.parameters():
         float(parameter.sum())
-    found = (0, 0)
+    mapped = (0, 0)
     for step in ("ready", "done"):
         (folder / f"{step}-{os.getpid()}").touch()
         while len(list(folder.glob(f"{step}-*"))) < 2:
             time.sleep(0.1)
-        found = found if step == "done" else (_mapped("Rss"), _mapped("Pss"))
-    return found
+        mapped = mapped if step == "done" else (_mapped("Rss"), _mapped("Pss"))
+    return mapped
 
 
 def _mapped(field: str) -> int:

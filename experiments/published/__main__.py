@@ -144,11 +144,11 @@ def other_baseline(rows: pd.DataFrame, main: pd.DataFrame) -> pd.DataFrame:
 
 def twice(rows: pd.DataFrame) -> pd.DataFrame:
     """Plain prompt tuning of one task in several settings' tables, where the rows are not shared."""
-    own = rows[(rows["method"] == "pt") & (rows["variant"] == "main") & (rows["backbone"] == "t5-large")]
-    own = own[own["shared_from"].isna()]
-    scores = own.groupby(["task", "setting"])["test"].mean().mul(100).round(1).reset_index()
+    baseline = rows[(rows["method"] == "pt") & (rows["variant"] == "main") & (rows["backbone"] == "t5-large")]
+    baseline = baseline[baseline["shared_from"].isna()]
+    scores = baseline.groupby(["task", "setting"])["test"].mean().mul(100).round(1).reset_index()
     several = scores.groupby("task").filter(lambda t: t["test"].nunique() > 1)
-    found = [
+    lines = [
         {
             "task": task,
             "scores": ", ".join(f"{s} {v:g}" for s, v in zip(part["setting"], part["test"], strict=True)),
@@ -156,7 +156,7 @@ def twice(rows: pd.DataFrame) -> pd.DataFrame:
         }
         for task, part in several.groupby("task")
     ]
-    return pd.DataFrame(found)
+    return pd.DataFrame(lines)
 
 
 def agreement(published: pd.DataFrame, mini: pd.DataFrame) -> Iterator[str]:
@@ -166,14 +166,14 @@ def agreement(published: pd.DataFrame, mini: pd.DataFrame) -> Iterator[str]:
     theirs = average_relative_gain(main).set_index(["setting", "method"])["arg"]
     top = mini[mini["budget"] == mini["budget"].max()] if "budget" in mini else mini
     ours = average_relative_gain(top).set_index(["setting", "method"])["arg"]
-    found = []
+    lines = []
     for setting in theirs.index.unique("setting"):
         name = pairs.get(setting, f"mini-{setting}")
         if name not in ours.index.unique("setting"):
             continue
         both = pd.DataFrame({"theirs": _named(theirs[setting]), "ours": _named(ours[name])})
         both = both.dropna().drop("pt")
-        found.append(
+        lines.append(
             {
                 "setting": setting,
                 "methods": len(both),
@@ -186,9 +186,9 @@ def agreement(published: pd.DataFrame, mini: pd.DataFrame) -> Iterator[str]:
     yield "Rank correlation (Spearman) of fine-tuning and the four learned starts by ARG over PT: T5-large in"
     yield "the released tables, the embedded model in `studies/mini-main.yaml` at its largest budget. Made by"
     yield "`python -m experiments.published RESULTS.csv --mini runs/mini-main/results.csv`.\n"
-    yield from markdown(pd.DataFrame(found).round(2))
-    mean = pd.DataFrame(found)["rank correlation"].mean()
-    yield f"Mean rank correlation over {len(found)} settings: {mean:.2f}."
+    yield from markdown(pd.DataFrame(lines).round(2))
+    mean = pd.DataFrame(lines)["rank correlation"].mean()
+    yield f"Mean rank correlation over {len(lines)} settings: {mean:.2f}."
 
 
 def _named(gains: pd.Series) -> pd.Series:

@@ -121,7 +121,7 @@ def survival(folder: Path, rows: pd.DataFrame) -> Iterator[str]:
     table = arg_table(rows).set_index(["variant", "method"])
     signs = table.apply(lambda r: "gain" if r["low"] > 0 else "loss" if r["high"] < 0 else "open", axis=1)
     paper, ours = signs.loc["paper"].drop("pt"), signs.loc["main"].drop("pt")
-    found = [
+    lines = [
         {
             "method": m,
             "published protocol": paper[m],
@@ -131,7 +131,7 @@ def survival(folder: Path, rows: pd.DataFrame) -> Iterator[str]:
         for m in paper.index
     ]
     yield "What the 95 % interval of ARG says of each method under either protocol:\n"
-    yield from markdown(pd.DataFrame(found))
+    yield from markdown(pd.DataFrame(lines))
     yield "Methods against each other, in points; bold where the interval leaves zero out:\n"
     yield from markdown(pd.DataFrame(pairs(rows)))
     order = table["arg"].unstack("variant").drop("pt")
@@ -149,9 +149,9 @@ def pairs(rows: pd.DataFrame) -> Iterator[dict[str, str]]:
         for other in names[i + 1 :]:
             line = {"": f"{other} - {name}"}
             for variant, title in (("paper", "published protocol"), ("main", "corrected protocol")):
-                found = against[name].loc[(variant, other)]
-                text = f"{found['mean_abs_gain']:+.1f} [{found['abs_low']:+.1f}, {found['abs_high']:+.1f}]"
-                line[title] = f"**{text}**" if found["abs_low"] * found["abs_high"] > 0 else text
+                gain = against[name].loc[(variant, other)]
+                text = f"{gain['mean_abs_gain']:+.1f} [{gain['abs_low']:+.1f}, {gain['abs_high']:+.1f}]"
+                line[title] = f"**{text}**" if gain["abs_low"] * gain["abs_high"] > 0 else text
             yield line
 
 

@@ -46,7 +46,7 @@ def test_what_a_user_meets_first_has_an_example():
     missing = []
     for name in sorted(MET_FIRST):
         module, _, thing = name.rpartition(".")
-        found = getattr(importlib.import_module(module), thing)
-        if not any(test.examples for test in doctest.DocTestFinder(recurse=False).find(found)):
+        documented = getattr(importlib.import_module(module), thing)
+        if not any(test.examples for test in doctest.DocTestFinder(recurse=False).find(documented)):
             missing.append(name)
     assert not missing

@@ -15,8 +15,8 @@ SMALL = {"SOURCES": 3, "TARGETS": 1, "META_STEPS": 2, "STEPS": 2, "SPLITS": 1}
 
 
 def cells(notebook, kind="code"):
-    found = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    return [cell for cell in found if cell["cell_type"] == kind]
+    every = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return [cell for cell in every if cell["cell_type"] == kind]
 
 
 def run(notebook, values):

@@ -24,11 +24,11 @@ def command(comment):
 
 def test_ci_runs_exactly_the_test_command():
     assert command("<!-- test command -->").startswith("python3 -m venv")
-    found = subprocess.run(
+    printed = subprocess.run(
         ["awk", "/<!-- test command -->/{found=1} found && /^python3 /{print; exit}", "README.md"],
         capture_output=True, text=True, cwd=ROOT,
     )  # fmt: skip
-    assert found.stdout.strip() == command("<!-- test command -->")
+    assert printed.stdout.strip() == command("<!-- test command -->")
 
 
 def test_shipped_studies_are_valid_and_every_command_exists():

@@ -58,10 +58,10 @@ def test_every_link_leads_somewhere(site):
             if re.match(r"[a-z]+:", link):
                 continue
             path, _, anchor = link.partition("#")
-            found = page.parent / path if path else page
-            if not found.exists():
+            linked = page.parent / path if path else page
+            if not linked.exists():
                 lost.append(f"{page.name}: {link}")
-            elif anchor and anchor not in anchors(found.read_text(encoding="utf-8")):
+            elif anchor and anchor not in anchors(linked.read_text(encoding="utf-8")):
                 lost.append(f"{page.name}: {link} (no such heading)")
     assert not lost
 

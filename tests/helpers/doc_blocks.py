@@ -56,23 +56,23 @@ def blocks(page: Path) -> list[Block]:
 
 
 def furnish(folder: Path) -> None:
-    """What the pages speak of: tables of one's own, a folder in CrossFit's format, our studies."""
+    """What the pages use: tables of a user, a folder in CrossFit's format, our studies."""
     gym = open_gym("mini")
     names = load_setting("mini-cls2cls").source[:4]
     tables = {name: gym.load(name).samples[13] for name in names}
     (folder / "sources").mkdir()
     for name in names[:3]:
         _table(folder / "sources" / f"{name}.csv", "input,output", tables[name].train[:8])
-    own = tables[names[3]]
-    for name, rows in (("mine", own.train * 2), ("more", own.dev), ("reviews", own.train * 4)):
+    task = tables[names[3]]
+    for name, rows in (("mine", task.train * 2), ("more", task.dev), ("reviews", task.train * 4)):
         _table(folder / f"{name}.csv", "input,output", rows)
-    _table(folder / "new.csv", "input", own.dev[:4])
+    _table(folder / "new.csv", "input", task.dev[:4])
     (folder / "studies").symlink_to(ROOT / "studies")
     study = yaml.safe_load((ROOT / "studies" / "real-smoke.yaml").read_text(encoding="utf-8"))["setting"]
     for name in (*study["source"], *study["target"]):
         place = folder / "path" / "to" / "gym" / name
         place.mkdir(parents=True)
-        for part, rows in (("16_13_train", own.train), ("16_13_dev", own.dev), ("test", own.dev)):
+        for part, rows in (("16_13_train", task.train), ("16_13_dev", task.dev), ("test", task.dev)):
             write_tsv(place / f"{name}_{part}.tsv", rows[:4])
 
 

@@ -31,9 +31,9 @@ def locked(chain):
 def test_the_lock_holds_the_versions_of_the_constraints(locked):
     text = (ROOT / "constraints.txt").read_text()
     wanted = {canonicalize_name(n): v for n, v in re.findall(r"^([\w.-]+)==(\S+)$", text, re.MULTILINE)}
-    found = {package.name: package.version for package in locked}
+    versions = {package.name: package.version for package in locked}
     # What only builds the package is no part of what is installed with it.
-    assert {name: found.get(name) for name in wanted if name not in ("hatchling", "accelerate")} == {
+    assert {name: versions.get(name) for name in wanted if name not in ("hatchling", "accelerate")} == {
         name: version for name, version in wanted.items() if name not in ("hatchling", "accelerate")
     }
 
