@@ -28,15 +28,14 @@ PACKAGES = {
     "softstart.algorithms": "Ways to learn a start, and the contract that they keep.",
     "softstart.gym": "Tasks, k-shot samples, settings.",
     "softstart.gym.metrics": "Scores of predictions.",
-    "softstart.yourtasks.learn_and_adapt": "A prompt tuned on your own task.",
-    "softstart.yourtasks.starts": "A start from your own tables.",
-    "softstart.yourtasks.predict": "Predictions for your own rows.",
+    "softstart.yourtasks": "Your own tables: learn a start, tune a prompt from it, predict.",
     "softstart.backbone": "Frozen models that take stacked prompts.",
     "softstart.prompt": "Soft prompts: where they start, how they are stored.",
     "softstart.training.optimizers": "Optimizers over stacked runs.",
     "softstart.study": "Declare, run and report a comparison.",
     "softstart.analysis": "Gains with intervals, tests, speed of adaptation.",
-    "softstart.diagnostics.inspection": "What a prompt looks like, and what second order adds.",
+    "softstart.diagnostics.inspection": "What a prompt looks like, and how far it moved.",
+    "softstart.diagnostics.second_order": "What second order adds to a meta-gradient.",
     "softstart.diagnostics.similarity": "How alike tasks are, and which start a new one should take.",
     "softstart.training.spot": "SPoT: start from the nearest source prompt.",
     "softstart.report": "Tables and pages for people.",
@@ -227,8 +226,11 @@ def commands() -> dict[str, Any]:
 
 def command_page() -> str:
     """Every command: what it does, its arguments and options, examples."""
+    from softstart.cli.listing import list_registered
+
     out = ["# Command line", "", "The same as `softstart COMMAND --help`.", ""]
     for name, command in commands().items():
+        list_registered(command)
         context = command.context_class(command, info_name=name)
         usage = " ".join(command.get_usage(context).split()).removeprefix("Usage: ")
         summary, _, examples = inspect.cleandoc(command.help or "").partition("\b\n")

@@ -195,7 +195,7 @@ def test_a_prompt_of_another_backbone_or_a_damaged_one_is_named(finished, world,
     assert len(rows) == 24
 
 
-def test_a_diverging_method_is_told_and_the_others_go_on(world, tmp_path):
+def test_a_diverging_method_is_reported_and_the_others_go_on(world, tmp_path):
     done = call(*command(world, tmp_path / "o", "--set", "methods.maml.lr=.inf"))
     assert done.returncode == 1
     assert "meta-training maml: meta-training diverged" in done.stderr
@@ -207,13 +207,13 @@ def test_version_and_help():
     assert "demo" in call(SOFTSTART, "--help").stdout
 
 
-def test_an_interrupt_while_an_error_is_told_changes_nothing(tmp_path):
+def test_an_interrupt_while_an_error_is_printed_changes_nothing(tmp_path):
     """As from a launcher that ends all processes of a job of which one has failed."""
     code = (
         "import os, signal, sys\n"
         "from softstart.cli import app as cli\n"
-        "tell = cli.errors.print\n"
-        "cli.errors.print = lambda *a, **k: (os.kill(os.getpid(), signal.SIGTERM), tell(*a, **k))\n"
+        "show = cli.say_error\n"
+        "cli.say_error = lambda text: (os.kill(os.getpid(), signal.SIGTERM), show(text))\n"
         f"sys.argv = ['softstart', 'status', {str(tmp_path / 'none')!r}]\n"
         "cli.main()\n"
     )

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import os
+import re
+import subprocess
 import sys
 
 import pytest
 
 from helpers.paths import ROOT
+from helpers.toy_study import SOFTSTART
+from softstart.cli import listing
 
 sys.path.insert(0, str(ROOT / "docs"))
 
@@ -19,9 +24,9 @@ COMMANDS = reference.commands()
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_examples_and_explains_its_options(name):
     command = COMMANDS[name]
-    told, _, examples = inspect.cleandoc(command.help or "").partition("\b\n")
-    assert told.strip().endswith((".", "?")), name
-    assert len(told.split()) > 4, f"{name} is not explained"
+    summary, _, examples = inspect.cleandoc(command.help or "").partition("\b\n")
+    assert summary.strip().endswith((".", "?")), name
+    assert len(summary.split()) > 4, f"{name} is not explained"
     assert examples.startswith("Examples:\n"), f"{name} has no examples"
     for line in examples.splitlines()[1:]:
         check_example(name, line.strip())
@@ -45,3 +50,46 @@ def test_the_groups_explain_themselves():
     whole = get_command(app)
     assert "softstart demo" in whole.help
     assert all(group.help for group in whole.commands.values())
+
+
+def test_help_lists_what_is_registered(monkeypatch):
+    from typer.testing import CliRunner
+
+    from softstart.cli.app import app
+    from softstart.gym.metrics import METRICS
+    from softstart.prompt import usages
+    from softstart.study.run.trackers import TRACKERS
+
+    def shown(*arguments):
+        done = CliRunner().invoke(app, [*arguments, "--help"])
+        assert done.exit_code == 0
+        return " ".join(done.output.split())
+
+    assert ", ".join(TRACKERS) in shown("run")
+    assert ", ".join(usages()) in shown("adapt")
+    assert "EM" in shown("evaluate")
+    monkeypatch.setitem(METRICS._entries, "From-Outside", METRICS["EM"])
+    assert "From-Outside" in shown("evaluate")
+
+
+@pytest.mark.parametrize("placeholder", listing.REGISTRIES)
+def test_a_placeholder_of_help_stands_for_names(placeholder):
+    names = listing.registered(placeholder).split(", ")
+    assert len(names) > 2
+    assert all(re.match(r"\w", name) for name in names)
+
+
+def test_the_list_of_commands_shows_whole_sentences():
+    done = subprocess.run(
+        [SOFTSTART, "--help"], capture_output=True, text=True, env={**os.environ, "COLUMNS": "80"}
+    )
+    assert "..." not in done.stdout.partition("Commands:")[2]
+
+
+def test_help_loads_neither_torch_nor_what_prints():
+    code = (
+        "import sys; from softstart.cli.app import app; app(['--help'], standalone_mode=False); "
+        "assert not {'torch', 'numpy', 'pandas', 'rich', 'yaml', 'jinja2'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

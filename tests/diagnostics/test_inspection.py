@@ -7,7 +7,8 @@ import torch
 
 from helpers.models import random_t5, toy_task
 from softstart.algorithms import MAML
-from softstart.diagnostics.inspection import prompt_facts, second_order
+from softstart.diagnostics.inspection import prompt_facts
+from softstart.diagnostics.second_order import second_order
 from softstart.errors import SoftstartError
 from softstart.training.configs import MetaConfig
 from softstart.training.encoding import TextFormat, encode_task

@@ -101,12 +101,8 @@ def _child(arguments: Sequence[str], log: Path, shim: Shim | None) -> None:
     os.environ.update(_environment())
     code = 70
     try:
-        from rich.console import Console
-
         from softstart.__main__ import main
-        from softstart.cli import app as cli
 
-        cli.errors = Console(file=sys.stderr)
         sys.argv = ["softstart", *arguments]
         if shim:
             shim()

@@ -19,7 +19,7 @@ from safetensors.torch import save
 from helpers.rows import STUDY, run_row
 from softstart import SoftPrompt
 from softstart.analysis import arg_table, with_tests
-from softstart.cli.analysis import _read
+from softstart.cli.analysis import read_results
 from softstart.errors import SoftstartError
 from softstart.gym.catalog.reading import parse_catalog
 from softstart.gym.folder import CrossFitFolder
@@ -121,7 +121,7 @@ def results(data: bytes, folder: Path) -> None:
     file = folder / "results.csv"
     file.write_bytes(data)
     with suppress(SoftstartError):
-        rows = _read([file])
+        rows = read_results([file])
         with_tests(rows, arg_table(rows, "pt"), "pt")
 
 

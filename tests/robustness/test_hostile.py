@@ -39,7 +39,7 @@ from softstart.study.results.stores import open_store
 from softstart.training.adaptation import AdaptRun, adapt
 from softstart.training.configs import AdaptConfig
 from softstart.training.encoding import TextFormat
-from softstart.yourtasks.learn_and_adapt import Predictor
+from softstart.yourtasks import Predictor
 
 
 class Payload:
@@ -186,7 +186,7 @@ def test_a_studys_name_leads_nowhere(world, tmp_path, monkeypatch, capsys, name)
     study = (world / "study.yaml").read_text().replace("name: unit\n", f"name: {json.dumps(name)}\n", 1)
     (tmp_path / "study.yaml").write_text(study)
     assert cli._main(["run", "study.yaml", "--gym", str(world / "gym")], debug=False) == 1
-    assert "cannot be that of a folder" in capsys.readouterr().err
+    assert "cannot be the name of a folder" in capsys.readouterr().err
     assert [file.name for file in tmp_path.iterdir()] == ["study.yaml"]
 
 

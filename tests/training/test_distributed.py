@@ -23,7 +23,7 @@ from softstart.errors import SoftstartError
 from softstart.gym.tables import RawData, source_tasks
 from softstart.storage.tensors import load_tensors
 from softstart.training.distributed import Processes, this_job
-from softstart.yourtasks.learn_and_adapt import learn_start, outer_loop
+from softstart.yourtasks import learn_start, outer_loop
 
 HELPERS = ROOT / "tests" / "helpers"
 ENOUGH = 240

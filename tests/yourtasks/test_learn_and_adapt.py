@@ -30,12 +30,12 @@ from softstart.training.adaptation import AdaptRun, adapt
 from softstart.training.configs import AdaptConfig
 from softstart.training.encoding import TextFormat, encode_task, rng_for, to_batch
 from softstart.training.evaluation import Evaluation
-from softstart.yourtasks.learn_and_adapt import (
+from softstart.yourtasks import (
     LEARNED,
     PT,
     Predictor,
-    adapt_own,
-    fitting,
+    compare_starts,
+    fit_inputs,
     learn_start,
     outer_loop,
     plain_start,
@@ -143,10 +143,10 @@ def test_equal_starts_end_equal_whatever_their_name():
     backbone = Backbone.from_pretrained("softstart/tiny", device="cpu")
     start = plain_start(backbone, 4)
     config = AdaptConfig(steps=4, eval_every=2, max_tokens=2048)
-    found = adapt_own(backbone, toy_task("toy"), {PT: start, LEARNED: start}, rates=[0.3], config=config)
+    found = compare_starts(backbone, toy_task("toy"), {PT: start, LEARNED: start}, rates=[0.3], config=config)
     assert torch.equal(found[PT].prompt.tensor, found[LEARNED].prompt.tensor)
     assert found[PT].tests == found[LEARNED].tests
-    alone = adapt_own(
+    alone = compare_starts(
         backbone, toy_task("toy"), {PT: start}, samples=[21], rates=[0.3], config=config, seed=1
     )
     assert alone[PT].tests == found[PT].tests[1:]
@@ -157,7 +157,9 @@ def test_a_causal_model_learns_a_task_of_words():
     config = AdaptConfig(steps=60, eval_every=20, max_tokens=None, select="last")
     start, task = prompts(backbone, runs=1, length=6)[0], toy_task("toy")
     how = Evaluation(scoring="rank")
-    found = adapt_own(backbone, task, {PT: start}, samples=[13], rates=[0.3], config=config, how=how)[PT]
+    found = compare_starts(
+        backbone, task, {PT: start}, samples=[13], rates=[0.3], config=config, evaluation=how
+    )[PT]
     rows = encode_task(task, backbone, TextFormat("{input}")).train[13]
     assert rows.outputs[0] == [[3, 1]]  # the label and the end
     batch = to_batch(rows.pick(range(8), rng_for(0)), [0] * 8, 0)
@@ -197,10 +199,10 @@ def test_what_is_too_long_is_cut_and_counted_or_refused(tmp_path, folder):
     table(tmp_path / "mine.csv", 40)
     task = whole_task(RawData(str(tmp_path / "mine.csv"), input="{body}"))
     gpt2 = random_backbone("gpt2", torch.float32)
-    text, long = fitting(gpt2, 20, task, TextFormat("{input}", 512, 41))
+    text, long = fit_inputs(gpt2, 20, task, TextFormat("{input}", 512, 41))
     assert (text.max_input_tokens, long) == (3, 40)
     with pytest.raises(SoftstartError, match="leaves no room for text: 'gpt2' reads at most 64"):
-        fitting(gpt2, 64, task, TextFormat("{input}", 512, 41))
+        fit_inputs(gpt2, 64, task, TextFormat("{input}", 512, 41))
 
 
 def test_the_commands_count_what_they_cut_or_refuse_it(folder, tmp_path):
@@ -303,7 +305,7 @@ def test_a_start_learned_from_a_folder_of_tables_beats_plain_tuning_in_few_steps
     for name in mini_settings()["mini-random"].target:
         task = gym.load(name)
         starts = {PT: plain_start(backbone, 20), LEARNED: learned.check_for(backbone)}
-        found = adapt_own(backbone, task, starts, samples=[13], rates=[0.3], config=config)
+        found = compare_starts(backbone, task, starts, samples=[13], rates=[0.3], config=config)
         gains.append(found[LEARNED].test - found[PT].test)
     print([round(100 * gain, 1) for gain in gains])
     assert sum(gains) / len(gains) > 0.1
@@ -382,7 +384,7 @@ def test_the_documented_python_is_what_the_commands_do(tmp_path, monkeypatch, ca
         "tuned", "--device", "cpu", cwd=tmp_path,
     )  # fmt: skip
     assert done[0] == 0, done[2]
-    (shown,) = [line for line in done[1].splitlines() if LEARNED in line and "│" in line]
+    (shown,) = [line for line in done[1].splitlines() if line.startswith(LEARNED) and "…" in line]
     assert f"{100 * float(learned):.1f}" in shown
     found = softstart("evaluate", "tuned", "--rows", "more.csv", cwd=tmp_path)[1].strip()
     value = re.search(r"score=([\d.]+)", scored)[1]
@@ -438,7 +440,9 @@ def test_learned_rates_and_source_prompts_go_with_the_start(tmp_path):
     start, log_rates = prompts(backbone)[0], torch.tensor([[1.0], [0.0], [-1.0]])
     config = AdaptConfig(steps=3, eval_every=3, select="last")
     learned = SoftPrompt.of(backbone, start, {}, {LOG_RATES: log_rates})
-    found = adapt_own(backbone, task, {"a": learned, "b": start}, samples=[13], rates=[0.3], config=config)
+    found = compare_starts(
+        backbone, task, {"a": learned, "b": start}, samples=[13], rates=[0.3], config=config
+    )
     encoded = encode_task(task, backbone, TextFormat("{input}"))
     run = AdaptRun(start, encoded, 13, 0.3, 0)
     for name, rates in (("a", log_rates.exp()), ("b", None)):

@@ -27,13 +27,13 @@ class TerminalDisplay:
     def __enter__(self) -> Self:
         if self.console.is_terminal:
             self.bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
                 TaskProgressColumn(),
                 TimeElapsedColumn(),
-                TextColumn("{task.fields[eta]}"),
-                TextColumn("{task.fields[tally]}"),
-                TextColumn("[dim]{task.fields[note]}"),
+                TextColumn("{task.fields[eta]}", markup=False),
+                TextColumn("{task.fields[tally]}", markup=False),
+                TextColumn("{task.fields[note]}", style="dim", markup=False),
                 console=self.console,
                 refresh_per_second=4,
             )

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import json
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from softstart.cli.listing import ListingCommand
 from softstart.cli.many_values import ManyValues
+from softstart.cli.options import Input, Output
+from softstart.cli.resuming import resumable
+from softstart.cli.terminal import errors, new_table, say, say_json, show_table, warn
 
 if TYPE_CHECKING:
     from softstart.gym.build import Report
 
 gym_app = typer.Typer(no_args_is_help=True, help="Few-shot tasks: list, show, build, sample, verify.")
-console = Console()
-errors = Console(stderr=True)
 
 
 Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
@@ -40,17 +39,19 @@ Catalog = Annotated[Path | None, typer.Option(help="A catalog file of your own (
 Force = Annotated[bool, typer.Option("--force", help="Build again, also over files from elsewhere.")]
 
 
-@gym_app.command(name="list")
+@gym_app.command(name="list", cls=ListingCommand)
 def list_tasks(
     category: Annotated[str | None, typer.Option(help="Part of the ontology, such as nli.")] = None,
     metric: Annotated[str | None, typer.Option(help="Tasks scored by this metric.")] = None,
     setting: Annotated[str | None, typer.Option(help="Tasks of a setting: its name, or a YAML file.")] = None,
-    available: Annotated[str | None, typer.Option(help="hub, converted, files, withdrawn or mini.")] = None,
+    available: Annotated[
+        str | None, typer.Option(help="Tasks whose data comes from one of: <availability>.")
+    ] = None,
     gym: Annotated[str | None, typer.Option(help="List a gym: mini, a folder, a file.")] = None,
     catalog: Catalog = None,
     as_json: Json = False,
 ) -> None:
-    """The tasks there are. For the mini gym: what each is for, or why it is not used, and its levels, %.
+    """List tasks; of the mini gym also what each is for, or why it is not used, and its levels in %.
 
     \b
     Examples:
@@ -61,11 +62,11 @@ def list_tasks(
 
     facts = list_facts(category, metric, setting, available, gym, catalog)
     if as_json:
-        _json(facts)
+        say_json(facts)
         return
     mini = bool(facts) and all("role" in row for row in facts)
     last = ("role", *LEVELS) if mini else ("kind", "available", "sources / targets of")
-    table = _table("task", "category", "metric", "k", *last)
+    table = new_table("task", "category", "metric", "k", *last)
     for row in facts:
         shown = [row[key] for key in ("name", "category", "metric", "shots")]
         if mini:
@@ -73,11 +74,11 @@ def list_tasks(
         else:
             shown += [row["kind"], row["available"], f"{len(row['source_in'])} / {len(row['target_in'])}"]
         table.add_row(*map(str, shown))
-    _print(table)
-    console.print(f"{len(facts)} tasks", highlight=False)
+    show_table(table)
+    say(f"{len(facts)} tasks")
 
 
-@gym_app.command()
+@gym_app.command(cls=ListingCommand)
 def show(
     task: Annotated[str, typer.Argument(help="A task's name.")],
     gym: Annotated[str | None, typer.Option(help="Show an example from this gym.")] = None,
@@ -96,14 +97,14 @@ def show(
     with _warnings_as_lines():
         facts = show_facts(task, gym, catalog)
     if as_json:
-        _json(facts)
+        say_json(facts)
         return
     width = max(map(len, facts))
     for name, value in facts.items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value
         if shown not in (None, "", {}):
             text = json.dumps(shown, ensure_ascii=False) if isinstance(shown, dict) else str(shown)
-            console.print(f"{name:{width}}  {text}", highlight=False, markup=False, soft_wrap=True)
+            say(f"{name:{width}}  {text}")
 
 
 @gym_app.command(cls=ManyValues)
@@ -115,15 +116,15 @@ def build(
     source: Annotated[
         Path | None,
         typer.Option(
-            help="Rows in place of the hub: DIR/SPLIT.parquet, or DIR/TASK/SPLIT.parquet; or .jsonl."
+            help="Rows to use instead of the hub's: DIR/SPLIT.parquet, or DIR/TASK/SPLIT.parquet; or .jsonl."
         ),
     ] = None,
     catalog: Catalog = None,
     seeds: Seeds = None,
     shots: Shots = None,
     version: Annotated[str, typer.Option(help="v2 (April 2022), or v1 (April 2021).")] = "v2",
-    jobs: Annotated[int, typer.Option(help="Tasks that build at a time.")] = 2,
-    timeout: Annotated[float, typer.Option(help="Seconds after which a task is given up.")] = 3600,
+    jobs: Annotated[int, typer.Option(help="Tasks built at the same time.")] = 2,
+    timeout: Annotated[float, typer.Option(help="Seconds after which building a task is given up.")] = 3600,
     force: Force = False,
     allow_short: AllowShort = False,
     as_json: Json = False,
@@ -145,17 +146,18 @@ def build(
         allow_short=allow_short,
     )  # fmt: skip
     reports: list[Report] = []
+    resumable(lambda: any(report.status != "failed" for report in reports))
     for report in build_tasks(work, jobs, timeout):
         reports.append(report)
         if not as_json:
-            _say(f"[{len(reports)}/{len(work)}] {report.task}: {report.status}{' (kept)' * report.kept}")
+            say(f"[{len(reports)}/{len(work)}] {report.task}: {report.status}{' (kept)' * report.kept}")
     reports.sort(key=lambda report: report.task)
     if as_json:
-        _json([asdict(report) for report in reports])
+        say_json([asdict(report) for report in reports])
     else:
         _report(reports)
         if absent:
-            console.print(f"{len(absent)} other tasks have no rows in {source}", highlight=False)
+            say(f"{len(absent)} other tasks have no rows in {source}")
     if any(report.status == "failed" for report in reports):
         raise typer.Exit(1)
 
@@ -165,19 +167,21 @@ def sample(
     data: Annotated[str, typer.Argument(help="CSV, TSV, JSONL or parquet; or hf:DATASET on the hub.")],
     out: Out = Path("gym"),
     name: Annotated[str | None, typer.Option(help="Name of the task; by default the file's.")] = None,
-    input: Annotated[str | None, typer.Option(help="Template over columns: '{title}: {text}'.")] = None,
-    output: Annotated[str | None, typer.Option(help="Template of the answer.")] = None,
+    input: Input = None,
+    output: Output = None,
     label: Annotated[str | None, typer.Option(help="Column to balance: k rows of each value.")] = None,
     labels: Annotated[
         list[str] | None, typer.Option("--labels", help="All label words, or VALUE=WORD for each.")
     ] = None,
     kind: Annotated[str | None, typer.Option(help="classification or text2text.")] = None,
-    metric: Annotated[str | None, typer.Option(help="By default Classification-F1 or EM.")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="One of: <metrics>; by default Classification-F1 or EM.")
+    ] = None,
     category: Annotated[str, typer.Option(help="Path in the ontology.")] = "own",
     test: Annotated[str | None, typer.Option(help="File (hub: split) of test rows; else a fifth.")] = None,
     config: Annotated[str | None, typer.Option(help="Configuration of a hub dataset.")] = None,
     split: Annotated[str, typer.Option(help="Split of a hub dataset to sample from.")] = "train",
-    delimiter: Annotated[str | None, typer.Option(help="Of a CSV file.")] = None,
+    delimiter: Annotated[str | None, typer.Option(help="Delimiter of a CSV file.")] = None,
     seeds: Seeds = None,
     shots: Shots = None,
     force: Force = False,
@@ -212,16 +216,14 @@ def sample(
         )
     )
     for note in report.notes:
-        _warn(note)
-    console.print(
+        warn(note)
+    say(
         f"{entry.name}: {entry.kind}, {entry.metric}, k = {shots or entry.shots}, in {out / entry.name}"
-        f"{' (kept: nothing changed)' * report.kept}",
-        highlight=False,
-        soft_wrap=True,
+        f"{' (kept: nothing changed)' * report.kept}"
     )
 
 
-@gym_app.command()
+@gym_app.command(cls=ListingCommand)
 def verify(
     folder: Annotated[Path, typer.Argument(help="A folder of tasks in CrossFit's format.")],
     as_json: Json = False,
@@ -234,33 +236,33 @@ def verify(
     """
     from softstart.gym.verify import verify as check
 
-    found = list(check(folder))
+    checks = list(check(folder))
     if as_json:
-        _json([asdict(checked) for checked in found])
+        say_json([asdict(checked) for checked in checks])
     else:
-        table = _table("task", "files", "readable", "notes")
-        for c in found:
+        table = new_table("task", "files", "readable", "notes")
+        for c in checks:
             files = f"{c.verdict} ({len(c.differs)} differ)" if c.differs else c.verdict
             files += f" ({len(c.missing)} missing)" if c.missing else ""
             table.add_row(c.task, files, "no" if c.problem else "yes", "; ".join(c.notes))
-        _print(table)
-        for c in found:
+        show_table(table)
+        for c in checks:
             for what, text in (("differs", ", ".join(c.differs)), ("broken", c.problem)):
                 if text:
-                    _say(f"{c.task} {what}: {text}")
-        counts = {v: sum(c.verdict == v for c in found) for v in dict.fromkeys(c.verdict for c in found)}
-        _say(", ".join(f"{n} {verdict}" for verdict, n in counts.items()))
-    if any(c.differs or c.problem for c in found):
+                    say(f"{c.task} {what}: {text}")
+        counts = {v: sum(c.verdict == v for c in checks) for v in dict.fromkeys(c.verdict for c in checks)}
+        say(", ".join(f"{n} {verdict}" for verdict, n in counts.items()))
+    if any(c.differs or c.problem for c in checks):
         raise typer.Exit(1)
 
 
-@gym_app.command()
+@gym_app.command(cls=ListingCommand)
 def settings(
     name: Annotated[str | None, typer.Argument(help="A setting's name, or a YAML file of your own.")] = None,
     gym: Annotated[str | None, typer.Option(help="Compare the rows of this gym's tasks, too.")] = None,
     as_json: Json = False,
 ) -> None:
-    """The settings there are; for one, its tasks and what its two sides have in common.
+    """List settings; for one, show its tasks and what its two sides have in common.
 
     \b
     Examples:
@@ -272,64 +274,37 @@ def settings(
     if name is None:
         rows = all_settings()
         if as_json:
-            _json(rows)
+            say_json(rows)
             return
-        table = _table("setting", "source", "target", "shared data")
+        table = new_table("setting", "source", "target", "shared data")
         for row in rows:
             table.add_row(*map(str, row.values()))
-        _print(table)
+        show_table(table)
         return
     facts = setting_facts(name, gym)
     if as_json:
-        _json(facts)
+        say_json(facts)
         return
     for side in ("source", "target", "dev"):
         if facts[side]:
-            _say(f"{side} ({len(facts[side])}): {', '.join(facts[side])}")
+            say(f"{side} ({len(facts[side])}): {', '.join(facts[side])}")
     for pair in facts["overlaps"]:
-        _warn(f"source {pair['source']} and target {pair['target']} share {pair['degree']}: {pair['why']}")
+        warn(f"source {pair['source']} and target {pair['target']} share {pair['degree']}: {pair['why']}")
 
 
 def _report(reports: Sequence[Report]) -> None:
-    table = _table("task", "status", "notes")
+    table = new_table("task", "status", "notes")
     for report in reports:
         kept = " (kept)" if report.kept else ""
         table.add_row(report.task, report.status + kept, "; ".join(report.notes))
-    _print(table)
+    show_table(table)
     for report in reports:
         if report.differs:
-            _say(f"{report.task} differs: {', '.join(report.differs)}")
+            say(f"{report.task} differs: {', '.join(report.differs)}")
         if report.problem:
-            errors.print(
-                f"{report.task} failed: {report.problem}", highlight=False, markup=False, soft_wrap=True
-            )
+            errors().print(f"{report.task} failed: {report.problem}", soft_wrap=True)
     counts = {s: sum(r.status == s for r in reports) for s in ("exact", "differs", "built", "failed")}
-    _say(", ".join(f"{n} {status}" for status, n in counts.items() if n) or "nothing to build")
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _print(table: Table) -> None:
-    # A pipe has no width of its own: rows must not be cut there.
-    wide = console if console.is_terminal else Console(width=240)
-    wide.print(table)
-
-
-def _say(text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def _warn(text: str) -> None:
-    errors.print(f"warning: {text}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _json(data: Any) -> None:
-    sys.stdout.write(json.dumps(data, ensure_ascii=False, indent=1) + "\n")
+    say(", ".join(f"{n} {status}" for status, n in counts.items() if n) or "nothing to build")
 
 
 @contextmanager
@@ -338,4 +313,4 @@ def _warnings_as_lines() -> Iterator[None]:
         warnings.simplefilter("always")
         yield
     for warning in caught:
-        _warn(str(warning.message))
+        warn(str(warning.message))

@@ -1,38 +1,36 @@
-"""Your own tasks: ``softstart meta-train`` and ``adapt``; ``softstart.cli.prompt`` has what follows."""
+"""Your own tasks: ``softstart meta-train`` and ``adapt``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import Progress
-from rich.table import Table
 
-from softstart.cli import prompt as prompt_cli
-from softstart.cli.prompt import (
+from softstart.cli.opening import backbone_of, check_lengths, load_prompt
+from softstart.cli.options import (
     Device,
     Input,
+    Label,
     MaxInput,
-    Model,
     Output,
-    Revision,
+    PromptBackbone,
+    PromptRevision,
+    Seed,
     Strict,
-    backbone_of,
-    console,
-    load_prompt,
-    too_long,
 )
+from softstart.cli.resuming import resumable
+from softstart.cli.terminal import new_table, progress_bar, say, show_table
 from softstart.errors import SoftstartError
 
 if TYPE_CHECKING:
-    from softstart.prompt import SoftPrompt
+    from torch import Tensor
 
-Label = Annotated[str | None, typer.Option(help="The column of labels.")]
-NAMED = "vocabulary, task_names, labels, text:WORDS, average:FOLDER"
-"""What ``--init`` takes beside a file, a folder or a hub id."""
-Seed = Annotated[int, typer.Option(help="Seed of the plain start, the splits and the data order.")]
+    from softstart.backbone import Backbone
+    from softstart.gym.task import Task
+    from softstart.prompt import SoftPrompt
+    from softstart.yourtasks import Tuned
 
 
 def meta_train(
@@ -43,11 +41,10 @@ def meta_train(
     input: Input = None,
     output: Output = None,
     label: Label = None,
-    algorithm: Annotated[
-        str, typer.Option(help="multitask, maml, fomaml, reptile, metasgd, anil, imaml, spot; see --set.")
-    ] = "multitask",
+    algorithm: Annotated[str, typer.Option(help="One of: <algorithms>; see --set.")] = "multitask",
     init: Annotated[
-        str, typer.Option(help=f"Where learning begins: {NAMED}, or a prompt (file, folder, hub id).")
+        str,
+        typer.Option(help="A prompt to begin from (file, folder, hub id), or one of: <starts>."),
     ] = "vocabulary",
     steps: Annotated[int, typer.Option(min=1, help="Outer steps.")] = 100,
     lr: Annotated[float, typer.Option(min=0, help="Outer learning rate.")] = 0.3,
@@ -59,7 +56,7 @@ def meta_train(
     max_input_tokens: MaxInput = 512,
     device: Device = None,
 ) -> None:
-    """Learn a start from a folder of tables, one source task each. Safe to kill and repeat.
+    """Learn a start from a folder of tables. Each table is a source task. Safe to kill and repeat.
 
     \b
     Examples:
@@ -71,7 +68,8 @@ def meta_train(
     from softstart.gym.tables import RawData, source_tasks
     from softstart.training.distributed import this_job
     from softstart.training.encoding import TextFormat
-    from softstart.yourtasks.learn_and_adapt import learn_start, named_start, outer_loop
+    from softstart.yourtasks import is_named, learn_start, named_start, outer_loop
+    from softstart.yourtasks.learn import unfinished
     from softstart.yourtasks.starts import chooses_by_target
 
     if chooses_by_target(init):
@@ -82,37 +80,36 @@ def meta_train(
     tasks = source_tasks(folder, RawData("", input=input, output=output, label=label))
     model = Backbone.from_pretrained(backbone, device=device, revision=revision)
     text = TextFormat("{input}", max_input_tokens=max_input_tokens)
-    first = _given(init) or named_start(model, init, tasks, length=length, seed=seed)
+    begin = named_start(model, init, tasks, length=length, seed=seed) if is_named(init) else load_prompt(init)
+    resumable(lambda: any(out.glob(unfinished(out, "*").name)))
     lead = this_job().lead
-    with Progress(console=console, transient=True, disable=not (lead and console.is_terminal)) as bar:
-        task = bar.add_task("learning a start", total=config.steps)
+    with progress_bar("learning a start", config.steps, hidden=not lead) as progress:
         start = learn_start(
-            model, tasks, chosen, config, init=first.check_for(model, init), text=text, folder=out,
-            progress=lambda n, note="": bar.update(task, advance=n, description=note),
+            model, tasks, chosen, config, init=begin.check_for(model, init), text=text, folder=out,
+            progress=progress,
         )  # fmt: skip
-    if not lead:
-        return
-    start.info["input"] = input or "{input}"
-    start.save_pretrained(out)
-    console.print(f"start of {len(tasks)} source tasks: {out}", highlight=False, soft_wrap=True)
+    if lead:
+        start.info["input"] = input or "{input}"
+        start.save_pretrained(out)
+        say(f"start of {len(tasks)} source tasks: {out}")
 
 
 def adapt(
     train: Annotated[str, typer.Option(help="Labeled rows: CSV, TSV, JSONL, parquet.")],
     init: Annotated[
         str | None,
-        typer.Option(help=f"A learned start (file, folder, hub id), or: {NAMED}, nearest:FOLDER."),
+        typer.Option(help="A learned start (file, folder, hub id), or one of: <starts>."),
     ] = None,
     test: Annotated[
         str | None, typer.Option(help="Labeled rows to test on; else a fifth of --train.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the tuned prompt, as a PEFT adapter.")] = None,
-    backbone: Model = None,
-    revision: Revision = None,
+    backbone: PromptBackbone = None,
+    revision: PromptRevision = None,
     input: Input = None,
     output: Output = None,
     label: Label = None,
-    metric: Annotated[str | None, typer.Option(help="ACC, EM, Classification-F1, Rouge-L, …")] = None,
+    metric: Annotated[str | None, typer.Option(help="One of: <metrics>.")] = None,
     lr: Annotated[list[float] | None, typer.Option(help="Learning rates; the best on dev is kept.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps of tuning.")] = 300,
     length: Annotated[int, typer.Option(min=1, help="Prompt length, without --init.")] = 20,
@@ -124,100 +121,91 @@ def adapt(
     strict: Strict = False,
     device: Device = None,
 ) -> None:
-    """Tune a prompt on your task from a learned start, beside plain prompt tuning: did the start help?
+    """Tune a prompt on your own task. It is tuned from a learned start and from scratch: did the start help?
 
     \b
     Examples:
       softstart adapt --init start --train mine.csv --test more.csv --out tuned
       softstart adapt --train mine.csv --input '{title}: {body}' --label topic --lr 0.3 --lr 0.1
     """
-    import torch
-
     from softstart.backbone import TINY
     from softstart.gym.tables import RawData, whole_task
     from softstart.training.configs import AdaptConfig
     from softstart.training.distributed import this_job
     from softstart.training.encoding import TextFormat
-    from softstart.yourtasks.learn_and_adapt import (
-        LEARNED,
-        PT,
-        adapt_own,
-        fitting,
-        named_start,
-        plain_start,
-        verdict,
-    )
+    from softstart.yourtasks import compare_starts, fit_inputs, is_named
 
-    start = _given(init, revision) if init else None
-    name = LEARNED if start else f"start {init}"
+    learned = load_prompt(init, revision) if init and not is_named(init) else None
     raw = RawData(train, input=input, output=output, label=label, metric=metric, test=test)
     task = whole_task(raw, splits=splits)
-    model = backbone_of(start, backbone or (None if start else TINY), device)
-    if init and not start:
-        start = named_start(model, init, [task], length=length, seed=seed)
-    size = len(start.tensor) if start else length
-    text, long = fitting(model, size, task, TextFormat("{input}", max_input_tokens))
-    too_long(long, text.max_input_tokens, strict)
-    starts: dict[str, Any] = {PT: torch.stack([plain_start(model, size, seed + i) for i in range(splits)])}
-    if start:
-        start.check_for(model, str(init))
-        starts[name] = start
+    model = backbone_of(learned, backbone or (None if learned else TINY), device)
+    starts, length = _starts(model, task, init, learned, length, seed)
+    text, too_long = fit_inputs(model, length, task, TextFormat("{input}", max_input_tokens))
+    check_lengths(too_long, text.max_input_tokens, strict)
     config = AdaptConfig(steps=steps, eval_every=max(1, steps // 12), max_tokens=2048)
-    rates = lr or [0.5, 0.3]
-    lead = this_job().lead
-    with Progress(console=console, transient=True, disable=not (lead and console.is_terminal)) as bar:
-        tuning = bar.add_task("tuning", total=steps * len(starts) * len(rates) * splits)
-        found = adapt_own(
-            model, task, starts, text=text, rates=rates, config=config, seed=seed,
-            progress=lambda n, note="": bar.update(tuning, advance=n, description=note),
-        )  # fmt: skip
+    rates, lead = lr or [0.5, 0.3], this_job().lead
+    with progress_bar("tuning", steps * len(starts) * len(rates) * splits, hidden=not lead) as progress:
+        tuned = compare_starts(
+            model, task, starts, text=text, rates=rates, config=config, seed=seed, progress=progress
+        )
     if not lead:
         return
-    table = Table("start", "dev", "test", "from … to", "lr", "best step", title=f"{task.name}: {task.metric}")
-    for of, tuned in found.items():
-        scores = (f"{100 * tuned.dev:.1f}", f"{100 * tuned.test:.1f}", _range(tuned.tests))
-        table.add_row(of, *scores, f"{tuned.lr:g}", str(tuned.best_step))
-    console.print(table)
-    sample = next(iter(task.samples.values()))
-    console.print(
-        f"{len(sample.train)} rows to learn from, {len(sample.dev)} dev, {len(task.test)} test"
-        + ("" if test else " (a fifth of --train)")
-        + (f"; means over {splits} splits of train and dev" if splits > 1 else ""),
-        highlight=False,
-    )
-    best = name if start else PT
-    if start:
-        if near := found[name].prompt.info.get("nearest"):
-            console.print(f"nearest source: {', '.join(near)}", highlight=False, soft_wrap=True)
-        gains = [a - b for a, b in zip(found[name].tests, found[PT].tests, strict=True)]
-        console.print(f"the {name} {verdict(gains)}", highlight=False, soft_wrap=True)
+    _show_tuned(task, tuned, test is not None)
     if out:
-        prompt = found[best].prompt
-        prompt.info.update(input=input or "{input}", output=output or (f"{{{label}}}" if label else None))
-        (prompt.save_pretrained if prompt.fits_peft else prompt.save)(out)
-        console.print(f"{best}: {out}", highlight=False, soft_wrap=True)
+        wanted = list(starts)[-1]
+        fields = {"input": input or "{input}", "output": output or (f"{{{label}}}" if label else None)}
+        _save(tuned[wanted].prompt, out, fields)
+        say(f"{wanted}: {out}")
 
 
-def _range(scores: Sequence[float]) -> str:
-    return f"{100 * min(scores):.1f} … {100 * max(scores):.1f}"
+def _starts(
+    model: Backbone, task: Task, init: str | None, learned: SoftPrompt | None, length: int, seed: int
+) -> tuple[dict[str, Tensor | SoftPrompt], int]:
+    """What is compared: frequent words drawn for each split, and last what ``--init`` gives; and their P."""
+    import torch
+
+    from softstart.yourtasks import LEARNED, PT, named_start, plain_start
+
+    start = learned
+    if init and not learned:
+        start = named_start(model, init, [task], length=length, seed=seed)
+    if start:
+        length = len(start.check_for(model, str(init)))
+    plain = torch.stack([plain_start(model, length, seed + i) for i in range(len(task.samples))])
+    asked = {LEARNED if learned else f"start {init}": start} if start else {}
+    return {PT: plain, **asked}, length
 
 
-def _given(init: str, revision: str | None = None) -> SoftPrompt | None:
-    """The prompt of ``--init``; None if it names an initializer."""
-    from softstart.yourtasks.starts import is_named
+def _save(prompt: SoftPrompt, out: Path, fields: Mapping[str, str | None]) -> None:
+    """Save a tuned prompt with the fields of a row that it reads; as a PEFT adapter where PEFT can use it."""
+    prompt.info.update(fields)
+    (prompt.save_pretrained if prompt.fits_peft else prompt.save)(out)
 
-    return None if is_named(init) else load_prompt(init, revision)
 
+def _show_tuned(task: Task, tuned: Mapping[str, Tuned], own_test: bool) -> None:
+    """Print the scores of all starts, and whether the learned one helped."""
+    from softstart.analysis.units import points
+    from softstart.yourtasks import PT, verdict
 
-def add_to(app: typer.Typer) -> None:
-    """Register the commands."""
-    commands: Iterable[Any] = (
-        meta_train,
-        adapt,
-        prompt_cli.predict,
-        prompt_cli.evaluate,
-        prompt_cli.export,
-        prompt_cli.push,
+    table = new_table(
+        "start", "dev", "test", "from … to", "lr", "best step", title=f"{task.name}: {task.metric}"
     )
-    for command in commands:
-        app.command()(command)
+    for name, of in tuned.items():
+        spread = f"{points(min(of.tests)):.1f} … {points(max(of.tests)):.1f}"
+        table.add_row(
+            name, f"{points(of.dev):.1f}", f"{points(of.test):.1f}", spread, f"{of.lr:g}", str(of.best_step)
+        )
+    show_table(table)
+    sample, splits = next(iter(task.samples.values())), len(task.samples)
+    say(
+        f"{len(sample.train)} rows to learn from, {len(sample.dev)} dev, {len(task.test)} test"
+        + ("" if own_test else " (a fifth of --train)")
+        + (f"; means over {splits} splits of train and dev" if splits > 1 else "")
+    )
+    for name, of in tuned.items():
+        if name == PT:
+            continue
+        if nearest := of.prompt.info.get("nearest"):
+            say(f"nearest source: {', '.join(nearest)}")
+        gains = [a - b for a, b in zip(of.tests, tuned[PT].tests, strict=True)]
+        say(f"the {name} {verdict(gains)}")

@@ -6,39 +6,39 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
+
+from softstart.cli.options import Device, Overrides
+from softstart.cli.terminal import new_table, say, show_table
 
 if TYPE_CHECKING:
     import torch
 
     from softstart.diagnostics.machine import Machine, Speed
 
-console = Console()
-
 
 def doctor(
     bench: Annotated[
         bool, typer.Option("--bench", help="Measure products, copies and an adaptation (seconds).")
     ] = False,
-    device: Annotated[str | None, typer.Option(help="Where to measure; by default the GPU.")] = None,
+    device: Device = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the measurement.")] = None,
     plan: Annotated[
         Path | None,
         typer.Option(help="A study file: the memory a worker needs for it, or why it does not fit."),
     ] = None,
     memory: Annotated[
-        float | None, typer.Option(min=0, help="Plan for a GPU of so many GiB, at hand or not.")
+        float | None,
+        typer.Option(min=0, help="Plan for a GPU with this many GiB, whether there is one here or not."),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Plan for so many on one device; by default as many as run takes."),
+        typer.Option(
+            min=1, help="Plan for this many workers on one device; by default as many as run starts."
+        ),
     ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="Override a key of the study: --set dtype=bfloat16.")
-    ] = None,
+    overrides: Overrides = None,
 ) -> None:
-    """What this machine can run; with --bench how fast it is, and how much of that an adaptation gets.
+    """Show what this machine can run. --bench measures its speed, and how much of it an adaptation reaches.
 
     \b
     Examples:
@@ -60,7 +60,7 @@ def doctor(
     lines = _facts(this_machine())
     if bench:
         lines += ["", *_speed(measure(place))]
-    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+    say("\n".join(lines))
 
 
 def _plan(
@@ -79,17 +79,17 @@ def _plan(
     has = device_memory(place) if memory is None else int(memory * 2**30)
     workers = workers or default_workers(kind)
     needs = study_needs(load_study(file, overrides), kind, has)
-    table = Table("a worker", "memory", "bound", box=None)
+    table = new_table("a worker", "memory", "bound")
     for name, size in (("before any work", needs.base), ("weights", needs.weights)):
         table.add_row(name, gib(size), "")
     for part in needs.parts:
         table.add_row(part.name, gib(part.bytes), f"{part.key}={part.tokens}" if part.key else "")
-    console.print(table)
+    show_table(table)
     if not needs.known:
-        console.print("the tasks are not at hand: texts as long as the study allows", highlight=False)
-    # Before the verdict, which may be an error.
+        say("the tasks are not at hand: texts as long as the study allows")
+    # Printed before the check, which may end in an error.
     times = f" x {workers} workers" if workers > 1 else ""
-    console.print(f"peak on {kind}: {gib(needs.total)}{times} of {gib(has)}", highlight=False)
+    say(f"peak on {kind}: {gib(needs.total)}{times} of {gib(has)}")
     needs.check(has, workers)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from typer.core import TyperCommand
+from softstart.cli.listing import ListingCommand
 
 
-class ManyValues(TyperCommand):
+class ManyValues(ListingCommand):
     """Lets ``--seeds`` and ``--labels`` take all values that follow: ``--seeds 13 21 42``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -1,7 +1,8 @@
-"""Commands that look at a study: what it would take, where it stands, what came out."""
+"""Commands that look at a study: where it stands, what came out, how it departs from what was published."""
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from enum import StrEnum
@@ -9,20 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
 
-from softstart.cli.analysis import existing
+from softstart.cli.opening import existing
+from softstart.cli.options import Overrides, StudyFile, StudyFolder
+from softstart.cli.outcome import show_outcome
+from softstart.cli.terminal import console, new_table, say, show_table
 from softstart.errors import SoftstartError
 
 if TYPE_CHECKING:
-    from softstart.study import Study
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from softstart.study.plan.departures import Value
     from softstart.study.run.status import Status
-
-console = Console()
-
-Folder = Annotated[Path, typer.Argument(help="A study folder.")]
 
 
 class Format(StrEnum):
@@ -50,10 +51,12 @@ class Rows(StrEnum):
 
 
 def status(
-    folder: Folder,
-    watch: Annotated[bool, typer.Option("--watch", help="Go on showing it until the study is over.")] = False,
+    folder: StudyFolder,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Keep showing it until the study has ended.")
+    ] = False,
 ) -> None:
-    """Where a study stands, also while it runs.
+    """Show where a study stands, also while it runs.
 
     \b
     Examples:
@@ -64,32 +67,30 @@ def status(
 
     existing(folder)
     now = read_status(folder)
-    if watch and console.is_terminal:
-        with Live(_status_table(now), console=console) as live:
+    if watch and console().is_terminal:
+        from rich.live import Live
+
+        with Live(_status_table(now), console=console()) as live:
             while now.pulse and now.pulse.alive:
                 time.sleep(2)
                 now = read_status(folder)
                 live.update(_status_table(now))
     else:
-        console.print(_status_table(now))
+        show_table(_status_table(now))
     for name, reason in now.failures.items():
-        console.print(f"failed: {name}: {reason}", soft_wrap=True, highlight=False, markup=False)
-    console.print(
-        f"{now.missing} runs missing, {now.results} results, {now.tested} of them tested: {folder}",
-        highlight=False,
-        soft_wrap=True,
-    )
+        say(f"failed: {name}: {reason}")
+    say(f"{now.missing} runs missing, {now.results} results, {now.tested} of them tested: {folder}")
 
 
 def results(
-    folder: Folder,
-    format: Annotated[Format, typer.Option(help="csv and json also go to the terminal.")] = (Format.csv),
-    rows: Annotated[Rows, typer.Option(help="Chosen runs, all of them, or their dev curves.")] = (
-        Rows.results
-    ),
+    folder: StudyFolder,
+    format: Annotated[Format, typer.Option(help="csv and json can go to the terminal.")] = Format.csv,
+    rows: Annotated[
+        Rows, typer.Option(help="The chosen runs, all runs, or their dev curves.")
+    ] = Rows.results,
     out: Annotated[Path | None, typer.Option(help="The file to write.")] = None,
 ) -> None:
-    """The rows of a study, as far as it is computed, also while it runs.
+    """Write the rows of a study as a table. It holds what is computed so far, also while the study runs.
 
     \b
     Examples:
@@ -111,23 +112,15 @@ def results(
         out.write_text(text, encoding="utf-8")
 
 
-def join_running(folder: Path, device: str | None) -> None:
-    """Lend this process to the one that runs a study."""
-    from softstart.study import join_study
-
-    done = join_study(folder, device, lambda text: console.print(text, highlight=False))
-    console.print(f"its process has ended; pieces of work done here: {done}", highlight=False, soft_wrap=True)
-
-
 def explain_protocol(
-    study: Annotated[Path, typer.Argument(help="A study file (YAML), or the study.yaml of a study folder.")],
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="Override a key: --set preset=paper.")
-    ] = None,
-    all_values: Annotated[bool, typer.Option("--all", help="Values that nobody would change too.")] = False,
-    format: Annotated[Shown, typer.Option(help="markdown and csv come with the evidence.")] = Shown.table,
+    study: StudyFile,
+    overrides: Overrides = None,
+    all_values: Annotated[
+        bool, typer.Option("--all", help="Also list values that match both the paper and our advice.")
+    ] = False,
+    format: Annotated[Shown, typer.Option(help="markdown and csv also give the evidence.")] = Shown.table,
 ) -> None:
-    """What a study does otherwise than was published, and what we recommend, value by value, with reasons.
+    """Compare a study with the published protocol. Lists what differs, with our advice and the reasons.
 
     \b
     Examples:
@@ -143,79 +136,67 @@ def explain_protocol(
 
     values = protocol(load_study(study, overrides or []))
     shown = [value for value in values if all_values or not (value.same and value.sound)]
-    columns = {"what": "value", "here": "here"}
-    rows = pd.DataFrame(map(asdict, shown)).rename(columns=columns)
+    rows = pd.DataFrame(map(asdict, shown)).rename(columns={"what": "value"})
     if format is Shown.csv:
         sys.stdout.write(rows.to_csv(index=False))
     elif format is Shown.markdown:
-        lines: list[list[str]] = [
-            list(map(str, rows)),
-            ["---"] * len(rows.columns),
-            *rows.to_numpy().tolist(),
-        ]
-        sys.stdout.writelines(
-            "| " + " | ".join(c.replace("|", "\\|") for c in line) + " |\n" for line in lines
-        )
+        head = [list(map(str, rows)), ["---"] * len(rows.columns)]
+        for line in (*head, *rows.to_numpy().tolist()):
+            sys.stdout.write("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |\n")
     else:
-        table = Table("", "published", "here", "recommended", box=None)
-        for value in shown:
-            mark = "" if value.sound else " *"
-            table.add_row(value.what, value.published, value.here + mark, value.recommended)
-        console.print(table)
-        for value in shown:
-            if not value.sound and value.reason:
-                console.print(
-                    f"* {value.what}: {value.reason}", soft_wrap=True, highlight=False, markup=False
-                )
+        _show_values(shown)
     if not shown:
-        console.print("everything is as published, and as we recommend")
+        say("everything is as published, and as we recommend")
 
 
-def show_estimate(
-    study: Study,
-    folder: Path,
-    device: str | None,
-    workers: int | None,
-    gpu: str = "H200",
-    gpu_rate: float | None = None,
+def _show_values(values: Sequence[Value]) -> None:
+    table = new_table("", "published", "here", "recommended")
+    for value in values:
+        mark = "" if value.sound else " *"
+        table.add_row(value.what, value.published, value.here + mark, value.recommended)
+    show_table(table)
+    for value in values:
+        if not value.sound and value.reason:
+            say(f"* {value.what}: {value.reason}")
+
+
+def report(
+    folder: StudyFolder,
+    markdown: Annotated[Path | None, typer.Option(help="Write the comparison to this file, too.")] = None,
+    command: Annotated[
+        str | None, typer.Option(help="The command that made the results, to show in the Markdown file.")
+    ] = None,
+    raster: Annotated[
+        bool, typer.Option("--raster", help="Draw figures as PNG and PDF, too (needs matplotlib).")
+    ] = False,
 ) -> None:
-    """Print what a study would take."""
-    import torch
+    """Write the report of a study folder again. Tables and figures go to report/ as files of their own.
 
-    from softstart.progress import duration
-    from softstart.study import default_workers
-    from softstart.study.cost.estimate import estimate
-    from softstart.study.cost.gpu_hours import cost_lines
+    \b
+    Examples:
+      softstart report runs/mine
+      softstart report runs/mine --markdown comparison.md --raster
+    """
+    from softstart.study import report_study
+    from softstart.study.results.outcome import BASELINE
+    from softstart.study.results.report_files import comparable, write_report_files
 
-    at_a_time = workers or default_workers(device)
-    if at_a_time > 1:
-        torch.set_num_threads(1)
-    found = estimate(study, folder, device)
-    table = Table("", "planned", "done", box=None)
-    for name, (planned, done) in found.counts.items():
-        table.add_row(name, f"{planned:,}", f"{done:,}")
-    console.print(table)
-    for name, text in (
-        ("tokens to process", found.tokens and f"{found.tokens:.2g}"),
-        ("floating-point operations", found.flops and f"{found.flops:.2g}"),
-        (
-            f"time with {at_a_time} worker{'s' if at_a_time > 1 else ''}",
-            None if found.seconds is None else duration(found.seconds / at_a_time),
-        ),
-        ("memory of a worker", found.memory and f"{found.memory / 2**30:.1f} GB"),
-    ):
-        if text:
-            console.print(f"{name}: about {text}", highlight=False)
-    for line in cost_lines(study, found, gpu, gpu_rate):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
-    for note in found.notes:
-        console.print(note, soft_wrap=True, highlight=False, markup=False)
+    outcome = report_study(existing(folder))
+    if comparable(outcome):
+        commands = [*([command] if command else []), shlex.join(["softstart", *sys.argv[1:]])]
+        write_report_files(outcome, commands, markdown=markdown, raster=raster)
+    elif not outcome.rows.empty:
+        unwritten = f"report/ and {markdown} are" if markdown else "report/ is"
+        say(f"no results of {BASELINE} to compare with: {unwritten} not written")
+    show_outcome(outcome)
+    if markdown and markdown.exists():
+        say(str(markdown))
 
 
 def _status_table(now: Status) -> Table:
     from softstart.progress import duration
 
-    table = Table("", "planned", "done", box=None)
+    table = new_table("", "planned", "done")
     for name, (planned, done) in now.counts.items():
         table.add_row(name, f"{planned:,}", f"{done:,}")
     pulse = now.pulse

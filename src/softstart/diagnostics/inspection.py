@@ -1,18 +1,14 @@
-"""What a soft prompt is made of, how far it moved, and what the second order would add."""
+"""What a soft prompt is made of, and how far it moved."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from softstart.algorithms import MAML
-from softstart.algorithms.base import Episodes, inner_loop
 from softstart.backbone import Backbone
 from softstart.errors import SoftstartError
-from softstart.training.objective import PromptObjective
 
 
 @dataclass(frozen=True)
@@ -31,27 +27,13 @@ class RowFacts:
 
 @dataclass(frozen=True)
 class PromptFacts:
-    """A prompt beside the vocabulary it was drawn from.
+    """A prompt compared with the vocabulary it was drawn from.
 
     ``vocabulary`` holds the 5th, 50th and 95th percentile of the norms of the vocabulary's embeddings.
     """
 
     rows: tuple[RowFacts, ...]
     vocabulary: tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class SecondOrder:
-    """One meta-batch of MAML from a start θ.
-
-    ``displacement`` is the L2 length of the inner loop's move, ‖φ_K - θ‖, as a share of ‖θ‖, mean over tasks;
-    ``cosine`` lies between the exact and the first-order meta-gradient, ``ratio`` is the length of the exact
-    one over the first-order one.
-    """
-
-    displacement: float
-    cosine: float
-    ratio: float
 
 
 def prompt_facts(
@@ -99,27 +81,3 @@ def _words(backbone: Backbone, table: Tensor, rows: Tensor, n: int) -> list[tupl
 def _readable(word: str) -> str:
     """A token's text; quoted where it is blank or starts inside a word, which the eye would miss."""
     return word.strip() if word.startswith(" ") and word.strip() else repr(word)
-
-
-def second_order(
-    backbone: Backbone, algorithm: MAML, theta: Tensor, episodes: Sequence[Episodes]
-) -> SecondOrder:
-    """What the second order adds to MAML's meta-gradient at a start, mean over meta-batches.
-
-    Args:
-        backbone: the frozen model.
-        algorithm: inner learning rate and steps.
-        theta: the start [P, d].
-        episodes: meta-batches (see ``softstart.training.meta_training.EpisodeSampler``).
-    """
-    loss = PromptObjective(backbone)
-    readings = []
-    for batch in episodes:
-        path = inner_loop(loss, theta, batch, algorithm.inner_lr)
-        move = (path.prompts[-1] - theta).flatten(1).norm(dim=1).mean() / theta.norm()
-        assert batch.query is not None
-        first = loss.gradient(path.prompts[-1], batch.query)[1].mean(0).flatten()
-        exact = algorithm.meta_gradient(loss, theta, batch)[0].flatten()
-        cosine = torch.nn.functional.cosine_similarity(exact, first, dim=0)
-        readings.append(torch.stack([move, cosine, exact.norm() / first.norm()]))
-    return SecondOrder(*torch.stack(readings).mean(0).tolist())

@@ -1,1 +1,26 @@
-"""Tables of the user's own: learn a start, adapt it, predict."""
+"""Your own tasks: learn a start from some tables, tune a prompt on another from it, predict new rows."""
+
+from softstart.yourtasks.adapt import LEARNED, PT, QUICK, Tuned, compare_starts, verdict
+from softstart.yourtasks.learn import learn_start, outer_loop
+from softstart.yourtasks.lengths import fit_inputs, input_limit
+from softstart.yourtasks.predict import Predictor, Scored, evaluate_rows
+from softstart.yourtasks.starts import is_named, named_start, plain_start
+
+__all__ = [
+    "LEARNED",
+    "PT",
+    "QUICK",
+    "Predictor",
+    "Scored",
+    "Tuned",
+    "compare_starts",
+    "evaluate_rows",
+    "fit_inputs",
+    "input_limit",
+    "is_named",
+    "learn_start",
+    "named_start",
+    "outer_loop",
+    "plain_start",
+    "verdict",
+]

@@ -1,4 +1,4 @@
-"""Predictions of your own rows with one tuned prompt, and how long their texts may be."""
+"""Predict your own rows with one tuned prompt, and score predictions."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from softstart.backbone import IGNORE, Backbone, candidates_tensor
 from softstart.errors import SoftstartError
 from softstart.gym.lines import one_line
 from softstart.gym.metrics import METRICS, score
-from softstart.gym.task import Example, Task
 from softstart.gym.template import Template
 from softstart.prompt import SoftPrompt
-from softstart.training.encoding import TextFormat, check_template, encode_texts
+from softstart.training.encoding import check_template, encode_texts
 from softstart.training.evaluation import Evaluation, text_batch
+from softstart.yourtasks.lengths import input_limit
 
-HOW = Evaluation(max_tokens=4096)
 CHUNK = 256
 """Rows that are read, predicted and written at a time."""
 
@@ -30,13 +29,13 @@ class Predictor:
 
     Args:
         backbone: the frozen model.
-        prompt: a tuned prompt; what ``adapt_own`` noted in ``info`` are the defaults of the rest.
+        prompt: a tuned prompt; what ``compare_starts`` noted in ``info`` gives the defaults of the rest.
         labels: label words to rank, with a probability each; none: outputs are written freely.
         template: how the row's input becomes model input.
         input: which fields of a row are its input.
         max_input_tokens: longer inputs are cut, or refused with ``strict``.
         strict: refuse what is too long.
-        how: decoding.
+        evaluation: decoding and scoring.
 
     Raises:
         SoftstartError: the prompt and the backbone do not go together, or leave no room for text.
@@ -49,7 +48,7 @@ class Predictor:
     input: str = "{input}"
     max_input_tokens: int = 512
     strict: bool = False
-    how: Evaluation = HOW
+    evaluation: Evaluation = Evaluation(max_tokens=4096)
     truncated: int = 0
 
     def __post_init__(self) -> None:
@@ -62,10 +61,12 @@ class Predictor:
         if self.template is None:
             self.template = info.get("template") or "{input}"
         check_template(self.template)
-        self.decoding = replace(self.how.decoding, max_new_tokens=info.get("max_new_tokens") or 32)
+        self.decoding = replace(self.evaluation.decoding, max_new_tokens=info.get("max_new_tokens") or 32)
         self.fields = Template(self.input)
         outputs = self.decoding.max_new_tokens
-        self.max_input_tokens = room(self.backbone, len(self.prompt.tensor), self.max_input_tokens, outputs)
+        self.max_input_tokens = input_limit(
+            self.backbone, len(self.prompt.tensor), self.max_input_tokens, outputs
+        )
         self.task = str(info.get("task", ""))
 
     def __call__(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -78,8 +79,8 @@ class Predictor:
         while chunk := list(islice(rows, CHUNK)):
             texts = [self._text(row, number + i) for i, row in enumerate(chunk, 1)]
             number += len(chunk)
-            for row, found in zip(chunk, self._predict(texts), strict=True):
-                yield {key: value for key, value in row.items() if key != "LINE"} | found
+            for row, answer in zip(chunk, self._predict(texts), strict=True):
+                yield {key: value for key, value in row.items() if key != "LINE"} | answer
 
     def _text(self, row: Mapping[str, Any], number: int) -> str:
         assert self.template is not None
@@ -97,12 +98,12 @@ class Predictor:
         ids = encode_texts(self.backbone, texts, self.max_input_tokens) if long else whole
         batch = text_batch(self.backbone, ids, [0] * len(ids))
         if not self.labels:
-            for text in self.backbone.generate(self.stack, batch, self.decoding, self.how.max_tokens):
+            for text in self.backbone.generate(self.stack, batch, self.decoding, self.evaluation.max_tokens):
                 yield {"prediction": text.strip()}
             return
         words = encode_texts(self.backbone, self.labels, 128, outputs=True)
         candidates = candidates_tensor([words] * len(ids), IGNORE).to(self.backbone.device)
-        scores = self.backbone.rank(self.stack, batch, candidates, self.how.max_tokens)
+        scores = self.backbone.rank(self.stack, batch, candidates, self.evaluation.max_tokens)
         for row in torch.softmax(scores.double(), 1).tolist():
             chances = dict(zip(self.labels, row, strict=True))
             best = max(chances, key=lambda label: chances[label])
@@ -173,40 +174,3 @@ def _line(fields: Template, row: Mapping[str, Any], number: int) -> str:
     except SoftstartError as problem:
         where = problem.where or f"row {row.get('LINE', number)}"
         raise SoftstartError(problem.what, where=where, fix=problem.fix) from None
-
-
-def room(backbone: Backbone, length: int, wanted: int, outputs: int) -> int:
-    """Tokens of text that fit the model's window beside a prompt (and, in causal models, the output).
-
-    Raises:
-        SoftstartError: none do.
-    """
-    if backbone.window is None:
-        return wanted
-    spare = outputs if backbone.peft_task == "CAUSAL_LM" else 0
-    left = min(wanted, backbone.window - length - spare)
-    if left < 1:
-        raise SoftstartError(
-            f"a prompt of {length} vectors leaves no room for text: '{backbone.name}' reads at most "
-            f"{backbone.window} tokens",
-            fix="Use a shorter prompt.",
-        )
-    return left
-
-
-def fitting(backbone: Backbone, length: int, task: Task, text: TextFormat) -> tuple[TextFormat, int]:
-    """A text format whose inputs fit the model's window, and how many inputs it cuts.
-
-    Those of the test set count, and those of the sample in which it cuts most.
-
-    Raises:
-        SoftstartError: the prompt leaves no room for text.
-    """
-    limit = room(backbone, length, text.max_input_tokens, text.max_output_tokens)
-
-    def cut(examples: Sequence[Example]) -> int:
-        texts = [text.template.format(task=task.name, input=e.input) for e in examples]
-        return sum(len(ids) > limit for ids in encode_texts(backbone, texts, None))
-
-    most = max((cut((*s.train, *s.dev)) for s in task.samples.values()), default=0)
-    return replace(text, max_input_tokens=limit), most + cut(task.test)

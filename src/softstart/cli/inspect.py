@@ -1,0 +1,56 @@
+"""``softstart inspect``: what a prompt is made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from softstart.cli.opening import backbone_of, existing, load_prompt
+from softstart.cli.options import PromptBackbone
+from softstart.cli.terminal import say
+
+
+def inspect(
+    prompt: Annotated[str, typer.Argument(help="A prompt: file, folder or hub id.")],
+    before: Annotated[str | None, typer.Option(help="An earlier prompt, such as its start.")] = None,
+    backbone: PromptBackbone = None,
+    nearest: Annotated[int, typer.Option(min=1, help="Vocabulary words per row.")] = 3,
+    study: Annotated[
+        Path | None, typer.Option(help="A study folder: also measure MAML's inner loop on its sources.")
+    ] = None,
+) -> None:
+    """Show norms, nearest words and movement of a prompt. --study also measures what second order adds.
+
+    \b
+    Examples:
+      softstart inspect start
+      softstart inspect tuned --before start --nearest 5
+    """
+    from softstart.diagnostics.inspection import prompt_facts
+
+    loaded = load_prompt(prompt)
+    model = backbone_of(loaded, backbone)
+    tensor = loaded.check_for(model, prompt)
+    earlier = load_prompt(before).check_for(model, before) if before else None
+    facts = prompt_facts(model, tensor, earlier, nearest=nearest)
+    low, middle, high = facts.vocabulary
+    say(f"{len(facts.rows)} rows of width {tensor.shape[1]}")
+    say(f"vocabulary norms: median {middle:.2f}, 90 % within {low:.2f} to {high:.2f}")
+    for i, row in enumerate(facts.rows):
+        moved = f"   moved {row.moved:8.2f} from {_words(row.before)}" if before else ""
+        say(f"{i:4d}  norm {row.norm:8.2f}  {_words(row.nearest)}{moved}")
+    if study:
+        from softstart.diagnostics.second_order import study_second_order
+
+        for method, measured in study_second_order(existing(study), tensor).items():
+            say(
+                f"{method}: the inner loop moves the prompt {100 * measured.displacement:.3g} % of its norm; "
+                f"exact and first-order meta-gradient: cosine {measured.cosine:.4f}, "
+                f"lengths {measured.ratio:.3g} to 1"
+            )
+
+
+def _words(nearest: tuple[tuple[str, float], ...]) -> str:
+    return "  ".join(f"{word} {score:.2f}" for word, score in nearest)

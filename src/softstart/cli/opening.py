@@ -1,0 +1,81 @@
+"""Open what a command was given: a study folder, a prompt, the backbone it belongs to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from softstart.cli.terminal import warn
+from softstart.errors import SoftstartError
+
+if TYPE_CHECKING:
+    from softstart.prompt import SoftPrompt
+
+
+def existing(folder: Path) -> Path:
+    """The study folder, if there is one.
+
+    Raises:
+        SoftstartError: there is none.
+    """
+    if not folder.is_dir():
+        raise SoftstartError("no such study folder", where=str(folder), fix="Give the --out of a run.")
+    return folder
+
+
+def load_prompt(source: str, revision: str | None = None) -> SoftPrompt:
+    """A prompt from a file, a folder or the hub; a note about its file goes to standard error."""
+    from softstart.prompt import SoftPrompt
+
+    prompt = SoftPrompt.from_pretrained(source, revision=revision)
+    if "note" in prompt.info:
+        warn(prompt.info["note"])
+    return prompt
+
+
+def backbone_of(prompt: SoftPrompt | None, name: str | None, device: str | None = None) -> Any:
+    """The backbone of this name; without a name, the one the prompt was made on.
+
+    Raises:
+        SoftstartError: the prompt does not say, or the backbone cannot be loaded.
+    """
+    from softstart.backbone import Backbone
+
+    name = name or (prompt.backbone if prompt else None)
+    if not name:
+        raise SoftstartError("the prompt does not say what backbone it was made on", fix="Give --backbone.")
+    same = prompt is not None and name == prompt.backbone
+    return Backbone.from_pretrained(
+        name,
+        device=device,
+        revision=(prompt.revision or None) if prompt and same else None,
+        placement=_placement(prompt) if prompt else "prefix",
+    )
+
+
+def _placement(prompt: SoftPrompt) -> str:
+    """The placement of a prompt, if it is registered: a file must not name code to import."""
+    from softstart.prompt import PLACEMENTS
+
+    if prompt.placement not in PLACEMENTS:
+        raise SoftstartError(
+            f"the prompt was trained under placement '{prompt.placement}', which is not registered",
+            fix="Load it in Python, after importing the module that defines this placement.",
+        )
+    return prompt.placement
+
+
+def check_lengths(too_long: int, limit: int, strict: bool) -> None:
+    """Warn that inputs were cut.
+
+    Raises:
+        SoftstartError: inputs are too long and ``strict`` is set.
+    """
+    if not too_long:
+        return
+    if strict:
+        raise SoftstartError(
+            f"{too_long} inputs are longer than {limit} tokens",
+            fix="Raise --max-input-tokens within the model's window.",
+        )
+    warn(f"{too_long} inputs are longer than {limit} tokens and were cut")

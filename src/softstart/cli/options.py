@@ -1,0 +1,40 @@
+"""Options that more than one command takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …; by default the GPU if there is one.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Compute in this process alone, with this many CPU threads.")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Worker processes of one thread each; by default one per core; 1, and on a GPU: this process.",
+    ),
+]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a key: --set meta.steps=100.")]
+StudyFile = Annotated[Path, typer.Argument(help="A study file (YAML).")]
+StudyFolder = Annotated[Path, typer.Argument(help="A study folder.")]
+StudyOut = Annotated[Path | None, typer.Option("--out", help="Study folder; by default runs/NAME.")]
+
+Prompt = Annotated[str, typer.Argument(help="A tuned prompt: file, folder or hub id.")]
+PromptBackbone = Annotated[
+    str | None, typer.Option("--backbone", help="By default the one the prompt was made on.")
+]
+PromptRevision = Annotated[str | None, typer.Option("--revision", help="Hub revision of the prompt.")]
+MaxInput = Annotated[int, typer.Option(min=1, help="Longer inputs are cut, and counted in a warning.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse inputs that are too long.")]
+
+Input = Annotated[
+    str | None, typer.Option("--input", help="The input, from a row's columns: '{title}: {body}'.")
+]
+Output = Annotated[str | None, typer.Option("--output", help="The output, from a row's columns.")]
+Label = Annotated[str | None, typer.Option("--label", help="The column of labels.")]
+Length = Annotated[int, typer.Option(min=1, help="Prompt length.")]
+Seed = Annotated[int, typer.Option(help="Seed of the plain start, the splits and the data order.")]

@@ -1,0 +1,163 @@
+"""Tune a prompt on your own task, from a learned start and from scratch: did the start help?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from softstart.analysis.resampling import score_interval
+from softstart.analysis.units import points
+from softstart.backbone import Backbone
+from softstart.errors import SoftstartError
+from softstart.gym.metrics import score
+from softstart.gym.task import Task
+from softstart.progress import Progress, silent
+from softstart.prompt import SoftPrompt
+from softstart.training.adaptation import Adapted, AdaptRun, adapt
+from softstart.training.configs import AdaptConfig
+from softstart.training.encoding import TextFormat, encode_task
+from softstart.training.evaluation import Evaluation, Job, predict
+from softstart.yourtasks.starts import starts_of
+
+PT = "PT from scratch"
+LEARNED = "learned start"
+QUICK = AdaptConfig(steps=300, eval_every=25, max_tokens=2048)
+"""How long and in what batches a prompt is tuned, by default."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What became of one start: the prompt with the best dev score of all samples, and its learning rate.
+
+    ``devs`` and ``tests`` hold the scores (fractions) of every sample in order, each at its own best learning
+    rate and step.
+    """
+
+    prompt: SoftPrompt
+    lr: float
+    best_step: int
+    devs: tuple[float, ...]
+    tests: tuple[float, ...]
+
+    @property
+    def dev(self) -> float:
+        """The mean over samples."""
+        return sum(self.devs) / len(self.devs)
+
+    @property
+    def test(self) -> float:
+        """The mean over samples."""
+        return sum(self.tests) / len(self.tests)
+
+
+def compare_starts(
+    backbone: Backbone,
+    task: Task,
+    starts: Mapping[str, Tensor | SoftPrompt],
+    *,
+    text: TextFormat = TextFormat("{input}"),
+    samples: Sequence[int] | None = None,
+    rates: Sequence[float] = (0.5, 0.3),
+    config: AdaptConfig = QUICK,
+    evaluation: Evaluation = Evaluation(max_tokens=4096),
+    seed: int = 0,
+    progress: Progress = silent,
+) -> dict[str, Tuned]:
+    """Prompt-tune a task from several starts under equal conditions, all runs as one pack.
+
+    Args:
+        backbone: the frozen model.
+        task: see ``softstart.gym.tables.whole_task``.
+        starts: name → [P, d], or [S, P, d] with one for each sample, or a learned start with what belongs to
+            it (Meta-SGD's rates, SPoT's prompts); all of one P.
+        text: how an example becomes model input.
+        samples: names of the task's samples; by default all of them.
+        rates: learning rates; the best on dev is kept for each start and sample.
+        config: steps, batches, selection.
+        evaluation: decoding and scoring.
+        seed: of the order of the rows.
+        progress: receives the number of run-steps done.
+
+    Raises:
+        SoftstartError: every run of a start diverged, or an example that cannot be used.
+    """
+    encoded = encode_task(task, backbone, text)
+    samples = list(encoded.train) if samples is None else samples
+    begun = {name: starts_of(backbone, start, encoded, samples, seed) for name, start in starts.items()}
+    cells = [(name, i, lr) for name in starts for i in range(len(samples)) for lr in rates]
+    runs = [
+        AdaptRun(begun[name].prompts[i], encoded, samples[i], lr, seed + i, rates=begun[name].rates)
+        for name, i, lr in cells
+    ]
+    results = adapt(backbone, runs, config, evaluation, progress=progress)
+    best = _best_on_dev([(name, i) for name, i, _ in cells], results)
+    stack = torch.stack([results[r].prompt for r in best.values()]).to(backbone.device, backbone.prompt_dtype)
+    jobs = [Job(j, encoded, encoded.test) for j in range(len(stack))]
+    answers = dict(zip(best.values(), predict(backbone, stack, jobs, evaluation), strict=True))
+    references = encoded.test.references
+    by: dict[str, Any] = {"f1_labels": evaluation.f1_labels, "labels": task.labels}
+    tests = {r: score(task.metric, given, references, **by) for r, given in answers.items()}
+    tuned = {}
+    for name in starts:
+        chosen = [best[name, i] for i in range(len(samples))]
+        top = max(chosen, key=lambda r: results[r].dev)
+        low, high = score_interval(task.metric, answers[top], references, **by)
+        info = {
+            "task": task.name, "metric": task.metric, "labels": list(task.labels), "template": text.template,
+            "max_new_tokens": encoded.max_new_tokens, "seed": seed, "batch_size": config.batch_size,
+            "method": name, "lr": runs[top].lr, "steps": results[top].best_step,
+            "scores": [_score_row(task, tests[top], low, high)],
+            **({"nearest": list(begun[name].nearest)} if begun[name].nearest else {}),
+        }  # fmt: skip
+        tuned[name] = Tuned(
+            SoftPrompt.of(backbone, results[top].prompt, info),
+            runs[top].lr,
+            results[top].best_step,
+            tuple(results[r].dev for r in chosen),
+            tuple(tests[r] for r in chosen),
+        )
+    return tuned
+
+
+def _best_on_dev(cells: Sequence[tuple[str, int]], results: Sequence[Adapted]) -> dict[tuple[str, int], int]:
+    """The run with the best dev score of every start and sample, by its place in ``results``."""
+    best: dict[tuple[str, int], int] = {}
+    for r, cell in enumerate(cells):
+        dev = results[r].dev
+        if not math.isnan(dev) and (cell not in best or dev > results[best[cell]].dev):
+            best[cell] = r
+    if diverged := next((name for name, i in cells if (name, i) not in best), None):
+        raise SoftstartError(f"every run of '{diverged}' diverged", fix="Give a lower --lr.")
+    return best
+
+
+def _score_row(task: Task, test: float, low: float, high: float) -> dict[str, Any]:
+    """A test score with its interval, in points, for the prompt's model card."""
+    return {
+        "task": task.name, "metric": task.metric, "score": points(test), "low": points(low),
+        "high": points(high), "over": "test rows",
+    }  # fmt: skip
+
+
+def verdict(gains: Sequence[float]) -> str:
+    """In words, what the gains of a learned start over plain tuning say.
+
+    Args:
+        gains: differences of test scores (fractions), one per split.
+
+    >>> verdict([0.02, 0.04])
+    'helped: +3.0 points on one test set (mean; by split +2.0, +4.0)'
+    """
+    mean = sum(gains) / len(gains)
+    if len(gains) > 1 and min(gains) < 0 < max(gains):
+        word = "helped on some splits and not on others"
+    else:
+        word = "helped" if mean > 0 else "made no difference" if mean == 0 else "did not help"
+    by_split = ", ".join(f"{points(gain):+.1f}" for gain in gains)
+    detail = f" (mean; by split {by_split})" if len(gains) > 1 else ""
+    return f"{word}: {points(mean):+.1f} points on one test set{detail}"

@@ -1,0 +1,117 @@
+"""Learn a start from your own source tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, cast
+
+from torch import Tensor
+
+from softstart.algorithms import MultiTask
+from softstart.backbone import Backbone
+from softstart.errors import SoftstartError
+from softstart.gym.task import Task
+from softstart.progress import Progress, silent
+from softstart.prompt import SoftPrompt
+from softstart.storage.safe_yaml import read_yaml
+from softstart.training.configs import MetaConfig
+from softstart.training.encoding import TextFormat, encode_task
+from softstart.training.methods import LEARNERS, Learner, learn, resolve_method
+from softstart.yourtasks.lengths import input_limit
+from softstart.yourtasks.starts import plain_start
+
+MIXED = MultiTask(query_size=32)
+"""The algorithm by default: it has no inner learning rate, whose right size differs between backbones."""
+QUICK_META = MetaConfig(steps=100, meta_batch=4, lr=0.3, max_tokens=2048)
+"""The outer loop by default."""
+
+
+def learn_start(
+    backbone: Backbone,
+    tasks: Sequence[Task],
+    algorithm: Learner = MIXED,
+    config: MetaConfig = QUICK_META,
+    *,
+    length: int = 20,
+    text: TextFormat = TextFormat("{input}"),
+    init: Tensor | None = None,
+    folder: Path | None = None,
+    progress: Progress = silent,
+) -> SoftPrompt:
+    """Learn a start from source tasks.
+
+    Args:
+        backbone: the frozen model.
+        tasks: what to learn from; see ``softstart.gym.tables.source_tasks``.
+        algorithm: how to learn; by default multi-task learning.
+        config: the outer loop.
+        length: P.
+        text: how an example becomes model input; inputs too long for the model's window are cut.
+        init: where learning begins [P, d]; by default frequent words.
+        folder: keeps a checkpoint while learning, so that the same call resumes where it was killed.
+        progress: receives every outer step.
+
+    Raises:
+        SoftstartError: as ``meta_train``.
+    """
+    start = plain_start(backbone, length, config.seed) if init is None else init
+    length = len(start)
+    limit = input_limit(backbone, length, text.max_input_tokens, text.max_output_tokens)
+    text = replace(text, max_input_tokens=limit)
+    checkpoint = None
+    if folder:
+        start_digest = sha256(start.numpy().tobytes()).hexdigest()
+        work = (algorithm, config, start_digest, text, backbone.digest, [task.digest for task in tasks])
+        checkpoint = unfinished(folder, sha256(repr(work).encode()).hexdigest()[:16])
+    encoded = [encode_task(task, backbone, text) for task in tasks]
+    learned = learn(backbone, algorithm, encoded, start, config, checkpoint=checkpoint, progress=progress)
+    info = {
+        "source": [task.name for task in tasks], "algorithm": type(algorithm).__name__.lower(),
+        **asdict(cast(Any, algorithm)), "steps": config.steps, "lr": config.lr,
+        "meta_batch": config.meta_batch, "seed": config.seed, "template": text.template,
+    }  # fmt: skip
+    if checkpoint:
+        checkpoint.unlink(missing_ok=True)
+    return SoftPrompt.of(backbone, learned.prompt, info, learned.further)
+
+
+def unfinished(folder: Path, work: str) -> Path:
+    """The checkpoint of a meta-training in its folder; ``work`` is the fingerprint of what it computes."""
+    return folder / f"unfinished-{work}.safetensors"
+
+
+def outer_loop(
+    name: str, *, steps: int = 100, lr: float = 0.3, seed: int = 0, overrides: Sequence[str] = ()
+) -> tuple[Learner, MetaConfig]:
+    """An algorithm by name and an outer loop, with ``field=value`` overrides of either.
+
+    Args:
+        name: of the algorithm, one of ``softstart.training.methods.LEARNERS``.
+        steps: outer steps.
+        lr: outer learning rate.
+        seed: draws the episodes.
+        overrides: ``field=value`` each, of the algorithm or of the outer loop.
+
+    Raises:
+        SoftstartError: no such algorithm or field, or a value out of range.
+
+    >>> algorithm, config = outer_loop("fomaml", steps=60, overrides=["inner_lr=3.0", "meta_batch=2"])
+    >>> algorithm.inner_lr, config.steps, config.meta_batch
+    (3.0, 60, 2)
+    """
+    values: dict[str, Any] = {"query_size": MIXED.query_size} if name == "multitask" else {}
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise SoftstartError(f"'{override}' is not of the form field=value", where="--set")
+        values[key] = read_yaml(value, f"--set {override}")
+    method = resolve_method(name, values, replace(QUICK_META, steps=steps, lr=lr, seed=seed), "--algorithm")
+    if method.algorithm is None or method.meta is None:
+        raise SoftstartError(f"'{name}' learns no start", fix=f"Use one of {', '.join(LEARNERS)}.")
+    for field in ("steps", "meta_batch", "lr", "checkpoint_every"):
+        if not getattr(method.meta, field) > 0:
+            raise SoftstartError(f"{field} must be greater than 0")
+    return method.algorithm, method.meta

@@ -1,0 +1,60 @@
+"""How long the texts of your rows may be: what the model's window leaves next to a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from softstart.backbone import Backbone
+from softstart.errors import SoftstartError
+from softstart.gym.task import Example, Task
+from softstart.training.encoding import TextFormat, encode_texts
+
+
+def input_limit(backbone: Backbone, length: int, wanted: int, outputs: int) -> int:
+    """Tokens of text that fit the model's window with a prompt (and, in causal models, the output).
+
+    Args:
+        backbone: the frozen model.
+        length: rows of the prompt.
+        wanted: the limit where the window is larger.
+        outputs: tokens of an output.
+
+    Raises:
+        SoftstartError: none do.
+    """
+    if backbone.window is None:
+        return wanted
+    spare = outputs if backbone.peft_task == "CAUSAL_LM" else 0
+    left = min(wanted, backbone.window - length - spare)
+    if left < 1:
+        raise SoftstartError(
+            f"a prompt of {length} vectors leaves no room for text: '{backbone.name}' reads at most "
+            f"{backbone.window} tokens",
+            fix="Use a shorter prompt.",
+        )
+    return left
+
+
+def fit_inputs(backbone: Backbone, length: int, task: Task, text: TextFormat) -> tuple[TextFormat, int]:
+    """A text format whose inputs fit the model's window, and how many inputs of a task it cuts.
+
+    Those of the test set count, and those of the sample in which it cuts most.
+
+    Args:
+        backbone: the frozen model.
+        length: rows of the prompt.
+        task: the task.
+        text: the format that is wanted.
+
+    Raises:
+        SoftstartError: the prompt leaves no room for text.
+    """
+    limit = input_limit(backbone, length, text.max_input_tokens, text.max_output_tokens)
+
+    def count_cut(examples: Sequence[Example]) -> int:
+        texts = [text.template.format(task=task.name, input=example.input) for example in examples]
+        return sum(len(ids) > limit for ids in encode_texts(backbone, texts, None))
+
+    most = max((count_cut((*s.train, *s.dev)) for s in task.samples.values()), default=0)
+    return replace(text, max_input_tokens=limit), most + count_cut(task.test)

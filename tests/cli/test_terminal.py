@@ -1,0 +1,94 @@
+"""Names of the user's own are printed as they are, through every command, the bar of a terminal included."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import re
+import subprocess
+
+import pytest
+from rich.console import Console
+
+from helpers.toy_study import SOFTSTART, call, command
+from softstart.cli import terminal
+from softstart.cli.display import TerminalDisplay
+
+NAMES = ["[v2]", "x[/b]", "[red]", ":smile:", "[link=http://x]y"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_text_is_printed_as_it_is(capsys, name):
+    terminal.say(f"a {name}")
+    terminal.warn(name)
+    terminal.say_error(name)
+    terminal.show_table(_table(name))
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[0] == f"a {name}"
+    assert shown.out.count(name) == 4
+    assert shown.err == f"warning: {name}\nerror: {name}\n"
+
+
+def _table(name):
+    table = terminal.new_table("head", name, title=f"title {name}")
+    table.add_row("cell", name)
+    return table
+
+
+def test_tables_are_not_cut_where_there_is_no_terminal(capsys):
+    table = terminal.new_table("a", "b")
+    table.add_row("x" * 100, "y" * 100)
+    terminal.show_table(table)
+    assert f"{'x' * 100}  {'y' * 100}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("tty", [True, False])
+def test_the_display_of_a_study_shows_names_as_they_are(name, tty):
+    out = io.StringIO()
+    console = Console(file=out, width=200, force_terminal=tty, markup=False, highlight=False, emoji=False)
+    with TerminalDisplay(console, every=0) as display:
+        display.start(10)
+        display.stage(f"stage {name}")
+        display.advance(1, f"note {name}")
+        display.line(f"line {name}")
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
+    for word in ("stage", "note", "line"):
+        assert f"{word} {name}" in plain
+
+
+def on_a_terminal(*arguments):
+    """What a command prints to a terminal of 200 columns, and its exit code."""
+    leader, follower = pty.openpty()
+    environment = {**os.environ, "COLUMNS": "200", "TERM": "xterm"}
+    process = subprocess.Popen(
+        list(map(str, arguments)), stdin=follower, stdout=follower, stderr=follower, env=environment
+    )
+    os.close(follower)
+    text = b""
+    try:
+        while part := os.read(leader, 4096):
+            text += part
+    except OSError:  # the other end is closed
+        pass
+    os.close(leader)
+    return process.wait(60), re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text.decode())
+
+
+def test_a_study_of_odd_names_through_the_command_line(world, tmp_path):
+    """A folder named ``[v2]``, a study named ``x[/b]``, a method and a setting like markup."""
+    out = tmp_path / "[v2]"
+    few = ("methods={pt: {}, 'm[/b]': {algorithm: reptile, inner_lr: 0.1, inner_steps: 1}}", "samples=[13]")
+    further = [word for key in (*few, "name=x[/b]", "setting.name='[bold]'") for word in ("--set", key)]
+    code, shown = on_a_terminal(*command(world, out, *further))
+    assert code == 0, shown
+    assert str(out / "report.html") in shown
+    assert "m[/b]" in shown
+    for arguments in (("status", out), ("report", out), ("arg", out / "results.csv")):
+        done = call(SOFTSTART, *arguments)
+        assert done.returncode == 0, done.stderr
+        assert str(out) in done.stdout or "m[/b]" in done.stdout
+    lost = tmp_path / "[/b]"
+    done = call(SOFTSTART, "status", lost)
+    assert done.stderr.strip() == f"error: {lost}: no such study folder. Give the --out of a run."
