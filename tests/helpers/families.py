@@ -84,3 +84,19 @@ def random_backbone(name: str, dtype: torch.dtype = torch.float64, placement: st
     kind = next((f for f in FAMILIES.values() if name in f.model_types), None)
     kind = kind or (Seq2SeqBackbone if name in ("marian",) else CausalBackbone)
     return kind(random_model(name, dtype), word_tokenizer(), name=name, placement=placement)
+
+
+def exact_norms(model: transformers.PreTrainedModel) -> None:
+    """Give every RMS norm of a model its formula in the model's own precision, in place.
+
+    transformers computes them in float32 in float64 models too, which hides what is exact.
+    """
+
+    def forward(module: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+        eps = getattr(module, "variance_epsilon", None) or module.eps
+        weight = module.weight + 1.0 if type(module).__name__.startswith("Gemma") else module.weight
+        return x * (x.square().mean(-1, keepdim=True) + eps).rsqrt() * weight
+
+    for module in model.modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            module.forward = forward.__get__(module)

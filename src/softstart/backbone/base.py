@@ -7,7 +7,7 @@ import copy
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
@@ -182,8 +182,22 @@ class Backbone(ABC):
         """A digest of what the tokenizer does, whatever its name ("" for a slow tokenizer)."""
         return fingerprint(self.tokenizer) or ""
 
+    def shared(self, prompts: Tensor, batch: Batch, *, twice: bool = False) -> list[Tensor] | None:
+        """What the rows of a batch need of their prompts [R, P, d], computed once, with its graph.
+
+        ``nll`` takes it in place of the prompts, for any rows of the batch. None: the family or the placement
+        has nothing to share, or the batch has dropout.
+        """
+        return None
+
     def nll(
-        self, prompts: Tensor, batch: Batch, *, seed: int | None = None, twice: bool = False
+        self,
+        prompts: Tensor,
+        batch: Batch,
+        *,
+        seed: int | None = None,
+        twice: bool = False,
+        shared: Sequence[Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Negative log-likelihood of the labels, each row under the prompt of its run.
 
@@ -194,6 +208,7 @@ class Backbone(ABC):
             batch: token rows, ``batch.run`` in 0..R-1.
             seed: dropout seed; the same seed, batch and prompts replay the same masks. None: no dropout.
             twice: make the result differentiable twice (fused attention kernels have no double backward).
+            shared: what ``shared`` gave for these prompts.
 
         Returns:
             (sums of NLL in nats [B], label-token counts [B]); SoftstartError: a prompt that does not fit.
@@ -218,13 +233,17 @@ class Backbone(ABC):
         """B outputs in row order, each row under its prompt of [R, P, d]; SoftstartError as ``nll``."""
         texts = [""] * len(batch)
         for rows, part in self.parts(batch, max_tokens, prompts.shape[1]):
-            ids = self.generate_ids(*self.place(prompts, part), decoding)
+            ids = self.part_ids(prompts, part, decoding)
             decoded = self.tokenizer.batch_decode(
                 ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
             )
             for row, text in zip(rows.tolist(), decoded, strict=True):
                 texts[row] = text
         return texts
+
+    def part_ids(self, prompts: Tensor, part: Batch, decoding: Decoding) -> Tensor:
+        """Generated token ids [B, ≤ max_new_tokens] of the rows of one pass."""
+        return self.generate_ids(*self.place(prompts, part), decoding)
 
     @torch.no_grad()
     def rank(
@@ -271,16 +290,20 @@ class Backbone(ABC):
 
     def place(self, prompts: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Embeddings [B, P+S, d] of text and prompts, and mask [B, P+S]; SoftstartError as ``nll``."""
-        if prompts.shape[-1] != self.width:
-            raise SoftstartError(
-                f"the prompt has width {prompts.shape[-1]} but backbone '{self.name}' embeds {self.width}",
-                fix="Use the backbone the prompt was trained for, or a prompt trained for this backbone.",
-            )
+        self.check_width(prompts)
         self.check_window(prompts.shape[1] + batch.input_ids.shape[1])
         text = self.embedding(batch.input_ids)
         # index_select, not indexing: its backward adds in a fixed order, so threads do not change the bits.
         rows = prompts.index_select(0, batch.run).to(text.dtype)
         return self._place.join(rows, text, batch.attention_mask)
+
+    def check_width(self, prompts: Tensor) -> None:
+        """Refuse prompts [R, P, d] of another width by a SoftstartError."""
+        if prompts.shape[-1] != self.width:
+            raise SoftstartError(
+                f"the prompt has width {prompts.shape[-1]} but backbone '{self.name}' embeds {self.width}",
+                fix="Use the backbone the prompt was trained for, or a prompt trained for this backbone.",
+            )
 
     def check_window(self, length: int) -> None:
         """Refuse a sequence longer than the model's window by a SoftstartError."""

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, ClassVar
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from softstart.backbone.base import Backbone, Reader, summed_nll
+from softstart.backbone.batch import Batch
+from softstart.backbone.causal_once import OncePasses
 from softstart.backbone.decoding import Decoding, plain_generation
 from softstart.errors import SoftstartError
 from softstart.prompt.placement import suffix
+
+LOG = logging.getLogger("softstart")
+READ = 4
+"""Tokens of a text that has been read cost a row about as much as one that is read now: only attention."""
 
 
 class CausalBackbone(Backbone):
@@ -26,9 +34,16 @@ class CausalBackbone(Backbone):
     )  # fmt: skip
     peft_task: ClassVar[str] = "CAUSAL_LM"
     continues_input: ClassVar[bool] = True
+    read_once: bool = True
+    """Read what rows begin with once; False: read every row as a whole."""
+    text_cache: int | None = None
+    """Bytes for the keys and values of texts that have been read; None: a quarter of the free memory."""
+    text_cache_dtype: torch.dtype | None = None
+    """What they are kept in; None: the model's dtype."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._once: OncePasses | None = None
         plain_generation(self.model, self.tokenizer)
 
     def encode(self, embeds: Tensor, mask: Tensor) -> Tensor:
@@ -94,6 +109,108 @@ class CausalBackbone(Backbone):
         joined, flags = left_padded(embeds, mask)
         ids: Tensor = self.model.generate(inputs_embeds=joined, attention_mask=flags, **decoding.arguments)
         return ids
+
+    # What a row begins with is read once (``causal_once``).
+
+    @property
+    def once(self) -> OncePasses | None:
+        """Passes that read nothing twice; None where rows are read as a whole."""
+        # Layers that are computed again would be so with transformers' attention.
+        recomputed = getattr(self.model, "recomputes_layers", False)
+        if not self.read_once or self._place.first is None or recomputed:
+            return None
+        if self._once is None and self.model.config.model_type in self.model_types:
+            self._once = OncePasses(self.model, self.embedding, self.text_cache, self.text_cache_dtype)
+        if self._once is None:
+            LOG.info("%s: rows are read as a whole, for nobody knows this family's attention", self.name)
+            self.read_once = False
+        return self._once
+
+    def _once_for(self, prompts: Tensor, batch: Batch, seed: int | None = None) -> OncePasses | None:
+        """``once``, where it serves these prompts [R, P, d] and rows; SoftstartError: they do not fit."""
+        if seed is not None or not prompts.shape[1] or self.once is None:
+            return None
+        if self._place.first == "prompt" and not int(batch.attention_mask.sum(1).min()):
+            return None  # an output right behind its prompt
+        self.check_width(prompts)
+        self.check_window(prompts.shape[1] + batch.input_ids.shape[1])
+        self.check_window(prompts.shape[1] + batch.input_ids.shape[1] + batch.labels.shape[1])
+        return self.once
+
+    def shared(self, prompts: Tensor, batch: Batch, *, twice: bool = False) -> list[Tensor] | None:
+        """Keys and values [G, R, P, h] of every layer of prompts [R, P, d] that stand before the text."""
+        if self._place.first != "prompt" or (once := self._once_for(prompts, batch, batch.seed)) is None:
+            return None
+        return [tensor for pair in once.read_prompts(prompts, fused=not twice) for tensor in pair]
+
+    def nll(
+        self,
+        prompts: Tensor,
+        batch: Batch,
+        *,
+        seed: int | None = None,
+        twice: bool = False,
+        shared: Sequence[Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """As ``Backbone.nll``: prompts [R, P, d] → sums [B] and counts [B]."""
+        once = self._once_for(prompts, batch, seed)
+        if once is None:
+            return super().nll(prompts, batch, seed=seed, twice=twice)
+        if self._place.first == "text":
+            logits = once.after_texts(prompts, batch, fused=not twice)
+        else:
+            shared = self.shared(prompts, batch, twice=twice) if shared is None else shared
+            assert shared is not None
+            logits = once.after_prompts(list(zip(shared[::2], shared[1::2], strict=True)), batch)
+        return summed_nll(logits.to(batch.labels.device), batch.labels)
+
+    @torch.no_grad()
+    def rank(
+        self, prompts: Tensor, batch: Batch, candidates: Tensor, max_tokens: int | None = None
+    ) -> Tensor:
+        """As ``Backbone.rank``: candidates [B, C, T] → [B, C]; they continue from the prompt or the text."""
+        once = self._once_for(prompts, batch)
+        if once is None:
+            return super().rank(prompts, batch, candidates, max_tokens)
+        scores = torch.empty(candidates.shape[:2], dtype=self.prompt_dtype, device=self.device)
+        self.check_window(prompts.shape[1] + batch.input_ids.shape[1] + candidates.shape[2])
+        for rows, part in self.parts(batch, max_tokens, prompts.shape[1]):
+            length = candidates.shape[2] + part.input_ids.shape[1] // READ
+            few = rows.numel() * candidates.shape[1] if max_tokens is None else max_tokens // length
+            first = self._place.first == "prompt"
+            scores[rows] = once.rank(prompts, part, candidates[rows], few, first=first).to(scores.dtype)
+        return scores
+
+    def part_ids(self, prompts: Tensor, part: Batch, decoding: Decoding) -> Tensor:
+        """As ``Backbone.part_ids``; a search with beams reads its rows as a whole."""
+        once = self._once_for(prompts, part)
+        if once is None or decoding.num_beams > 1:
+            return super().part_ids(prompts, part, decoding)
+        self.check_window(prompts.shape[1] + part.input_ids.shape[1] + decoding.max_new_tokens)
+        return once.greedy(prompts, part, decoding, first=self._place.first == "prompt")
+
+    def parts(
+        self, batch: Batch, max_tokens: int | None, extra: int, cost: int | None = None
+    ) -> Iterator[tuple[Tensor, Batch]]:
+        """As ``Backbone.parts``; where texts have been read, a row is little more than prompt and output."""
+        if self._place.first != "text" or batch.seed is not None or not extra or self.once is None:
+            yield from super().parts(batch, max_tokens, extra, cost)
+            return
+        lengths = batch.attention_mask.sum(1)
+        sizes = lengths // READ + extra + batch.labels.shape[1]
+        if max_tokens is None or int(sizes.max()) * len(batch) <= max_tokens:
+            yield torch.arange(len(batch), device=lengths.device), batch
+            return
+        order = torch.argsort(lengths, stable=True)
+        few = max(1, max_tokens // int(sizes.max()))
+        for rows in order.split(few):
+            yield rows, batch.select(rows)
+
+    def trainable_copy(self) -> Self:
+        """As ``Backbone.trainable_copy``: what is trained is read as a whole."""
+        twin = super().trainable_copy()
+        twin.read_once, twin._once = False, None
+        return twin
 
 
 def _shortest(mask: Tensor) -> int:

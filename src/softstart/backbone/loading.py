@@ -131,6 +131,7 @@ def recompute_layers(model: Any) -> None:
     for layer in model.modules():
         if isinstance(layer, GradientCheckpointingLayer):
             layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, context_fn=_same_kernels)
+    model.recomputes_layers = True
 
 
 def _same_kernels() -> tuple[Any, Any]:

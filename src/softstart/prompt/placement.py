@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -32,6 +33,8 @@ class Placement:
         causal: whether a causal model can continue from where the joined row ends; False where padding can
             stand before its end.
         peft: whether PEFT's prompt tuning puts prompts there, so that they can be saved as its adapters.
+        first: what a row of a causal model begins with, ``"prompt"`` or ``"text"``: it does not depend on
+            what follows, so it can be read once for many rows. None: rows are read as a whole.
     """
 
     join: Join
@@ -39,6 +42,7 @@ class Placement:
     padded_together: int | None = None
     causal: bool = True
     peft: bool = False
+    first: Literal["prompt", "text"] | None = None
 
     @property
     def rows_interact(self) -> bool:
@@ -127,8 +131,8 @@ def after_padding(prompts: Tensor, text: Tensor, mask: Tensor) -> tuple[Tensor, 
 PLACEMENTS: Registry[Placement] = Registry("placement", accepts=lambda found: isinstance(found, Placement))
 """Placements by name, as ``prompt.placement`` of a study and ``Backbone.placement`` name them."""
 
-PLACEMENTS.add("prefix", Placement(prefix, "before the text", peft=True))
-PLACEMENTS.add("suffix", Placement(suffix, "after the text"))
+PLACEMENTS.add("prefix", Placement(prefix, "before the text", peft=True, first="prompt"))
+PLACEMENTS.add("suffix", Placement(suffix, "after the text", first="text"))
 # 16 rows: an evaluation batch of the published protocol.
 PLACEMENTS.add(
     "after_padding",

@@ -1,0 +1,217 @@
+"""Passes of a causal model that read nothing twice: prompts once a run, or texts once for good.
+
+With the prompt before the text, ``[prompt | text | output]``, the R prompts are read once a step and the rows
+of a run attend to theirs. With the prompt after the text, ``[text | prompt | output]``, each text is read
+once and kept (``TextCache``), and a row is only its prompt and its output. Both give the numbers of a row
+that is read as a whole, up to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from softstart.backbone.batch import IGNORE, Batch
+from softstart.backbone.decoding import Decoding
+from softstart.backbone.read_once import Context, Pairs, Reading, reading, recorded
+from softstart.backbone.text_cache import TextCache
+from softstart.prompt.placement import suffix
+
+
+@dataclass
+class OncePasses:
+    """The passes over one model.
+
+    Args:
+        model: the transformers model.
+        embedding: its input embedding.
+        budget: bytes for texts that have been read, see ``TextCache``.
+        dtype: what they are kept in, see ``TextCache``.
+    """
+
+    model: Any
+    embedding: nn.Module
+    budget: int | None = None
+    dtype: torch.dtype | None = None
+
+    def __post_init__(self) -> None:
+        self.texts = TextCache(self.read_texts, self.budget, self.dtype)
+
+    # What is read once.
+
+    @torch.no_grad()
+    def read_texts(self, ids: Tensor, mask: Tensor) -> Pairs:
+        """Keys and values of texts [C, S] that stand at the beginning."""
+        record: dict[int, tuple[Tensor, Tensor]] = {}
+        self._pass(self.embedding(ids), Reading(record=record), keep=1)
+        return recorded(record)
+
+    def read_prompts(self, prompts: Tensor, *, fused: bool = True) -> Pairs:
+        """Keys and values of prompts [R, P, d] that stand at the beginning, with their graph."""
+        record: dict[int, tuple[Tensor, Tensor]] = {}
+        embeds = prompts.to(next(self.embedding.parameters()).dtype)
+        self._pass(embeds, Reading(record=record, fused=fused), keep=1)
+        return recorded(record)
+
+    # Losses.
+
+    def after_prompts(self, pairs: Pairs, batch: Batch, *, fused: bool = True) -> Tensor:
+        """Logits [B, T, V] of the labels of rows ``[text | output]`` whose prompts have been read."""
+        context = Context(pairs, of=batch.run)
+        texts, length = batch.attention_mask.sum(1), batch.labels.shape[1]
+        joined, _ = suffix(
+            self.embedding(batch.labels.clamp_min(0)[:, : length - 1]),
+            self.embedding(batch.input_ids),
+            batch.attention_mask,
+        )
+        first = int(texts.min()) - 1
+        span = torch.arange(first, int(texts.max()) - 1 + length, device=joined.device)
+        out = self._pass(joined, Reading([context], fused=fused), keep=span)
+        wanted = (texts - 1 - first)[:, None] + torch.arange(length, device=texts.device)
+        return out[torch.arange(len(out), device=out.device)[:, None], wanted]
+
+    def after_texts(self, prompts: Tensor, batch: Batch, *, fused: bool = True) -> Tensor:
+        """Logits [B, T, V] of the labels of rows whose texts have been read and whose prompts follow them."""
+        context, order = self._texts(batch)
+        labels, runs = batch.labels, batch.run
+        if order is not None:
+            labels, runs = labels[order], runs[order]
+        told = self.embedding(labels[:, :-1].clamp_min(0))
+        rows = prompts.index_select(0, runs).to(told.dtype)
+        out = self._pass(torch.cat((rows, told), 1), Reading([context], fused=fused), keep=labels.shape[1])
+        return out if order is None else out.index_select(0, torch.argsort(order))
+
+    # Ranking and generation: what is tried continues from what all tries have in common.
+
+    @torch.no_grad()
+    def rank(self, prompts: Tensor, batch: Batch, candidates: Tensor, rows: int, *, first: bool) -> Tensor:
+        """Summed log-likelihoods [B, C] of candidates [B, C, T], at most ``rows`` of them in a pass.
+
+        ``first``: the prompt stands before the text.
+        """
+        contexts, order, logits = self._begun(prompts, batch, first=first)
+        if order is not None:
+            candidates = candidates[order]
+        count, choices, _ = candidates.shape
+        wide = torch.promote_types(logits.dtype, torch.float32)
+        begin = torch.log_softmax(logits.to(wide), -1)  # [B, V]
+        heads = candidates[:, :, 0]
+        scores = begin.gather(1, heads.clamp_min(0)).masked_fill(heads == IGNORE, 0.0)
+        if candidates.shape[2] > 1:
+            whole = max(1, rows // choices)
+            parts = [
+                self._rest(_rows(contexts, part, count), candidates[part])
+                for part in torch.arange(count, device=candidates.device).split(whole)
+            ]
+            scores = scores + torch.cat(parts)
+        scores = scores.masked_fill((candidates == IGNORE).all(2), -torch.inf)
+        return scores if order is None else scores.index_select(0, torch.argsort(order))
+
+    def _rest(self, contexts: Sequence[Context], candidates: Tensor) -> Tensor:
+        """Log-likelihood [B, C] of all tokens of candidates [B, C, T] but the first."""
+        count, choices, length = candidates.shape
+        told, wanted = candidates[:, :, :-1].flatten(0, 1), candidates[:, :, 1:].flatten(0, 1)
+        out = self._pass(
+            self.embedding(told.clamp_min(0)),
+            Reading([_repeated(context, choices) for context in contexts]),
+            keep=length - 1,
+        )
+        wide = out.to(torch.promote_types(out.dtype, torch.float32))
+        losses = nn.functional.cross_entropy(wide.transpose(1, 2), wanted, reduction="none")
+        return -losses.sum(1).view(count, choices)
+
+    @torch.no_grad()
+    def greedy(self, prompts: Tensor, batch: Batch, decoding: Decoding, *, first: bool) -> Tensor:
+        """Token ids [B, ≤ max_new_tokens] by greedy search, the padding token after the end token."""
+        contexts, order, logits = self._begun(prompts, batch, first=first)
+        config = self.model.generation_config
+        ends = torch.as_tensor(config.eos_token_id, device=logits.device).flatten()
+        rows = len(logits)
+        ids = torch.empty(rows, 0, dtype=torch.long, device=logits.device)
+        going = torch.ones(rows, dtype=torch.bool, device=logits.device)
+        written: list[tuple[Tensor, Tensor]] = []
+        while True:
+            token = _penalized(logits, ids, decoding.repetition_penalty).argmax(-1)
+            token = torch.where(going, token, torch.full_like(token, config.pad_token_id))
+            ids = torch.cat((ids, token[:, None]), 1)
+            going = going & ~torch.isin(token, ends)
+            if ids.shape[1] == decoding.max_new_tokens or not bool(going.any()):
+                break
+            record: dict[int, tuple[Tensor, Tensor]] = {}
+            mine = [Context(written)] if written else []
+            out = self._pass(self.embedding(token[:, None]), Reading([*contexts, *mine], record), keep=1)
+            logits, latest = out[:, -1], recorded(record)
+            written = [
+                (torch.cat((k, key), 2), torch.cat((v, value), 2))
+                for (k, v), (key, value) in zip(written, latest, strict=True)
+            ] if written else list(latest)  # fmt: skip
+        return ids if order is None else ids.index_select(0, torch.argsort(order))
+
+    def _begun(
+        self, prompts: Tensor, batch: Batch, *, first: bool
+    ) -> tuple[list[Context], Tensor | None, Tensor]:
+        """Prompt and text of every row: contexts, the order they are in, logits [B, V] of what follows."""
+        record: dict[int, tuple[Tensor, Tensor]] = {}
+        if first:
+            before = Context(self.read_prompts(prompts), of=batch.run)
+            texts = batch.attention_mask.sum(1)
+            span = torch.arange(int(texts.min()) - 1, int(texts.max()), device=texts.device)
+            out = self._pass(self.embedding(batch.input_ids), Reading([before], record), keep=span)
+            last = out[torch.arange(len(out), device=out.device), texts - 1 - span[0]]
+            return [before, Context(recorded(record), texts)], None, last
+        before, order = self._texts(batch)
+        runs = batch.run if order is None else batch.run[order]
+        rows = prompts.index_select(0, runs).to(next(self.embedding.parameters()).dtype)
+        out = self._pass(rows, Reading([before], record), keep=1)
+        return [before, Context(recorded(record))], order, out[:, -1]
+
+    def _texts(self, batch: Batch) -> tuple[Context, Tensor | None]:
+        """The texts of a batch, and the order of the rows in which those of a text follow each other.
+
+        None: as they are. Rows are brought together only if every text has as many.
+        """
+        context = self.texts.contexts(batch.input_ids, batch.attention_mask)
+        if context.of is None:
+            return context, None
+        counts = torch.bincount(context.of)
+        if bool((counts != counts[0]).any()):
+            return context, None
+        return Context(context.pairs, context.sizes), torch.argsort(context.of, stable=True)
+
+    def _pass(self, embeds: Tensor, read: Reading, keep: int | Tensor) -> Tensor:
+        positions = read.positions(embeds.shape[0], embeds.shape[1], embeds.device)
+        with reading(self.model):
+            out: Tensor = self.model(
+                inputs_embeds=embeds, position_ids=positions, logits_to_keep=keep, use_cache=False, read=read
+            ).logits
+        return out
+
+
+def _repeated(context: Context, times: int) -> Context:
+    """A context for rows that each come ``times`` times, one behind the other."""
+    of = None if context.of is None else context.of.repeat_interleave(times)
+    return Context(context.pairs, context.sizes, of)
+
+
+def _rows(contexts: Sequence[Context], rows: Tensor, total: int) -> list[Context]:
+    """The contexts of some of ``total`` rows."""
+    if len(rows) == total:
+        return list(contexts)
+    some = []
+    for context in contexts:
+        shared = total // context.pairs[0][0].shape[1]
+        of = rows // shared if context.of is None else context.of[rows]
+        some.append(Context(context.pairs, context.sizes, of))
+    return some
+
+
+def _penalized(logits: Tensor, ids: Tensor, penalty: float) -> Tensor:
+    """Logits [B, V] with those of tokens already written [B, t] made less likely (Keskar et al., 2019)."""
+    if penalty == 1.0 or not ids.shape[1]:
+        return logits
+    seen = logits.gather(1, ids)
+    return logits.scatter(1, ids, torch.where(seen < 0, seen * penalty, seen / penalty))

@@ -1,0 +1,186 @@
+"""Keys and values of texts that have been read, for every later pass over the same texts.
+
+The frozen backbone gives a text that stands before everything else the same keys and values whatever the
+prompt after it is. They are kept by token, so that a batch of texts of any lengths is put together by one
+indexed copy a layer, and the texts used least recently make room for new ones.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from softstart.backbone.devices import free_memory
+from softstart.backbone.read_once import Context, Pairs
+
+LOG = logging.getLogger("softstart")
+SHARE = 0.25
+"""Part of the free memory that texts may take by default."""
+ASSUMED = 1 << 30
+"""Bytes that count as free where nobody can say."""
+FIRST = 1024
+"""Tokens that the store has room for at first; it grows as needed, up to its budget."""
+PASS_TOKENS = 4096
+"""Tokens of one pass that reads texts, padding included."""
+
+Text = tuple[int, ...]
+"""The tokens of a text."""
+Read = Callable[[Tensor, Tensor], Pairs]
+"""Reads texts: ids and mask [C, S] → keys and values [G, C, S, h] of every layer."""
+
+
+class TextCache:
+    """Keys and values of texts, least recently used first to go.
+
+    Args:
+        read: computes what is not kept.
+        budget: bytes; None: a quarter of the memory that is free when the first text is read; 0: none.
+        dtype: what keys and values are kept in; None: as they are computed.
+    """
+
+    def __init__(self, read: Read, budget: int | None = None, dtype: torch.dtype | None = None) -> None:
+        self.read, self.budget, self.dtype = read, budget, dtype
+        self.texts_read = self.texts_kept = 0
+        self._slots: OrderedDict[Text, Tensor] = OrderedDict()
+        self._free: list[Tensor] = []
+        self._stores: list[Tensor] = []  # a layer's keys and values [2, G, room, h]
+        self._room = self._most = 0
+
+    def contexts(self, ids: Tensor, mask: Tensor) -> Context:
+        """The texts of a batch, ids and mask [B, S] with padding on the right, as a context of its rows.
+
+        A text that several rows have is one context. Rows that are not in the order of their contexts are
+        told apart by ``Context.of``.
+        """
+        lengths = mask.sum(1).tolist()
+        keys = [tuple(row[:n]) for row, n in zip(ids.tolist(), lengths, strict=True)]
+        unique = list(dict.fromkeys(keys))
+        place = {key: i for i, key in enumerate(unique)}
+        of = [place[key] for key in keys]
+        pairs = self._pairs(unique, ids.device)
+        sizes = [len(key) for key in unique]
+        even = len(set(sizes)) == 1 and sizes[0] > 0
+        shared = len(keys) // len(unique)
+        in_order = of == [b // shared for b in range(len(keys))] and shared * len(unique) == len(keys)
+        return Context(
+            pairs,
+            None if even else torch.tensor(sizes, device=ids.device),
+            None if in_order else torch.tensor(of, device=ids.device),
+        )
+
+    def _pairs(self, texts: Sequence[Text], device: torch.device) -> Pairs:
+        known = [text in self._slots for text in texts]
+        missing = [text for text, there in zip(texts, known, strict=True) if not there]
+        self.texts_kept += len(texts) - len(missing)
+        for text, there in zip(texts, known, strict=True):
+            if there:
+                self._slots.move_to_end(text)
+        if missing and not self._fill(missing, set(texts), device):
+            return self._read_now(texts, device)
+        longest = max(1, *map(len, texts))
+        slots = torch.zeros(len(texts), longest, dtype=torch.long)
+        for i, text in enumerate(texts):
+            slots[i, : len(text)] = self._slots[text]
+        flat = slots.flatten().to(device)
+        pairs = []
+        for store in self._stores:
+            both = store.index_select(2, flat).unflatten(2, (len(texts), longest))
+            pairs.append((both[0], both[1]))
+        return pairs
+
+    def _read_now(self, texts: Sequence[Text], device: torch.device) -> Pairs:
+        self.texts_read += len(texts)
+        return self.read(*_padded(texts, device))
+
+    def _fill(self, missing: list[Text], wanted: set[Text], device: torch.device) -> bool:
+        """Read and keep texts; False where there is no room for all that a batch needs."""
+        if self.budget == 0:
+            return False
+        missing = sorted(missing, key=len)
+        first = 0
+        while first < len(missing):
+            last = first + 1
+            while last < len(missing) and (last + 1 - first) * len(missing[last]) <= PASS_TOKENS:
+                last += 1
+            part = missing[first:last]
+            ids, mask = _padded(part, device)
+            pairs = self.read(ids, mask)
+            self.texts_read += len(part)
+            if not self._stores:
+                self._open(pairs, device)
+            if not self._make_room(sum(map(len, part)), wanted):
+                return False
+            self._keep(part, pairs, mask)
+            first = last
+        return True
+
+    def _open(self, pairs: Pairs, device: torch.device) -> None:
+        token = sum(2 * key.shape[0] * key.shape[3] * (self.dtype or key.dtype).itemsize for key, _ in pairs)
+        budget = self.budget
+        if budget is None:
+            budget = int(SHARE * (free_memory(device) or ASSUMED))
+        self._most = budget // token
+        LOG.info(
+            "texts are read once: up to %d MiB of keys and values are kept (%.0f KiB a token)",
+            budget >> 20, token / 1024,
+        )  # fmt: skip
+        self._room = min(FIRST, self._most)
+        self._stores = [
+            key.new_zeros(2, key.shape[0], self._room + 1, key.shape[3], dtype=self.dtype or key.dtype)
+            for key, _ in pairs
+        ]
+        self._free = [torch.arange(1, self._room + 1)] if self._room else []  # slot 0 is padding
+
+    def _make_room(self, tokens: int, wanted: set[Text]) -> bool:
+        while sum(map(len, self._free)) < tokens:
+            if self._room < self._most:
+                self._grow(tokens)
+                continue
+            oldest = next((text for text in self._slots if text not in wanted), None)
+            if oldest is None:
+                LOG.info("a batch needs more texts than are kept: they are read again (slower)")
+                return False
+            self._free.append(self._slots.pop(oldest))
+        return True
+
+    def _grow(self, tokens: int) -> None:
+        room = min(self._most, max(2 * self._room, self._room + tokens))
+        try:
+            for i, store in enumerate(self._stores):
+                larger = store.new_zeros(2, store.shape[1], room + 1, store.shape[3])
+                larger[:, :, : store.shape[2]] = store
+                self._stores[i] = larger
+        except (MemoryError, RuntimeError) as problem:
+            LOG.info("no memory for more texts (%s): older ones make room", str(problem).splitlines()[0])
+            rooms = [store.shape[2] for store in self._stores]
+            self._stores = [store[:, :, : min(rooms)] for store in self._stores]
+            self._most = self._room
+            return
+        self._free.append(torch.arange(self._room + 1, room + 1))
+        self._room = room
+
+    def _keep(self, texts: Sequence[Text], pairs: Pairs, mask: Tensor) -> None:
+        lengths = list(map(len, texts))
+        free = torch.cat(self._free)
+        taken, rest = free[: sum(lengths)], free[sum(lengths) :]
+        self._free = [rest]
+        for text, slots in zip(texts, taken.split(lengths), strict=True):
+            self._slots[text] = slots
+        # Row after row without padding, in the order of the slots.
+        where, real = taken.to(mask.device), mask.flatten().nonzero().squeeze(1)
+        for store, (key, value) in zip(self._stores, pairs, strict=True):
+            store[0].index_copy_(1, where, key.flatten(1, 2).index_select(1, real).to(store.dtype))
+            store[1].index_copy_(1, where, value.flatten(1, 2).index_select(1, real).to(store.dtype))
+
+
+def _padded(texts: Sequence[Text], device: torch.device) -> tuple[Tensor, Tensor]:
+    longest = max(1, *map(len, texts))
+    ids, mask = (torch.zeros(len(texts), longest, dtype=torch.long) for _ in range(2))
+    for i, text in enumerate(texts):
+        ids[i, : len(text)] = torch.tensor(text, dtype=torch.long)
+        mask[i, : len(text)] = 1
+    return ids.to(device), mask.to(device)

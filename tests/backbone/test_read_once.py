@@ -1,0 +1,132 @@
+"""What is read once gives the numbers of what is read every time: prompts of a run, texts for good."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from helpers.families import CAUSAL, exact_norms, random_backbone
+from helpers.models import prompts, random_batch, relative
+from softstart.backbone import IGNORE, Batch, CausalBackbone, Decoding
+
+EXACT = 1e-10
+COARSE = {"gemma2": 1e-6}
+"""Where transformers' own attention takes its softmax in float32."""
+PLACEMENTS = ("prefix", "suffix")
+LENGTHS = [(4, 2, 0), (7, 1, 1), (2, 3, 2), (6, 2, 1), (3, 1, 0), (9, 3, 2)]
+
+
+def pair(name: str, placement: str, **texts: object) -> tuple[CausalBackbone, CausalBackbone]:
+    """The same weights, read once and read as a whole every time."""
+    once, whole = (random_backbone(name, placement=placement) for _ in range(2))
+    assert isinstance(once, CausalBackbone)
+    assert isinstance(whole, CausalBackbone)
+    for backbone in (once, whole):
+        exact_norms(backbone.model)
+    for key, value in texts.items():
+        setattr(once, key, value)
+    whole.read_once = False
+    return once, whole
+
+
+def twice_over(batch: Batch) -> Batch:
+    """Every text twice, under other prompts."""
+    names = ("input_ids", "attention_mask", "labels")
+    doubled = {name: getattr(batch, name).repeat(2, 1) for name in names}
+    return dataclasses.replace(batch, **doubled, run=torch.cat((batch.run, batch.run.flip(0))))
+
+
+def derivatives(backbone, stack, batch, vectors):
+    leaf = stack.clone().requires_grad_()
+    sums, counts = backbone.nll(leaf, batch, twice=True)
+    (gradient,) = torch.autograd.grad(sums.sum(), leaf, create_graph=True)
+    (product,) = torch.autograd.grad((gradient * vectors).sum(), leaf)
+    return sums.detach(), counts, gradient.detach(), product
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("name", CAUSAL)
+def test_losses_gradients_and_products_are_those_of_whole_rows(name, placement):
+    once, whole = pair(name, placement)
+    stack, batch = prompts(once, runs=3), twice_over(random_batch(LENGTHS))
+    vectors = torch.randn_like(stack)
+    got, expected = (derivatives(b, stack, batch, vectors) for b in (once, whole))
+    assert got[1].equal(expected[1])
+    for mine, theirs in zip(got, expected, strict=True):
+        assert relative(mine.double(), theirs.double()) < COARSE.get(name, EXACT)
+    assert relative(once.nll(stack, batch)[0], expected[0]) < COARSE.get(name, EXACT)  # fused kernels
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("name", CAUSAL)
+def test_candidates_rank_and_greedy_search_writes_as_with_whole_rows(name, placement):
+    once, whole = pair(name, placement)
+    stack, batch = prompts(once, runs=3), twice_over(random_batch(LENGTHS))
+    generator = torch.Generator().manual_seed(0)
+    candidates = torch.randint(3, 60, (len(batch), 4, 3), generator=generator)
+    candidates[:, 1, 2] = IGNORE
+    candidates[:, 2, 1:] = IGNORE
+    candidates[3, 3] = IGNORE  # a candidate without tokens ranks last
+    expected = whole.rank(stack, batch, candidates)
+    for bound in (None, 40, 1):
+        got = once.rank(stack, batch, candidates, bound)
+        assert got.isinf().equal(expected.isinf())
+        assert relative(got[expected.isfinite()], expected[expected.isfinite()]) < COARSE.get(name, EXACT)
+    for row in range(len(batch)):
+        alone = batch.select(torch.tensor([row]))
+        for decoding in (Decoding(max_new_tokens=5), Decoding(max_new_tokens=5, repetition_penalty=1.7)):
+            assert once.generate(stack, batch, decoding)[row] == whole.generate(stack, alone, decoding)[0]
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    lengths=st.lists(
+        st.tuples(st.integers(0, 9), st.integers(1, 4), st.integers(0, 2)), min_size=1, max_size=7
+    ),
+    seed=st.integers(0, 3),
+)
+def test_any_ragged_rows(placement, lengths, seed):
+    once, whole = pair("llama", placement)
+    stack, batch = prompts(once, runs=3), random_batch(lengths, seed=seed)
+    assert relative(once.nll(stack, batch)[0], whole.nll(stack, batch)[0]) < EXACT
+
+
+@pytest.mark.parametrize("budget", [0, 2000, 6000, None])
+def test_kept_texts_and_texts_read_again_give_the_same(budget):
+    once, whole = pair("llama", "suffix", text_cache=budget)
+    stack = prompts(once, runs=3)
+    for seed in (0, 1, 2, 0, 1):
+        batch = random_batch(LENGTHS, seed=seed)
+        assert relative(once.nll(stack, batch)[0], whole.nll(stack, batch)[0]) < EXACT
+    texts = once.once.texts
+    if budget is None:
+        assert (texts.texts_read, texts.texts_kept) == (18, 12)
+    elif budget == 0:
+        assert (texts.texts_read, texts.texts_kept) == (30, 0)
+    else:
+        assert texts.texts_read > 18  # some made room and were read again
+
+
+def test_texts_in_bfloat16_are_close_and_half_as_large():
+    once, whole = pair("llama", "suffix", text_cache_dtype=torch.bfloat16)
+    stack, batch = prompts(once, runs=3), random_batch(LENGTHS)
+    assert 1e-6 < relative(once.nll(stack, batch)[0], whole.nll(stack, batch)[0]) < 0.02
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_dropout_trained_weights_and_no_prompt_read_whole_rows(placement):
+    once, whole = pair("gpt2", placement)
+    stack, batch = prompts(once, runs=3), random_batch(LENGTHS, dropout_seed=3)
+    for module in (*once.model.modules(), *whole.model.modules()):
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.3
+    assert once.nll(stack, batch, seed=3)[0].equal(whole.nll(stack, batch, seed=3)[0])
+    twin = once.trainable_copy()
+    twin.nll(stack, batch)[0].sum().backward()
+    assert all(p.grad is not None for p in twin.model.transformer.h.parameters())
+    assert once.once.texts.texts_read == 0
