@@ -1,4 +1,4 @@
-"""The model card of a prompt: generated from what is known of it, nothing else."""
+"""The model card of a prompt, generated from its recorded facts."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-TOLD = ("method", "algorithm", "setting", "source", "task", "scores", "license", "note", "from")
-"""Keys of ``info`` that have a place of their own in the card; all others are hyper-parameters."""
+OWN_ROWS = ("method", "algorithm", "setting", "source", "task", "scores", "license", "note", "from")
+"""Keys of ``info`` that the card shows in its own way; all others are hyper-parameters."""
 
 
 def model_card(shape: tuple[int, ...], facts: Mapping[str, Any]) -> str:
     """README.md with a YAML header, as the hub shows it.
 
-    ``info["scores"]`` may list results: ``{"task", "metric", "score", "low", "high", "over"}``; the last
-    three are the bounds of a 95 % interval and what it was taken over, where there is one.
+    ``info["scores"]`` may list results: ``{"task", "metric", "score", "low", "high", "over"}``. The last
+    three are optional: the bounds of a 95 % interval, and what it was taken over.
     """
     info, backbone = facts["info"], facts["backbone"]
     header = [
@@ -44,7 +44,7 @@ def _what(shape: tuple[int, ...], facts: Mapping[str, Any]) -> list[str]:
         "Read from": info.get("from"),
         "Note": info.get("note"),
     }
-    known |= {f"`{key}`": json.dumps(value) for key, value in info.items() if key not in TOLD}
+    known |= {f"`{key}`": json.dumps(value) for key, value in info.items() if key not in OWN_ROWS}
     kind = "A learned start for prompt tuning" if info.get("source") else "A soft prompt"
     rows = [f"| {key} | {value} |" for key, value in known.items() if value is not None]
     title = info.get("task") or info.get("setting") or "soft prompt"

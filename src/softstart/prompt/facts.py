@@ -1,4 +1,4 @@
-"""What a prompt file may say of itself: the types of everything that is read again."""
+"""The facts in a prompt file, and their types: everything in it is checked before it is used."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class _Facts(_Strict):
 
 
 def check_facts(facts: Mapping[str, Any], where: str) -> None:
-    """Refuse what we did not write and could not read.
+    """Refuse facts of other types than Softstart writes.
 
     Raises:
         SoftstartError: with the name of the first field that is wrong.
@@ -66,7 +66,7 @@ def check_facts(facts: Mapping[str, Any], where: str) -> None:
         first = problem.errors()[0]
         field = ".".join(map(str, first["loc"]))
         raise SoftstartError(
-            f"says of itself what Softstart does not write ({field}: {first['msg']})",
+            f"its header is not one that Softstart writes ({field}: {first['msg']})",
             where=where,
             fix="Give a prompt written by Softstart or a PEFT prompt-tuning adapter.",
         ) from problem

@@ -23,7 +23,7 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 PICKLED_FILE = "adapter_model.bin"
 CONFIG_FILE = "adapter_config.json"
 FURTHER = "further."
-"""Begins the names of tensors that belong to a prompt beside it."""
+"""Prefix of the names of further tensors that belong to a prompt."""
 PAPER_KEY = "promptembedding"
 """Key of the tensor in the files released with Qin et al. (2023)."""
 SUFFIXES = (".safetensors", ".pt", ".bin", ".npy")
@@ -69,7 +69,7 @@ def peft_config(length: int, width: int, facts: Mapping[str, Any]) -> dict[str, 
 
 
 def read(path: Path, name: str = TENSOR) -> tuple[Tensor, dict[str, Any]]:
-    """The prompt [P, d] of a file or folder, and what is known of it; tensors beside it as ``further``.
+    """The prompt [P, d] of a file or folder, and its facts; other tensors of it are in ``facts["further"]``.
 
     Raises:
         SoftstartError: missing or damaged files, or no prompt [P, d] in them.
@@ -100,7 +100,7 @@ def read(path: Path, name: str = TENSOR) -> tuple[Tensor, dict[str, Any]]:
 
 
 def _is_prompt(tensor: Tensor, file: Path) -> bool:
-    """Whether it is a plain matrix, and no larger than its file: a view can claim to be of any size."""
+    """Whether it is a plain matrix, and no larger than its file: a view can claim any size."""
     plain = tensor.layout == torch.strided and tensor.ndim == 2 and tensor.is_floating_point()
     return plain and 0 < tensor.numel() * tensor.element_size() <= file.stat().st_size
 
@@ -135,7 +135,7 @@ def _config(path: Path) -> dict[str, Any]:
         raise SoftstartError(
             f"an adapter of the kind {kind}, not a soft prompt",
             where=str(path),
-            fix="Only PROMPT_TUNING adapters are soft prompts before the text.",
+            fix="Give an adapter of the kind PROMPT_TUNING.",
         )
     loaded: dict[str, Any] = config
     return loaded
@@ -145,30 +145,30 @@ def _torch_file(path: Path) -> Read:
     """A ``.pt`` of the paper, or PEFT's old ``.bin``; only tensors are read, never objects."""
     try:
         _refuse_packed(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as problem:
         raise SoftstartError("no such file", where=str(path)) from problem
-    except Exception as problem:  # readers of torch and NumPy fail with anything
+    except Exception as problem:  # torch and NumPy raise errors of any type here
         reason = (str(problem).strip() or type(problem).__name__).splitlines()[0]
         raise SoftstartError(
             f"not a readable file of tensors ({reason})",
             where=str(path),
-            fix="Files that hold anything but tensors are not opened.",
+            fix="Save tensors only: a file with other objects in it is not opened.",
         ) from problem
-    values = found if isinstance(found, dict) else {TENSOR: found}
+    values = content if isinstance(content, dict) else {TENSOR: content}
     tensors = {str(key): value for key, value in values.items() if isinstance(value, Tensor)}
     if PAPER_KEY in tensors:
-        # The paper's code put the prompt after the text, and after its padding.
+        # The paper's code puts the prompt after the text and its padding.
         return {TENSOR: tensors[PAPER_KEY]}, {"placement": "suffix", "info": {"from": "Qin et al. (2023)"}}
     return tensors, {}
 
 
 def _refuse_packed(path: Path) -> None:
-    """Torch packs nothing when it writes an archive, but would unpack a small file to any size."""
+    """Refuse a compressed archive: torch never writes one, but would unpack a small file to any size."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
-                raise ValueError("a packed archive, which torch does not write")
+                raise ValueError("a compressed archive, which torch does not write")
 
 
 def _numpy_file(path: Path) -> Read:
@@ -178,6 +178,6 @@ def _numpy_file(path: Path) -> Read:
         tensor = torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
     except FileNotFoundError as problem:
         raise SoftstartError("no such file", where=str(path)) from problem
-    except Exception as problem:  # readers of torch and NumPy fail with anything
+    except Exception as problem:  # torch and NumPy raise errors of any type here
         raise SoftstartError(f"not a readable array ({problem})", where=str(path)) from problem
     return {TENSOR: tensor}, {"info": {"from": "NumPy"}}

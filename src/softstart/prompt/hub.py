@@ -1,4 +1,4 @@
-"""Prompts on the Hugging Face hub, by huggingface_hub."""
+"""Download prompts from the Hugging Face hub and upload them."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from softstart.prompt.formats import CONFIG_FILE, PICKLED_FILE, WEIGHTS_FILE
 
 
 def download(repo_id: str, revision: str | None) -> Path:
-    """A local folder with the prompt of a repository; only its adapter files are fetched.
+    """A local folder with the prompt of a repository; only its adapter files are downloaded.
 
     Raises:
         SoftstartError: no such repository or revision, or the hub cannot be reached.
     """
     from huggingface_hub import snapshot_download
 
-    with _told(repo_id, "cannot be loaded from the hub"):
+    with _explained(repo_id, "cannot be loaded from the hub"):
         patterns = [WEIGHTS_FILE, PICKLED_FILE, CONFIG_FILE]
         return Path(snapshot_download(repo_id, revision=revision, allow_patterns=patterns))
 
 
 def upload(save: Callable[[Path], None], repo_id: str, *, private: bool, message: str) -> str:
-    """Create the repository if need be and upload the folder that ``save`` writes → address of the commit."""
+    """Upload the folder that ``save`` writes, to a new repository if there is none; the commit's address."""
     from huggingface_hub import HfApi
 
     with tempfile.TemporaryDirectory() as folder:
         save(Path(folder))
-        with _told(repo_id, "cannot be written on the hub"):
+        with _explained(repo_id, "cannot be written on the hub"):
             api = HfApi()
             api.create_repo(repo_id, private=private, exist_ok=True)
             done = api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message)
@@ -38,7 +38,7 @@ def upload(save: Callable[[Path], None], repo_id: str, *, private: bool, message
 
 
 @contextmanager
-def _told(repo_id: str, what: str) -> Iterator[None]:
+def _explained(repo_id: str, what: str) -> Iterator[None]:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:

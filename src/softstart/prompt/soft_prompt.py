@@ -18,12 +18,15 @@ from softstart.prompt.placement import peft_places
 
 
 class Owner(Protocol):
-    """What a prompt needs to know of a backbone."""
+    """The facts of a backbone that a prompt records."""
 
     name: str
     revision: str | None
-    placement: Any
     peft_task: ClassVar[str]
+
+    @property
+    def placement(self) -> str:
+        """Where prompts go."""
 
     @property
     def width(self) -> int:
@@ -31,11 +34,11 @@ class Owner(Protocol):
 
     @property
     def digest(self) -> str:
-        """Which network it is."""
+        """A digest of its weights."""
 
     @property
     def tokenizer_digest(self) -> str:
-        """Which tokenizer it has."""
+        """A digest of its tokenizer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,21 +46,32 @@ class SoftPrompt:
     """A soft prompt and the backbone it was made for.
 
     The file format is PEFT's prompt-tuning adapter (``prompt_embeddings`` [P, d] in
-    ``adapter_model.safetensors`` beside ``adapter_config.json``), so a learned start drops into
-    ``PeftModel.from_pretrained``. PEFT only knows prefix prompts; a suffix prompt is stored without the PEFT
-    configuration.
+    ``adapter_model.safetensors``, next to ``adapter_config.json``), so ``PeftModel.from_pretrained`` loads a
+    learned start. PEFT only knows prefix prompts; others are stored without its configuration.
 
     Args:
         tensor: [P, d], float32.
         backbone: name or path of the backbone.
         backbone_digest: ``Backbone.digest`` of the network it was trained on ("" if unknown).
         placement: where it goes, a name of ``PLACEMENTS``.
-        info: how it came to be (method, setting, task, learning rate, seed, …); JSON-compatible.
+        info: how it was made (method, setting, task, learning rate, seed, …); JSON-compatible.
         revision: hub revision of the backbone ("" if unknown).
         tokenizer_digest: ``Backbone.tokenizer_digest`` ("" if unknown).
-        peft_task: what PEFT calls the kind of model: ``SEQ_2_SEQ_LM`` or ``CAUSAL_LM``.
-        further: what was learned beside it, by name: ``log_rates`` [P, 1] of Meta-SGD; ``sources`` [N, P, d],
-            ``embeddings`` [N, P, d] and ``start`` [P, d] of SPoT. Kept in its file; PEFT does not see it.
+        peft_task: PEFT's name for the kind of model: ``SEQ_2_SEQ_LM`` or ``CAUSAL_LM``.
+        further: tensors learned with it, by name: ``log_rates`` [P, 1] of Meta-SGD; ``sources`` [N, P, d],
+            ``embeddings`` [N, P, d] and ``start`` [P, d] of SPoT. They are in its file; PEFT ignores them.
+
+    >>> import tempfile, torch
+    >>> from softstart import Backbone
+    >>> backbone = Backbone.from_pretrained("softstart/tiny", device="cpu")
+    >>> prompt = SoftPrompt.of(backbone, backbone.vocabulary[10:30], {"task": "sentiment"})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     prompt.save_pretrained(folder)  # PeftModel.from_pretrained(model, folder) loads it too
+    ...     loaded = SoftPrompt.from_pretrained(folder)
+    >>> torch.equal(loaded.check_for(backbone), prompt.tensor)
+    True
+    >>> loaded.info["task"], loaded.backbone, loaded.placement
+    ('sentiment', 'softstart/tiny', 'prefix')
     """
 
     tensor: Tensor
@@ -83,7 +97,7 @@ class SoftPrompt:
             tensor.detach().cpu().to(torch.float32),
             backbone.name,
             backbone.digest,
-            str(backbone.placement),
+            backbone.placement,
             dict(info or {}),
             **made_on(backbone),
             further=dict(further or {}),
@@ -99,7 +113,7 @@ class SoftPrompt:
         self.check(
             width=backbone.width,
             digest=backbone.digest,
-            placement=str(backbone.placement),
+            placement=backbone.placement,
             backbone=backbone.name,
             where=where,
             revision=backbone.revision or "",
@@ -118,30 +132,31 @@ class SoftPrompt:
         revision: str = "",
         tokenizer: str = "",
     ) -> None:
-        """Refuse a prompt that belongs to another backbone or placement; what is unknown is not compared.
+        """Refuse a prompt that belongs to another backbone or placement; unknown facts are not compared.
 
         Raises:
             SoftstartError: naming both sides of the mismatch.
         """
-        own, other = _at(self.backbone or "an unknown backbone", self.revision), _at(backbone, revision)
+        trained_on = _at(self.backbone or "an unknown backbone", self.revision)
+        used_on = _at(backbone, revision)
         if self.tensor.shape[1] != width:
             raise SoftstartError(
                 f"the prompt has width {self.tensor.shape[1]} but backbone '{backbone}' embeds {width}",
                 where=where,
-                fix=f"It was trained for {own}: use that one.",
+                fix=f"It was trained for {trained_on}: use that one.",
             )
         weights = bool(self.backbone_digest) and self.backbone_digest != digest
         revisions = not self.backbone_digest and revision and self.revision not in ("", revision)
         if weights or revisions:
             raise SoftstartError(
-                f"the prompt was trained on {own} with other weights than {other}",
+                f"the prompt was trained on {trained_on} with other weights than {used_on}",
                 where=where,
                 fix="Load the same checkpoint and revision it was trained on.",
             )
         if tokenizer and self.tokenizer_digest not in ("", tokenizer):
             raise SoftstartError(
-                f"the prompt was trained with tokenizer {self.tokenizer_digest[:12]} of {own}, "
-                f"but {other} has tokenizer {tokenizer[:12]}",
+                f"the prompt was trained with tokenizer {self.tokenizer_digest[:12]} of {trained_on}, "
+                f"but {used_on} has tokenizer {tokenizer[:12]}",
                 where=where,
                 fix="Use the tokenizer files it was trained with.",
             )
@@ -152,23 +167,23 @@ class SoftPrompt:
                 fix=f"Set placement: {self.placement}.",
             )
 
-    def save(self, path: Path, beside: Mapping[str, Tensor] | None = None) -> None:
-        """Write one ``.safetensors`` file, or a PEFT adapter folder when the path has another ending.
+    def save(self, path: Path, others: Mapping[str, Tensor] | None = None) -> None:
+        """Write one ``.safetensors`` file, or a PEFT adapter folder if the path has another ending.
 
-        ``beside`` are further prompts [P, d] to keep in the file, by name; ``load`` finds them by it.
+        ``others`` are more prompts [P, d] to keep in the same file; ``load`` reads them by their names.
         """
-        own = {f"{formats.FURTHER}{name}": tensor for name, tensor in self.further.items()}
-        tensors = {TENSOR: self.tensor, **own, **(beside or {})}
+        further = {f"{formats.FURTHER}{name}": tensor for name, tensor in self.further.items()}
+        tensors = {TENSOR: self.tensor, **further, **(others or {})}
         formats.write(path, {name: t.to(torch.float32) for name, t in tensors.items()}, self._facts())
 
     @classmethod
     def load(cls, path: Path, name: str = TENSOR) -> SoftPrompt:
-        """Read a prompt file or folder; ``name`` as ``save`` kept it.
+        """Read a prompt file or folder; ``name`` is that of one of ``others`` in ``save``.
 
         Formats: what ``save`` writes, PEFT prompt-tuning adapters (safetensors or ``.bin``), the ``.pt``
         files of Qin et al. (2023), ``.npy`` of the prompt-tuning code of Lester et al. (2021). No file can
-        run code. Of a PEFT adapter with 2P rows (PEFT's default for encoder-decoders) the first P are taken
-        and ``info["note"]`` says so: PEFT never uses the others.
+        run code. From a PEFT adapter with 2P rows (PEFT's default for encoder-decoders) the first P are
+        taken, and ``info["note"]`` says so: PEFT never uses the others.
 
         Raises:
             SoftstartError: missing or damaged files, or no prompt [P, d] in them.
@@ -185,13 +200,13 @@ class SoftPrompt:
         """Write a folder that ``PeftModel.from_pretrained`` loads: adapter, configuration, model card.
 
         Raises:
-            SoftstartError: the prompt is a suffix, which PEFT cannot place.
+            SoftstartError: PEFT cannot place the prompt, for instance a suffix.
         """
         if not self.fits_peft:
             raise SoftstartError(
                 f"a {self.placement} prompt cannot be a PEFT adapter: PEFT puts every prompt before the text",
                 where=str(folder),
-                fix="Train with placement: prefix, or save it as a .safetensors file.",
+                fix="Train with placement: prefix, or save the prompt as a .safetensors file.",
             )
         self.save(Path(folder))
         formats.write_text(Path(folder) / "README.md", self.model_card())
@@ -210,22 +225,24 @@ class SoftPrompt:
         local = Path(name_or_path)
         if local.exists() or local.suffix in formats.SUFFIXES:
             if revision is not None:
-                raise SoftstartError("a local prompt has no revision", where=str(local), fix="Leave it out.")
+                raise SoftstartError(
+                    "a local prompt has no revision", where=str(local), fix="Leave the revision out."
+                )
             return cls.load(local)
         return cls.load(hub.download(str(name_or_path), revision))
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, message: str = "Upload soft prompt") -> str:
         """Upload what ``save_pretrained`` writes to the hub, and return the address of the commit.
 
-        The login is that of huggingface_hub (``hf auth login`` or ``HF_TOKEN``).
+        huggingface_hub's login is used (``hf auth login`` or ``HF_TOKEN``).
 
         Raises:
-            SoftstartError: the hub refuses or cannot be reached, or the prompt is a suffix.
+            SoftstartError: the hub refuses or cannot be reached, or PEFT cannot place the prompt.
         """
         return hub.upload(self.save_pretrained, repo_id, private=private, message=message)
 
     def model_card(self) -> str:
-        """README.md of the adapter: what it is, how it came to be, how to use it."""
+        """README.md of the adapter: what it is, how it was made, how to use it."""
         return model_card(tuple(self.tensor.shape), self._facts())
 
     def _facts(self) -> dict[str, Any]:
@@ -241,7 +258,7 @@ class SoftPrompt:
 
 
 def made_on(backbone: Owner) -> dict[str, str]:
-    """What a prompt says of its backbone beside name and digest, by field of ``SoftPrompt``."""
+    """Facts of the backbone that a prompt records besides its name and digest, by field of ``SoftPrompt``."""
     return {
         "revision": backbone.revision or "",
         "tokenizer_digest": backbone.tokenizer_digest,

@@ -1,1 +1,1 @@
-"""Files that are written whole or not at all, in formats that cannot execute anything."""
+"""Files that are written completely or not at all, in formats that cannot execute anything."""

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent."""
+"""Files that are either complete or absent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from softstart.errors import SoftstartError
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place when the block ends without an error.
+    """A temporary path next to ``path``, which replaces it when the block ends without an error.
 
     Raises:
         SoftstartError: the folder cannot be written or the disk is full.

@@ -1,4 +1,4 @@
-"""YAML that others wrote: no tags, no more than a person would write, and one clear error."""
+"""Reading YAML from anyone: no tags, no more than a person would write, and one clear error."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from softstart.errors import SoftstartError
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 DEPTH = 50
-"""How deep values may be nested; the parser in C would end the process on some ten thousand levels."""
+"""The deepest nesting of values; about ten thousand levels would crash the parser, which is written in C."""
 SIZE = 1_000_000
-"""How many values there may be, each alias counted as often as what it stands for (a "billion laughs")."""
+"""The most values, where an alias counts as all the values it stands for (against a "billion laughs")."""
 
 
 def read_yaml(text: str, where: str | None = None) -> Any:
     """The data of a YAML text.
 
     Raises:
-        SoftstartError: broken YAML, tags, or more of it than a person writes.
+        SoftstartError: broken YAML, tags, or more than a person would write.
     """
     try:
         _check_depth(text)
@@ -46,11 +46,11 @@ def _check_depth(text: str) -> None:
 
 
 def _size(node: Any, known: dict[int, int | None]) -> int:
-    """The values that a node stands for; ``known`` holds those of nodes seen, None on the way to one."""
+    """The number of values a node stands for; ``known`` has it for nodes seen, None while it is counted."""
     if id(node) in known:
         size = known[id(node)]
         if size is None:
-            raise ValueError(f"a value that holds itself, line {node.start_mark.line + 1}")
+            raise ValueError(f"a value that contains itself, line {node.start_mark.line + 1}")
         return size
     known[id(node)] = None
     parts = node.value if isinstance(node, yaml.CollectionNode) else ()

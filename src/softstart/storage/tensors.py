@@ -1,6 +1,6 @@
-"""Files that are either whole or absent: tensors with a JSON header, written atomically, never pickled.
+"""Tensors with a JSON header in one file, written atomically and never pickled.
 
-Every file holds a digest of its own content. A flipped bit in a tensor would otherwise be read as a number.
+Every file contains a digest of its content. Without it, a flipped bit in a tensor would be read as a number.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
 
 
 def load_tensors(path: Path, of: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what ``save_tensors`` wrote, or a safetensors file of others, which holds no digest.
+    """Read what ``save_tensors`` wrote, or any other safetensors file, which has no digest.
 
     Args:
         path: the file.
-        of: what the header's ``of`` has to say, if it says anything: which work a checkpoint belongs to.
+        of: the fingerprint of the work a checkpoint belongs to; a header with another ``of`` is refused.
 
     Raises:
         Damaged: not a safetensors file, or one whose content has changed since it was written.
@@ -50,7 +50,7 @@ def load_tensors(path: Path, of: str | None = None) -> tuple[dict[str, Tensor], 
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         text = metadata.get(HEADER, "{}")
-        if metadata.get(DIGEST, found := content_digest(tensors, text)) != found:
+        if metadata.get(DIGEST, actual := content_digest(tensors, text)) != actual:
             raise ValueError("its content has changed since it was written")
         header = json.loads(text)
         if not isinstance(header, dict):
@@ -75,7 +75,7 @@ def content_digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
 
 
 def numeric(config: object) -> list[tuple[str, Any]]:
-    """The settings that checkpoints depend on: not how long the work goes on or how it is cut."""
+    """The settings that checkpoints depend on, without those that only say how long and in which batches."""
     free = ("steps", "checkpoint_every", "max_tokens", "memory_budget")
     return [(name, value) for name, value in vars(config).items() if name not in free]
 

@@ -26,10 +26,10 @@ Ids = dict[str, list[list[int]]]
 """Part → token ids of each of its texts."""
 
 FORM = 1
-"""Version of the files; raised when their content changes meaning."""
+"""Version of the files; increased when their content changes meaning."""
 
 WORTH_KEEPING = 20_000
-"""Characters from which reading a file is faster than tokenizing."""
+"""With more characters than this, reading a file is faster than tokenizing."""
 
 
 def cached(
@@ -104,7 +104,7 @@ def _digest(texts: Mapping[str, list[str]], settings: Mapping[str, object], iden
 
 
 def _read(path: Path, sizes: Mapping[str, int]) -> Ids | None:
-    """What ``_write`` wrote, or None if it is not there or not whole."""
+    """What ``_write`` wrote, or None if the file is missing or damaged."""
     try:
         with safe_open(path, framework="numpy") as file:
             lengths, flat = file.get_tensor("lengths"), file.get_tensor("ids")
@@ -134,5 +134,5 @@ def _write(path: Path, rows: list[list[int]]) -> None:
 
 
 def _check(key: str, lengths: np.ndarray, ids: np.ndarray) -> str:
-    """Of the key too: the ids of other texts, however many, are not those of these."""
+    """A checksum of the key and the ids, so that a file under another key is not taken for this one."""
     return str(zlib.crc32(ids.tobytes(), zlib.crc32(lengths.tobytes(), zlib.crc32(key.encode()))))

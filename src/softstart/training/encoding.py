@@ -1,4 +1,4 @@
-"""From text to token rows: the seam between the gym (plain text) and the engine (token batches)."""
+"""From text to token rows: the step from the gym (plain text) to the engine (token batches)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from softstart.gym.task import Task
 from softstart.storage.token_cache import cached
 
 SPARE_TOKENS = 2
-"""Tokens a generated output may be longer than the longest output of a task's train and dev examples."""
+"""How many tokens longer a generated output may be than the longest train or dev output of its task."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class TextFormat:
 
 
 def check_template(template: str) -> None:
-    """Refuse a template that is more than text, ``{task}`` and ``{input}``, however it would be filled in.
+    """Refuse a template that is more than text, ``{task}`` and ``{input}``.
 
     Raises:
         SoftstartError: another field, one of its attributes, or a format such as a width.
@@ -51,10 +51,12 @@ def check_template(template: str) -> None:
         raise SoftstartError(f"template {template!r}: {problem}", fix=_TEMPLATE_FIX) from problem
     for _, name, spec, conversion in parts:
         if name is not None and (name not in ("task", "input") or spec or conversion):
-            raise SoftstartError(f"template {template!r}: '{{{name}}}' is not filled in", fix=_TEMPLATE_FIX)
+            raise SoftstartError(
+                f"template {template!r}: '{{{name}}}' cannot be filled in", fix=_TEMPLATE_FIX
+            )
 
 
-_TEMPLATE_FIX = "Write {task} and {input}; a brace is written twice."
+_TEMPLATE_FIX = "Use {task} and {input} only; write a literal brace twice."
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +76,7 @@ class Rows:
         return [i for i, answers in enumerate(self.outputs) if answers]
 
     def pick(self, indices: Sequence[int], rng: np.random.Generator) -> list[tuple[list[int], list[int]]]:
-        """(input, output) token ids of the given rows, one of several answers drawn at random each time."""
+        """(input, output) token ids of the given rows; of several answers, one is drawn at random."""
         pairs = []
         for i in indices:
             answers = self.outputs[i]
@@ -87,8 +89,8 @@ class EncodedTask:
     """A task as token rows.
 
     ``train`` and ``dev`` are keyed by sample seed. ``labels`` and ``label_ids`` are the label words of a
-    classification task and their tokens; ``max_new_tokens`` bounds generation by the longest train or dev
-    output.
+    classification task and their tokens. ``max_new_tokens`` is a bound for generation, derived from the
+    longest train or dev output.
     """
 
     name: str
@@ -114,6 +116,16 @@ def encode_task(task: Task, backbone: Backbone, text: TextFormat) -> EncodedTask
 
     Raises:
         SoftstartError: a tokenizer instead of a backbone.
+
+    >>> from softstart import Backbone, TextFormat, encode_task
+    >>> from softstart.gym import open_gym
+    >>> backbone = Backbone.from_pretrained("softstart/tiny", device="cpu")
+    >>> task = encode_task(open_gym("mini").load("animal_class"), backbone, TextFormat("{input}"))
+    >>> task.name, task.labels
+    ('animal_class', ('bird', 'fish', 'insect', 'mammal', 'reptile'))
+    >>> rows = task.train[13]  # the sample with seed 13
+    >>> backbone.tokenizer.decode(rows.inputs[0]), backbone.tokenizer.decode(rows.outputs[0][0])
+    (' note: tina saw the lizard behind the cellar.</s>', ' reptile</s>')
     """
     if not hasattr(backbone, "tokenizer"):
         raise SoftstartError(
@@ -191,15 +203,15 @@ def to_batch(
 
 
 def rng_for(*key: int) -> np.random.Generator:
-    """A generator that depends on its key alone: any step can be drawn without the steps before it."""
+    """A generator that depends only on its key, so any step can be drawn without the steps before it."""
     return np.random.default_rng(list(key))
 
 
 def epoch_slice(n: int, start: int, count: int, *key: int, reshuffle: bool = True) -> list[int]:
     """Positions ``start … start+count`` of an endless stream of epochs over n items.
 
-    Each epoch is a permutation keyed by (key, epoch): the stream can be entered anywhere. Without
-    ``reshuffle`` all epochs are the first one.
+    Each epoch is a permutation keyed by (key, epoch), so the stream can be entered anywhere. Without
+    ``reshuffle`` every epoch has the order of the first.
     """
     out: list[int] = []
     while len(out) < count:

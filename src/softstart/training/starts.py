@@ -84,7 +84,7 @@ def c4_tokens(top: int) -> list[int]:
 
 
 def published_tokens(top: int, count: int, seed: int, draw: int) -> list[int]:
-    """The tokens of the start number ``draw`` after seeding: Python's ``random.sample``, call by call."""
+    """The tokens of start number ``draw`` after seeding, by as many calls of Python's ``random.sample``."""
     rng, ids = random.Random(seed), c4_tokens(top)
     for _ in range(draw):
         rng.sample(ids, count)

@@ -1,4 +1,4 @@
-"""Where prompts of your own tasks start: a learned start, or an initializer by name (``--init``)."""
+"""Starts for prompts of your own tasks: a learned start, or a registered initializer (``--init``)."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from softstart.training.starts import draw_start, seeded
 INIT = "--init"
 """Where the commands ask for a start."""
 TOP = 5000
-"""Frequent words a start is drawn from."""
+"""How many of the most frequent words a start is drawn from."""
 NEAR = SPoT(), MetaConfig(lr=0.3, max_tokens=2048)
-"""How a target's prompt is tuned to be compared with those of a folder."""
+"""How a prompt is tuned on the target task, to be compared with the prompts of a folder."""
 
 
 def plain_start(backbone: Backbone, length: int, seed: int = 0, top: int = TOP) -> Tensor:
@@ -127,7 +127,7 @@ def _prompts(backbone: Backbone, folder: str, where: str) -> Tensor:
 
 @dataclass(frozen=True)
 class Starts:
-    """Where the runs of a task start, one for each sample [S, P, d], and how fast their rows learn [P, 1]."""
+    """The starts of a task's runs, one for each sample [S, P, d], and the learning rates of rows [P, 1]."""
 
     prompts: Tensor
     rates: Tensor | None = None
@@ -138,9 +138,9 @@ class Starts:
 def starts_of(
     backbone: Backbone, given: Tensor | SoftPrompt, task: EncodedTask, samples: Sequence[int], seed: int
 ) -> Starts:
-    """What a start [P, d], starts [S, P, d] or a learned one come to on a task.
+    """The starts of a task's runs, from a start [P, d], starts [S, P, d] or a learned start.
 
-    Meta-SGD's rates go with the start; of SPoT's prompts the nearest is taken for each sample.
+    Meta-SGD's rates go with the start. From SPoT's prompts, the nearest is taken for each sample.
 
     Raises:
         SoftstartError: the start belongs to another backbone.
@@ -156,6 +156,6 @@ def starts_of(
         spot = SPoT(info["embedding_steps"], info["query_size"])
         config = MetaConfig(steps=info["steps"], lr=info["lr"], max_tokens=config.max_tokens)
     cells = [(task, sample, seed + i) for i, sample in enumerate(samples)]
-    found = spot.nearest(backbone, given.further, cells, config)
+    chosen = spot.nearest(backbone, given.further, cells, config)
     names = info.get("source") or [f"prompt {i + 1}" for i in range(len(given.further[SOURCES]))]
-    return Starts(torch.stack([near.start for near in found]), None, tuple(names[n.source] for n in found))
+    return Starts(torch.stack([near.start for near in chosen]), None, tuple(names[n.source] for n in chosen))
