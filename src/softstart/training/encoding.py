@@ -51,9 +51,7 @@ def check_template(template: str) -> None:
         raise SoftstartError(f"template {template!r}: {problem}", fix=_TEMPLATE_FIX) from problem
     for _, name, spec, conversion in parts:
         if name is not None and (name not in ("task", "input") or spec or conversion):
-            raise SoftstartError(
-                f"template {template!r}: '{{{name}}}' cannot be filled in", fix=_TEMPLATE_FIX
-            )
+            raise SoftstartError(f"template {template!r}: unknown field '{{{name}}}'", fix=_TEMPLATE_FIX)
 
 
 _TEMPLATE_FIX = "Use {task} and {input} only; write a literal brace twice."
