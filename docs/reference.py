@@ -294,6 +294,7 @@ def _table(*heads: str) -> list[str]:
 
 def _type(annotation: str) -> str:
     """A type as people read it: aliases of constraints spelled out."""
+    annotation = re.sub(r"Annotated\[(.+), (?:Added|Unkeyed|AfterValidator)\(.*\)\]", r"\1", annotation)
     annotation = re.sub(r"Annotated\[(.+), Field\((.*?)\)\]", r"\1 (\2)", annotation)
     for alias, plain in (
         ("Positive", "int > 0"),

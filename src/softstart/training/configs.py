@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from softstart.errors import SoftstartError
 from softstart.prompt import PLACEMENTS, find_initializer
 from softstart.training.declared import Declared
+from softstart.training.identity import Added, Unkeyed
 from softstart.training.optimizers import Adafactor, Optimizer
 
 Positive = Annotated[int, Field(gt=0)]
@@ -42,10 +43,10 @@ class PromptSpec(BaseModel):
     ``softstart.prompt.INITIALIZERS`` or by its import path."""
     top: Positive = 5000
     """The vocabulary start draws from this many of the first (most frequent) ordinary tokens."""
-    frequent: Literal["tokenizer", "c4"] = "tokenizer"
+    frequent: Annotated[Literal["tokenizer", "c4"], Added("tokenizer")] = "tokenizer"
     """What decides which tokens are frequent: their order in the tokenizer, or their count in C4 (T5's
     vocabulary only; drawn with Python's ``random``, as published)."""
-    draw_per: Literal["seed", "sample", "run"] = "sample"
+    draw_per: Annotated[Literal["seed", "sample", "run"], Added("sample")] = "sample"
     """Plain prompt tuning draws a new start for every seed (the one meta-training starts from), for every
     sample of the target task, or for every run of its grid in order (as published: each learning rate then
     has its own start)."""
@@ -67,34 +68,34 @@ class AdaptConfig:
     """Rows of one run in a step."""
     eval_every: int = 50
     """Steps between dev evaluations."""
-    eval_backoff: int = 1
+    eval_backoff: Annotated[int, Added(1)] = 1
     """While the best dev score does not improve, the gap between evaluations doubles, up to
     ``eval_backoff * eval_every`` steps; 1: always ``eval_every`` steps."""
-    budgets: tuple[int, ...] = ()
+    budgets: Annotated[tuple[int, ...], Added(())] = ()
     """Steps at which the prompt chosen so far is kept as well as the final one; each is also a dev
     evaluation."""
     eval_start: bool = True
     """Evaluate the start itself, before any step; it can be the best prompt."""
     patience: int | None = None
     """Stop a run whose best dev score has not improved for ``patience * eval_every`` steps; None: never."""
-    rungs: tuple[int, ...] = ()
+    rungs: Annotated[tuple[int, ...], Added(())] = ()
     """Successive halving (Jamieson & Talwalkar, 2016): at these steps only the better half of the running
     runs of a ``group`` goes on, by best dev score, ties to the earlier run. Each is also a dev evaluation."""
     select: Select = "best"
     """Which prompt a run ends with: the one with the best dev score, or the last one."""
-    epochs: int | None = None
+    epochs: Annotated[int | None, Added(None)] = None
     """Upper bound on epochs; whichever of ``steps`` and ``epochs`` is reached first ends the run (1,000
     epochs as published). The last step is also a dev evaluation."""
-    reshuffle: bool = True
+    reshuffle: Annotated[bool, Added(True)] = True
     """Draw a new order of the rows in every epoch; False: the same order in all epochs, as published."""
-    batch_parts: int = 1
+    batch_parts: Annotated[int, Added(1)] = 1
     """Deal the rows of a step to this many batches and average their mean losses, so that the weight of a
     token depends on its batch: 2 as published (two GPUs with 8 rows each)."""
     optimizer: Optimizer = Adafactor()
     """Every run of a pack has its own state."""
     dropout: bool = False
     """Dropout while training. Masks depend on the pack's layout, so packed = alone only without it."""
-    max_tokens: int | None = 16384
+    max_tokens: Annotated[int | None, Unkeyed(unless="dropout")] = 16384
     """Upper bound on the tokens of one forward pass."""
 
 
@@ -108,13 +109,13 @@ class FineTuneConfig:
     """Rows of a step."""
     eval_every: int = 50
     """Steps between dev evaluations."""
-    epochs: int | None = None
+    epochs: Annotated[int | None, Added(None)] = None
     """As in ``AdaptConfig``; 300 as published."""
-    reshuffle: bool = True
+    reshuffle: Annotated[bool, Added(True)] = True
     """As in ``AdaptConfig``."""
-    batch_parts: int = 1
+    batch_parts: Annotated[int, Added(1)] = 1
     """As in ``AdaptConfig``."""
-    budgets: tuple[int, ...] = ()
+    budgets: Annotated[tuple[int, ...], Added(())] = ()
     """Steps at which the state chosen so far is reported (see ``finetune``); each is a dev evaluation too."""
     patience: int | None = None
     """Stop after this many dev evaluations without a better score; None: never."""
@@ -138,22 +139,22 @@ class MetaConfig:
     """Of the outer loop."""
     seed: int = 42
     """Draws the episodes."""
-    inner_lr_unit: Literal["absolute", "start"] = "absolute"
+    inner_lr_unit: Annotated[Literal["absolute", "start"], Added("absolute")] = "absolute"
     """``start``: the inner learning rate is in units of the start's entries (their root mean square)."""
-    reduction: Literal["mean", "sum"] = "mean"
+    reduction: Annotated[Literal["mean", "sum"], Added("mean")] = "mean"
     """Over the tasks of a meta-batch. Adafactor's steps do not depend on it; those of other optimizers do."""
-    reshuffle: bool = True
+    reshuffle: Annotated[bool, Added(True)] = True
     """Draw a new order of the items, or of a mixture's rows, in every epoch; False: the same order in all."""
-    max_output_tokens: int | None = None
+    max_output_tokens: Annotated[int | None, Added(None)] = None
     """Cut outputs to this many tokens, keeping the end token; None: as the tasks were encoded."""
     dropout: bool = False
     """Masks depend on how rows are cut into batches: on ``max_tokens`` and the number of processes."""
-    max_tokens: int | None = 16384
+    max_tokens: Annotated[int | None, Unkeyed(unless="dropout")] = 16384
     """Upper bound on the tokens of one forward pass."""
-    memory_budget: float | None = None
+    memory_budget: Annotated[float | None, Unkeyed()] = None
     """MiB for graphs of inner gradients that exact second order would otherwise compute again; 0: compute all
     again; None: keep the last one where it fits into an eighth of the device's memory."""
-    checkpoint_every: int = 50
+    checkpoint_every: Annotated[int, Unkeyed()] = 50
     """Outer steps between checkpoints; does not change the numbers."""
 
 
@@ -166,11 +167,3 @@ def steps_of(config: AdaptConfig | FineTuneConfig, rows: int) -> int:
 
 DECLARED: dict[str, type[Declared]] = {"optimizer": Optimizer}
 """Fields of configurations that choose a class and set its fields."""
-
-
-def identity_of(config: AdaptConfig | FineTuneConfig | MetaConfig) -> dict[str, Any]:
-    """A configuration as plain data: what the key of a result holds of it."""
-    return {
-        name: value.identity() if isinstance(value, Declared) else value
-        for name, value in vars(config).items()
-    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from softstart.backbone import IGNORE, Backbone, Batch, Decoding, candidates_tensor, collate
 from softstart.gym.metrics import F1Labels, companions, score
 from softstart.training.encoding import EncodedTask, Rows
+from softstart.training.identity import Added, Unkeyed
 
 Scoring = Literal["generate", "rank"]
 
@@ -29,12 +30,12 @@ class Evaluation:
     """How outputs are generated."""
     scoring: Scoring = "generate"
     """``generate`` or ``rank``."""
-    f1_labels: F1Labels = "union"
+    f1_labels: Annotated[F1Labels, Added("union")] = "union"
     """Over which labels Classification-F1 is a mean, on dev and on test (see ``gym.metrics.F1Labels``)."""
-    bounded: bool = True
+    bounded: Annotated[bool, Added(True)] = True
     """Generate no more tokens than the longest train or dev output of a task and two; False: as many as the
     decoding allows, as the published protocol does."""
-    max_tokens: int | None = 32768
+    max_tokens: Annotated[int | None, Unkeyed()] = 32768
     """Bound on the tokens of one forward pass."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sqlite3
@@ -22,12 +23,12 @@ from softstart.training.evaluation import Assessment
 DIGESTS = {name: name * 2 for name in (*SOURCE, *TARGET)}
 
 
-def plan(changes=None, digests=DIGESTS, backbone="b"):
+def plan(changes=None, digests=DIGESTS, backbone="b", fits=None):
     study = parse_study(yaml.safe_dump({**STUDY, **(changes or {})}), "study.yaml")
     facts = {name: TaskFacts(digest, "ACC", 16) for name, digest in digests.items()}
     sources = tuple(digests[name] for name in SOURCE)
     part = Part("main", "x", tuple(SOURCE), tuple(TARGET), facts, sources)
-    inputs = Inputs(backbone, 8, (part,))
+    inputs = Inputs(backbone, 8, (part,), fits=fits or {})
     assert Inputs.from_json(inputs.to_json()) == inputs
     return make_plan(study, inputs)
 
@@ -73,6 +74,51 @@ def test_a_key_changes_exactly_when_its_number_could(changes, metas, runs):
         uses = {"same": False, "all": True, "prompt runs": not tuned, "ft runs": tuned}
         changed = uses.get(runs, a.method.name == "maml")
         assert (a.key != b.key) == changed, (a.method.name, changes)
+
+
+DROPOUT = {"adaptation": {"dropout": True}, "meta": {"dropout": True}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "metas", "runs"),
+    [
+        ({"adaptation": {"dropout": True, "max_tokens": 256}}, "same", "prompt runs"),
+        ({"pack_size": 2}, "same", "prompt runs"),
+        ({"meta": {"dropout": True, "max_tokens": 256}}, "all", "maml"),
+        ({"meta": {"dropout": True, "memory_budget": 1.0}}, "same", "same"),
+        ({"evaluation": {"max_tokens": 256}}, "same", "same"),
+    ],
+)
+def test_under_dropout_a_key_follows_what_cuts_the_batches(changes, metas, runs):
+    old, new = plan(DROPOUT), plan({**DROPOUT, **changes})
+    assert {"same": keys(old)[0] == keys(new)[0], "all": not keys(old)[0] & keys(new)[0]}[metas]
+    for a, b in zip(old.runs, new.runs, strict=True):
+        learned = a.method.kind == "maml"
+        uses = {"same": False, "prompt runs": a.method.kind != "ft", "maml": learned}
+        assert (a.key != b.key) == uses[runs], (a.method.name, changes)
+
+
+def test_under_dropout_packs_that_had_to_be_smaller_have_other_keys():
+    whole, cut = plan(DROPOUT), plan(DROPOUT, fits={"main": 3})
+    assert [a.key == b.key for a, b in zip(whole.runs, cut.runs, strict=True)] == [
+        run.method.kind == "ft" for run in whole.runs
+    ]
+    assert keys(plan()) == keys(plan(fits={"main": 3}))
+
+
+def test_a_start_chosen_under_dropout_depends_on_the_packs():
+    methods = {"pt": {}, "spot": {}}
+    changes = [{"methods": methods, "meta": {"steps": 3, "dropout": True}, "pack_size": n} for n in (16, 2)]
+    old, new = map(plan, changes)
+    assert keys(old)[0] == keys(new)[0]
+    for a, b in zip(old.runs, new.runs, strict=True):
+        assert (a.key != b.key) == (a.method.name == "spot")
+
+
+def test_results_under_dropout_and_the_defaults_are_still_found():
+    every = " ".join(sorted([*keys(plan(DROPOUT))[0], *keys(plan(DROPOUT))[1]]))
+    # As version 0.1 made them, whatever the pack size and bounds on tokens were: those were the defaults.
+    assert hashlib.md5(every.encode()).hexdigest() == "6a8432f33db842e2246ed18b243fc6f1"
 
 
 def test_keys_follow_data_and_weights():

@@ -103,7 +103,8 @@ class Study(BaseModel):
     evaluation: Evaluation = Evaluation()
     """How predictions are made and scored."""
     pack_size: Positive = 16
-    """Most runs trained together, fewer where memory is short; does not change their numbers."""
+    """Upper bound on the runs trained together; there are fewer where memory is short. Changes their numbers
+    only under dropout, whose masks span a pack."""
     variants: dict[str, dict[str, Any]] = {}
     """Ablations: name → overrides of this study (``prompt.length: 5``, ``backbone: gpt2``), each a study of
     its own under that name; they share what they have in common with this one, which is the variant "main".

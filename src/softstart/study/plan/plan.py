@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, cast
+from dataclasses import dataclass, replace
 
 from softstart.study.declare.reading import variants_of
 from softstart.study.declare.spec import Study, resolve_methods
 from softstart.study.plan.inputs import Inputs, Part, TaskFacts
 from softstart.study.plan.keys import PROTOCOL, as_json, key_of
 from softstart.training.budgets import MetaBudget, step_cost, tasks_of
-from softstart.training.configs import identity_of
-from softstart.training.methods import Method
+from softstart.training.identity import identity_of
+from softstart.training.methods import Method, TaskLearner
 
 FINE_TUNING_COST = 2.0
 """A fine-tuning row against a prompt-tuning row, roughly (weight gradients, no packing)."""
@@ -101,15 +100,21 @@ class Plan:
 
 def make_plan(study: Study, inputs: Inputs) -> Plan:
     """The plan of a study."""
-    studies = variants_of(study)
+    studies = _packed(variants_of(study), inputs)
     metas: dict[str, MetaNode] = {}
     runs: dict[str, RunNode] = {}
     cells: list[Cell] = []
     for part in inputs.parts:
         cells += _Planner(studies[part.variant], part, inputs, metas, runs).cells()
-    small = {name: {"pack_size": min(size, studies[name].pack_size)} for name, size in inputs.fits.items()}
-    packed = {name: each.model_copy(update=small.get(name)) for name, each in studies.items()}
-    return Plan(list(metas.values()), cells, packed)
+    return Plan(list(metas.values()), cells, studies)
+
+
+def _packed(studies: Mapping[str, Study], inputs: Inputs) -> dict[str, Study]:
+    """Every variant with packs that fit into memory."""
+    sizes = {
+        name: min(inputs.fits.get(name, each.pack_size), each.pack_size) for name, each in studies.items()
+    }
+    return {name: each.model_copy(update={"pack_size": sizes[name]}) for name, each in studies.items()}
 
 
 def run_cost(run: RunNode, study: Study, task: TaskFacts) -> float:
@@ -138,20 +143,24 @@ class _Planner:
             "protocol": PROTOCOL,
             "backbone": inputs.of(part.variant).digest,
             **study.loading,
-            "text": asdict(study.text),
+            "text": study.text,
         }
-        self.common = as_json({**common, "prompt": study.prompt.model_dump()})
-        tuning = as_json({**common, "evaluation": asdict(study.evaluation)})
-        self.tuned = {**tuning, **as_json({"training": identity_of(study.finetuning), "tuned": True})}
+        self.common = as_json({**common, "prompt": study.prompt})
+        tuning = as_json({**common, "evaluation": study.evaluation})
+        self.tuned = {**tuning, **as_json({"training": study.finetuning, "tuned": True})}
         if study.finetuning_backbone:
             self.tuned |= as_json({"backbone": inputs.tuned.get(study.finetuning_backbone)})
         self.adapted = {
             **tuning,
-            **as_json({"training": identity_of(study.adaptation), "tuned": False}),
+            **as_json({"training": study.adaptation, "tuned": False}),
             "prompt": self.common["prompt"],
         }
         if study.adaptation.rungs:
             self.adapted |= as_json({"rivals": study.learning_rates})
+        # Dropout draws one mask for all rows of a pack. Results under the default size are older than this
+        # part of their keys, and are still found.
+        usual = study.pack_size == Study.model_fields["pack_size"].default
+        self.pack = {} if usual else as_json({"pack_size": study.pack_size})
 
     def cells(self) -> Iterator[Cell]:
         study = self.study
@@ -176,7 +185,7 @@ class _Planner:
         own = as_json(
             {
                 "kind": method.kind,
-                "algorithm": asdict(cast(Any, method.algorithm)),
+                "algorithm": method.algorithm,
                 "meta": {**identity_of(config), "seed": seed},
                 "source": dict(zip(self.part.source, self.part.source_digests, strict=True)),
                 "samples": samples,
@@ -197,6 +206,8 @@ class _Planner:
         digest = self.part.tasks[task].digest
         own = as_json({"start": start, "task": task, "digest": digest, "sample": sample, "seed": seed})
         common = {**(self.tuned if tuned else self.adapted), **own}
+        if not tuned and (self.study.adaptation.dropout or _chosen_under_dropout(method)):
+            common |= self.pack
         runs = []
         anew = self.study.prompt.draw_per == "run" and start is None and not tuned
         first = self.study.samples.index(sample) * len(rates)
@@ -208,3 +219,8 @@ class _Planner:
                 self.runs[key] = RunNode(key, variant, method, task, sample, lr, seed, start, draw)
             runs.append(self.runs[key])
         return tuple(runs)
+
+
+def _chosen_under_dropout(method: Method) -> bool:
+    """Whether the start of a run is chosen by a short tuning, packed and with dropout."""
+    return isinstance(method.algorithm, TaskLearner) and method.meta is not None and method.meta.dropout
