@@ -183,11 +183,7 @@ class Backbone(ABC):
         return fingerprint(self.tokenizer) or ""
 
     def shared(self, prompts: Tensor, batch: Batch, *, twice: bool = False) -> list[Tensor] | None:
-        """What the rows of a batch need of their prompts [R, P, d], computed once, with its graph.
-
-        ``nll`` takes it in place of the prompts, for any rows of the batch. None: the family or the placement
-        has nothing to share, or the batch has dropout.
-        """
+        """What the rows of a batch need of prompts [R, P, d], with its graph, for ``nll``; None: nothing."""
         return None
 
     def nll(
@@ -242,7 +238,7 @@ class Backbone(ABC):
         return texts
 
     def part_ids(self, prompts: Tensor, part: Batch, decoding: Decoding) -> Tensor:
-        """Generated token ids [B, ≤ max_new_tokens] of the rows of one pass."""
+        """Token ids [B, ≤ max_new_tokens] written for the rows of one pass, under prompts [R, P, d]."""
         return self.generate_ids(*self.place(prompts, part), decoding)
 
     @torch.no_grad()
@@ -290,20 +286,12 @@ class Backbone(ABC):
 
     def place(self, prompts: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Embeddings [B, P+S, d] of text and prompts, and mask [B, P+S]; SoftstartError as ``nll``."""
-        self.check_width(prompts)
+        check_width(self, prompts)
         self.check_window(prompts.shape[1] + batch.input_ids.shape[1])
         text = self.embedding(batch.input_ids)
         # index_select, not indexing: its backward adds in a fixed order, so threads do not change the bits.
         rows = prompts.index_select(0, batch.run).to(text.dtype)
         return self._place.join(rows, text, batch.attention_mask)
-
-    def check_width(self, prompts: Tensor) -> None:
-        """Refuse prompts [R, P, d] of another width by a SoftstartError."""
-        if prompts.shape[-1] != self.width:
-            raise SoftstartError(
-                f"the prompt has width {prompts.shape[-1]} but backbone '{self.name}' embeds {self.width}",
-                fix="Use the backbone the prompt was trained for, or a prompt trained for this backbone.",
-            )
 
     def check_window(self, length: int) -> None:
         """Refuse a sequence longer than the model's window by a SoftstartError."""
@@ -319,6 +307,15 @@ class Backbone(ABC):
         twin.__dict__.pop("digest", None)
         twin.model = copy.deepcopy(self.model).requires_grad_(True)
         return twin
+
+
+def check_width(backbone: Backbone, prompts: Tensor) -> None:
+    """Refuse prompts [R, P, d] of another width by a SoftstartError."""
+    if prompts.shape[-1] != backbone.width:
+        raise SoftstartError(
+            f"the prompt has width {prompts.shape[-1]} but backbone '{backbone.name}' embeds {backbone.width}",
+            fix="Use the backbone the prompt was trained for, or a prompt trained for this backbone.",
+        )
 
 
 @contextlib.contextmanager
