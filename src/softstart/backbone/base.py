@@ -113,8 +113,6 @@ class Backbone(ABC):
     def generate_ids(self, embeds: Tensor, mask: Tensor, decoding: Decoding) -> Tensor:
         """Generated token ids [B, ≤ max_new_tokens], without the text."""
 
-    # What every family shares.
-
     def compile(self) -> None:
         """Let torch compile the layers of first-order passes; SoftstartError: not in this family."""
         raise SoftstartError(f"'{self.name}' cannot be compiled: only T5 v1.1 can", fix="Leave compile out.")
@@ -238,7 +236,7 @@ class Backbone(ABC):
         return texts
 
     def part_ids(self, prompts: Tensor, part: Batch, decoding: Decoding) -> Tensor:
-        """Token ids [B, ≤ max_new_tokens] written for the rows of one pass, under prompts [R, P, d]."""
+        """Token ids [B, ≤ max_new_tokens] for rows of one pass, prompts [R, P, d]; SoftstartError as ``nll``."""
         return self.generate_ids(*self.place(prompts, part), decoding)
 
     @torch.no_grad()
@@ -266,10 +264,8 @@ class Backbone(ABC):
     def parts(
         self, batch: Batch, max_tokens: int | None, extra: int, cost: int | None = None
     ) -> Iterator[tuple[Tensor, Batch]]:
-        """Cut a batch for forward passes: positions [≤ B] and their rows (see ``Batch.micro_batches``).
-
-        If rows interact, the placement says how many are padded together, in order.
-        """
+        """Cut a batch for forward passes: positions [≤ B] and their rows (see ``Batch.micro_batches``)."""
+        # If rows interact, the placement says how many are padded together, in order.
         if self._place.padded_together is None:
             yield from batch.micro_batches(max_tokens, extra, cost)
             return
@@ -277,10 +273,8 @@ class Backbone(ABC):
             yield rows, batch.select(rows)
 
     def row_flops(self, text: int, output: int) -> Flops:
-        """Model FLOPs of one row of ``text`` tokens, prompt included, and ``output`` label tokens.
-
-        Two for each token and each weight outside the embedding, unless the family has its own formula.
-        """
+        """Model FLOPs of one row of ``text`` tokens, prompt included, and ``output`` label tokens."""
+        # Two for each token and each weight outside the embedding, unless the family has its own formula.
         weights = sum(p.numel() for p in self.model.parameters()) - self.embedding.weight.numel()
         return Flops(2.0 * weights * (text + output))
 
@@ -313,7 +307,8 @@ def check_width(backbone: Backbone, prompts: Tensor) -> None:
     """Refuse prompts [R, P, d] of another width by a SoftstartError."""
     if prompts.shape[-1] != backbone.width:
         raise SoftstartError(
-            f"the prompt has width {prompts.shape[-1]} but backbone '{backbone.name}' embeds {backbone.width}",
+            f"the prompt has width {prompts.shape[-1]} but backbone '{backbone.name}' embeds "
+            f"{backbone.width}",
             fix="Use the backbone the prompt was trained for, or a prompt trained for this backbone.",
         )
 
