@@ -236,7 +236,7 @@ class Backbone(ABC):
         return texts
 
     def part_ids(self, prompts: Tensor, part: Batch, decoding: Decoding) -> Tensor:
-        """Token ids [B, ≤ max_new_tokens] for rows of one pass, prompts [R, P, d]; SoftstartError as ``nll``."""
+        """Token ids [B, ≤ max_new_tokens] for the rows of one pass; SoftstartError as ``nll``."""
         return self.generate_ids(*self.place(prompts, part), decoding)
 
     @torch.no_grad()

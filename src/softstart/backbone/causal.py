@@ -182,7 +182,7 @@ class CausalBackbone(Backbone):
         return scores
 
     def part_ids(self, prompts: Tensor, part: Batch, decoding: Decoding) -> Tensor:
-        """As ``Backbone.part_ids``; a search with beams reads its rows as a whole."""
+        """As ``Backbone.part_ids``, [B, ≤ max_new_tokens]; a search with beams reads its rows as a whole."""
         once = self._once_for(prompts, part)
         if once is None or decoding.num_beams > 1:
             return super().part_ids(prompts, part, decoding)
