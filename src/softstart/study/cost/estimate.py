@@ -12,9 +12,8 @@ from statistics import fmean
 
 from softstart.backbone.devices import peak_memory
 from softstart.errors import SoftstartError
-from softstart.gym.settings import load_setting
 from softstart.study.declare.reading import variants_of
-from softstart.study.declare.settings import some_sources
+from softstart.study.declare.settings import declared_setting, some_sources
 from softstart.study.declare.spec import Study
 from softstart.study.plan.inputs import BackboneFacts, Inputs, Part, TaskFacts
 from softstart.study.plan.plan import Plan, RunNode, make_plan
@@ -117,7 +116,7 @@ def nominal_inputs(study: Study) -> Inputs:
         if (each.backbone, each.revision, each.dtype) != (study.backbone, study.revision, study.dtype):
             others[variant] = BackboneFacts(f"{each.backbone} {each.revision} {each.dtype}", 0)
         for spec in each.every_setting:
-            setting = load_setting(spec) if isinstance(spec, str) else spec
+            setting = declared_setting(each, spec)
             names = dict.fromkeys((*setting.source, *setting.target))
             facts = {name: replace(NOMINAL, digest=f"{name} {each.shots}") for name in names}
             source = some_sources(setting.source, each.source_tasks)

@@ -20,7 +20,17 @@ SHARED = ("name", "variants")
 """What a variant cannot override."""
 
 MODEL = ("backbone", "revision", "dtype", *LOADING)
-DATA = ("gym", "shots", "source_shots", "setting", "settings", "source_tasks", "samples", "source_samples")
+DATA = (
+    "gym",
+    "gym_version",
+    "shots",
+    "source_shots",
+    "setting",
+    "settings",
+    "source_tasks",
+    "samples",
+    "source_samples",
+)
 """What a variant under another preset keeps, with ``MODEL`` and the methods' names."""
 
 

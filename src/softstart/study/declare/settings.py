@@ -8,21 +8,20 @@ from dataclasses import replace
 from softstart.errors import SoftstartError
 from softstart.gym.setting import Setting
 from softstart.gym.settings import load_setting
+from softstart.gym.sources import open_gym
 from softstart.gym.task import Gym
 from softstart.study.declare.spec import SettingSpec, Study, resolve_methods
 from softstart.training.encoding import rng_for
 
 
 def resolve_setting(study: Study, spec: str | SettingSpec, gym: Gym) -> Setting:
-    """A setting that a study names or spells out.
+    """A setting that a study names or spells out, with as many source tasks as the study takes.
 
     Raises:
         SoftstartError: an unknown name, unknown or overlapping tasks, or nothing to learn a start from.
     """
-    if isinstance(spec, str):
-        setting = load_setting(spec, gym)
-    else:
-        setting = Setting(spec.name, tuple(spec.source), tuple(spec.target))
+    setting = declared_setting(study, spec, gym)
+    if isinstance(spec, SettingSpec):
         learners = [method.name for method in resolve_methods(study) if method.algorithm]
         if learners and not setting.source:
             raise SoftstartError(
@@ -32,6 +31,24 @@ def resolve_setting(study: Study, spec: str | SettingSpec, gym: Gym) -> Setting:
             )
     setting.check_against(gym)
     return replace(setting, source=some_sources(setting.source, study.source_tasks))
+
+
+def declared_setting(study: Study, spec: str | SettingSpec, gym: Gym | None = None) -> Setting:
+    """The lists of a setting, whether or not there are such tasks.
+
+    Args:
+        study: the study.
+        spec: one of its settings.
+        gym: where it is at hand; settings of the mini gym are known without it.
+
+    Raises:
+        SoftstartError: an unknown name, or overlapping lists.
+    """
+    if isinstance(spec, SettingSpec):
+        return Setting(spec.name, tuple(spec.source), tuple(spec.target))
+    if gym is None and study.gym == "mini":
+        gym = open_gym("mini", version=study.gym_version)
+    return load_setting(spec, gym)
 
 
 def some_sources(names: Sequence[str], count: int | None) -> tuple[str, ...]:

@@ -61,6 +61,8 @@ class Study(BaseModel):
     """Have torch compile the layers (T5 v1.1, first order, no dropout); needs a C compiler."""
     gym: str = "mini"
     """``mini`` or a folder in CrossFit's format."""
+    gym_version: Positive | None = None
+    """Which settings of the mini gym are meant (see ``softstart.gym.mini.versions``); None: version 1."""
     shots: Positive | None = None
     """Which k of a folder that holds several."""
     setting: str | SettingSpec | None = None

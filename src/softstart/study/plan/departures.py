@@ -19,12 +19,12 @@ import yaml
 
 from softstart.errors import SoftstartError
 from softstart.gym.catalog import crossfit_catalog
-from softstart.gym.settings import load_setting, shipped_settings
+from softstart.gym.settings import shipped_settings
 from softstart.prompt import PLACEMENTS
 from softstart.study.declare import presets
-from softstart.study.declare.settings import some_sources
+from softstart.study.declare.settings import declared_setting, some_sources
 from softstart.study.declare.spec import MAIN, SettingSpec, Study, resolve_methods
-from softstart.study.plan.inputs import Inputs
+from softstart.study.plan.inputs import FIRST, Inputs
 from softstart.training.budgets import MetaBudget
 from softstart.training.configs import AdaptConfig, FineTuneConfig
 from softstart.training.methods import BASELINES, Method
@@ -129,22 +129,20 @@ def _settings(study: Study, inputs: Inputs | None) -> Iterator[tuple[str, Lists 
                 yield part.setting, (frozenset(part.source), frozenset(part.target))
         return
     for spec in study.every_setting:
-        if isinstance(spec, SettingSpec):
-            yield spec.name, (frozenset(spec.source), frozenset(spec.target))
-            continue
         lists = None
         with suppress(SoftstartError), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            setting = load_setting(spec)
+            setting = declared_setting(study, spec)
             source = some_sources(setting.source, study.source_tasks)
             lists = (frozenset(source), frozenset(setting.target))
-        yield spec, lists
+        yield spec if isinstance(spec, str) else spec.name, lists
 
 
 def _gym(study: Study, settings: Sequence[tuple[str, Lists | None]], inputs: Inputs | None) -> str:
     """Where the tasks are from; by their names and metrics, as files are not at hand."""
     if study.gym == "mini":
-        return "mini gym"
+        version = study.gym_version or FIRST
+        return "mini gym" if version == FIRST else f"mini gym, version {version}"
     if any(lists is None for _, lists in settings):
         return "unknown"
     names = set().union(*(side for _, lists in settings if lists for side in lists))

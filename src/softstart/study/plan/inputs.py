@@ -11,6 +11,9 @@ from softstart.errors import SoftstartError
 from softstart.gym.task import Task
 from softstart.training.budgets import HVP_COST
 
+FIRST = 1
+"""The version of the mini gym that older studies had: no part of keys."""
+
 
 @dataclass(frozen=True)
 class TaskFacts:
@@ -43,6 +46,8 @@ class Part:
     """Train and dev rows of all samples of all source tasks; 0 where they are not known."""
     hvp_cost: float = HVP_COST
     """A Hessian-vector product of a source row, in gradients; from the data where a budget asks for it."""
+    gym_version: int | None = None
+    """Of the mini gym's settings, where it is not the first."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,9 @@ def _part(data: Mapping[str, Any]) -> Part:
     tasks = {name: TaskFacts(**facts) for name, facts in data["tasks"].items()}
     lists = {name: tuple(data[name]) for name in ("source", "target", "source_digests")}
     part = Part(data["variant"], data["setting"], tasks=tasks, **lists)  # type: ignore[arg-type]
-    return replace(part, **{name: data[name] for name in ("source_rows", "hvp_cost") if name in data})
+    return replace(
+        part, **{name: data[name] for name in ("source_rows", "hvp_cost", "gym_version") if name in data}
+    )
 
 
 def facts_of(task: Task) -> TaskFacts:

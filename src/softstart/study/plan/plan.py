@@ -189,6 +189,7 @@ class _Planner:
                 "meta": {**identity_of(config), "seed": seed},
                 "source": dict(zip(self.part.source, self.part.source_digests, strict=True)),
                 "samples": samples,
+                **({"gym_version": part.gym_version} if part.gym_version else {}),
             }
         )
         key = key_of({**self.common, **own})

@@ -15,7 +15,7 @@ from softstart.gym.task import Gym, Task
 from softstart.prompt import made_on
 from softstart.study.declare.settings import resolve_setting, test_rows
 from softstart.study.declare.spec import Study, resolve_methods
-from softstart.study.plan.inputs import BackboneFacts, Inputs, Part, facts_of
+from softstart.study.plan.inputs import FIRST, BackboneFacts, Inputs, Part, facts_of
 from softstart.training.budgets import HVP_COST
 from softstart.training.encoding import EncodedTask, TextFormat, encode_task
 
@@ -52,7 +52,7 @@ class Resources:
         }
         self._backbones: dict[tuple[str, str | None, str], dict[str, Backbone]] = {}
         self._others: dict[tuple[str, str], Backbone] = {}
-        self._gyms: dict[tuple[str, int | None], Gym] = {}
+        self._gyms: dict[tuple[str, int | None, int | None], Gym] = {}
         self._tasks: dict[tuple[str, int | None, int | None, str], Task] = {}
         self._encoded: dict[tuple[str, TextFormat, str, str | None], EncodedTask] = {}
 
@@ -115,9 +115,10 @@ class Resources:
             SoftstartError: there is none.
         """
         study = self.studies[variant]
-        key = (study.gym, study.source_shots or study.shots if source else study.shots)
+        shots = study.source_shots or study.shots if source else study.shots
+        key = (study.gym, shots, study.gym_version)
         if key not in self._gyms:
-            self._gyms[key] = open_gym(study.gym, shots=key[1])
+            self._gyms[key] = open_gym(study.gym, shots=key[1], version=study.gym_version)
         return self._gyms[key]
 
     def task(self, variant: str, name: str, *, source: bool = False) -> Task:
@@ -204,6 +205,7 @@ class Resources:
             tuple(task.digest for task in source),
             sum(bool(row.outputs) for row in rows),
             self._hvp_cost(variant, setting.source),
+            None if self.gym(variant).version == FIRST else self.gym(variant).version,
         )
 
     def _hvp_cost(self, variant: str, source: Sequence[str]) -> float:
