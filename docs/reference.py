@@ -36,7 +36,7 @@ PACKAGES = {
     "softstart.analysis": "Gains with intervals, tests, speed of adaptation.",
     "softstart.diagnostics.inspection": "What a prompt looks like, and how far it moved.",
     "softstart.diagnostics.second_order": "What second order adds to a meta-gradient.",
-    "softstart.diagnostics.similarity": "How alike tasks are, and which start a new one should take.",
+    "softstart.diagnostics.task_similarity": "How similar tasks are, and which start a new one should take.",
     "softstart.training.spot": "SPoT: start from the nearest source prompt.",
     "softstart.report": "Tables and pages for people.",
 }

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 
 class SoftstartError(Exception):
-    """Bad input or a failed run, told in one line.
+    """Bad input or a failed run, reported in one line.
 
     Args:
         what: the thing that is wrong ("unknown task 'emoo'").

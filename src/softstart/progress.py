@@ -1,4 +1,4 @@
-"""How long work reports itself: units done, and a note. Whoever shows it decides how."""
+"""Progress of long work: units done, and a note. Whoever receives it decides how to show it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def silent(done: float, note: str = "") -> None:
 @dataclass(frozen=True)
 class Tally:
     """Where a study stands: runs finished of those planned, tokens a second that finished training has read,
-    the mean over tasks of the best dev score so far, and the seconds left; None: cannot be told yet.
+    the mean over tasks of the best dev score so far, and the seconds left; None: not known yet.
     """
 
     runs: int

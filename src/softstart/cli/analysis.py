@@ -17,7 +17,7 @@ from softstart.errors import SoftstartError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from softstart.diagnostics.similarity import Recommendation, Similarities
+    from softstart.diagnostics.task_similarity import Recommendation, Similarities
 
 
 class Shown(StrEnum):
@@ -90,7 +90,7 @@ def similarity(
       softstart similarity runs/mine
       softstart similarity runs/mine --train mine.csv
     """
-    from softstart.diagnostics.similarity import recommend, similarities
+    from softstart.diagnostics.task_similarity import recommend, similarities
     from softstart.gym.tables import RawData, whole_task
     from softstart.study.results.folder import SIMILARITY
 

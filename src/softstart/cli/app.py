@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from softstart.cli import analysis, inspect, learn, machine, prompt, resuming, run, study
+from softstart.cli import analysis, doctor, inspect, learn, prompt, resuming, run, study
 from softstart.cli.gym import gym_app
 from softstart.cli.listing import ListingCommand
 from softstart.cli.terminal import say_error
@@ -41,7 +41,7 @@ for command in (
     run.demo,
     run.run,
     study.status,
-    machine.doctor,
+    doctor.doctor,
     study.results,
     study.explain_protocol,
     analysis.arg,

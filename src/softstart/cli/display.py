@@ -19,7 +19,7 @@ class TerminalDisplay:
     def __init__(self, console: Console, every: float = 10.0) -> None:
         self.console, self.every = console, every
         self.total, self.done, self.name, self.note = 1.0, 0.0, "", ""
-        self.told: Tally | None = None
+        self.latest: Tally | None = None
         self.began = time.monotonic()
         self.last = -math.inf
         self.bar: Progress | None = None
@@ -48,10 +48,10 @@ class TerminalDisplay:
 
     @property
     def eta(self) -> str:
-        """Time left: as the tally says, else at the average speed so far when enough is done to tell."""
+        """Time left: as the tally says, else at the average speed so far, once enough is done."""
         spent = time.monotonic() - self.began
-        if self.told:
-            return "ETA …" if self.told.left is None else f"ETA {duration(self.told.left)}"
+        if self.latest:
+            return "ETA …" if self.latest.left is None else f"ETA {duration(self.latest.left)}"
         if self.done < 0.01 * self.total or spent < 2:
             return "ETA …"
         left = max(0.0, spent * (self.total / self.done - 1))
@@ -74,11 +74,11 @@ class TerminalDisplay:
 
     def tally(self, tally: Tally) -> None:
         """Show it with the next move of the bar."""
-        self.told = tally
+        self.latest = tally
 
     def line(self, text: str) -> None:
         """Print above the bar."""
-        self.console.print(text, soft_wrap=True, highlight=False)
+        self.console.print(text, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
     def _show(self, force: bool = False) -> None:
         now = time.monotonic()
@@ -87,11 +87,13 @@ class TerminalDisplay:
                 self.last = now
                 self.bar.update(
                     self.id, description=self.name, completed=self.done, total=self.total,
-                    note=self.note, eta=self.eta, tally=str(self.told or ""),
+                    note=self.note, eta=self.eta, tally=str(self.latest or ""),
                 )  # fmt: skip
         elif now - self.last >= (self.every / 10 if force else self.every):
             self.last = now
             spent = duration(now - self.began)
             share = f"{100 * self.done / self.total:3.0f}%"
-            parts = (f"{share}  {spent} elapsed, {self.eta}", str(self.told or ""), self.name, self.note)
-            self.console.print("  ".join(filter(None, parts)), soft_wrap=True, highlight=False)
+            parts = (f"{share}  {spent} elapsed, {self.eta}", str(self.latest or ""), self.name, self.note)
+            self.console.print(
+                "  ".join(filter(None, parts)), soft_wrap=True, highlight=False, markup=False, emoji=False
+            )

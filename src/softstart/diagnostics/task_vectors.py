@@ -28,14 +28,14 @@ def gradient_vectors(
 
     All rows of the train file of each task's sample, named in ``samples``; the first accepted answer of each.
     """
-    found = []
+    vectors = []
     for task, sample in zip(tasks, samples, strict=True):
         rows = task.train[sample]
         pairs = rows.pick(rows.trainable, rng_for(sample))
         batch = to_batch(pairs, [0] * len(pairs), backbone.tokenizer.pad_token_id).to(backbone.device)
         prompt = start[None].to(backbone.device, backbone.prompt_dtype)
-        found.append(run_gradients(backbone, prompt, batch, max_tokens)[1].flatten())
-    return torch.stack(found).double().cpu().numpy()
+        vectors.append(run_gradients(backbone, prompt, batch, max_tokens)[1].flatten())
+    return torch.stack(vectors).double().cpu().numpy()
 
 
 @torch.no_grad()
@@ -50,13 +50,13 @@ def encoder_vectors(
         samples: the sample of each task that is looked at, by its seed.
         part: ``inputs``, or ``outputs`` (the first accepted answers).
     """
-    found = []
+    vectors = []
     for task, sample in zip(tasks, samples, strict=True):
         rows = task.train[sample]
         texts = rows.inputs if part == "inputs" else [answers[0] for answers in rows.outputs if answers]
         states = [_pooled(backbone, ids) for ids in texts if ids]
-        found.append(torch.stack(states).mean(0))
-    return torch.stack(found).double().cpu().numpy()
+        vectors.append(torch.stack(states).mean(0))
+    return torch.stack(vectors).double().cpu().numpy()
 
 
 def _pooled(backbone: Backbone, ids: Sequence[int]) -> Tensor:
