@@ -253,10 +253,10 @@ def test_verify_reads_folders_of_other_makers(tmp_path):
     tasks = ["glue-rte", "imdb"]
     for task in tasks:
         shutil.copytree(real / task, tmp_path / task)
-    found = {checked.task: checked for checked in verify(tmp_path)}
-    assert found["glue-rte"].verdict == "exact"
-    assert found["imdb"].verdict == "differs"
-    assert found["imdb"].differs
+    by_task = {checked.task: checked for checked in verify(tmp_path)}
+    assert by_task["glue-rte"].verdict == "exact"
+    assert by_task["imdb"].verdict == "differs"
+    assert by_task["imdb"].differs
     os.chmod(tmp_path / "glue-rte", 0o755)
     (tmp_path / "glue-rte" / "glue-rte_16_13_dev.tsv").unlink()
     (checked,) = (c for c in verify(tmp_path) if c.task == "glue-rte")

@@ -76,7 +76,7 @@ BAD = {
     "brace": ("{text}", "{text", "has an unmatched brace"),
     "labels": ("    labels: {field: mood, words: [sad, happy]}\n", "", "but the entry has no 'labels'"),
     "nested": ("{field: mood,", "{fild: mood,", "labels.field: Field required"),
-    "quirk": ("    input:", "    quirk: magic\n    input:", "unknown quirk 'magic'; known: blimp,"),
+    "quirk": ("    input:", "    quirk: magic\n    input:", "unknown quirk 'magic'. Use one of blimp,"),
     "dataset": ("{files: {train: mood.csv}}", "{config: x}", "needs an 'id' on the hub or 'files'"),
     "splits": ("    input:", "    splits: {pool: train}\n    input:", "splits: give 'pool' and 'test'"),
     "v1": ("    input:", "    v1: {metric: Acc}\n    input:", "metric: unknown metric 'Acc'"),
@@ -129,8 +129,8 @@ def test_templates(template, row, text):
         ("{a}", {"a": ["x"]}, "holds a list where the template needs one text"),
         ("{a.b}", {"a": "x"}, "no field 'a.b'"),
         ("{a.3}", {"a": ["x"]}, "has only 1 items"),
-        ("{a|int}", {"a": "x"}, "is no number"),
-        ("{a|join:x}", {"a": "x"}, "is no list to join"),
+        ("{a|int}", {"a": "x"}, "is not a number"),
+        ("{a|join:x}", {"a": "x"}, "is not a list: nothing to join"),
     ],
 )
 def test_a_row_that_does_not_fit_a_template_says_why(template, row, says):

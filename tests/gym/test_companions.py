@@ -17,11 +17,11 @@ pairs = st.lists(
 @given(rows=pairs)
 def test_gold_f1_is_scikit_learns_over_the_gold_labels(rows):
     gold, predictions = map(list, zip(*rows, strict=True))
-    found = companions(LABELS, "Classification-F1", predictions, [[g] for g in gold])
+    reported = companions(LABELS, "Classification-F1", predictions, [[g] for g in gold])
     wanted = f1_score(gold, predictions, labels=sorted(set(gold)), average="macro", zero_division=0)
-    assert found["gold-F1"] == pytest.approx(wanted, abs=1e-12)
-    assert found["outside"] == pytest.approx(sum(p not in LABELS for p in predictions) / len(rows))
-    assert found["gold-F1"] >= score("Classification-F1", predictions, [[g] for g in gold]) - 1e-12
+    assert reported["gold-F1"] == pytest.approx(wanted, abs=1e-12)
+    assert reported["outside"] == pytest.approx(sum(p not in LABELS for p in predictions) / len(rows))
+    assert reported["gold-F1"] >= score("Classification-F1", predictions, [[g] for g in gold]) - 1e-12
 
 
 def test_one_junk_string_is_one_more_class_for_the_metric_alone():

@@ -131,17 +131,17 @@ def expected(facts, rows):
 
 def all_answers(answers, row):
     if answers["field"] == "Parses.Answers[].AnswersName[][]":
-        found = [
+        values = [
             name for parse in row["Parses"]["Answers"] for names in parse["AnswersName"] for name in names
         ]
-        return sorted(set(found))
+        return sorted(set(values))
     if answers["field"] == "output[].answer":
-        found = [item["answer"] for item in row["output"]]
+        values = [item["answer"] for item in row["output"]]
     else:
-        found = walk(row, answers["field"])
-    found = list(dict.fromkeys(found)) if answers.get("order") == "set" else list(found)
-    found = [x for x in found if x] if answers.get("drop_empty") else found
-    return [operate(x, answers.get("item_ops", []), row) for x in found][
+        values = walk(row, answers["field"])
+    values = list(dict.fromkeys(values)) if answers.get("order") == "set" else list(values)
+    values = [x for x in values if x] if answers.get("drop_empty") else values
+    return [operate(x, answers.get("item_ops", []), row) for x in values][
         : 1 if answers.get("first_only") else None
     ]
 

@@ -140,7 +140,7 @@ def test_an_unknown_metric_is_an_error_that_names_the_known_ones():
     ("metric", "references", "says"),
     [
         ("Classification-F1", [["a"], []], "example 2: no answer"),
-        ("Pearson-Correlation", [["1"], ["good"]], "example 2: the answer 'good' is no finite number"),
+        ("Pearson-Correlation", [["1"], ["good"]], "example 2: the answer 'good' is not a finite number"),
         ("Rouge-L", [["fine"], ["..."]], "example 2: the answer '...' holds nothing"),
     ],
 )
@@ -160,7 +160,7 @@ def test_f1_over_gold_labels_is_scikit_learns_with_these_labels(pairs):
     gold, predicted = zip(*pairs, strict=True)
     expected = f1_score(gold, predicted, labels=sorted(set(gold)), average="macro", zero_division=0)
     references = [(g,) for g in gold]
-    found = score("Classification-F1", predicted, references, f1_labels="gold")
-    assert found == pytest.approx(expected, abs=1e-12)
+    actual = score("Classification-F1", predicted, references, f1_labels="gold")
+    assert actual == pytest.approx(expected, abs=1e-12)
     assert score("ACC", predicted, references, f1_labels="gold") == score("ACC", predicted, references)
-    assert found >= score("Classification-F1", predicted, references) - 1e-12
+    assert actual >= score("Classification-F1", predicted, references) - 1e-12

@@ -17,12 +17,12 @@ from helpers.gym_cli import gym
 from softstart.backbone import TINY, load_backbone
 from softstart.errors import SoftstartError
 from softstart.gym import load_setting, open_gym
-from softstart.gym.mini import MiniGym, mini_settings
+from softstart.gym.mini import MiniGym, mini_settings, new_version
 from softstart.gym.mini.facts import facts, levels, read
 from softstart.gym.mini.ngrams import mask, ngrams, sharing
 from softstart.gym.mini.split import split
 from softstart.gym.mini.tasks import TASKS
-from softstart.gym.mini.versions import load_version, role, versions
+from softstart.gym.mini.versions import file_of, load_version, role, versions
 from softstart.gym.task import Task
 from softstart.tiny import corpus
 from softstart.tiny.world import FIELDS, world
@@ -105,8 +105,8 @@ def test_every_task_is_byte_for_byte_the_one_that_was_measured(tasks):
 def test_levels_that_need_no_model():
     for name in list(GYM.tasks())[::3]:
         known = facts()[name]
-        found = levels(GYM.load(name))
-        assert found == {"chance": known.chance, "majority": known.majority, "oracle": known.oracle}
+        measured = levels(GYM.load(name))
+        assert measured == {"chance": known.chance, "majority": known.majority, "oracle": known.oracle}
     assert facts()["animal_class"].chance == 1 / 5
     assert facts()["animal_class"].majority == pytest.approx(2 / (1 + 5) / 5, abs=1e-4)  # F1 of one class
     assert facts()["choose_kind"].chance == 1 / 4
@@ -228,6 +228,7 @@ def test_the_last_version_is_what_the_rule_makes_of_its_tasks():
     last = load_version(max(versions()))
     assert split(last.tasks) == dict(last.settings)
     assert last.tasks <= set(TASKS)
+    assert file_of(max(versions())).read_text() == new_version.text(max(versions()), last.tasks)
 
 
 def test_versions():

@@ -92,8 +92,8 @@ def test_equal_rows_of_your_own_tasks_are_found():
     )  # fmt: skip
     setting = Setting("mine", ("a",), ("b", "c"))
     assert overlaps(setting) == []
-    (found,) = overlaps(setting, folder)
-    assert (found.source, found.target, found.degree, found.why) == (
+    (overlap,) = overlaps(setting, folder)
+    assert (overlap.source, overlap.target, overlap.degree, overlap.why) == (
         "a",
         "b",
         "rows",

@@ -112,7 +112,7 @@ def test_a_test_question_without_answer_stays_for_text_to_text(tmp_path):
 def test_answers_the_metric_cannot_use_are_found_on_loading(tmp_path):
     rows = "fine\t4\nbad\t1\n"
     write_task(tmp_path, "app_reviews", train=rows, dev=rows, test=rows.replace("4", "four"))
-    with pytest.raises(SoftstartError, match=r"_test.tsv .*example 1.*: the answer 'four' is no finite"):
+    with pytest.raises(SoftstartError, match=r"_test.tsv .*example 1.*: the answer 'four' is not a finite"):
         CrossFitFolder(tmp_path).load("app_reviews")
 
 
@@ -137,7 +137,7 @@ def test_several_k_in_one_folder(tmp_path):
 )
 def test_an_unknown_task_is_told_by_its_k_and_warned_about(tmp_path, rows, kind, metric):
     write_task(tmp_path, "mine", k=2, train=rows)
-    with pytest.warns(UserWarning, match=f"not in the catalog: taken as {kind}, scored by {metric}"):
+    with pytest.warns(UserWarning, match=f"not in the catalog: treated as {kind}, scored by {metric}"):
         mine = CrossFitFolder(tmp_path).load("mine")
     assert (mine.kind, mine.metric) == (kind, metric)
 

@@ -92,9 +92,9 @@ def test_several_answers_are_kept_as_crossfit_stores_them(tmp_path):
     rows = [{"input": f"q\t{i}", "output": [f"a {i}", f"b\n{i}"] if i % 2 else f"a {i}"} for i in range(90)]
     (tmp_path / "qa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert gym("sample", "qa.jsonl", cwd=tmp_path).returncode == 0
-    found = lines(tmp_path / "gym" / "qa" / "qa_32_13_train.tsv")
-    assert {len(row) for row in found} == {2, 3}
-    two = next(row for row in found if len(row) == 3)
+    written = lines(tmp_path / "gym" / "qa" / "qa_32_13_train.tsv")
+    assert {len(row) for row in written} == {2, 3}
+    two = next(row for row in written if len(row) == 3)
     assert two[2] == two[1].replace("a", "b")
     assert open_gym(tmp_path / "gym").load("qa").kind == "text2text"
     # The same rows as lines in CrossFit's format, without a header.

@@ -183,9 +183,9 @@ def test_claims_are_balanced():
 def test_held_back_entities_are_told_but_never_asked():
     w, r = world(0), random.Random(0)
     held = w.held.entities - w.seen.entities
-    told = {word for kind in DOCUMENTS for _ in range(1500) for word in re.findall(r"\w+", kind(w, r))}
+    stated = {word for kind in DOCUMENTS for _ in range(1500) for word in re.findall(r"\w+", kind(w, r))}
     assert len(held) > 150
-    assert held <= told
+    assert held <= stated
     # made-up words can by chance spell a held-back one; with the seed fixed, they do not here
     for kind in CLAIMS:
         for _ in range(300):

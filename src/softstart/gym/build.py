@@ -27,10 +27,10 @@ from softstart.gym.tsv import file_name, write_tsv
 PARTS = ("train", "dev", "test")
 
 RECORD = "build.json"
-"""Lies beside the files of a built task: what they were built from, and their sums."""
+"""Next to the files of a built task: what they were built from, and their checksums."""
 
 BUILDER = 1
-"""Raised when the same entry and rows would give other files."""
+"""Version of the builder: increased when the same entry and rows would give other files."""
 
 Status = Literal["exact", "differs", "built", "failed"]
 """exact: all files equal the published ones; differs: some do not; built: nothing published to compare."""
@@ -38,7 +38,7 @@ Status = Literal["exact", "differs", "built", "failed"]
 
 @dataclass(frozen=True)
 class Report:
-    """How the build of one task went."""
+    """The outcome of building one task."""
 
     task: str
     status: Status
@@ -54,9 +54,9 @@ class Report:
 class Job:
     """Everything the build of one task depends on.
 
-    ``source`` is a folder with the rows of every split, in place of the hub. ``shipped`` tells the entries
-    of the package from your own: only theirs are held against the published checksums, only yours must
-    have rows enough and texts without line breaks.
+    ``source`` is a folder with the rows of every split, in place of the hub. ``shipped`` marks entries of the
+    package's catalog, whose files are compared with the published checksums. Other entries must have enough
+    rows, and line breaks inside their texts become spaces.
     """
 
     entry: Entry
@@ -77,7 +77,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A task in memory: its pool, its test set and what there is to say about them."""
+    """A task in memory: its pool, its test set and notes on them."""
 
     pool: list[Keyed]
     test: list[Line]
@@ -160,7 +160,7 @@ def md5_of(path: Path) -> str:
 
 
 def duplicates(train: Iterable[str], test: Iterable[str]) -> int:
-    """How many different inputs of ``train`` are in ``test`` too."""
+    """How many different inputs of ``train`` are also in ``test``."""
     return len(set(train) & set(test))
 
 
@@ -171,7 +171,7 @@ def _rows(job: Job, split: str) -> tuple[Iterable[Row], str]:
         return read_rows(path, dataset.delimiter, header=job.entry.input != "{input}"), str(path)
     rows = hub_rows(dataset, split)
     where = f"dataset '{dataset.id}', split {split}"
-    return QUIRKS[dataset.prepare](rows) if dataset.prepare else rows, where
+    return QUIRKS.find(dataset.prepare)(rows) if dataset.prepare else rows, where
 
 
 def _file(job: Job, split: str) -> Path | None:
@@ -198,16 +198,16 @@ def _recipe(job: Job) -> str:
 
 
 def _still_good(folder: Path, recipe: str, job: Job) -> dict[str, Any] | None:
-    """The record of an earlier build of the same, None if it is to be built again.
+    """The record of an earlier build of the same entry and rows; None if the task has to be built again.
 
     Raises:
-        SoftstartError: the files are not from this builder, nor the published ones.
+        SoftstartError: the folder holds files that are neither from this builder nor the published ones.
     """
     published = _published(job)
-    there = {name: md5_of(folder / name) for name in published if (folder / name).is_file()}
+    present = {name: md5_of(folder / name) for name in published if (folder / name).is_file()}
     record = _record_of(folder)
-    if published and there == dict(published):
-        return {"files": there, "notes": record["notes"]}
+    if published and present == dict(published):
+        return {"files": present, "notes": record["notes"]}
     if not record["files"]:
         if any(folder.iterdir()) and not (folder / RECORD).exists():
             raise SoftstartError(
@@ -221,7 +221,7 @@ def _still_good(folder: Path, recipe: str, job: Job) -> dict[str, Any] | None:
 
 
 def _record_of(folder: Path) -> dict[str, Any]:
-    """What a folder was built from; empty fields where that is not known."""
+    """What a folder was built from; the fields are empty where that is unknown."""
     empty: dict[str, Any] = {"recipe": "", "files": {}, "notes": []}
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
@@ -232,7 +232,7 @@ def _record_of(folder: Path) -> dict[str, Any]:
 
 
 def _published(job: Job) -> Mapping[str, str]:
-    """The published checksums of the files that are to be built; empty for tasks of your own."""
+    """The published checksums of the files to build; empty for entries that are not shipped."""
     published = published_checksums(job.version).get(job.entry.name, {}) if job.shipped else {}
     wanted = {file_name(job.entry.name, job.shots, seed, part) for seed in job.seeds for part in PARTS}
     return {name: md5 for name, md5 in published.items() if name in wanted}
@@ -267,7 +267,7 @@ def _report(job: Job, sums: Mapping[str, str], notes: Sequence[str], *, kept: bo
 
 
 def _short(entry: Entry, pool: list[Keyed], k: int) -> list[str]:
-    """What the pool is too small for, in words."""
+    """What the pool is too small for, one sentence each."""
     if entry.kind == "text2text" and not entry.balance:
         return [f"{len(pool)} rows in the pool, {2 * k} are needed for k = {k}"] if len(pool) < 2 * k else []
     counts = Counter(keyed.key for keyed in pool)

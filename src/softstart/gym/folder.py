@@ -32,18 +32,18 @@ class CrossFitFolder:
     """The tasks of a folder in CrossFit's format (see the module's docstring), each read once.
 
     Kind, metric and category come from the task's ``task.json``, else from the catalog of the 160
-    CrossFit tasks. For a task that neither knows, k tells the kind, as k counts rows per label in
-    classification and all rows in text-to-text: more than k training rows are classification, scored by
-    Classification-F1, others text-to-text, scored by EM. A warning says so.
+    CrossFit tasks. For a task that neither knows, k decides the kind, as k counts rows per label in
+    classification and all rows in text-to-text: more than k training rows mean classification, scored by
+    Classification-F1, otherwise text-to-text, scored by EM. A warning says so.
 
     A row that breaks the format is an error in every split, with one exception: a test row of a
     text-to-text task may have an empty answer (``input TAB``); it stays and scores 0, as in CrossFit.
 
     Args:
         path: the folder that holds one directory per task.
-        shots: which k to read where a task has several. Text-to-text tasks that have just one k are
-            read at that k, since theirs counts something else.
-        skip_malformed: leave broken rows out, with a warning that counts them, in place of the error.
+        shots: which k to read where a task has several. Text-to-text tasks with a single k are read at
+            that k, since theirs counts something else.
+        skip_malformed: leave broken rows out, with a warning that counts them, instead of raising the error.
 
     Raises:
         SoftstartError: if the folder is missing or holds no task.
@@ -139,7 +139,7 @@ class CrossFitFolder:
 
 
 class _Facts(NamedTuple):
-    """What the rows of a folder do not tell."""
+    """What the rows of a folder do not say."""
 
     kind: Kind
     metric: str
@@ -206,8 +206,8 @@ def _complete(given: Mapping[str, str], train_file: Path, k: int) -> _Facts:
     if "kind" not in given or "metric" not in given:
         name = train_file.parent.name
         warnings.warn(
-            f"task '{name}' is not in the catalog: taken as {kind}, scored by {metric}; "
-            f"say otherwise in {name}/task.json",
+            f"task '{name}' is not in the catalog: treated as {kind}, scored by {metric}; "
+            f"set kind and metric in {name}/task.json",
             stacklevel=5,
         )
     return _Facts(kind, metric, given.get("category", "other"))

@@ -23,10 +23,10 @@ CONVERTED = "refs/convert/parquet"
 
 
 def hub_rows(dataset: Dataset, split: str) -> Iterator[Row]:
-    """The rows of a split from the hub, or from the local cache of ``datasets``.
+    """The rows of a split, from the hub or from the local cache of ``datasets``.
 
     Raises:
-        SoftstartError: the dataset cannot be loaded, in one line that says why.
+        SoftstartError: the dataset cannot be loaded; one line says why.
     """
     if problem := out_of_reach(dataset):
         raise problem
@@ -66,7 +66,7 @@ def hub_reachable(seconds: float = 5.0) -> bool:
         except (OSError, ValueError, ImportError):
             pass
 
-    # In a thread: looking up a name has no time limit of its own.
+    # In a thread, because the timeout does not cover the look-up of the host name.
     thread = threading.Thread(target=knock, daemon=True)
     thread.start()
     thread.join(seconds)
@@ -74,7 +74,7 @@ def hub_reachable(seconds: float = 5.0) -> bool:
 
 
 def out_of_reach(dataset: Dataset) -> SoftstartError | None:
-    """Why there is no point in trying the hub, told without loading its libraries; None if there may be.
+    """Why trying the hub is pointless, without loading its libraries; None if it may work.
 
     A dataset that somebody loaded before may be in the local cache.
     """
@@ -128,17 +128,17 @@ def _load(name: str, dataset: Dataset, split: str) -> Any:
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
     huggingface_hub.logging.set_verbosity_error()
-    own = name == dataset.id
-    if own and dataset.revision == CONVERTED:
+    original = name == dataset.id  # not a mirror
+    if original and dataset.revision == CONVERTED:
         pattern = f"hf://datasets/{name}@{CONVERTED}/{dataset.config or '*'}/{split}/*.parquet"
         return datasets.load_dataset("parquet", data_files={split: pattern}, split=split)
-    revision = dataset.revision if own else None
-    config = dataset.config if own else None
+    revision = dataset.revision if original else None
+    config = dataset.config if original else None
     return datasets.load_dataset(name, config, revision=revision, split=split)
 
 
 def _explained(error: Exception, name: str) -> SoftstartError:
-    """One line for what can go wrong between here and the hub."""
+    """An error of the hub's libraries in one line."""
     if isinstance(error, SoftstartError):
         return error
     import datasets

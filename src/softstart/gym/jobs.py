@@ -91,12 +91,12 @@ class _Running:
 
 
 def build_tasks(jobs: Sequence[Job], processes: int = 2, seconds: float = 3600) -> Iterator[Report]:
-    """Build tasks in processes of their own; reports come as builds end, failures as reports too.
+    """Build tasks, each in its own process; yields a report whenever one ends, also when it fails.
 
     Args:
         jobs: one per task.
         processes: how many build at a time.
-        seconds: a build that takes longer is ended.
+        seconds: longer builds are stopped.
     """
     waiting, running = deque[Job](), dict[Connection, _Running]()
     for job in jobs:
@@ -140,7 +140,7 @@ def _has_rows(folder: Path) -> bool:
 
 
 def _hopeless(job: Job) -> str:
-    """Why a build need not be tried: its rows are to come from a hub that is out of reach."""
+    """Why a build cannot succeed: its rows are on a hub that is out of reach; else empty."""
     if job.source is not None or job.entry.dataset.files or (job.out / job.entry.name).is_dir():
         return ""
     problem = out_of_reach(job.entry.dataset)

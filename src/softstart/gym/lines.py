@@ -12,7 +12,7 @@ from softstart.gym.sampling import shuffled
 from softstart.gym.template import Field, Row, Template, apply, flatten, text_of
 
 CARVE_SEED = 42
-"""Seeds the shuffles that do not belong to a sample: of carved lines and of subsampled test sets."""
+"""Seed of the shuffles that belong to no sample: of carved lines and of subsampled test sets."""
 
 
 class Line(NamedTuple):
@@ -23,7 +23,7 @@ class Line(NamedTuple):
 
 
 class Keyed(NamedTuple):
-    """A line and the class it counts for when samples are drawn."""
+    """A line and the class that it belongs to when samples are drawn."""
 
     line: Line
     key: str
@@ -33,8 +33,8 @@ def make_lines(entry: Entry, rows: Iterable[Row], where: str, *, tidy: bool = Fa
     """The lines of a split, in the order of its rows.
 
     ``where`` names the split in errors; a row that carries ``LINE`` (of the file it was read from) is named
-    by it, others by their number from 1. With ``tidy``, for tasks of your own, line breaks and TABs inside
-    texts become spaces and an empty input or output is an error; the published files have both.
+    by it, others by their number from 1. With ``tidy``, for entries that are not CrossFit's, line breaks and
+    TABs inside texts become spaces and an empty input or output is an error; the published files have both.
 
     Raises:
         SoftstartError: a row without a field that the entry needs, or with a label outside its verbalizer.
@@ -46,11 +46,11 @@ def make_lines(entry: Entry, rows: Iterable[Row], where: str, *, tidy: bool = Fa
     kept: Iterable[Row] = (row for row in position if all(_holds(keep, row) for keep in entry.keep))
     try:
         if entry.quirk:
-            kept = QUIRKS[entry.quirk](kept)
+            kept = QUIRKS.find(entry.quirk)(kept)
         for row in kept:
             yield convert(row)
     except SoftstartError as error:
-        # What has a place already failed before it was a row here: a file or the hub.
+        # An error with a place was raised by a file or by the hub, before there was a row.
         raise SoftstartError(error.what, where=error.where or f"{where}, {position}", fix=error.fix) from None
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise SoftstartError(
@@ -85,7 +85,7 @@ def pool_and_test(splits: Splits, lines: Callable[[str], list[Keyed]]) -> tuple[
 
 
 class _Position:
-    """Rows that remember which of them was taken last."""
+    """An iterable of rows that remembers which one was taken last."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
         self.rows, self.number, self.line = rows, 0, None
@@ -213,13 +213,13 @@ def _collector(answers: Answers) -> Callable[[Row], str]:
         value = field.value(row)
         if answers.keys:
             value = [key for key, entry in value.items() if entry is not None]
-        found = flatten(value) if isinstance(value, list) else [value]
+        values = flatten(value) if isinstance(value, list) else [value]
         if answers.drop_empty:
-            found = [v for v in found if v]
-        # Before the operations: answers that become equal by cleaning both stay, as in the published files.
+            values = [v for v in values if v]
+        # Before the operations: answers that only become equal by cleaning stay, as in the published files.
         if answers.unique != "no":
-            found = list(dict.fromkeys(found))
-        texts = [apply(operations, text_of(v, answers.field)) for v in found]
+            values = list(dict.fromkeys(values))
+        texts = [apply(operations, text_of(v, answers.field)) for v in values]
         if answers.unique == "sorted":
             texts.sort()
         return "\t".join(texts[:1] if answers.first_only else texts)

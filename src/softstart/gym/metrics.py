@@ -314,7 +314,7 @@ def _no_answer(answers: Sequence[str]) -> str | None:
 def _no_number(answers: Sequence[str]) -> str | None:
     if answers and math.isfinite(_number(answers[0])):
         return None
-    return f"the answer {answers[0]!r} is no finite number" if answers else _no_answer(answers)
+    return f"the answer {answers[0]!r} is not a finite number" if answers else _no_answer(answers)
 
 
 def _only_full_stops(answers: Sequence[str]) -> str | None:

@@ -33,20 +33,21 @@ class Overlap:
 def overlaps(setting: Setting, gym: Gym | None = None) -> list[Overlap]:
     """Every pair of a source and a target task that share data, worst first.
 
-    Without a gym, what the catalog knows; with one, tasks are also compared input by input.
+    Without a gym, these are the pairs that the catalog knows of; with one, tasks are also compared input by
+    input.
     """
-    found = [
+    pairs = [
         overlap
         for source, target in product(setting.source, setting.target)
         if (overlap := _known(source, target)) is not None
     ]
     if gym is not None:
-        named = {(overlap.source, overlap.target) for overlap in found}
-        found += [
-            overlap for overlap in _equal_rows(setting, gym) if (overlap.source, overlap.target) not in named
+        known = {(overlap.source, overlap.target) for overlap in pairs}
+        pairs += [
+            overlap for overlap in _equal_rows(setting, gym) if (overlap.source, overlap.target) not in known
         ]
     order = get_args(Degree)
-    return sorted(found, key=lambda overlap: (order.index(overlap.degree), overlap.source, overlap.target))
+    return sorted(pairs, key=lambda overlap: (order.index(overlap.degree), overlap.source, overlap.target))
 
 
 def _known(source: str, target: str) -> Overlap | None:
@@ -68,14 +69,14 @@ def _known(source: str, target: str) -> Overlap | None:
 
 def _equal_rows(setting: Setting, gym: Gym) -> list[Overlap]:
     sources = {name: _learned(gym.load(name)) for name in setting.source}
-    found = []
+    pairs = []
     for target in setting.target:
         task = gym.load(target)
         inputs = _learned(task) | {row.input for row in task.test}
         for source, learned in sources.items():
             if source != target and (n := len(learned & inputs)):
-                found.append(Overlap(source, target, "rows", f"{n} equal input{'s' * (n > 1)} in both"))
-    return found
+                pairs.append(Overlap(source, target, "rows", f"{n} equal input{'s' * (n > 1)} in both"))
+    return pairs
 
 
 def _learned(task: Task) -> set[str]:

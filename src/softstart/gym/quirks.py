@@ -1,7 +1,7 @@
-"""What templates cannot say: small functions from the rows of a split to rows, named by catalog entries.
+"""What templates cannot express: functions from the rows of a split to rows, named by catalog entries.
 
 A quirk may drop, merge or extend rows. What it adds has a name in capitals, which templates use like a
-column. A quirk that draws random numbers does so from numpy's legacy generator under seed 42, begun anew
+column. A quirk that draws random numbers takes them from numpy's legacy generator under seed 42, restarted
 for each split, as the published files were made.
 """
 
@@ -15,15 +15,19 @@ import numpy as np
 
 from softstart.errors import SoftstartError
 from softstart.gym.template import Row, apply, get
+from softstart.registry import Registry
 
 Quirk = Callable[[Iterable[Row]], Iterator[Row]]
+
+QUIRKS: Registry[Quirk] = Registry("quirk")
+"""Quirks by name, as the ``quirk`` of an entry or the ``prepare`` of its dataset."""
 
 _SEED = 42
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def pair_swap(good: str, bad: str) -> Quirk:
-    """One draw a row decides which sentence comes FIRST; SIDE is 0 if it is the good one, else 1."""
+    """One random draw per row decides which sentence comes FIRST; SIDE is 0 if that is the good one, else 1."""
 
     def swap(rows: Iterable[Row]) -> Iterator[Row]:
         random = np.random.RandomState(_SEED)
@@ -35,6 +39,11 @@ def pair_swap(good: str, bad: str) -> Quirk:
     return swap
 
 
+QUIRKS.add("blimp", pair_swap("sentence_good", "sentence_bad"))
+QUIRKS.add("crows_pairs", pair_swap("sent_more", "sent_less"))
+
+
+@QUIRKS.register("acronym")
 def acronym(rows: Iterable[Row]) -> Iterator[Row]:
     """Rows with exactly one short and one long form marked: ACRONYM and LONGFORM are their tokens."""
     begin_long, begin_short, inside_long, inside_short = 0, 1, 2, 3
@@ -48,6 +57,7 @@ def acronym(rows: Iterable[Row]) -> Iterator[Row]:
             }
 
 
+@QUIRKS.register("aqua_options")
 def aqua_options(rows: Iterable[Row]) -> Iterator[Row]:
     """Options like ``A)21`` as OPTIONS; RIGHT is the text of the one whose letter 'correct' names."""
     for row in rows:
@@ -59,13 +69,15 @@ def aqua_options(rows: Iterable[Row]) -> Iterator[Row]:
         yield {**row, "OPTIONS": lettered, "RIGHT": right[0]}
 
 
+@QUIRKS.register("common_gen")
 def common_gen(rows: Iterable[Row]) -> Iterator[Row]:
     """Rows of one concept set merged: the first row's concepts, every target an answer (TARGETS)."""
     yield from _merged(rows, lambda row: row["concept_set_idx"], TARGETS=lambda row: row["target"])
 
 
+@QUIRKS.register("duorc")
 def duorc(rows: Iterable[Row]) -> Iterator[Row]:
-    """Without unanswerable questions and plots that open with the notice of being too long."""
+    """Drops unanswerable questions and plots that begin with the notice of being too long."""
     notice = (
         "This article's plot summary may be too long or excessively detailed. "
         "Please help improve it by removing unnecessary details and making it more concise."
@@ -75,8 +87,9 @@ def duorc(rows: Iterable[Row]) -> Iterator[Row]:
             yield row
 
 
+@QUIRKS.register("empathetic_dialogues")
 def empathetic_dialogues(rows: Iterable[Row]) -> Iterator[Row]:
-    """Without utterances that hold ``hit:``; rows with the same input line merged (UTTERANCES)."""
+    """Drops utterances with ``hit:`` and merges rows with the same input line (UTTERANCES)."""
     kept = (row for row in rows if "hit:" not in row["utterance"])
     yield from _merged(
         kept,
@@ -85,6 +98,7 @@ def empathetic_dialogues(rows: Iterable[Row]) -> Iterator[Row]:
     )
 
 
+@QUIRKS.register("wellformed")
 def wellformed(rows: Iterable[Row]) -> Iterator[Row]:
     """WELLFORMED: 1 above a rating of 0.6, 0 below 0.4, other rows dropped.
 
@@ -96,6 +110,7 @@ def wellformed(rows: Iterable[Row]) -> Iterator[Row]:
             yield {**row, "WELLFORMED": int(rating > 0.6)}
 
 
+@QUIRKS.register("majority")
 def majority(rows: Iterable[Row]) -> Iterator[Row]:
     """MAJORITY: the label that more annotators gave than any other; ties are dropped."""
     for row in rows:
@@ -104,6 +119,7 @@ def majority(rows: Iterable[Row]) -> Iterator[Row]:
             yield {**row, "MAJORITY": ranked[0][0]}
 
 
+@QUIRKS.register("hotpot")
 def hotpot(rows: Iterable[Row]) -> Iterator[Row]:
     """CONTEXT: the paragraphs that hold supporting facts, in their order, each ending in a space."""
     for row in rows:
@@ -113,6 +129,7 @@ def hotpot(rows: Iterable[Row]) -> Iterator[Row]:
         yield {**row, "CONTEXT": context}
 
 
+@QUIRKS.register("math_qa")
 def math_qa(rows: Iterable[Row]) -> Iterator[Row]:
     """The five options of one string, cut at its commas, as OPTIONS; RIGHT is the one 'correct' names.
 
@@ -128,6 +145,7 @@ def math_qa(rows: Iterable[Row]) -> Iterator[Row]:
             yield {**row, "OPTIONS": _lettered(texts), "RIGHT": right}
 
 
+@QUIRKS.register("quarel")
 def quarel(rows: Iterable[Row]) -> Iterator[Row]:
     """RIGHT: the text behind (A) or (B) in the question, without the "or " between them."""
     for row in rows:
@@ -137,6 +155,7 @@ def quarel(rows: Iterable[Row]) -> Iterator[Row]:
         yield {**row, "RIGHT": right[:-3] if right.endswith("or ") else right}
 
 
+@QUIRKS.register("sciq")
 def sciq(rows: Iterable[Row]) -> Iterator[Row]:
     """The three distractors and the answer in random order, as OPTIONS; rows without support dropped."""
     random = np.random.RandomState(_SEED)
@@ -147,6 +166,7 @@ def sciq(rows: Iterable[Row]) -> Iterator[Row]:
             yield {**row, "OPTIONS": _lettered(texts)}
 
 
+@QUIRKS.register("multirc")
 def multirc(rows: Iterable[Row]) -> Iterator[Row]:
     """Rows of one question number merged: OPTIONS lists their answers, CORRECT joins the right ones."""
     merged = _merged(
@@ -161,6 +181,7 @@ def multirc(rows: Iterable[Row]) -> Iterator[Row]:
         yield {**row, "OPTIONS": options, "CORRECT": " [SEP] ".join(right) or "NO ANSWER!"}
 
 
+@QUIRKS.register("wiki_bio")
 def wiki_bio(rows: Iterable[Row]) -> Iterator[Row]:
     """TABLE: every column as ``header: content [n] ``; rows with unequal numbers of the two dropped."""
     for row in rows:
@@ -174,6 +195,7 @@ def wiki_bio(rows: Iterable[Row]) -> Iterator[Row]:
             }
 
 
+@QUIRKS.register("strip_squad")
 def strip_squad(rows: Iterable[Row]) -> Iterator[Row]:
     """SQuAD as the loader of 2021 gave it: question, context and answers without white space around."""
     for row in rows:
@@ -182,32 +204,12 @@ def strip_squad(rows: Iterable[Row]) -> Iterator[Row]:
         yield {**row, "question": question, "context": context, "answers": answers}
 
 
+@QUIRKS.register("coarse_trec")
 def coarse_trec(rows: Iterable[Row]) -> Iterator[Row]:
     """TREC with the column and the numbers of 2021: today's hub sorts the six coarse classes by name."""
     then = {0: 2, 1: 1, 2: 0, 3: 3, 4: 5, 5: 4}
     for row in rows:
         yield {**row, "label-coarse": then[row["coarse_label"]]} if "coarse_label" in row else row
-
-
-QUIRKS: dict[str, Quirk] = {
-    "blimp": pair_swap("sentence_good", "sentence_bad"),
-    "crows_pairs": pair_swap("sent_more", "sent_less"),
-    "acronym": acronym,
-    "aqua_options": aqua_options,
-    "common_gen": common_gen,
-    "duorc": duorc,
-    "empathetic_dialogues": empathetic_dialogues,
-    "wellformed": wellformed,
-    "majority": majority,
-    "hotpot": hotpot,
-    "math_qa": math_qa,
-    "quarel": quarel,
-    "sciq": sciq,
-    "multirc": multirc,
-    "wiki_bio": wiki_bio,
-    "strip_squad": strip_squad,
-    "coarse_trec": coarse_trec,
-}
 
 
 def _merged(rows: Iterable[Row], key: Callable[[Row], Any], **collect: Callable[[Row], Any]) -> Iterator[Row]:

@@ -23,7 +23,7 @@ def read_rows(path: str | Path, delimiter: str | None = None, *, header: bool = 
     column, the columns are the input and the answers, as in CrossFit's files.
 
     Raises:
-        SoftstartError: an unknown suffix, a file that cannot be read, bytes that are no UTF-8, or a row that
+        SoftstartError: an unknown suffix, a file that cannot be read, bytes that are not UTF-8, or a row that
             does not fit, with file and line.
     """
     path = Path(path)

@@ -79,7 +79,7 @@ def shuffled(rows: Iterable[R], seed: int) -> list[R]:
     """The rows in the order that ``numpy.random.seed`` and ``numpy.random.shuffle`` give them.
 
     Raises:
-        SoftstartError: a seed that is no whole number from 0 to 2**32 - 1.
+        SoftstartError: a seed that is not a whole number from 0 to 2**32 - 1.
     """
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
         raise SoftstartError(f"a seed is a whole number from 0 to 2**32 - 1, not {seed!r}")

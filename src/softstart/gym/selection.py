@@ -1,4 +1,4 @@
-"""Settings of your own: source and target tasks by name, category, metric or kind, in a YAML file.
+"""Settings in a YAML file: source and target tasks by name, category, metric or kind.
 
     name: mine
     source:
@@ -6,8 +6,9 @@
       exclude: [anli, {category: nli}]
     target: [anli, superglue-cb, 'ethos-*']
 
-A side is a list of names, or a mapping: ``category``, ``metric`` and ``kind`` narrow down the tasks of the
-gym together, ``tasks`` adds names, ``exclude`` takes away. ``exclude`` beside the sides holds for both.
+A side is a list of names, or a mapping: ``category``, ``metric`` and ``kind`` select the tasks of the gym
+that meet all of them, ``tasks`` adds names, ``exclude`` removes some. ``exclude`` next to the sides applies
+to both.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def facts_of(gym: Gym | None) -> dict[str, Facts]:
 
 
 def in_category(category: str, wanted: str) -> bool:
-    """Whether a path in the ontology begins with the wanted one or has it as a step."""
+    """Whether a path in the ontology starts with the wanted one or has it as a step."""
     path, steps = category.lower(), wanted.lower().strip("/")
     return path == steps or path.startswith(f"{steps}/") or steps in path.split("/")
 
@@ -117,8 +118,8 @@ def no_such(key: str, wanted: str, values: Iterable[str], where: str | None = No
 
 
 def _by_name(name: str, facts: Mapping[str, Facts], where: str) -> Iterable[str]:
-    if found := [task for task in facts if fnmatchcase(task, name)]:
-        return found
+    if matching := [task for task in facts if fnmatchcase(task, name)]:
+        return matching
     fix = did_you_mean(name, facts) or f"There are {len(facts)} other tasks."
     raise SoftstartError(f"unknown task '{name}'", where=where, fix=fix)
 

@@ -2,8 +2,8 @@
 
 A template is literal text with ``{placeholders}``; ``{{`` and ``}}`` stand for braces. A placeholder is a
 path into the row and the operations on what it finds, left to right: ``{choices.text.0}``,
-``{question|clean}``, ``{tokens|join: }``. A path walks nested fields; a number takes an item; a name that
-meets a list goes on with every item.
+``{question|clean}``, ``{tokens|join: }``. A path walks through nested fields; a number takes an item; a name
+applied to a list is applied to every item.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def text_of(value: Any, name: str) -> str:
     """A value as it is written: strings as they are, numbers in plain decimals (5, not 5.0).
 
     Raises:
-        SoftstartError: for a missing value or one that is no single string or number.
+        SoftstartError: for a missing value, or one that is not a single string or number.
     """
     if isinstance(value, str):
         return value
@@ -210,13 +210,13 @@ def _operation(text: str) -> tuple[str, str]:
 def _apply(name: str, argument: str, value: Any, row: Row, path: str) -> Any:
     if name == "join":
         if not isinstance(value, (list, tuple)):
-            raise SoftstartError(f"field '{path}' is no list to join")
+            raise SoftstartError(f"field '{path}' is not a list: nothing to join")
         return argument.join(text_of(v, path) for v in value)
     if name in ("int", "plus"):
         try:
             return int(value) + (int(argument) if argument else 0)
         except (TypeError, ValueError):
-            raise SoftstartError(f"field '{path}' is no number: {value!r}") from None
+            raise SoftstartError(f"field '{path}' is not a number: {value!r}") from None
     text = text_of(value, path)
     if name == "replace":
         old, _, new = argument.partition("=")

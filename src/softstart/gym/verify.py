@@ -1,4 +1,4 @@
-"""Check an existing folder of tasks, whoever made it: against the published checksums, and for its form."""
+"""Check an existing folder of tasks, whoever made it: its checksums and its format."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from softstart.gym.task import Task
 
 Verdict = Literal["exact", "exact v1", "incomplete", "differs", "unpublished"]
 """exact: all published files are there and equal; exact v1: equal to those of April 2021; incomplete: what
-is there is equal; differs: some file is not; unpublished: no task, k or seed of the published gym."""
+is there is equal; differs: some file is not; unpublished: not a task, k or seed of the published gym."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What there is to say about one task of a folder."""
+    """The result of checking one task of a folder."""
 
     task: str
     verdict: Verdict
@@ -49,17 +49,17 @@ def verify(path: str | Path) -> Iterator[Checked]:
 
 def _compare(folder: Path) -> tuple[Verdict, tuple[str, ...], tuple[str, ...]]:
     name = folder.name
-    found = {path.name: md5_of(path) for path in sorted(folder.glob("*.tsv"))}
+    sums = {path.name: md5_of(path) for path in sorted(folder.glob("*.tsv"))}
     published = published_checksums("v2").get(name, {})
-    if shared := found.get(f"{name}_test.tsv"):
-        found |= {file: shared for file in published if file.endswith("_test.tsv") and file not in found}
-    if not found.keys() & published.keys():
+    if shared := sums.get(f"{name}_test.tsv"):
+        sums |= {file: shared for file in published if file.endswith("_test.tsv") and file not in sums}
+    if not sums.keys() & published.keys():
         return "unpublished", (), ()
-    missing = tuple(file for file in published if file not in found)
+    missing = tuple(file for file in published if file not in sums)
     old = published_checksums("v1")[name]
     differing = {
-        version: tuple(file for file, md5 in sums.items() if found.get(file, md5) != md5)
-        for version, sums in (("v2", published), ("v1", old))
+        version: tuple(file for file, md5 in expected.items() if sums.get(file, md5) != md5)
+        for version, expected in (("v2", published), ("v1", old))
     }
     if not differing["v2"]:
         return ("incomplete" if missing else "exact"), (), missing
@@ -69,7 +69,7 @@ def _compare(folder: Path) -> tuple[Verdict, tuple[str, ...], tuple[str, ...]]:
 
 
 def _read(gym: CrossFitFolder, name: str) -> tuple[list[str], str]:
-    """What is odd about a task, or what keeps it from being read."""
+    """What looks wrong with a task, or what keeps it from being read."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:

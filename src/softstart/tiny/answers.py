@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from softstart.tiny.documents import a, any_word, series
+from softstart.tiny.documents import an, any_word, series
 from softstart.tiny.world import World
 
 AnswerKind = Callable[[World, random.Random], tuple[str, str]]
@@ -15,12 +15,12 @@ def ask_place(w: World, r: random.Random) -> tuple[str, str]:
     """Who is where."""
     people, places = r.sample(w.seen.people, 3), r.sample(w.places, 3)
     n = r.randint(1, 3)
-    told = " ".join(
+    story = " ".join(
         f"{p} {r.choice(['is in', 'went to'])} the {x}." for p, x in zip(people[:n], places, strict=False)
     )
     i = r.randrange(n)
     return r.choice(
-        [(f"{told} where is {people[i]}?", places[i]), (f"{told} who is in the {places[i]}?", people[i])]
+        [(f"{story} where is {people[i]}?", places[i]), (f"{story} who is in the {places[i]}?", people[i])]
     )
 
 
@@ -32,23 +32,26 @@ def ask_owner(w: World, r: random.Random) -> tuple[str, str]:
         r.sample(w.colors, 3),
     )
     n = r.randint(1, 3)
-    told = " ".join(f"{p} has {a(f'{c} {x}')}." for p, x, c in zip(people[:n], things, colors, strict=False))
+    story = " ".join(
+        f"{p} has {an(f'{c} {x}')}." for p, x, c in zip(people[:n], things, colors, strict=False)
+    )
     i = r.randrange(n)
     return r.choice([
-        (f"{told} who has the {things[i]}?", people[i]), (f"{told} what does {people[i]} have?", things[i]),
-        (f"{told} which color has the {things[i]}?", colors[i]), (f"{told} what is {colors[i]}?", things[i]),
+        (f"{story} who has the {things[i]}?", people[i]), (f"{story} what does {people[i]} have?", things[i]),
+        (f"{story} which color has the {things[i]}?", colors[i]),
+        (f"{story} what is {colors[i]}?", things[i]),
     ])  # fmt: skip
 
 
 def ask_giver(w: World, r: random.Random) -> tuple[str, str]:
     """Who gave what to whom."""
     (p, q), x = r.sample(w.seen.people, 2), r.choice(sorted(w.seen.things))
-    told = r.choice([f"{p} gave the {x} to {q}.", f"{q} got the {x} from {p}.", f"{p} handed {q} the {x}."])
+    story = r.choice([f"{p} gave the {x} to {q}.", f"{q} got the {x} from {p}.", f"{p} handed {q} the {x}."])
     return r.choice(
         [
-            (f"{told} who has the {x} now?", q),
-            (f"{told} who had the {x} before?", p),
-            (f"{told} what was given?", x),
+            (f"{story} who has the {x} now?", q),
+            (f"{story} who had the {x} before?", p),
+            (f"{story} what was given?", x),
         ]
     )
 
@@ -59,7 +62,7 @@ def ask_member(w: World, r: random.Random) -> tuple[str, str]:
     x = r.choice(sorted(kinds))
     others = r.sample([y for y in sorted(kinds) if kinds[y] != kinds[x]], r.randint(1, 2))
     row = r.sample([x, *others], len(others) + 1)
-    return f"{series(row, 'or')}, which one is {a(kinds[x])}?", x
+    return f"{series(row, 'or')}, which one is {an(kinds[x])}?", x
 
 
 def ask_odd(w: World, r: random.Random) -> tuple[str, str]:
@@ -93,7 +96,7 @@ def ask_fact(w: World, r: random.Random) -> tuple[str, str]:
     )
     thing, city, month = r.choice(sorted(s.kinds)), r.choice(sorted(s.cities)), r.choice(sorted(w.seasons))
     return r.choice([
-        (f"what is {a(thing)}?", s.kinds[thing]), (f"where does the {animal} live?", s.animals[animal][1]),
+        (f"what is {an(thing)}?", s.kinds[thing]), (f"where does the {animal} live?", s.animals[animal][1]),
         (f"how many legs has the {animal}?", w.legs[s.animals[animal][0]]),
         (f"how does {food} taste?", s.foods[food][1]), (f"which color is the {food}?", s.foods[food][2]),
         (f"what is the capital of {country}?", s.countries[country][0]),

@@ -1,4 +1,4 @@
-"""From documents to padded token batches: span corruption, prefix language modelling, question and answer."""
+"""From documents to padded token batches: span corruption, prefix language modeling, question and answer."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def corrupt(ids: Sequence[int], sentinels: Sequence[int], r: random.Random) -> R
 
 
 def split(ids: Sequence[int], stops: frozenset[int], r: random.Random) -> Row:
-    """Cut a document in two: the second part is to be written."""
+    """Cut a document in two; the second part is the target."""
     last = max((i + 1 for i, token in enumerate(ids[:-2]) if token in stops), default=1)
     cut = r.randint(last, len(ids) - 1) if r.random() < LATE_CUTS else r.randint(1, len(ids) - 1)
     return [*ids[:cut], _EOS], [*ids[cut:], _EOS]
@@ -64,7 +64,7 @@ def pad(rows: Sequence[Row]) -> dict[str, Tensor]:
 
 
 def exercise_rows(texts: Sequence[tuple[str, str]], tokenizer: Tokenizer) -> list[Row]:
-    """Question and answer, both ended."""
+    """Question and answer, each with an end token."""
     pairs = zip(
         tokenizer.encode_batch([x for x, _ in texts]),
         tokenizer.encode_batch([y for _, y in texts]),
@@ -74,7 +74,7 @@ def exercise_rows(texts: Sequence[tuple[str, str]], tokenizer: Tokenizer) -> lis
 
 
 def general_rows(texts: Sequence[str], tokenizer: Tokenizer, r: random.Random) -> list[Row]:
-    """Documents corrupted or cut."""
+    """Documents, each corrupted or cut in two."""
     known = tokenizer.get_vocab()
     sentinels = [known[token] for token in SENTINELS]
     stops = frozenset(known[token] for token in (".", "?", ":"))
@@ -97,16 +97,16 @@ def group(
 ) -> list[dict[str, Tensor]]:
     """The ``GROUP`` batches of a group, a share of them exercises, the others general documents, shuffled.
 
-    Rows of similar length share a batch: without that, three fifths of all positions would be padding.
+    Rows of similar length share a batch; otherwise three fifths of all positions would be padding.
     """
     r = corpus.rng(seed, index, purpose)
     asking = round(GROUP * exercise_share)
     asked = [corpus.exercise(w, r, early=early) for _ in range(asking * EXERCISE_ROWS)]
-    told = [corpus.general(w, r) for _ in range((GROUP - asking) * GENERAL_ROWS)]
+    documents = [corpus.general(w, r) for _ in range((GROUP - asking) * GENERAL_ROWS)]
     batches = []
     for rows, size in (
         (exercise_rows(asked, tokenizer), EXERCISE_ROWS),
-        (general_rows(told, tokenizer, r), GENERAL_ROWS),
+        (general_rows(documents, tokenizer, r), GENERAL_ROWS),
     ):
         rows.sort(key=lambda row: len(row[0]) + len(row[1]))
         batches += [pad(rows[i : i + size]) for i in range(0, len(rows), size)]

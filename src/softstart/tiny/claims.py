@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Mapping
 
-from softstart.tiny.documents import a, any_word, series
+from softstart.tiny.documents import an, any_word, series
 from softstart.tiny.world import World
 
 #: (context, statement, whether it holds); the context may be empty.
@@ -26,7 +26,7 @@ def _attribute(
 ) -> Claim:
     x = r.choice(sorted(table))
     value = table[x] if truth else _other(r, set(table.values()), table[x])
-    return context, r.choice(forms).format(x=x, v=value, av=a(value), ax=a(x)), truth
+    return context, r.choice(forms).format(x=x, v=value, av=an(value), ax=an(x)), truth
 
 
 def equality(w: World, r: random.Random) -> Claim:
@@ -92,48 +92,56 @@ def taste(w: World, r: random.Random) -> Claim:
 
 
 def where(w: World, r: random.Random) -> Claim:
-    """Where somebody is, told in the context."""
+    """Where somebody is, stated in the context."""
     people, places = r.sample(w.seen.people, 3), r.sample(w.places, 4)
     n, truth = r.randint(1, 3), r.random() < 0.5
-    told = [
+    story = [
         r.choice([f"{p} is in the {x}.", f"{p} went to the {x}."])
         for p, x in zip(people, places[:n], strict=False)
     ]
     i = r.randrange(n)
     wrong = r.choice([x for x in (places[:n] if n > 1 and r.random() < 0.7 else places) if x != places[i]])
     x = places[i] if truth else wrong
-    return " ".join(told), r.choice([f"{people[i]} is in the {x}", f"the {x} is where {people[i]} is"]), truth
+    return (
+        " ".join(story),
+        r.choice([f"{people[i]} is in the {x}", f"the {x} is where {people[i]} is"]),
+        truth,
+    )
 
 
 def owning(w: World, r: random.Random) -> Claim:
-    """Who has which thing, or whose thing has which color, told in the context."""
+    """Who has which thing, or whose thing has which color, stated in the context."""
     people, things, colors = (
         r.sample(w.seen.people, 3),
         r.sample(sorted(w.seen.things), 4),
         r.sample(w.colors, 4),
     )
     n, truth, colored = r.randint(1, 2), r.random() < 0.5, r.random() < 0.5
-    told = [
-        f"{p} has {a(f'{c} {x}' if colored else x)}."
+    story = [
+        f"{p} has {an(f'{c} {x}' if colored else x)}."
         for p, x, c in zip(people[:n], things, colors, strict=False)
     ]
     i = r.randrange(n)
     if colored:
         c = colors[i] if truth else r.choice([c for c in colors if c != colors[i]])
         return (
-            " ".join(told),
+            " ".join(story),
             r.choice([f"the {things[i]} of {people[i]} is {c}", f"the {things[i]} is {c}"]),
             truth,
         )
     x = things[i] if truth else r.choice([x for x in things if x != things[i]])
-    return " ".join(told), r.choice([f"{people[i]} has the {x}", f"the {x} belongs to {people[i]}"]), truth
+    return " ".join(story), r.choice([f"{people[i]} has the {x}", f"the {x} belongs to {people[i]}"]), truth
 
 
 def giving(w: World, r: random.Random) -> Claim:
     """Who has a thing after it was given."""
     (p, q), x, truth = r.sample(w.seen.people, 2), r.choice(sorted(w.seen.things)), r.random() < 0.5
-    told = r.choice([f"{p} gave the {x} to {q}.", f"{q} got the {x} from {p}.", f"{p} handed {q} the {x}."])
-    return told, r.choice([f"{q if truth else p} has the {x}", f"the {x} is with {q if truth else p}"]), truth
+    story = r.choice([f"{p} gave the {x} to {q}.", f"{q} got the {x} from {p}.", f"{p} handed {q} the {x}."])
+    return (
+        story,
+        r.choice([f"{q if truth else p} has the {x}", f"the {x} is with {q if truth else p}"]),
+        truth,
+    )
 
 
 def geography(w: World, r: random.Random) -> Claim:
@@ -260,7 +268,7 @@ def theme(w: World, r: random.Random) -> Claim:
 
 
 def comparing(w: World, r: random.Random) -> Claim:
-    """Comparisons and their converse, told in the context."""
+    """Comparisons and their converse, stated in the context."""
     (p, q), truth = r.sample(w.seen.people, 2), r.random() < 0.5
     up, down = r.choice(
         [("older", "younger"), ("taller", "shorter"), ("richer", "poorer"), ("faster", "slower")]

@@ -15,7 +15,7 @@ Document = Callable[[World, random.Random], str]
 _VOWELS, _CONSONANTS = "aeiou", "bcdfghjklmnprstvwz"
 
 
-def a(word: str) -> str:
+def an(word: str) -> str:
     """The word with its indefinite article."""
     return f"{'an' if word[0] in _VOWELS else 'a'} {word}"
 
@@ -48,7 +48,7 @@ def animal(w: World, r: random.Random) -> str:
     for x in r.sample(list(w.all.animals), r.randint(1, 2)):
         kind, home, size = w.all.animals[x]
         text.append(_some(r, [
-            r.choice([f"the {x} is {a(kind)}.", f"{a(x)} is {a(kind)}.", f"every {x} is {a(kind)}."]),
+            r.choice([f"the {x} is {an(kind)}.", f"{an(x)} is {an(kind)}.", f"every {x} is {an(kind)}."]),
             r.choice([f"the {x} lives in the {home}.", f"the home of the {x} is the {home}."]),
             f"the {x} is {size}.",
             f"the {x} has {w.legs[kind]} legs.",
@@ -62,7 +62,7 @@ def food(w: World, r: random.Random) -> str:
     for x in r.sample(list(w.all.foods), r.randint(1, 2)):
         kind, taste, color = w.all.foods[x]
         text.append(_some(r, [
-            r.choice([f"the {x} is {a(kind)}.", f"{x} is {a(kind)}.", f"as we know, {x} is {a(kind)}."]),
+            r.choice([f"the {x} is {an(kind)}.", f"{x} is {an(kind)}.", f"as we know, {x} is {an(kind)}."]),
             r.choice([f"the {x} tastes {taste}.", f"{x} has a {taste} taste."]),
             r.choice([f"the color of the {x} is {color}.", f"the {x} is {color}."]),
         ]))  # fmt: skip
@@ -74,7 +74,7 @@ def thing(w: World, r: random.Random) -> str:
     names = r.sample(list(w.all.things), r.randint(1, 3))
     forms = ["the {x} is {k}.", "{ax} is {k}.", "the {x} is a kind of {kind}.", "as {k}, the {x} is useful."]
     return " ".join(
-        r.choice(forms).format(x=x, ax=a(x), k=a(w.all.things[x]), kind=w.all.things[x]) for x in names
+        r.choice(forms).format(x=x, ax=an(x), k=an(w.all.things[x]), kind=w.all.things[x]) for x in names
     )
 
 
@@ -100,9 +100,9 @@ def person(w: World, r: random.Random) -> str:
     return _some(r, [
         r.choice([f"{p} lives in {facts.home}.", f"the home of {p} is {facts.home}."]),
         f"{p} lives in {facts.home}, so {p} lives in {country}.",
-        r.choice([f"{p} is {a(facts.job)}.", f"{p} works as {a(facts.job)}."]),
+        r.choice([f"{p} is {an(facts.job)}.", f"{p} works as {an(facts.job)}."]),
         r.choice([f"{p} likes {facts.likes}.", f"{p} loves to eat {facts.likes}."]),
-        r.choice([f"{p} has {a(facts.pet)}.", f"the pet of {p} is {a(facts.pet)}."]),
+        r.choice([f"{p} has {an(facts.pet)}.", f"the pet of {p} is {an(facts.pet)}."]),
     ], low=2)  # fmt: skip
 
 
@@ -112,7 +112,7 @@ def job(w: World, r: random.Random) -> str:
     for x in r.sample(list(w.jobs), 2):
         place, handles = w.jobs[x]
         text.append(_some(r, [
-            r.choice([f"the {x} works in the {place}.", f"in the {place} works {a(x)}."]),
+            r.choice([f"the {x} works in the {place}.", f"in the {place} works {an(x)}."]),
             r.choice([f"the {x} cares for the {handles}.", f"{handles} are the work of the {x}."]),
         ]))  # fmt: skip
     return " ".join(text)
@@ -189,7 +189,7 @@ def topic(w: World, r: random.Random) -> str:
         f"{p} talked about the {x}, the {y} and the {z}. it was all about {t}.",
         f"the {x} is part of {t}.",
         f"whoever knows {t} knows the {x}.",
-        f"{t} in the newspaper: {a(x)}, {a(y)}, {a(z)}.",
+        f"{t} in the newspaper: {an(x)}, {an(y)}, {an(z)}.",
         f"{p} reads about {t} and thinks of the {x}.",
     ])  # fmt: skip
 
@@ -229,19 +229,19 @@ def story(w: World, r: random.Random) -> str:
     color, verb = r.choice(w.colors), r.choice(list(w.all.verbs.values()))
     day, month = r.choice(w.days), r.choice(w.months)
     return r.choice([
-        f"{p} is in the {here}. {q} is in the {there}. {q} has {a(x)}, so the {x} is in the {there}.",
+        f"{p} is in the {here}. {q} is in the {there}. {q} has {an(x)}, so the {x} is in the {there}.",
         f"{p} went to the {here}. there {p} met {q}. both are in the {here}.",
         f"{p} has a {color} {x}. the {x} of {p} is {color}.",
         f"{p} gave the {x} to {q}. now {q} has the {x}.",
-        f"{p} has {a(x)} and {q} has {a(y)}. {p} takes the {y} from {q}. now {p} has the {x} and the {y}.",
+        f"{p} has {an(x)} and {q} has {an(y)}. {p} takes the {y} from {q}. now {p} has the {x} and the {y}.",
         f"on {day}, {p} {verb} in the {here}. the other days {p} {verb} in the {there}.",
         f"in {month} {p} travels to the {r.choice(w.directions)}. it is {w.seasons[month]}.",
-        f"{p} {r.choice(['carries', 'holds', 'keeps', 'owns'])} {a(x)}. so {p} has the {x}.",
+        f"{p} {r.choice(['carries', 'holds', 'keeps', 'owns'])} {an(x)}. so {p} has the {x}.",
         f"{p} {r.choice(['waits', 'sits', 'stays', 'stands'])} in the {here}. so {p} is in the {here}.",
         f"{p} {r.choice(['offered', 'sent', 'passed'])} the {x} to {q}. so {q} has the {x}.",
         f"{p} is older than {q}. so {q} is younger than {p}.",
         f"{p} is taller than {q}. so {q} is shorter than {p}.",
-        f"{p} bought {a(x)} in the {here} and {a(y)} in the {there}. the {y} comes from the {there}.",
+        f"{p} bought {an(x)} in the {here} and {an(y)} in the {there}. the {y} comes from the {there}.",
     ])  # fmt: skip
 
 

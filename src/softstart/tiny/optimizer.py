@@ -44,7 +44,7 @@ class ScaledAdam:
         return {f"{name}.{i}": t for name, tensors in names.items() for i, t in enumerate(tensors)}
 
     def load(self, state: dict[str, Tensor], steps: int) -> None:
-        """Take back what ``state`` gave."""
+        """Restore what ``state`` returned."""
         self.steps = steps
         for name, tensor in self.state().items():
             tensor.copy_(state[name])

@@ -1,4 +1,4 @@
-"""Pretrain the embedded model from nothing: seeded, resumable, one schedule, manifest beside the weights."""
+"""Pretrain the embedded model from scratch: seeded, resumable, with a manifest next to the weights."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ Log = Callable[[str], object]
 
 @dataclass(frozen=True)
 class Recipe:
-    """What was chosen by measured curves; the defaults are those of the shipped model."""
+    """What measured curves decided; the defaults are those of the shipped model."""
 
     shape: dict[str, int] = field(default_factory=lambda: dict(SHAPE))
     exercise_share: float = 0.5
-    """Share of the batches that ask or verify; the others tell."""
+    """Share of the batches that ask or verify; the others are plain documents."""
     match_content: bool = True
     """Start attention as a matcher of equal words, see ``model.py``."""
     peak: float = 6e-3
@@ -70,9 +70,9 @@ def pretrain(
 ) -> None:
     """Train the tiny model on ``tokens`` tokens and leave it in ``out`` for ``from_pretrained``.
 
-    Killed runs continue where the last checkpoint was (written every ``every_seconds``); a finished run is
-    left alone. From the first checkpoint on, the folder holds a loadable model. ``stop_after`` ends early
-    after that many steps as if killed, for tests.
+    A killed run continues from its last checkpoint (written every ``every_seconds``); a finished run is
+    left alone. From the first checkpoint on, the folder holds a loadable model. ``stop_after`` ends a run
+    after that many steps as if it were killed, for tests.
     """
     torch.set_num_threads(threads)
     run = _Run(out, tokens, seed, resume, log, recipe or Recipe())
@@ -96,7 +96,7 @@ def pretrain(
 
 
 class _Run:
-    """The state of one pretraining run: model, optimizer, counters, and how to write them down."""
+    """The state of one pretraining run: model, optimizer and counters, saved and loaded together."""
 
     def __init__(self, out: Path, total: int, seed: int, resume: bool, log: Log, recipe: Recipe) -> None:
         self.out, self.total, self.seed, self.log, self.recipe = out, total, seed, log, recipe
@@ -123,12 +123,12 @@ class _Run:
         self.done = resume and self._finished()
         if resume and not self.done and (out / STATE).is_file():
             self._load()
-        self.clock, self.told = time.monotonic(), time.monotonic()
+        self.clock, self.reported = time.monotonic(), time.monotonic()
         self.start_tokens = self.tokens
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a checkpoint must agree on to be continued."""
+        """What a checkpoint must agree with to be continued."""
         return {"tokens": self.total, "seed": self.seed, **asdict(self.recipe)}
 
     def batches(self) -> Iterator[dict[str, Tensor]]:
@@ -152,13 +152,13 @@ class _Run:
         self.step += 1
         self.tokens += int(inputs["attention_mask"].sum() + (inputs["labels"] != -100).sum())
         self.recent.append(float(loss.detach()))
-        if time.monotonic() - self.told > 20:
-            self.tell()
+        if time.monotonic() - self.reported > 20:
+            self.report()
 
-    def tell(self) -> None:
-        """One line of progress."""
-        self.told = time.monotonic()
-        speed = (self.tokens - self.start_tokens) / (self.told - self.clock)
+    def report(self) -> None:
+        """Log one line of progress."""
+        self.reported = time.monotonic()
+        speed = (self.tokens - self.start_tokens) / (self.reported - self.clock)
         left = max(0, self.total - self.tokens) / max(speed, 1)
         self.log(
             f"step {self.step:,}  {self.tokens / 1e6:.2f}M of {self.total / 1e6:.2f}M tokens  "
@@ -168,7 +168,7 @@ class _Run:
         self.recent.clear()
 
     def probe(self) -> None:
-        """Measure and remember."""
+        """Measure the model and add a point to the curve."""
         loss = probes.dev_loss(self.model, self.tokenizer, self.w)
         self.probes = probes.probe(self.model, self.tokenizer, self.w)
         means = {family: values["mean"] for family, values in self.probes.items()}
@@ -204,7 +204,7 @@ class _Run:
             raise SoftstartError(
                 "the checkpoint belongs to a run with other settings",
                 where=str(path),
-                fix="Use the same settings, another --out, or --no-resume to begin anew.",
+                fix="Use the same settings, another --out, or --no-resume to start over.",
             )
         if about["code"] != self.code:
             self.log("note: the code has changed since this run began")
@@ -268,7 +268,7 @@ class _Run:
         self.log(f"done: {self.tokens:,} tokens in {self.step:,} steps, {self.out}")
 
 
-#: About how many tokens a step holds; only decides where the curriculum ends.
+#: Roughly the tokens of a step; only decides where the curriculum ends.
 _TOKENS_PER_STEP = 900
 
 

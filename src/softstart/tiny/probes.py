@@ -1,6 +1,6 @@
 """What the model knows: development losses and exact-match probes by family, seen and held-back facts apart.
 
-Held-back facts are measured twice: in the form in which pretraining told them, and as questions and claims,
+Held-back facts are measured twice: in the form in which pretraining states them, and as questions and claims,
 which pretraining asks about other entities only.
 
 Choices about pretraining are made by these numbers, never by the gym's target tasks.
@@ -19,19 +19,19 @@ from transformers import T5ForConditionalGeneration
 from softstart.tiny import batches, corpus
 from softstart.tiny.answers import ANSWERS
 from softstart.tiny.claims import CLAIMS, verify
-from softstart.tiny.documents import a
+from softstart.tiny.documents import an
 from softstart.tiny.world import Pool, World
 
 Pair = tuple[str, str]
 
 
 def facts(pool: Pool) -> dict[str, list[Pair]]:
-    """Beginnings of plain statements and how they go on; the form in which held-back facts were shown."""
+    """Beginnings of plain statements and how they continue: the form in which held-back facts were shown."""
     return {
         "animal kind": [
-            (f"the {x} is {a(f[0])[: -len(f[0])].strip()}", f[0]) for x, f in pool.animals.items()
+            (f"the {x} is {an(f[0])[: -len(f[0])].strip()}", f[0]) for x, f in pool.animals.items()
         ],
-        "food kind": [(f"the {x} is {a(f[0])[: -len(f[0])].strip()}", f[0]) for x, f in pool.foods.items()],
+        "food kind": [(f"the {x} is {an(f[0])[: -len(f[0])].strip()}", f[0]) for x, f in pool.foods.items()],
         "thing kind": [(f"the {x} is a kind of", kind) for x, kind in pool.things.items()],
         "animal home": [(f"the {x} lives in the", f[1]) for x, f in pool.animals.items()],
         "taste": [(f"the {x} tastes", f[1]) for x, f in pool.foods.items()],
@@ -76,8 +76,11 @@ def accuracy(
 def probe(
     model: T5ForConditionalGeneration, tokenizer: Tokenizer, w: World, n: int = 40
 ) -> dict[str, dict[str, float]]:
-    """Accuracy by family and kind: claims (chance one half) and answers about seen and about held-back
-    entities, seen and held-back facts as they were told; every family with its mean."""
+    """Accuracy by family and kind, every family with its mean.
+
+    The families are claims (chance is one half), answers, and facts as pretraining states them, each about
+    seen and about held-back entities.
+    """
     was_training = model.training
     model.eval()
     result: dict[str, dict[str, float]] = {}
@@ -85,11 +88,11 @@ def probe(
         r = corpus.rng(1, 0, "probe")
         claims = {kind.__name__: [verify(side, r, {kind: 1}) for _ in range(n)] for kind in CLAIMS}
         asked = {kind.__name__: [kind(side, r) for _ in range(n)] for kind in ANSWERS}
-        told = facts(side.seen)
+        stated = facts(side.seen)
         result[f"{name}claims"] = {k: accuracy(model, tokenizer, v, first=False) for k, v in claims.items()}
         result[f"{name}answers"] = {k: accuracy(model, tokenizer, v, first=False) for k, v in asked.items()}
         result[f"{name or 'seen '}facts"] = {
-            k: accuracy(model, tokenizer, v, first=True) for k, v in told.items()
+            k: accuracy(model, tokenizer, v, first=True) for k, v in stated.items()
         }
     for group in result.values():
         group["mean"] = round(sum(group.values()) / len(group), 3)

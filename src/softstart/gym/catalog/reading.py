@@ -25,7 +25,7 @@ def parse_catalog(text: str, where: str) -> dict[str, Entry]:
         raise SoftstartError(
             "a catalog file is a mapping 'tasks' from names to entries, and optionally 'shared'", where=where
         )
-    return {str(name): parse_entry(str(name), _merge(shared, own), where) for name, own in tasks.items()}
+    return {str(name): parse_entry(str(name), _merge(shared, entry), where) for name, entry in tasks.items()}
 
 
 def parse_entry(name: str, data: Any, where: str) -> Entry:
@@ -52,7 +52,7 @@ def parse_entry(name: str, data: Any, where: str) -> Entry:
 
 
 def read_catalog(path: str | Path) -> dict[str, Entry]:
-    """The entries of a catalog file of your own; files it names are taken relative to it.
+    """The entries of a catalog file; the files it names are relative to it.
 
     Raises:
         SoftstartError: a file that cannot be read, or see ``parse_catalog``.
@@ -71,11 +71,11 @@ def _relative_to(folder: Path, entry: Entry) -> Entry:
     return entry.model_copy(update={"dataset": entry.dataset.model_copy(update={"files": files})})
 
 
-def _merge(shared: Any, own: Any) -> Any:
-    """Fields of ``own`` over those of ``shared``, field by field inside mappings."""
-    if isinstance(shared, dict) and isinstance(own, dict):
-        return {key: _merge(shared.get(key), own.get(key, shared.get(key))) for key in {**shared, **own}}
-    return shared if own is None else own
+def _merge(shared: Any, entry: Any) -> Any:
+    """Fields of the entry over those shared, field by field inside mappings."""
+    if isinstance(shared, dict) and isinstance(entry, dict):
+        return {key: _merge(shared.get(key), entry.get(key, shared.get(key))) for key in {**shared, **entry}}
+    return shared if entry is None else entry
 
 
 _FIELDS = [field.alias or name for name, field in Entry.model_fields.items() if name != "name"]

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from softstart.errors import SoftstartError
 from softstart.gym.metrics import METRICS
+from softstart.gym.quirks import QUIRKS
 from softstart.gym.sampling import SHOTS
 from softstart.gym.task import Kind
 from softstart.gym.template import Field as FieldOf
@@ -33,6 +34,7 @@ TemplateText = Annotated[Text, _checked(Template)]
 FieldPath = Annotated[Text, _checked(FieldOf)]
 Operations = Annotated[tuple[str, ...], _checked(lambda value: check_operations(list(value)))]
 Metric = Annotated[Text, AfterValidator(METRICS.check)]
+QuirkName = Annotated[Text, AfterValidator(QUIRKS.check)]
 
 
 class _Strict(BaseModel):
@@ -40,7 +42,7 @@ class _Strict(BaseModel):
 
 
 class Dataset(_Strict):
-    """Where the rows come from: a dataset of the hub, or files of your own."""
+    """Where the rows come from: a dataset of the hub, or files."""
 
     id: Text | None = None
     """Name on the Hugging Face hub today."""
@@ -52,10 +54,10 @@ class Dataset(_Strict):
     first_id: Text | None = None
     """Its name when the gym was made, where that differs."""
     withdrawn: Text | None = None
-    """Why the hub cannot give the rows any more."""
+    """Why the hub no longer has the rows."""
     today: Text | None = None
-    """How today's copy differs from that of 2021, where it is known to."""
-    prepare: Text | None = None
+    """How today's copy differs from that of 2021, if it is known to differ."""
+    prepare: QuirkName | None = None
     """The function of ``softstart.gym.quirks`` that undoes such a difference in rows from the hub."""
     files: Mapping[str, str] = {}
     """Split → file of rows (parquet, JSONL, CSV, TSV), relative to the catalog file."""
@@ -108,7 +110,7 @@ class Splits(_Strict):
 
 
 class Keep(_Strict):
-    """A condition that a row must meet; rows that do not leave no trace."""
+    """A condition that a row must meet; other rows are dropped."""
 
     field: FieldPath
     is_: Any = Field(None, alias="is")
@@ -149,7 +151,7 @@ class Choices(_Strict):
 
 
 class Answer(_Strict):
-    """``{ANSWER}``: the one choice that is right, told by a letter, a position or its text.
+    """``{ANSWER}``: the right choice, given by its letter, its position or its text.
 
     ``among`` names the choices where the template has no ``{CHOICES}``.
     """
@@ -181,7 +183,7 @@ class Answers(_Strict):
 
 
 class Entry(_Strict):
-    """One task: the dataset, how its rows become lines, which are sampled how, and how answers are scored."""
+    """One task: its dataset, how rows become lines, how lines are sampled, and how answers are scored."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     dataset: Dataset
@@ -200,10 +202,10 @@ class Entry(_Strict):
     answer: Answer | None = None
     answers: Answers | None = None
     balance: FieldPath | None = None
-    """What classification samples k rows of each; by default the output."""
+    """The field whose values are balanced, k rows each, in classification; by default the output."""
     keep: tuple[Keep, ...] = ()
-    quirk: Text | None = None
-    """The function of ``softstart.gym.quirks`` that adds or merges what templates cannot say."""
+    quirk: QuirkName | None = None
+    """The function of ``softstart.gym.quirks`` for what templates cannot express."""
     unstable: Text | None = None
     """Why the published files cannot be rebuilt byte for byte."""
     note: Text | None = None
@@ -216,8 +218,6 @@ class Entry(_Strict):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        from softstart.gym.quirks import QUIRKS
-
         templates = self.input + self.output
         for placeholder, part in (
             ("{LABEL", self.labels),
@@ -228,14 +228,11 @@ class Entry(_Strict):
             if placeholder in templates and part is None:
                 name = placeholder.strip("{}")
                 raise ValueError(f"the templates use {{{name}}}, but the entry has no '{_PARTS[name]}'")
-        for quirk in (self.quirk, self.dataset.prepare):
-            if quirk is not None and quirk not in QUIRKS:
-                raise ValueError(f"unknown quirk '{quirk}'; known: {', '.join(QUIRKS)}")
         return self
 
     @property
     def recipe(self) -> str:
-        """Everything that decides the lines, as JSON: the entry without what is only told about it."""
+        """Everything that decides the lines, as JSON: the entry without what only describes it."""
         return self.model_dump_json(
             exclude={"note", "example", "citation", "license", "unstable", "category"}
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from softstart.gym.mini.spec import Draw, classification
-from softstart.tiny.documents import a
+from softstart.tiny.documents import an
 
 EMOTIONS = ("joy", "sadness", "anger", "fear", "surprise", "love")
 TOPICS = ("sports", "science", "music", "weather", "travel", "business", "health", "politics")
@@ -25,7 +25,7 @@ def film_review(d: Draw, key: str) -> str:
     who, film = d.one(d.p.people), d.one(["film", "movie", "play", "show"])
     return "review: " + _noisy(d, d.r.choice([
         f"what a {x} {film}, seriously.", f"{who} told us how {x} and {y} the {film} looks.",
-        f"honestly, this {film} is {x}, even {y}.", f"{x}! never again such {a(y)} {film}.",
+        f"honestly, this {film} is {x}, even {y}.", f"{x}! never again such {an(y)} {film}.",
     ]))  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def three_verdicts(d: Draw, key: str) -> str:
 
 @classification("sentiment", {"positive": "green", "negative": "red"})
 def verdict_lights(d: Draw, key: str) -> str:
-    """Opinions told by the color of a traffic light."""
+    """Opinions as the color of a traffic light."""
     x, y = _praise(d, key, 2)
     item = d.one(d.w.reviewed)
     return "post: " + d.r.choice([
@@ -79,7 +79,7 @@ def headline_topic(d: Draw, key: str) -> str:
     """Topics of headlines."""
     x, y = d.some(d.p.topics[key], 2)
     return "headline: " + d.r.choice([
-        f"no {x} without {a(y)}", f"{x} and {y} in {d.one(d.p.cities)}",
+        f"no {x} without {an(y)}", f"{x} and {y} in {d.one(d.p.cities)}",
         f"{d.one(d.p.people)} wants a new {x}, but the {y} is late",
     ])  # fmt: skip
 
@@ -114,7 +114,7 @@ def food_shelf(d: Draw, key: str) -> str:
 def where_to_look(d: Draw, key: str) -> str:
     """Where an animal lives."""
     x = d.one([x for x, f in d.p.animals.items() if f[1] == key])
-    return f"letter: dear {d.one(d.p.people)}, {d.one(d.p.people)} wants to find {a(x)}."
+    return f"letter: dear {d.one(d.p.people)}, {d.one(d.p.people)} wants to find {an(x)}."
 
 
 @classification("category", {"small": "once", "big": "twice"})

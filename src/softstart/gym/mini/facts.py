@@ -1,4 +1,4 @@
-"""What is known of every mini task: levels that need no model, and scores that ``facts.json`` keeps.
+"""What is known about every mini task: levels that need no model, and the scores in ``facts.json``.
 
 ``facts.json`` is written by ``benchmarks/gym_facts``, which measures plain prompt tuning and
 fine-tuning of the embedded model on samples that no study uses. Whether a candidate becomes a target is read
@@ -48,7 +48,7 @@ def facts() -> dict[str, Facts]:
 
 
 def read() -> dict[str, Any]:
-    """The facts file as it is: how it was measured, the backbone's digest, the tasks."""
+    """The content of the facts file: how it was measured, the backbone's digest, the tasks."""
     if not FILE.is_file():
         return {"tasks": {}}
     content: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
@@ -60,9 +60,9 @@ def levels(task: Task, samples: int = 1000) -> dict[str, float]:
 
     Majority is the best score of one answer for the whole test set, of its twenty most frequent ones.
     Chance is one in the number of classes, or of answers of the right sort that an input offers
-    (``MiniTask.options``: a reader who knows what is asked for but not which), or the majority if that is
-    more. The oracle answers every test input with the most frequent output of that input among ``samples``
-    new examples and the test's own: 1 where no input has two outputs.
+    (``MiniTask.options``: for a reader who knows what kind of answer is wanted, but not which), or the
+    majority if that is more. The oracle answers every test input with its most frequent output among
+    ``samples`` new examples and the test set itself: 1 where no input has two outputs.
     """
     declared = TASKS[task.name]
     references = [e.outputs for e in task.test]

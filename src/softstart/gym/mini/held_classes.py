@@ -10,7 +10,7 @@ from functools import partial
 
 from softstart.gym.mini.classes import EMOTIONS, SIGNS, TOPICS
 from softstart.gym.mini.spec import Draw, classification
-from softstart.tiny.documents import a
+from softstart.tiny.documents import an
 
 candidate = partial(classification, candidate=True)
 
@@ -46,16 +46,15 @@ def final_word(d: Draw, key: str) -> str:
     """The opinion after an expectation, under arbitrary label words."""
     item, who = d.one(d.w.reviewed), d.one(d.p.people)
     x, y = _verdict(d, OTHER[key]), _verdict(d, key)
-    return f"review: {who} expected {a(x)} {item}. {d.aside()} in the end it looks {y}."
+    return f"review: {who} expected {an(x)} {item}. {d.aside()} in the end it looks {y}."
 
 
 @candidate("sentiment", {"positive": "good", "negative": "bad"})
 def changed_mind(d: Draw, key: str) -> str:
     """The second of two opinions of one person."""
     x, y = _verdict(d, OTHER[key]), _verdict(d, key)
-    return (
-        f"comment: yesterday {d.one(d.p.people)} wrote of {a(x)} {d.one(d.w.reviewed)}, today of {a(y)} one."
-    )
+    p, item = d.one(d.p.people), d.one(d.w.reviewed)
+    return f"comment: yesterday {p} wrote of {an(x)} {item}, today of {an(y)} one."
 
 
 @candidate("sentiment", {"positive": "good", "negative": "bad"})
@@ -63,8 +62,8 @@ def vote_of_three(d: Draw, key: str) -> str:
     """The opinion of two of three people."""
     said = [_verdict(d, key), _verdict(d, key), _verdict(d, OTHER[key])]
     d.r.shuffle(said)
-    told = " ".join(f"{p}: {x}." for p, x in zip(d.some(d.p.people, 3), said, strict=True))
-    return f"post: {told} item: {d.one(d.w.reviewed)}"
+    story = " ".join(f"{p}: {x}." for p, x in zip(d.some(d.p.people, 3), said, strict=True))
+    return f"post: {story} item: {d.one(d.w.reviewed)}"
 
 
 @candidate("sentiment", ("positive", "negative", "mixed"))
@@ -138,7 +137,7 @@ def main_topic(d: Draw, key: str) -> str:
     words = [*d.some(d.p.topics[key], 2), d.one(d.p.topics[d.one(TOPICS, key)])]
     d.r.shuffle(words)
     x, y, z = words
-    return f"passage: {d.one(d.p.people)} saw {a(x)}, then {a(y)}, and finally {a(z)}."
+    return f"passage: {d.one(d.p.people)} saw {an(x)}, then {an(y)}, and finally {an(z)}."
 
 
 @candidate("topic", TOPICS)
@@ -217,7 +216,7 @@ def more_legs(d: Draw, key: str) -> str:
 def mixed_sections(d: Draw, key: str) -> str:
     """The kind of a thing, two of six kinds under arbitrary label words."""
     x = d.one(d.keys(d.p.things, key))
-    return f"post: {d.one(d.p.people)} needs {a(d.one(d.w.colors))} {x} and has {a(d.one(d.w.colors))} one."
+    return f"post: {d.one(d.p.people)} needs {an(d.one(d.w.colors))} {x} and has {an(d.one(d.w.colors))} one."
 
 
 @candidate("category", ("winter", "spring", "summer", "autumn"))
@@ -235,4 +234,4 @@ def two_sizes(d: Draw, key: str) -> str:
     x = d.one([x for x, f in d.p.animals.items() if f[2] == sizes[0]])
     y = d.one([y for y, f in d.p.animals.items() if f[2] == sizes[1] and y != x])
     x, y = d.r.sample([x, y], 2)
-    return f"item: {a(x)} together with {a(y)} for {d.one(d.p.people)}"
+    return f"item: {an(x)} together with {an(y)} for {d.one(d.p.people)}"

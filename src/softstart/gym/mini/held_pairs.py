@@ -9,7 +9,7 @@ from functools import partial
 
 from softstart.gym.mini.pairs import KEEPS, STAYS
 from softstart.gym.mini.spec import Draw, classification
-from softstart.tiny.documents import a
+from softstart.tiny.documents import an
 
 entailment = partial(classification, "nli", metric="ACC", candidate=True)
 checking = partial(classification, "fact_checking", candidate=True)
@@ -27,8 +27,8 @@ def _either(d: Draw, key: str, values: dict[str, str], x: str) -> str:
 def entail_gift(d: Draw, key: str) -> str:
     """Who has a thing after it was passed on, with an aside."""
     (p, q), x = d.some(d.p.people, 2), d.one(d.p.things)
-    told = d.one([f"{p} passed the {x} to {q}.", f"{q} got the {x} from {p}.", f"{p} sent the {x} to {q}."])
-    return f"premise: {told} {d.aside()} hypothesis: {q if key == 'yes' else p} has the {x}."
+    story = d.one([f"{p} passed the {x} to {q}.", f"{q} got the {x} from {p}.", f"{p} sent the {x} to {q}."])
+    return f"premise: {story} {d.aside()} hypothesis: {q if key == 'yes' else p} has the {x}."
 
 
 @entailment(("yes", "maybe", "no"))
@@ -45,7 +45,7 @@ def entail_kind(d: Draw, key: str) -> str:
     x = d.one(d.p.things)
     kind = _either(d, key, dict(d.p.things), x)
     p = d.one(d.p.people)
-    return f"premise: {p} {d.one(KEEPS)} {a(x)}. {d.aside()} hypothesis: {p} has {a(kind)}."
+    return f"premise: {p} {d.one(KEEPS)} {an(x)}. {d.aside()} hypothesis: {p} has {an(kind)}."
 
 
 @entailment({"yes": "true", "no": "false"})
@@ -61,8 +61,10 @@ def entail_city(d: Draw, key: str) -> str:
 def entail_chain(d: Draw, key: str) -> str:
     """Whether a thing is where its owner is."""
     people, things, places = d.some(d.p.people, 2), d.some(d.p.things, 2), d.some(d.w.places, 2)
-    told = " ".join(f"{p} is in the {y} with {a(x)}." for p, x, y in zip(people, things, places, strict=True))
-    return f"premise: {told} hypothesis: the {things[0]} is in the {places[key == 'no']}."
+    story = " ".join(
+        f"{p} is in the {y} with {an(x)}." for p, x, y in zip(people, things, places, strict=True)
+    )
+    return f"premise: {story} hypothesis: the {things[0]} is in the {places[key == 'no']}."
 
 
 @entailment({"yes": "right", "no": "wrong"})
@@ -78,12 +80,12 @@ def entail_feeling(d: Draw, key: str) -> str:
 def entail_color(d: Draw, key: str) -> str:
     """Whether the thing of one of two people has a color."""
     people, things, colors = d.some(d.p.people, 2), d.some(d.p.things, 2), d.some(d.w.colors, 2)
-    told = " and ".join(
+    story = " and ".join(
         f"{p} {d.one(KEEPS)} a {c} {x}" for p, x, c in zip(people, things, colors, strict=True)
     )
     i = d.r.randrange(2)
     c = colors[i if key == "yes" else 1 - i]
-    return f"premise: {told}. hypothesis: the {things[i]} of {people[i]} is {c}."
+    return f"premise: {story}. hypothesis: the {things[i]} of {people[i]} is {c}."
 
 
 @checking({"true": "real", "false": "fake"})
@@ -91,7 +93,7 @@ def fact_home(d: Draw, key: str) -> str:
     """Whether an animal lives there, under arbitrary label words."""
     x = d.one(d.p.animals)
     home = _either(d, key, {x: f[1] for x, f in d.p.animals.items()}, x)
-    return f"claim: {d.one(d.p.people)} went to the {home} and found {a(x)} at home."
+    return f"claim: {d.one(d.p.people)} went to the {home} and found {an(x)} at home."
 
 
 @checking(("true", "false"))
@@ -111,7 +113,7 @@ def claim_city(d: Draw, key: str) -> str:
 
 @checking(("true", "false"))
 def claim_legs(d: Draw, key: str) -> str:
-    """Whether an animal has so many legs."""
+    """Whether an animal has that number of legs."""
     x = d.one(d.p.animals)
     legs = _either(d, key, {x: d.w.legs[f[0]] for x, f in d.p.animals.items()}, x)
     return f"note: {d.one(d.p.people)} saw {legs} legs under the {x} of {d.one(d.p.people)}."
@@ -142,7 +144,7 @@ def claim_kind(d: Draw, key: str) -> str:
     if key == "false":
         y = d.one([z for z, k in d.p.things.items() if k != kind])
     x, y = d.r.sample([x, y], 2)
-    return f"report: {d.one(d.p.people)} sells {a(kind)} or two, such as {a(x)} and {a(y)}."
+    return f"report: {d.one(d.p.people)} sells {an(kind)} or two, such as {an(x)} and {an(y)}."
 
 
 @paraphrase(ALIKE)
@@ -164,7 +166,7 @@ def same_kind(d: Draw, key: str) -> str:
     if key == "different":
         y = d.one([z for z, k in d.p.things.items() if k != kind])
     p, q = d.some(d.p.people, 2)
-    return f"first: {p} lost {a(x)} second: {q} lost {a(y)}"
+    return f"first: {p} lost {an(x)} second: {q} lost {an(y)}"
 
 
 @paraphrase({"same": "same", "different": "different"})
@@ -183,7 +185,7 @@ def same_verdict(d: Draw, key: str) -> str:
     x = d.one(sides[0])
     y = d.one(sides[0] if key == "same" else sides[1], x)
     item = d.one(d.w.reviewed)
-    return f"first: {d.one(d.p.people)} had {a(x)} {item} second: {d.one(d.p.people)} had {a(y)} {item}"
+    return f"first: {d.one(d.p.people)} had {an(x)} {item} second: {d.one(d.p.people)} had {an(y)} {item}"
 
 
 @paraphrase({"same": "same", "different": "other"})

@@ -7,14 +7,14 @@ from functools import partial
 from softstart.gym.mini.pairs import KEEPS, STAYS
 from softstart.gym.mini.questions import choices
 from softstart.gym.mini.spec import Draw, text2text
-from softstart.tiny.documents import a
+from softstart.tiny.documents import an
 
 extraction = partial(text2text, "qa/extraction", "QA-F1", candidate=True)
 multiple_choice = partial(text2text, "qa/multiple_choice", "ACC", candidate=True, options=3)
 closed_book = partial(text2text, "qa/closed_book", candidate=True)
 
 
-def _told(d: Draw, sentences: list[str]) -> str:
+def _in_any_order(d: Draw, sentences: list[str]) -> str:
     d.r.shuffle(sentences)
     return " ".join(sentences)
 
@@ -23,42 +23,42 @@ def _told(d: Draw, sentences: list[str]) -> str:
 def find_thing(d: Draw) -> tuple[str, str]:
     """Where a thing is: with its owner, who is somewhere."""
     people, things, places = d.some(d.p.people, 2), d.some(d.p.things, 2), d.some(d.w.places, 2)
-    told = [f"{p} {d.one(KEEPS)} the {x}" for p, x in zip(people, things, strict=True)]
-    told += [f"{p} {d.one(STAYS)} in the {x}" for p, x in zip(people, places, strict=True)]
-    d.r.shuffle(told)
+    story = [f"{p} {d.one(KEEPS)} the {x}" for p, x in zip(people, things, strict=True)]
+    story += [f"{p} {d.one(STAYS)} in the {x}" for p, x in zip(people, places, strict=True)]
+    d.r.shuffle(story)
     i = d.r.randrange(2)
-    return f"context: {', '.join(told)}. question: where to find the {things[i]}?", places[i]
+    return f"context: {', '.join(story)}. question: where to find the {things[i]}?", places[i]
 
 
 @extraction(options=3)
 def find_sender(d: Draw) -> tuple[str, str]:
-    """Who sent something, beside an unrelated owner."""
+    """Who sent something; an unrelated owner is mentioned, too."""
     (p, q, s), (x, y) = d.some(d.p.people, 3), d.some(d.p.things, 2)
-    told = [
+    story = [
         d.one([f"{p} sent the {x} to {q}.", f"{q} got the {x} from {p}."]),
         f"{s} {d.one(KEEPS)} the {y}.",
     ]
-    return f"report: {_told(d, told)}", p
+    return f"report: {_in_any_order(d, story)}", p
 
 
 @extraction(options=3)
 def find_buyer(d: Draw) -> tuple[str, str]:
     """Which of three people bought a thing of a color."""
     people, colors, x = d.some(d.p.people, 3), d.some(d.w.colors, 3), d.one(d.p.things)
-    told = ", ".join(f"{p} wants a {c} {x}" for p, c in zip(people, colors, strict=True))
+    story = ", ".join(f"{p} wants a {c} {x}" for p, c in zip(people, colors, strict=True))
     i = d.r.randrange(3)
-    return f"notice: {told}. question: who wants {colors[i]}?", people[i]
+    return f"notice: {story}. question: who wants {colors[i]}?", people[i]
 
 
 @extraction(options=2)
 def find_last_place(d: Draw) -> tuple[str, str]:
-    """Where somebody is after two moves, told backwards or forwards."""
+    """Where somebody is after two moves, in either order."""
     p, (x, y) = d.one(d.p.people), d.some(d.w.places, 2)
-    told = d.one([
+    story = d.one([
         f"first {p} went to the {x}, then to the {y}", f"{p} went to the {y} after the {x}",
         f"before {p} went to the {y}, {p} was in the {x}", f"{p} left the {x} and went to the {y}",
     ])  # fmt: skip
-    return f"passage: {told}. {d.aside()} question: where is {p} now?", y
+    return f"passage: {story}. {d.aside()} question: where is {p} now?", y
 
 
 @extraction(options=3)
@@ -66,28 +66,28 @@ def find_by_kind(d: Draw) -> tuple[str, str]:
     """Who has the thing of a kind."""
     kinds = d.some(set(d.p.things.values()), 3)
     people = d.some(d.p.people, 3)
-    told = ", ".join(
-        f"{p} came with {a(d.one(d.keys(d.p.things, kind)))}" for p, kind in zip(people, kinds, strict=True)
+    story = ", ".join(
+        f"{p} came with {an(d.one(d.keys(d.p.things, kind)))}" for p, kind in zip(people, kinds, strict=True)
     )
     i = d.r.randrange(3)
-    return f"context: {told}. question: who has {a(kinds[i])}?", people[i]
+    return f"context: {story}. question: who has {an(kinds[i])}?", people[i]
 
 
 @extraction(options=2)
 def find_praised(d: Draw) -> tuple[str, str]:
     """Which of two things is praised."""
     x, y = d.some(d.w.reviewed, 2)
-    told = [f"the {x} was {d.one(d.p.positive)}.", f"the {y} was {d.one(d.p.negative)}."]
-    return f"review: {_told(d, told)} question: what did {d.one(d.p.people)} like?", x
+    story = [f"the {x} was {d.one(d.p.positive)}.", f"the {y} was {d.one(d.p.negative)}."]
+    return f"review: {_in_any_order(d, story)} question: what did {d.one(d.p.people)} like?", x
 
 
 @extraction(options=3)
 def find_amount(d: Draw) -> tuple[str, str]:
     """How many of one of three things there are."""
     things, numbers = d.some(d.p.plurals.values(), 3), d.some(d.w.numbers[2:], 3)
-    told = ", ".join(f"{n} {x}" for n, x in zip(numbers, things, strict=True))
+    story = ", ".join(f"{n} {x}" for n, x in zip(numbers, things, strict=True))
     i = d.r.randrange(3)
-    return f"list: {told} of {d.one(d.p.people)}. item: {things[i]}", numbers[i]
+    return f"list: {story} of {d.one(d.p.people)}. item: {things[i]}", numbers[i]
 
 
 @multiple_choice()
@@ -187,7 +187,10 @@ def country_of_speaker(d: Draw) -> tuple[str, str]:
 def home_of_lost(d: Draw) -> tuple[str, str]:
     """Where to look for an animal."""
     x = d.one(d.p.animals)
-    return f"notice: {d.one(d.p.people)} lost {a(x)} on {d.one(d.w.days)}, look at home.", d.p.animals[x][1]
+    return (
+        f"notice: {d.one(d.p.people)} lost {an(x)} on {d.one(d.w.days)}, look at home.",
+        d.p.animals[x][1],
+    )
 
 
 @closed_book()

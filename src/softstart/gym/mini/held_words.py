@@ -10,7 +10,7 @@ from functools import partial
 from softstart.gym.mini.pairs import STAYS
 from softstart.gym.mini.spec import Draw, text2text
 from softstart.gym.mini.words import next_of
-from softstart.tiny.documents import a
+from softstart.tiny.documents import an
 
 word = partial(text2text, "other/word", candidate=True)
 string = partial(text2text, "other/string", candidate=True)
@@ -139,7 +139,7 @@ def swap_sides(d: Draw) -> tuple[str, str]:
 
 @rewriting(metric="Rouge-L")
 def retell(d: Draw) -> tuple[str, str]:
-    """A plan told when it is past."""
+    """A plan in the past tense."""
     (p, q), x = d.some(d.p.people, 2), d.one(d.p.verbs)
     day = d.one(d.w.days)
     return f"text: on {day} {p} and {q} will {x}.", f"last {day} {p} {d.p.verbs[x]} with {q}"
@@ -167,15 +167,18 @@ def introduce_animal(d: Draw) -> tuple[str, str]:
     """Kind, size and home of an animal."""
     x = d.one(d.p.animals)
     kind, home, size = d.p.animals[x]
-    return f"example: {a(x)} for {d.one(d.p.people)}", f"the {x} is a {size} {kind} from the {home}"
+    return (
+        f"example: {an(x)} for {d.one(d.p.people)}",
+        f"the {x} is a {size} {kind} from the {home}",
+    )
 
 
 @rewriting(metric="Rouge-L")
 def who_where(d: Draw) -> tuple[str, str]:
     """A summary that names the two of three people who are together."""
     (p, q, s), (x, y) = d.some(d.p.people, 3), d.some(d.w.places, 2)
-    told = [(p, x), (q, x), (s, y)]
-    d.r.shuffle(told)
-    text = ", ".join(f"{who} {d.one(STAYS)} by the {place}" for who, place in told)
-    first, second = (who for who, place in told if place == x)
+    story = [(p, x), (q, x), (s, y)]
+    d.r.shuffle(story)
+    text = ", ".join(f"{who} {d.one(STAYS)} by the {place}" for who, place in story)
+    first, second = (who for who, place in story if place == x)
     return f"passage: {text}. question: who is together?", f"{first} and {second} in the {x}"

@@ -37,5 +37,5 @@ def ngrams(masked: tuple[str, ...], n: int) -> set[tuple[str, ...]]:
 
 def sharing(lines: Iterable[tuple[str, ...]], corpus: set[tuple[str, ...]], n: int) -> float:
     """The share of masked lines that have an n-gram in common with the corpus."""
-    found = [not ngrams(line, n).isdisjoint(corpus) for line in lines]
-    return sum(found) / len(found) if found else 0.0
+    shared = [not ngrams(line, n).isdisjoint(corpus) for line in lines]
+    return sum(shared) / len(shared) if shared else 0.0

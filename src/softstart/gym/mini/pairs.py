@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from softstart.gym.mini.spec import Draw, classification
-from softstart.tiny.documents import a, nonce
+from softstart.tiny.documents import an, nonce
 
 STAYS = ("waits", "sits", "stays", "stands")
 KEEPS = ("carries", "holds", "keeps", "owns")
@@ -14,17 +14,17 @@ OLDER = (("older", "younger"), ("taller", "shorter"), ("richer", "poorer"), ("fa
 def entail_place(d: Draw, key: str) -> str:
     """Whether somebody is where they are said to be."""
     people, places = d.some(d.p.people, 2), d.some(d.w.places, 2)
-    told = ", ".join(f"{p} {d.one(STAYS)} in the {x}" for p, x in zip(people, places, strict=True))
+    story = ", ".join(f"{p} {d.one(STAYS)} in the {x}" for p, x in zip(people, places, strict=True))
     x = places[0] if key == "yes" else places[1]
-    return f"premise: {told}. hypothesis: {people[0]} is in the {x}."
+    return f"premise: {story}. hypothesis: {people[0]} is in the {x}."
 
 
 @classification("nli", {"yes": "true", "no": "false"}, metric="ACC")
 def entail_owner(d: Draw, key: str) -> str:
     """Whether somebody has what they are said to have."""
     (p, q), (x, y) = d.some(d.p.people, 2), d.some(d.p.things, 2)
-    told = f"{p} {d.one(KEEPS)} {a(x)} and {q} {d.one(KEEPS)} {a(y)}."
-    return f"premise: {told} hypothesis: {p} has the {x if key == 'yes' else y}."
+    story = f"{p} {d.one(KEEPS)} {an(x)} and {q} {d.one(KEEPS)} {an(y)}."
+    return f"premise: {story} hypothesis: {p} has the {x if key == 'yes' else y}."
 
 
 @classification("nli", ("yes", "maybe", "no"), metric="ACC")
@@ -50,7 +50,7 @@ def fact_kind(d: Draw, key: str) -> str:
     """Whether something is of a kind."""
     x = d.one(d.p.kinds)
     kind = d.p.kinds[x] if key == "true" else d.one(d.p.kinds.values(), d.p.kinds[x])
-    return f"claim: for {d.one(d.p.people)} the {x} is {a(kind)}."
+    return f"claim: for {d.one(d.p.people)} the {x} is {an(kind)}."
 
 
 @classification("fact_checking", {"true": "valid", "false": "invalid"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from softstart.gym.mini.pairs import KEEPS, STAYS
 from softstart.gym.mini.spec import Draw, text2text
-from softstart.tiny.documents import a
+from softstart.tiny.documents import an
 
 
 def choices(d: Draw, right: str, wrong: list[str]) -> str:
@@ -18,44 +18,44 @@ def choices(d: Draw, right: str, wrong: list[str]) -> str:
 def find_person(d: Draw) -> tuple[str, str]:
     """Where one of three people is."""
     people, places = d.some(d.p.people, 3), d.some(d.w.places, 3)
-    told = ", ".join(f"{p} {d.one(STAYS)} in the {x}" for p, x in zip(people, places, strict=True))
+    story = ", ".join(f"{p} {d.one(STAYS)} in the {x}" for p, x in zip(people, places, strict=True))
     i = d.r.randrange(3)
-    return f"context: {told}. question: {people[i]}", places[i]
+    return f"context: {story}. question: {people[i]}", places[i]
 
 
 @text2text("qa/extraction", "QA-F1", options=3)
 def find_owner(d: Draw) -> tuple[str, str]:
     """Who has one of three things."""
     people, things = d.some(d.p.people, 3), d.some(d.p.things, 3)
-    told = " ".join(f"{p} {d.one(KEEPS)} {a(x)}." for p, x in zip(people, things, strict=True))
+    story = " ".join(f"{p} {d.one(KEEPS)} {an(x)}." for p, x in zip(people, things, strict=True))
     i = d.r.randrange(3)
-    return f"passage: {told} question: who {d.one(KEEPS)} the {things[i]}?", people[i]
+    return f"passage: {story} question: who {d.one(KEEPS)} the {things[i]}?", people[i]
 
 
 @text2text("qa/extraction", "QA-F1", options=3)
 def find_color(d: Draw) -> tuple[str, str]:
     """The color of one of three things."""
     things, colors = d.some(d.p.things, 3), d.some(d.w.colors, 3)
-    told = ", ".join(a(f"{c} {x}") for x, c in zip(things, colors, strict=True))
+    story = ", ".join(an(f"{c} {x}") for x, c in zip(things, colors, strict=True))
     i = d.r.randrange(3)
-    return f"context: {d.one(d.p.people)} owns {told}. item: {things[i]}", colors[i]
+    return f"context: {d.one(d.p.people)} owns {story}. item: {things[i]}", colors[i]
 
 
 @text2text("qa/extraction", "QA-F1", options=2)
 def find_receiver(d: Draw) -> tuple[str, str]:
     """Who received something."""
     (p, q), x = d.some(d.p.people, 2), d.one(d.p.things)
-    told = d.one([f"{p} sent the {x} to {q}.", f"{q} got the {x} from {p}.", f"{p} passed {q} the {x}."])
-    return f"report: {told} {d.aside()}", q
+    story = d.one([f"{p} sent the {x} to {q}.", f"{q} got the {x} from {p}.", f"{p} passed {q} the {x}."])
+    return f"report: {story} {d.aside()}", q
 
 
 @text2text("qa/extraction", "QA-F1", options=3)
 def find_day(d: Draw) -> tuple[str, str]:
     """On which day it is the turn of somebody."""
     people, days = d.some(d.p.people, 3), d.some(d.w.days, 3)
-    told = ", ".join(f"{p} on {x}" for p, x in zip(people, days, strict=True))
+    story = ", ".join(f"{p} on {x}" for p, x in zip(people, days, strict=True))
     i = d.r.randrange(3)
-    return f"notice: {told}. question: {people[i]}", days[i]
+    return f"notice: {story}. question: {people[i]}", days[i]
 
 
 @text2text("qa/multiple_choice", "ACC", options=4)

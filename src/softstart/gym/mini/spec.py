@@ -41,7 +41,7 @@ class Draw:
         return self.r.random() < 0.5
 
     def aside(self) -> str:
-        """A sentence beside the point."""
+        """A sentence that has nothing to do with the answer."""
         return self.r.choice([
             f"{self.one(self.p.people)} waits in the {self.one(self.w.places)}.",
             f"it is {self.one(self.w.months)}.",
@@ -65,7 +65,7 @@ class MiniTask:
     labels: Mapping[str, str]  # class → label word; empty for text-to-text
     make: ClassMaker | PairMaker
     options: int = 0
-    """How many answers of the right sort an input offers (its choices, the people it speaks of); 0: open."""
+    """How many answers of the right sort an input offers (its choices, the people in it); 0: any text."""
 
     def example(self, draw: Draw, key: str | None) -> tuple[str, str]:
         """One example, of the given class if the task has classes."""

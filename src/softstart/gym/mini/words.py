@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from softstart.gym.mini.pairs import OLDER, STAYS
 from softstart.gym.mini.spec import Draw, text2text
-from softstart.tiny.documents import a
+from softstart.tiny.documents import an
 
 
 def _any(d: Draw, n: int) -> list[str]:
@@ -31,7 +31,7 @@ def antonym(d: Draw) -> tuple[str, str]:
 def plural(d: Draw) -> tuple[str, str]:
     """The plural of a noun."""
     x = d.one(d.p.plurals)
-    return f"item: {a(x)} from {d.one(d.p.people)}", d.p.plurals[x]
+    return f"item: {an(x)} from {d.one(d.p.people)}", d.p.plurals[x]
 
 
 @text2text("other/word")
@@ -139,7 +139,7 @@ def join_places(d: Draw) -> tuple[str, str]:
 
 @text2text("generation/rewriting", "Rouge-L")
 def report_speech(d: Draw) -> tuple[str, str]:
-    """What somebody says of themselves, told by another."""
+    """What somebody says about themselves, reported by someone else."""
     p, e = d.one(d.p.people), d.one(d.p.feelings)
     x, day = d.one(d.p.feelings[e]), d.one(d.w.days)
     return f"message: {p}: on {day} i am always {x}.", f"{p} is {x} on {day}"
@@ -157,4 +157,7 @@ def name_colors(d: Draw) -> tuple[str, str]:
 def repeat_many(d: Draw) -> tuple[str, str]:
     """One thing becomes several."""
     x, n = d.one(d.p.plurals), d.one(d.w.numbers[2:])
-    return f"note: {d.one(d.p.people)} has {a(x)}, and soon {n}.", f"soon there are {n} {d.p.plurals[x]}"
+    return (
+        f"note: {d.one(d.p.people)} has {an(x)}, and soon {n}.",
+        f"soon there are {n} {d.p.plurals[x]}",
+    )
