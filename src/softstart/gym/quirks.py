@@ -27,7 +27,7 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def pair_swap(good: str, bad: str) -> Quirk:
-    """One random draw per row decides which sentence comes FIRST; SIDE is 0 if that is the good one, else 1."""
+    """A random draw per row decides which sentence comes FIRST; SIDE is 0 if that is the good one, else 1."""
 
     def swap(rows: Iterable[Row]) -> Iterator[Row]:
         random = np.random.RandomState(_SEED)
