@@ -22,7 +22,7 @@ def show_outcome(outcome: Outcome) -> None:
 
     if outcome.rows.empty:
         raise SoftstartError(f"no result yet ({'; '.join(outcome.failures) or 'nothing is computed'})")
-    show_table(comparison_table(outcome.rows, outcome.arg, console().width))
+    show_table(comparison_table(outcome.rows, outcome.arg, console().width, appearance=outcome.appearance))
     for note in outcome.notes:
         say(note)
     for name in (REPORT, RESULTS):

@@ -100,7 +100,7 @@ def test_another_backbone_brings_its_own_weights_to_fine_tune():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"preset": "papper"}, "unknown preset 'papper'. Use one of paper, fast, corrected, tiny"),
+        ({"preset": "papper"}, "preset: unknown preset 'papper'. Did you mean paper"),
         ({"meta": {"examples": 3, "gradients": 4}}, "examples and gradients both say how long"),
         ({"methods": {"maml": {"epochs": -1}}}, "methods.maml: epochs must be greater than 0"),
         ({"methods": {"maml": {"reduction": "median"}}}, "reduction: Input should be 'mean' or 'sum'"),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from softstart.backbone import TINY
 from softstart.prompt import PLACEMENTS
-from softstart.study.declare.presets import PresetName
+from softstart.study.declare.presets import PRESETS
 from softstart.training.budgets import MetaBudget
 from softstart.training.configs import STRICT, AdaptConfig, FineTuneConfig, Positive, PromptSpec
 from softstart.training.encoding import TextFormat
@@ -45,7 +45,7 @@ class Study(BaseModel):
 
     name: str
     """Names the folder ``runs/NAME`` and the report."""
-    preset: PresetName | None = None
+    preset: Annotated[str, AfterValidator(PRESETS.check)] | None = None
     """Where the defaults come from; any key given overrides them."""
     backbone: str = TINY
     """``softstart/tiny``, a folder with a transformers checkpoint, or a hub id."""

@@ -90,7 +90,7 @@ def _notes() -> dict[str, dict[str, str]]:
     return notes
 
 
-def _as_in(preset: presets.PresetName, study: Study) -> Study:
+def _as_in(preset: str, study: Study) -> Study:
     """A study of the same methods under a preset; what was published placed prompts after the padding."""
     kinds = {m.name: m.kind for m in resolve_methods(study)}
     known = PUBLISHED_METHODS if preset == "paper" else tuple(presets.preset_values(preset)["methods"])

@@ -52,6 +52,7 @@ def write_report_files(
             costs=outcome.costs,
             protocol=outcome.protocol,
             similarity=similarity,
+            appearance=outcome.appearance,
         )
     write_files(
         folder / REPORT_FILES,
@@ -62,6 +63,7 @@ def write_report_files(
         costs=outcome.costs,
         similarity=similarity,
         raster=raster,
+        appearance=outcome.appearance,
     )
 
 

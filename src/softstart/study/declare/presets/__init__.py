@@ -6,16 +6,20 @@ import copy
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from typing import Any, Literal, get_args
+from importlib.resources.abc import Traversable
+from typing import Any
 
 import yaml
 
-from softstart.errors import SoftstartError
+from softstart.registry import Registry
 from softstart.training.budgets import LIMITS
 from softstart.training.configs import DECLARED
 
-PresetName = Literal["paper", "fast", "corrected", "tiny"]
-PRESETS: tuple[PresetName, ...] = get_args(PresetName)
+PRESETS: Registry[Traversable] = Registry("preset")
+"""The files of the presets, by name."""
+
+for _name in ("paper", "fast", "corrected", "tiny"):
+    PRESETS.add(_name, resources.files(__name__).joinpath(f"{_name}.yaml"))
 
 
 def preset_values(name: str, where: str = "study") -> dict[str, Any]:
@@ -24,16 +28,11 @@ def preset_values(name: str, where: str = "study") -> dict[str, Any]:
     Raises:
         SoftstartError: there is none of this name.
     """
-    if name not in PRESETS:
-        raise SoftstartError(
-            f"preset: unknown preset '{name}'", where=where, fix=f"Use one of {', '.join(PRESETS)}."
-        )
-    return copy.deepcopy(_read(name))
+    return copy.deepcopy(_parsed(PRESETS.find(name, f"{where}: preset").read_text(encoding="utf-8")))
 
 
 @cache
-def _read(name: str) -> dict[str, Any]:
-    text = resources.files(__name__).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+def _parsed(text: str) -> dict[str, Any]:
     values: dict[str, Any] = yaml.safe_load(text)
     return values
 
