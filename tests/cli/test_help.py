@@ -58,6 +58,7 @@ def test_help_lists_what_is_registered(monkeypatch):
     from softstart.cli.app import app
     from softstart.gym.metrics import METRICS
     from softstart.prompt import usages
+    from softstart.study.run.executors import EXECUTORS
     from softstart.study.run.trackers import TRACKERS
 
     def shown(*arguments):
@@ -66,6 +67,7 @@ def test_help_lists_what_is_registered(monkeypatch):
         return " ".join(done.output.split())
 
     assert ", ".join(TRACKERS) in shown("run")
+    assert ", ".join(EXECUTORS) in shown("run")
     assert ", ".join(usages()) in shown("adapt")
     assert "EM" in shown("evaluate")
     monkeypatch.setitem(METRICS._entries, "From-Outside", METRICS["EM"])

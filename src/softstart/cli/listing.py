@@ -14,6 +14,7 @@ from typer.core import TyperCommand
 REGISTRIES = {
     "algorithms": "softstart.training.methods:LEARNERS",
     "availability": "softstart.gym.listing:AVAILABILITY",
+    "executors": "softstart.study.run.run:EXECUTORS",
     "metrics": "softstart.gym.metrics:METRICS",
     "trackers": "softstart.study.run.trackers:TRACKERS",
     "gpus": "softstart.study.cost.gpu_hours:PEAKS",

@@ -49,10 +49,15 @@ def run(
     device: Device = None,
     workers: Workers = None,
     threads: Threads = None,
+    executor: Annotated[
+        str | None, typer.Option(help="Where to compute: <executors>, or an import path.")
+    ] = None,
     ray: Annotated[
         str | None, typer.Option(help="A Ray cluster to compute on: its address, or local.")
     ] = None,
-    tracker: Annotated[str | None, typer.Option(help="Send learning curves to one of: <trackers>.")] = None,
+    tracker: Annotated[
+        str | None, typer.Option(help="Send learning curves to <trackers>, or an import path.")
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Compute again what diverged.")
     ] = False,
@@ -92,8 +97,18 @@ def run(
     elif dry_run:
         _show_estimate(declared, folder, device, workers or (1 if threads else None), gpu, gpu_rate)
     else:
-        further = {"ray": ray, "tracker": tracker, "retry_failed": retry_failed, "stall": stall}
-        _compute(declared, folder, device, workers, threads, **further)
+        _compute(
+            declared,
+            folder,
+            device,
+            workers,
+            threads,
+            executor=executor,
+            ray=ray,
+            tracker=tracker,
+            retry_failed=retry_failed,
+            stall=stall,
+        )
 
 
 def _default_folder(study: Study) -> Path:
