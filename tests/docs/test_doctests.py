@@ -24,6 +24,11 @@ MET_FIRST = {
     "softstart.gym.sampling.kshot",
     "softstart.gym.settings.load_setting",
     "softstart.gym.sources.load_task",
+    "softstart.yourtasks.adapt.compare_starts",
+    "softstart.yourtasks.learn.learn_start",
+    "softstart.yourtasks.learn.outer_loop",
+    "softstart.yourtasks.predict.Predictor",
+    "softstart.yourtasks.predict.evaluate_rows",
 }
 """What a user meets first; each has an example."""
 

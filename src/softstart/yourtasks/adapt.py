@@ -85,6 +85,16 @@ def compare_starts(
 
     Raises:
         SoftstartError: every run of a start diverged, or an example that cannot be used.
+
+    >>> from softstart import Backbone
+    >>> from softstart.gym import load_task
+    >>> from softstart.yourtasks import plain_start
+    >>> backbone = Backbone.from_pretrained("softstart/tiny", device="cpu")
+    >>> config = AdaptConfig(steps=2, eval_every=1, max_tokens=2048)
+    >>> starts = {"one": plain_start(backbone, 5, seed=1), "other": plain_start(backbone, 5, seed=2)}
+    >>> tuned = compare_starts(backbone, load_task("film_review"), starts, samples=[13], config=config)
+    >>> list(tuned), 0 <= tuned["one"].test <= 1
+    (['one', 'other'], True)
     """
     encoded = encode_task(task, backbone, text)
     samples = list(encoded.train) if samples is None else samples

@@ -56,6 +56,15 @@ def learn_start(
 
     Raises:
         SoftstartError: as ``meta_train``.
+
+    >>> from softstart import Backbone
+    >>> from softstart.gym import load_task
+    >>> backbone = Backbone.from_pretrained("softstart/tiny", device="cpu")
+    >>> algorithm, config = outer_loop("multitask", steps=2)
+    >>> tasks = [load_task("animal_class"), load_task("film_review")]
+    >>> start = learn_start(backbone, tasks, algorithm, config, length=5)
+    >>> tuple(start.tensor.shape), start.info["source"]
+    ((5, 128), ['animal_class', 'film_review'])
     """
     start = plain_start(backbone, length, config.seed) if init is None else init
     length = len(start)

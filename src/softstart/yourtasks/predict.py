@@ -39,6 +39,15 @@ class Predictor:
 
     Raises:
         SoftstartError: the prompt and the backbone do not go together, or leave no room for text.
+
+    >>> from softstart import Backbone
+    >>> from softstart.yourtasks import plain_start
+    >>> backbone = Backbone.from_pretrained("softstart/tiny", device="cpu")
+    >>> prompt = SoftPrompt.of(backbone, plain_start(backbone, 5))
+    >>> predict = Predictor(backbone, prompt, labels=["good", "bad"])
+    >>> (row,) = predict([{"input": "the film was dull"}])
+    >>> list(row)
+    ['input', 'prediction', 'p(good)', 'p(bad)']
     """
 
     backbone: Backbone
@@ -133,6 +142,16 @@ def evaluate_rows(
 
     Raises:
         SoftstartError: no rows, a row without the fields, or an unknown metric.
+
+    >>> from softstart import Backbone
+    >>> from softstart.yourtasks import plain_start
+    >>> backbone = Backbone.from_pretrained("softstart/tiny", device="cpu")
+    >>> prompt = SoftPrompt.of(backbone, plain_start(backbone, 5))
+    >>> predict = Predictor(backbone, prompt, labels=["good", "bad"])
+    >>> rows = [{"input": "the film was dull", "label": "bad"}, {"input": "a fine film", "label": "good"}]
+    >>> scored = evaluate_rows(predict, rows, "{label}", "ACC")
+    >>> scored.metric, scored.rows
+    ('ACC', 2)
     """
     fields, expected = Template(output), []
 

@@ -1,0 +1,154 @@
+"""A prompt tuned on one's own task: the command, the same in Python, and what is said of the start."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+
+from helpers.families import random_backbone
+from helpers.models import prompts, random_t5, toy_task
+from helpers.own_tables import documented, failed, softstart, write_rows
+from softstart import Backbone
+from softstart.algorithms import LOG_RATES
+from softstart.gym import open_gym
+from softstart.gym.metrics import score
+from softstart.gym.mini import mini_settings
+from softstart.prompt import SoftPrompt
+from softstart.training.adaptation import AdaptRun, adapt
+from softstart.training.configs import AdaptConfig
+from softstart.training.encoding import TextFormat, encode_task, rng_for, to_batch
+from softstart.training.evaluation import Evaluation
+from softstart.yourtasks import LEARNED, PT, compare_starts, plain_start, verdict
+
+
+def test_adapt_compares_the_learned_start_with_plain_tuning(folder):
+    here, shown = folder
+    assert PT in shown
+    assert LEARNED in shown
+    assert "36 rows to learn from, 12 dev, 20 test" in shown
+    assert "means over 3 splits of train and dev" in shown
+    assert re.search(
+        r"learned start .*: [+-]\d+\.\d points on one test set \(mean; by split( [+-][\d.]+,?){3}\)", shown
+    )
+    tuned = SoftPrompt.from_pretrained(here / "tuned")
+    assert len(tuned.tensor) == 5
+    assert tuned.info["labels"] == ["bad", "good"]
+    (noted,) = tuned.info["scores"]
+    assert 0 <= noted["low"] <= noted["score"] <= noted["high"] <= 100
+    assert tuned.info["method"] == LEARNED
+    row = f"{noted['score']:.1f} | {noted['low']:.1f} to {noted['high']:.1f} over test rows |"
+    assert f"| mine | Classification-F1 | {row}" in (here / "tuned" / "README.md").read_text()
+
+
+def test_equal_starts_end_equal_whatever_their_name():
+    backbone = Backbone.from_pretrained("softstart/tiny", device="cpu")
+    start = plain_start(backbone, 4)
+    config = AdaptConfig(steps=4, eval_every=2, max_tokens=2048)
+    found = compare_starts(backbone, toy_task("toy"), {PT: start, LEARNED: start}, rates=[0.3], config=config)
+    assert torch.equal(found[PT].prompt.tensor, found[LEARNED].prompt.tensor)
+    assert found[PT].tests == found[LEARNED].tests
+    alone = compare_starts(
+        backbone, toy_task("toy"), {PT: start}, samples=[21], rates=[0.3], config=config, seed=1
+    )
+    assert alone[PT].tests == found[PT].tests[1:]
+
+
+def test_a_causal_model_learns_a_task_of_words():
+    backbone = random_backbone("gpt2", torch.float32)
+    config = AdaptConfig(steps=60, eval_every=20, max_tokens=None, select="last")
+    start, task = prompts(backbone, runs=1, length=6)[0], toy_task("toy")
+    how = Evaluation(scoring="rank")
+    found = compare_starts(
+        backbone, task, {PT: start}, samples=[13], rates=[0.3], config=config, evaluation=how
+    )[PT]
+    rows = encode_task(task, backbone, TextFormat("{input}")).train[13]
+    assert rows.outputs[0] == [[3, 1]]  # the label and the end
+    batch = to_batch(rows.pick(range(8), rng_for(0)), [0] * 8, 0)
+    before, after = (float(backbone.nll(p[None], batch)[0].sum()) for p in (start, found.prompt.tensor))
+    assert after < 0.7 * before
+    assert found.prompt.peft_task == "CAUSAL_LM"
+
+
+def test_the_documented_python_is_what_the_commands_do(tmp_path, monkeypatch, capsys):
+    backbone = Backbone.from_pretrained("softstart/tiny", device="cpu")
+    sample = open_gym("mini").load(mini_settings()["mini-random"].target[0]).samples[13]
+    write_rows(tmp_path / "mine.csv", sample.train)
+    write_rows(tmp_path / "more.csv", sample.dev)
+    write_rows(tmp_path / "new.csv", sample.dev[:5])
+    start = SoftPrompt.of(backbone, plain_start(backbone, 20, seed=3))
+    start.save_pretrained(tmp_path / "start")
+    monkeypatch.chdir(tmp_path)
+    code = documented("<!-- adapt -->")
+    assert len([line for line in code.splitlines() if line and "import" not in line]) == 5
+    quick = "config=AdaptConfig(steps=4, eval_every=1, max_tokens=2048)"
+    scope = {"backbone": backbone, "start": start, "AdaptConfig": AdaptConfig}
+    exec(code.replace("LEARNED: start}", f"LEARNED: start}}, {quick}"), scope)
+    _, learned, scored = capsys.readouterr().out.split(maxsplit=2)
+    assert len(scope["predictions"]) == 5
+    done = softstart(
+        "adapt", "--init", "start", "--train", "mine.csv", "--test", "more.csv", "--steps", 4, "--out",
+        "tuned", "--device", "cpu", cwd=tmp_path,
+    )  # fmt: skip
+    assert done[0] == 0, done[2]
+    (shown,) = [line for line in done[1].splitlines() if line.startswith(LEARNED) and "…" in line]
+    assert f"{100 * float(learned):.1f}" in shown
+    found = softstart("evaluate", "tuned", "--rows", "more.csv", cwd=tmp_path)[1].strip()
+    value = re.search(r"score=([\d.]+)", scored)[1]
+    assert found == f"Classification-F1 {100 * float(value):.1f} on {len(sample.dev)} rows"
+    predictions = [row["prediction"] for row in scope["predict"]([{"input": e.input} for e in sample.dev])]
+    assert float(value) == score("Classification-F1", predictions, [e.outputs for e in sample.dev])
+
+
+def test_learned_rates_and_source_prompts_go_with_the_start(tmp_path):
+    backbone, task = random_t5(torch.float32), toy_task("toy")
+    start, log_rates = prompts(backbone)[0], torch.tensor([[1.0], [0.0], [-1.0]])
+    config = AdaptConfig(steps=3, eval_every=3, select="last")
+    learned = SoftPrompt.of(backbone, start, {}, {LOG_RATES: log_rates})
+    found = compare_starts(
+        backbone, task, {"a": learned, "b": start}, samples=[13], rates=[0.3], config=config
+    )
+    encoded = encode_task(task, backbone, TextFormat("{input}"))
+    run = AdaptRun(start, encoded, 13, 0.3, 0)
+    for name, rates in (("a", log_rates.exp()), ("b", None)):
+        (alone,) = adapt(backbone, [replace(run, rates=rates)], config, Evaluation(max_tokens=4096))
+        assert torch.allclose(found[name].prompt.tensor, alone.prompt, atol=1e-6)
+    assert not torch.allclose(found["a"].prompt.tensor, found["b"].prompt.tensor, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("gains", "said"),
+    [
+        ([0.1, 0.2], "helped: +15.0 points on one test set (mean; by split +10.0, +20.0)"),
+        ([0.1, -0.2], "helped on some splits and not on others: -5.0 points"),
+        ([-0.1], "did not help: -10.0 points on one test set"),
+        ([0.0], "made no difference: +0.0 points"),
+    ],
+)
+def test_the_verdict_says_what_the_splits_say(gains, said):
+    assert verdict(gains).startswith(said)
+
+
+def test_bad_input_is_one_line(folder, tmp_path):
+    here, _ = folder
+    assert "no column 'input'" in failed("adapt", "--train", here / "mine.csv", cwd=tmp_path)
+    assert "cannot read this file" in failed("adapt", "--train", "none.csv", cwd=tmp_path)
+    assert "cannot write 'out.txt'" in failed(
+        "predict", here / "tuned", "--rows", here / "more.csv", "--out", "out.txt", cwd=tmp_path
+    )
+    (tmp_path / "rows.csv").write_text("text\nhello\n")
+    line = failed("predict", here / "tuned", "--rows", "rows.csv", "--out", "out.csv", cwd=tmp_path)
+    assert "row 2: no field 'title'" in line
+    assert not (tmp_path / "out.csv").exists()
+    other = random_t5(torch.float32)
+    SoftPrompt.of(other, prompts(other, runs=1)[0]).save(tmp_path / "other.safetensors")
+    line = failed(
+        "adapt", "--init", "other.safetensors", "--backbone", "softstart/tiny", "--train", here / "mine.csv",
+        "--input", "{body}", cwd=tmp_path,
+    )  # fmt: skip
+    assert "the prompt has width 16 but backbone 'softstart/tiny' embeds" in line
+    assert softstart("predict", "x", "--rowz", "y", cwd=tmp_path)[0] == 2
+    line = failed("adapt", "--init", "label", "--train", here / "mine.csv", cwd=tmp_path)
+    assert line == "error: --init: no start 'label'. Did you mean labels?"

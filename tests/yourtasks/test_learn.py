@@ -1,0 +1,122 @@
+"""A start learned from a folder of tables."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+
+import pytest
+import torch
+
+from helpers.own_tables import documented, softstart, table
+from softstart import Backbone
+from softstart.errors import SoftstartError
+from softstart.gym import open_gym
+from softstart.gym.mini import mini_settings
+from softstart.gym.tables import RawData, source_tasks, whole_task
+from softstart.prompt import SoftPrompt
+from softstart.training.configs import AdaptConfig
+from softstart.yourtasks import LEARNED, PT, compare_starts, learn_start, outer_loop, plain_start
+
+
+def test_source_tasks_keep_no_row_for_a_test(sources):
+    here, names = sources
+    tasks = source_tasks(here / "sources")
+    assert [task.name for task in tasks] == sorted(names)
+    for task in tasks:
+        (sample,) = task.samples.values()
+        with (here / "sources" / f"{task.name}.csv").open(newline="") as file:
+            rows = {(row["input"].strip(), row["output"].strip()) for row in csv.DictReader(file)}
+        assert {(e.input, e.outputs[0]) for e in (*sample.train, *sample.dev)} == rows
+        assert not task.test
+    with pytest.raises(SoftstartError, match="no tables to learn from"):
+        source_tasks(here)
+
+
+def test_a_start_learned_from_a_folder_of_tables_beats_plain_tuning_in_few_steps(sources):
+    """The command, the code of docs/ecosystem.md, and whether it is worth it on tasks it never saw."""
+    here, names = sources
+    options = ("--steps", 40, "--seed", 0, "--device", "cpu")
+    code, shown, err = softstart("meta-train", "sources", "--out", "start", *options, cwd=here)
+    assert code == 0, err
+    assert "start of 8 source tasks: start" in shown
+    assert sorted(path.name for path in (here / "start").iterdir()) == [
+        "README.md", "adapter_config.json", "adapter_model.safetensors",
+    ]  # fmt: skip
+    learned = SoftPrompt.from_pretrained(here / "start")
+    assert learned.info["source"] == sorted(names)
+    assert learned.info["algorithm"] == "multitask"
+    backbone, gym, gains = Backbone.from_pretrained("softstart/tiny", device="cpu"), open_gym("mini"), []
+    config = AdaptConfig(steps=20, eval_every=10, max_tokens=2048)
+    for name in mini_settings()["mini-random"].target:
+        task = gym.load(name)
+        starts = {PT: plain_start(backbone, 20), LEARNED: learned.check_for(backbone)}
+        found = compare_starts(backbone, task, starts, samples=[13], rates=[0.3], config=config)
+        gains.append(found[LEARNED].test - found[PT].test)
+    print([round(100 * gain, 1) for gain in gains])
+    assert sum(gains) / len(gains) > 0.1
+    assert sum(gain > 0 for gain in gains) > len(gains) / 2
+
+
+def test_the_documented_meta_training_is_what_the_command_does(sources, monkeypatch):
+    here, _ = sources
+    code = documented("<!-- meta-train -->")
+    assert len(code.strip().splitlines()) <= 5 + 3  # the imports apart
+    monkeypatch.chdir(here)
+    exec(code.replace('"fomaml",', '"fomaml", steps=3,').replace('"start"', '"python"'), {})
+    options = ("--steps", 3, "--algorithm", "fomaml", "--set", "inner_lr=3.0", "--set", "inner_steps=2")
+    assert softstart("meta-train", "sources", "--out", "command", *options, "--lr", 0.3, cwd=here)[0] == 0
+    first, second = (SoftPrompt.from_pretrained(here / name) for name in ("python", "command"))
+    assert torch.equal(first.tensor, second.tensor)
+
+
+def test_meta_training_resumes_where_it_was_killed(sources, tmp_path):
+    here, _ = sources
+    backbone, tasks = (
+        Backbone.from_pretrained("softstart/tiny", device="cpu"),
+        source_tasks(here / "sources")[:2],
+    )
+    algorithm, config = outer_loop("multitask", steps=4, lr=0.3, seed=1, overrides=["checkpoint_every=1"])
+    noted = []
+
+    def kill(n, note=""):
+        noted.append((n, note))
+        if len(noted) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        learn_start(backbone, tasks, algorithm, config, length=4, folder=tmp_path, progress=kill)
+    assert len(list(tmp_path.iterdir())) == 1
+    learn_start(backbone, tasks, algorithm, replace(config, seed=2), length=4, folder=tmp_path)  # another one
+    resumed = learn_start(
+        backbone, tasks, algorithm, config, length=4, folder=tmp_path,
+        progress=lambda n, note="": noted.append((n, note)),
+    )  # fmt: skip
+    assert noted[3] == (2, "resumed")
+    whole = learn_start(backbone, tasks, algorithm, config, length=4)
+    assert torch.equal(resumed.tensor, whole.tensor)
+    assert not list(tmp_path.iterdir())
+    for name, overrides, message in (
+        ("pt", [], "learns no start"), ("mamml", [], "unknown method"), ("maml", ["a=1"], "not a field of maml"),
+        ("maml", ["a"], "not of the form"), ("maml", ["lr=0"], "lr must be greater than 0"),
+    ):  # fmt: skip
+        with pytest.raises(SoftstartError, match=message):
+            outer_loop(name, steps=1, lr=0.1, seed=0, overrides=overrides)
+
+
+def test_all_rows_are_used_and_none_twice(tmp_path):
+    table(tmp_path / "mine.csv", 40)
+    raw = RawData(str(tmp_path / "mine.csv"), input="{id} {body}")
+    task = whole_task(raw)
+    (sample,) = task.samples.values()
+    parts = [sample.train, sample.dev, task.test]
+    assert [len(part) for part in parts] == [24, 8, 8]
+    assert len({e.input for part in parts for e in part}) == 40
+    assert whole_task(raw).digest == task.digest
+    several = whole_task(raw, splits=3)
+    assert several.test == task.test
+    assert several.samples[42] == sample
+    parts = [{*s.train, *s.dev} for s in several.samples.values()]
+    assert len(parts) == 3
+    assert parts[0] == parts[1] == parts[2]
+    assert len({frozenset(s.dev) for s in several.samples.values()}) == 3

@@ -1,0 +1,59 @@
+"""Predictions of one's own rows, and prompts in other formats."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+import torch
+
+from helpers.models import relative
+from helpers.own_tables import softstart
+from softstart import Backbone
+from softstart.backbone import IGNORE, candidates_tensor, collate
+from softstart.prompt import SoftPrompt
+from softstart.yourtasks import Predictor
+from softstart.yourtasks.predict import CHUNK
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.jsonl"])
+def test_predictions_keep_the_rows_their_order_and_their_columns(folder, name):
+    here, _ = folder
+    code, _, err = softstart("predict", "tuned", "--rows", "more.csv", "--out", name, cwd=here)
+    assert code == 0, err
+    with (here / name).open(newline="") as file:
+        rows = list(csv.DictReader(file)) if name.endswith("csv") else [json.loads(line) for line in file]
+    assert [int(row["id"]) for row in rows] == list(range(20))
+    assert rows[3]["body"] == "it was bad,\nreally"
+    for row in rows:
+        chances = {word: float(row[f"p({word})"]) for word in ("bad", "good")}
+        assert sum(chances.values()) == pytest.approx(1.0, abs=1e-5)
+        assert row["prediction"] == max(chances, key=chances.get)
+
+
+def test_the_same_in_python_and_the_chances_are_those_of_the_model(folder):
+    here, _ = folder
+    backbone = Backbone.from_pretrained("softstart/tiny", device="cpu")
+    prompt = SoftPrompt.from_pretrained(here / "tuned")
+    texts = [f"the film number {i} was good" for i in range(CHUNK + 3)]
+    found = list(Predictor(backbone, prompt)({"input": text, "n": i} for i, text in enumerate(texts)))
+    assert [row["n"] for row in found] == list(range(CHUNK + 3))
+    words = backbone.tokenizer(["bad", "good"]).input_ids
+    ids = backbone.tokenizer(texts[-1:]).input_ids
+    scores = backbone.rank(
+        prompt.tensor[None], collate(ids, [[]], [0], pad=0), candidates_tensor([words], IGNORE)
+    )
+    expected = torch.softmax(scores[0], 0)
+    assert found[-1]["p(good)"] == pytest.approx(float(expected[1]), abs=1e-5)
+    free = list(Predictor(backbone, prompt, labels=[])([{"input": texts[0]}]))
+    assert set(free[0]) == {"input", "prediction"}
+
+
+def test_export_converts_any_format(folder, tmp_path):
+    here, _ = folder
+    assert softstart("export", here / "tuned", "p.safetensors", cwd=tmp_path)[0] == 0
+    assert softstart("export", "p.safetensors", "peft", cwd=tmp_path)[0] == 0
+    first, last = SoftPrompt.from_pretrained(here / "tuned"), SoftPrompt.from_pretrained(tmp_path / "peft")
+    assert relative(first.tensor, last.tensor) == 0
+    assert first.info == last.info
