@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import torch
+from pydantic import AfterValidator
 from torch import Tensor
 
 from softstart.backbone import IGNORE, Backbone, Batch, Decoding, candidates_tensor, collate
 from softstart.gym.metrics import F1Labels, companions, score
+from softstart.registry import Registry
 from softstart.training.encoding import EncodedTask, Rows
 from softstart.training.identity import Added, Unkeyed
 
-Scoring = Literal["generate", "rank"]
+
+@dataclass(frozen=True)
+class Scoring:
+    """A way to make predictions.
+
+    Args:
+        function: backbone, prompts [R, P, d], jobs and evaluation to the predictions of every job, in order
+            of its rows. Jobs should share forward passes.
+        label: what it does, in a word or two, for reports.
+    """
+
+    function: Callable[[Backbone, Tensor, Sequence[Job], Evaluation], list[list[str]]]
+    label: str
+
+
+SCORINGS: Registry[Scoring] = Registry("scoring", accepts=lambda thing: isinstance(thing, Scoring))
+"""Ways to make predictions, by the name in ``Evaluation.scoring``."""
 
 
 @dataclass(frozen=True)
@@ -23,20 +41,20 @@ class Evaluation:
 
     ``scoring="generate"`` decodes freely and compares strings, as the published protocol does. ``"rank"``
     picks the most likely label word of a classification task: another, easier metric; other tasks are
-    generated all the same.
+    generated in either case.
     """
 
     decoding: Decoding = Decoding()
     """How outputs are generated."""
-    scoring: Scoring = "generate"
-    """``generate`` or ``rank``."""
+    scoring: Annotated[str, AfterValidator(SCORINGS.check)] = "generate"
+    """``generate``, ``rank``, or another name or import path of a ``Scoring``."""
     f1_labels: Annotated[F1Labels, Added("union")] = "union"
     """Over which labels Classification-F1 is a mean, on dev and on test (see ``gym.metrics.F1Labels``)."""
     bounded: Annotated[bool, Added(True)] = True
-    """Generate no more tokens than the longest train or dev output of a task and two; False: as many as the
+    """Generate at most two tokens more than the longest train or dev output of a task; False: as many as the
     decoding allows, as the published protocol does."""
     max_tokens: Annotated[int | None, Unkeyed()] = 32768
-    """Bound on the tokens of one forward pass."""
+    """Upper bound on the tokens of one forward pass."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +66,17 @@ class Job:
     rows: Rows
 
 
-def predict(backbone: Backbone, prompts: Tensor, jobs: Sequence[Job], how: Evaluation) -> list[list[str]]:
+@dataclass(frozen=True)
+class Assessment:
+    """The metric of a job's task on its rows, and what is reported with it (see ``metrics.companions``)."""
+
+    score: float
+    companions: dict[str, float]
+
+
+def predict(
+    backbone: Backbone, prompts: Tensor, jobs: Sequence[Job], evaluation: Evaluation
+) -> list[list[str]]:
     """Predictions of every job, stripped of surrounding white space, in row order.
 
     Jobs share forward passes; each is decoded exactly as it would be alone.
@@ -57,61 +85,83 @@ def predict(backbone: Backbone, prompts: Tensor, jobs: Sequence[Job], how: Evalu
         backbone: the frozen model.
         prompts: [R, P, d].
         jobs: what to predict with which prompt.
-        how: decoding and scoring.
+        evaluation: decoding and scoring.
+
+    Raises:
+        SoftstartError: an unknown scoring, or a prompt that does not fit.
     """
     if backbone.rows_interact and len(jobs) > 1:
-        return [predict(backbone, prompts, [job], how)[0] for job in jobs]
-    out: list[list[str]] = [[] for _ in jobs]
-    ranked = [i for i, job in enumerate(jobs) if how.scoring == "rank" and job.task.labels]
-    _collect(out, ranked, jobs, _rank(backbone, prompts, [jobs[i] for i in ranked], how))
-    # One search runs to the same number of new tokens for all its rows, so a bound is a group.
-    free = set(range(len(jobs))) - set(ranked)
-    most = how.decoding.max_new_tokens
-    bounds = {i: min(jobs[i].task.max_new_tokens, most) if how.bounded else most for i in free}
-    for bound in sorted(set(bounds.values())):
-        group = sorted(i for i in free if bounds[i] == bound)
-        decoding = replace(how.decoding, max_new_tokens=bound)
-        texts = backbone.generate(
-            prompts, _batch(backbone, [jobs[i] for i in group]), decoding, how.max_tokens
-        )
-        _collect(out, group, jobs, texts)
-    return out
+        return [predict(backbone, prompts, [job], evaluation)[0] for job in jobs]
+    texts = SCORINGS.find(evaluation.scoring).function(backbone, prompts, jobs, evaluation)
+    return [[text.strip() for text in of_job] for of_job in texts]
 
 
-@dataclass(frozen=True)
-class Assessment:
-    """The metric of a job's task on its rows, and what is reported beside it (see ``metrics.companions``)."""
+def assess(
+    backbone: Backbone, prompts: Tensor, jobs: Sequence[Job], evaluation: Evaluation
+) -> list[Assessment]:
+    """Predict with prompts [R, P, d] and score every job; see ``predict``.
 
-    score: float
-    companions: dict[str, float]
-
-
-def assess(backbone: Backbone, prompts: Tensor, jobs: Sequence[Job], how: Evaluation) -> list[Assessment]:
-    """Predict and score every job; see ``predict``."""
+    Raises:
+        SoftstartError: as ``predict``.
+    """
     return [
         Assessment(
-            score(
-                job.task.metric, texts, job.rows.references, f1_labels=how.f1_labels, labels=job.task.labels
-            ),
+            score(job.task.metric, texts, job.rows.references, f1_labels=evaluation.f1_labels),
             companions(job.task.labels, job.task.metric, texts, job.rows.references),
         )
-        for job, texts in zip(jobs, predict(backbone, prompts, jobs, how), strict=True)
+        for job, texts in zip(jobs, predict(backbone, prompts, jobs, evaluation), strict=True)
     ]
 
 
-def evaluate(backbone: Backbone, prompts: Tensor, jobs: Sequence[Job], how: Evaluation) -> list[float]:
-    """The scores of ``assess`` under prompts [R, P, d]: fractions, one a job."""
-    return [assessed.score for assessed in assess(backbone, prompts, jobs, how)]
+def evaluate(backbone: Backbone, prompts: Tensor, jobs: Sequence[Job], evaluation: Evaluation) -> list[float]:
+    """The scores of ``assess`` under prompts [R, P, d]: a fraction for each job.
+
+    Raises:
+        SoftstartError: as ``predict``.
+    """
+    return [assessed.score for assessed in assess(backbone, prompts, jobs, evaluation)]
 
 
-def _rank(backbone: Backbone, prompts: Tensor, jobs: Sequence[Job], how: Evaluation) -> list[str]:
-    if not jobs:
-        return []
-    per_row = [job.task.label_ids for job in jobs for _ in range(len(job.rows))]
-    candidates = candidates_tensor(per_row, IGNORE).to(backbone.device)
-    best = backbone.rank(prompts, _batch(backbone, jobs), candidates, how.max_tokens).argmax(1).tolist()
-    labels = [job.task.labels for job in jobs for _ in range(len(job.rows))]
-    return [words[choice] for words, choice in zip(labels, best, strict=True)]
+def generate_outputs(
+    backbone: Backbone, prompts: Tensor, jobs: Sequence[Job], evaluation: Evaluation
+) -> list[list[str]]:
+    """Free decoding with prompts [R, P, d], as many new tokens as ``evaluation`` allows."""
+    outputs: list[list[str]] = [[] for _ in jobs]
+    most = evaluation.decoding.max_new_tokens
+    bounds = [min(job.task.max_new_tokens, most) if evaluation.bounded else most for job in jobs]
+    # One search runs to the same number of new tokens for all its rows, so jobs with one bound are a group.
+    for bound in sorted(set(bounds)):
+        group = [i for i in range(len(jobs)) if bounds[i] == bound]
+        decoding = replace(evaluation.decoding, max_new_tokens=bound)
+        batch = _batch(backbone, [jobs[i] for i in group])
+        texts = iter(backbone.generate(prompts, batch, decoding, evaluation.max_tokens))
+        for i in group:
+            outputs[i] = [next(texts) for _ in range(len(jobs[i].rows))]
+    return outputs
+
+
+def rank_labels(
+    backbone: Backbone, prompts: Tensor, jobs: Sequence[Job], evaluation: Evaluation
+) -> list[list[str]]:
+    """The most likely label word under prompts [R, P, d]; tasks without label words are generated."""
+    ranked = [job for job in jobs if job.task.labels]
+    generated = iter(
+        generate_outputs(backbone, prompts, [job for job in jobs if not job.task.labels], evaluation)
+    )
+    best: Any = iter(())
+    if ranked:
+        per_row = [job.task.label_ids for job in ranked for _ in range(len(job.rows))]
+        candidates = candidates_tensor(per_row, IGNORE).to(backbone.device)
+        scores = backbone.rank(prompts, _batch(backbone, ranked), candidates, evaluation.max_tokens)
+        best = iter(scores.argmax(1).tolist())
+    return [
+        [job.task.labels[next(best)] for _ in range(len(job.rows))] if job.task.labels else next(generated)
+        for job in jobs
+    ]
+
+
+SCORINGS.add("generate", Scoring(generate_outputs, "generated"))
+SCORINGS.add("rank", Scoring(rank_labels, "likeliest label"))
 
 
 def _batch(backbone: Backbone, jobs: Sequence[Job]) -> Batch:
@@ -123,14 +173,6 @@ def text_batch(backbone: Backbone, inputs: Sequence[Sequence[int]], runs: Sequen
     """Inputs without outputs, row i using prompt ``runs[i]``, on the backbone's device."""
     batch = collate(inputs, [[]] * len(inputs), runs, pad=backbone.tokenizer.pad_token_id)
     return batch.to(backbone.device)
-
-
-def _collect(out: list[list[str]], which: Sequence[int], jobs: Sequence[Job], texts: Sequence[str]) -> None:
-    start = 0
-    for i in which:
-        stop = start + len(jobs[i].rows)
-        out[i] = [text.strip() for text in texts[start:stop]]
-        start = stop
 
 
 def no_prompt(backbone: Backbone) -> Tensor:

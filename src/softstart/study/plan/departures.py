@@ -27,6 +27,7 @@ from softstart.study.declare.spec import MAIN, SettingSpec, Study, resolve_metho
 from softstart.study.plan.inputs import FIRST, Inputs
 from softstart.training.budgets import MetaBudget
 from softstart.training.configs import AdaptConfig, FineTuneConfig
+from softstart.training.evaluation import SCORINGS
 from softstart.training.methods import BASELINES, Method
 from softstart.training.optimizers import Optimizer
 
@@ -301,8 +302,7 @@ def _finetuning(study: Study) -> Rows:
 
 def _decoding(study: Study) -> Rows:
     evaluation, decoding = study.evaluation, study.evaluation.decoding
-    scorings = {"rank": "the likeliest label word", "generate": "generated"}
-    yield "predictions", scorings.get(evaluation.scoring, evaluation.scoring)
+    yield "predictions", SCORINGS.find(evaluation.scoring).label
     labels = {"union": "all strings in gold or predictions", "gold": "those in gold"}
     yield "labels of macro-F1", labels.get(evaluation.f1_labels, evaluation.f1_labels)
     yield "beams", decoding.num_beams

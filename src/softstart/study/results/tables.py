@@ -14,6 +14,7 @@ from softstart.study.declare.spec import Study
 from softstart.study.plan.choice import budgets_of, choose
 from softstart.study.plan.plan import Cell, Plan, RunNode
 from softstart.study.results.store import Store
+from softstart.training.evaluation import SCORINGS
 
 RESULT_COLUMNS = [
     "setting", "method", "backbone", "prompt_length", "variant", "task", "metric", "shots", "sample", "seed",
@@ -105,7 +106,7 @@ def reading(study: Study, task: str, rows: int = 0) -> str:
     start = " or the start" if study.adaptation.select == "best" and study.adaptation.eval_start else ""
     return "; ".join(
         (
-            {"rank": "likeliest label", "generate": "generated"}[how.scoring],
+            SCORINGS.find(how.scoring).label,
             f"{d.num_beams} beam{'' if d.num_beams == 1 else 's'}",
             f"{most}{d.max_new_tokens} new tokens",
             f"repetition penalty {d.repetition_penalty:g}",
