@@ -91,5 +91,5 @@ def test_what_is_not_a_scoring_is_refused(outside, tmp_path):
     task = toy_encoded(backbone := random_t5())
     with pytest.raises(SoftstartError, match=r"unknown scoring 'ranked'\. Did you mean rank\?"):
         predict(backbone, prompts(backbone), [Job(0, task, task.test)], Evaluation(scoring="ranked"))
-    with pytest.raises(SoftstartError, match="'outside_scoring.nothing' is not a scoring"):
+    with pytest.raises(SoftstartError, match=r"'outside_scoring\.nothing' is not a scoring"):
         toy(tmp_path, evaluation={"scoring": "outside_scoring.nothing"})
