@@ -13,9 +13,12 @@ from softstart.analysis.arg import (
 from softstart.analysis.curves import adaptation_area, speed_by_run, speed_table
 from softstart.analysis.permutation import compare_methods, holm, sign_flip_p, with_tests
 from softstart.analysis.protocol import refuse_mixed
+from softstart.analysis.resampling import DEFAULT_INTERVAL, INTERVALS
 
 __all__ = [
     "CELL",
+    "DEFAULT_INTERVAL",
+    "INTERVALS",
     "adaptation_area",
     "arg_table",
     "average_relative_gain",

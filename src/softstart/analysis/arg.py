@@ -26,7 +26,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from softstart.analysis.resampling import Floats, dense, mean, median, percentile_intervals, task_means
+from softstart.analysis.resampling import (
+    DEFAULT_INTERVAL,
+    Floats,
+    dense,
+    intervals,
+    mean,
+    median,
+    task_means,
+)
 from softstart.analysis.units import percent, points
 from softstart.errors import SoftstartError
 
@@ -48,7 +56,7 @@ Planned = tuple[int, int] | Mapping[str, tuple[int, int]] | Mapping[tuple[str, s
 """How many tasks a cell should hold and how many runs (samples times meta seeds) a task; maybe by setting, or
 by setting and variant."""
 
-INTERVALS = ["low", "high", "median_low", "median_high", "abs_low", "abs_high"]
+LIMITS = ["low", "high", "median_low", "median_high", "abs_low", "abs_high"]
 """The limits that ``bootstrap_interval`` gives: of ARG, of the median gain, of the mean gain in points."""
 
 KEPT_ASIDE = ("yelp_onlybs8_backup",)
@@ -143,43 +151,60 @@ def bootstrap_interval(
     rows: pd.DataFrame,
     baseline: str = "pt",
     *,
+    interval: str = DEFAULT_INTERVAL,
     level: float = 0.95,
     resamples: int = 10_000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Percentile intervals of ARG, resampling tasks and, within every task drawn, its samples.
+    """Bootstrap intervals of ARG, resampling tasks and, within every task drawn, its samples.
 
     Method and baseline stay paired. Where there are several meta seeds they are resampled too, once for
     all tasks of a resample, since one meta-learned start serves all of them; with a single meta seed the
     interval says nothing about another. A cell's interval does not depend on the other cells.
 
+    Args:
+        rows: the result table.
+        baseline: the method that gains are relative to.
+        interval: how ends are made from the draws, a name in ``softstart.analysis.INTERVALS`` or an import
+            path.
+        level: the share of cases in which an interval should hold the truth.
+        resamples: how many times results are drawn.
+        seed: of the draws.
+
     Returns:
-        One row per cell: the columns of ``CELL`` and ``INTERVALS``: ``low`` and ``high`` of ARG (percent),
+        One row per cell: the columns of ``CELL`` and ``LIMITS``: ``low`` and ``high`` of ARG (percent),
         ``median_low`` and ``median_high`` of the median gain (percent), ``abs_low`` and ``abs_high`` of the
         mean gain in points; NaN with fewer than two runs or no defined gain.
 
     Raises:
-        SoftstartError: as ``relative_gains``.
+        SoftstartError: as ``relative_gains``, or for an unknown ``interval``.
     """
     pairs = paired(rows, baseline)
-    found = []
+    limits = []
     for cell, runs in pairs.groupby(CELL):
         scores = dense(runs.dropna(), ["test", "baseline"])
-        bands = percentile_intervals(scores, gain_statistics, level=level, resamples=resamples, seed=seed)
-        found.append((*cell, *bands.ravel()))
-    return pd.DataFrame(found, columns=[*CELL, *INTERVALS])
+        ends = intervals(
+            scores, gain_statistics, interval=interval, level=level, resamples=resamples, seed=seed
+        )
+        limits.append((*cell, *ends.ravel()))
+    return pd.DataFrame(limits, columns=[*CELL, *LIMITS])
 
 
 def arg_table(
-    rows: pd.DataFrame, baseline: str = "pt", *, planned: Planned | None = None, seed: int = 0
+    rows: pd.DataFrame,
+    baseline: str = "pt",
+    *,
+    planned: Planned | None = None,
+    interval: str = DEFAULT_INTERVAL,
+    seed: int = 0,
 ) -> pd.DataFrame:
-    """``average_relative_gain`` with the 95 % intervals of ``bootstrap_interval`` beside it.
+    """``average_relative_gain``, joined with the 95 % intervals of ``bootstrap_interval``.
 
     Raises:
         SoftstartError: as ``relative_gains``.
     """
     summary = average_relative_gain(rows, baseline, planned=planned)
-    table = summary.merge(bootstrap_interval(rows, baseline, seed=seed), on=CELL)
+    table = summary.merge(bootstrap_interval(rows, baseline, interval=interval, seed=seed), on=CELL)
     front = [*CELL, "arg", "low", "high"]
     return table[[*front, *(column for column in table if column not in front)]]
 

@@ -21,7 +21,15 @@ import numpy as np
 import pandas as pd
 
 from softstart.analysis.arg import CELL, beside, with_defaults
-from softstart.analysis.resampling import Floats, dense, mean, median, percentile_intervals, task_means
+from softstart.analysis.resampling import (
+    DEFAULT_INTERVAL,
+    Floats,
+    dense,
+    intervals,
+    mean,
+    median,
+    task_means,
+)
 from softstart.analysis.units import points
 
 _RUN = ["method", "task", "sample", "lr"]
@@ -98,6 +106,7 @@ def speed_table(
     curves: pd.DataFrame,
     baseline: str = "pt",
     *,
+    interval: str = DEFAULT_INTERVAL,
     level: float = 0.95,
     resamples: int = 10_000,
     seed: int = 0,
@@ -117,7 +126,7 @@ def speed_table(
     found = []
     for cell, runs in speed_by_run(rows, curves, baseline).groupby(CELL):
         values = dense(runs, _PAIRED)
-        bands = percentile_intervals(values, _speed, level=level, resamples=resamples, seed=seed)
+        bands = intervals(values, _speed, interval=interval, level=level, resamples=resamples, seed=seed)
         row: dict[str, Any] = dict(zip(CELL, cell, strict=True))
         for name, value, (low, high) in zip(SPEED, _speed(values[:, None])[:, 0], bands, strict=True):
             row |= {name: value, f"{name}_low": low, f"{name}_high": high}

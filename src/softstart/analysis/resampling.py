@@ -6,14 +6,15 @@ The hierarchical one draws tasks, samples within each task drawn, and meta seeds
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from softstart.gym.metrics import F1Labels, References, score
+from softstart.registry import Registry
 
 Floats = npt.NDArray[np.float64]
 
@@ -42,22 +43,77 @@ def dense(runs: pd.DataFrame, values: Sequence[str]) -> Floats:
     return laid
 
 
-def percentile_intervals(
-    values: Floats, statistic: Statistic, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0
+class IntervalMethod(Protocol):
+    """How intervals are made from results: an entry of ``INTERVALS``."""
+
+    def __call__(
+        self, values: Floats, statistic: Statistic, /, *, level: float, resamples: int, seed: int
+    ) -> Floats:
+        """The ends [K, 2] of the intervals of K statistics; NaN where there is none.
+
+        Args:
+            values: the results [V, T, I, S]: V values of T tasks, I samples and S meta seeds, NaN where there
+                is no run; at least two runs of a task.
+            statistic: what the intervals are of; ``resampled`` gives its draws, and
+                ``statistic(values[:, None])`` [K, 1] its value on the results themselves.
+            level: the share of cases in which an interval should hold the truth, such as 0.95.
+            resamples: how many times results are drawn.
+            seed: of the draws; equal seeds give equal intervals.
+        """
+
+
+INTERVALS: Registry[IntervalMethod] = Registry("interval", accepts=callable)
+"""Methods that make intervals, by the name that tables and reports are given."""
+
+DEFAULT_INTERVAL = "percentile"
+
+
+def intervals(
+    values: Floats,
+    statistic: Statistic,
+    *,
+    interval: str = DEFAULT_INTERVAL,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
 ) -> Floats:
-    """Percentile intervals [K, 2] of a statistic over resamples of ``values`` [V, T, I, S].
+    """Intervals [K, 2] of a statistic of ``values`` [V, T, I, S]; NaN with fewer than two runs of a task.
+
+    Args:
+        values: see ``IntervalMethod``.
+        statistic: see ``IntervalMethod``.
+        interval: a name in ``INTERVALS``, or the import path of a function like those.
+        level: see ``IntervalMethod``.
+        resamples: see ``IntervalMethod``.
+        seed: see ``IntervalMethod``.
+
+    Raises:
+        SoftstartError: there is no such interval.
+    """
+    method = INTERVALS.find(interval)
+    _, _, samples, seeds = values.shape
+    if samples * seeds < 2:
+        return np.full((len(statistic(values[:, None])), 2), np.nan)
+    return method(values, statistic, level=level, resamples=resamples, seed=seed)
+
+
+@INTERVALS.register("percentile")
+def percentile_intervals(
+    values: Floats, statistic: Statistic, *, level: float, resamples: int, seed: int
+) -> Floats:
+    """Percentiles of the draws (Efron and Tibshirani, 1993, chapter 13); NaN where no draw has a value."""
+    draws = resampled(values, statistic, resamples, seed)
+    return np.array([_percentiles(of_one[~np.isnan(of_one)], level) for of_one in draws])
+
+
+def resampled(values: Floats, statistic: Statistic, resamples: int, seed: int) -> Floats:
+    """Draws [K, resamples] of a statistic of ``values`` [V, T, I, S].
 
     Tasks are drawn with replacement; within every task drawn its samples; the S meta seeds once for all
-    tasks of a resample, since one meta-learned start serves all of them. NaN with fewer than two runs a
-    statistic can vary over, or where no resample has a value.
+    tasks of a resample, since one meta-learned start serves all of them.
     """
-    _, _, samples, seeds = values.shape
     rng = np.random.default_rng(seed)
-    draws = [statistic(_draw(values, n, rng)) for n in _chunks(resamples)]
-    found = np.concatenate(draws, axis=1)
-    if samples * seeds < 2:
-        return np.full((len(found), 2), np.nan)
-    return np.array([_percentiles(row[~np.isnan(row)], level) for row in found])
+    return np.concatenate([statistic(_draw(values, n, rng)) for n in _chunks(resamples)], axis=1)
 
 
 def score_interval(
@@ -67,24 +123,42 @@ def score_interval(
     *,
     f1_labels: F1Labels = "union",
     labels: Sequence[str] = (),
+    interval: str = DEFAULT_INTERVAL,
     resamples: int = 500,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of ``score`` over examples (Efron & Tibshirani, 1993, chapter 13).
+    """95 % interval of ``softstart.gym.metrics.score`` over examples, in fractions.
 
-    It is about other examples of the same task, not about another training.
+    It is about other examples of the same task, not about another training. With a single example both ends
+    are its score.
 
     Raises:
-        SoftstartError: as ``softstart.gym.metrics.score``.
+        SoftstartError: as ``softstart.gym.metrics.score`` and ``intervals``.
     """
-    rng, scores = random.Random(seed), []
-    for _ in range(resamples):
-        rows = rng.choices(range(len(predictions)), k=len(predictions))
-        drawn = [predictions[i] for i in rows], [references[i] for i in rows]
-        scores.append(score(metric, *drawn, f1_labels=f1_labels, labels=labels))
-    scores.sort()
-    cut = round(0.025 * (resamples - 1))
-    return scores[cut], scores[-1 - cut]
+
+    def scores(drawn: Floats) -> Floats:
+        """Scores [1, B] of drawn examples, given by their numbers [1, B, 1, examples, 1]."""
+        return np.array(
+            [
+                [
+                    score(
+                        metric,
+                        [predictions[i] for i in examples],
+                        [references[i] for i in examples],
+                        f1_labels=f1_labels,
+                        labels=labels,
+                    )
+                    for examples in drawn[0, :, 0, :, 0].astype(int)
+                ]
+            ]
+        )
+
+    if len(predictions) == 1:
+        return (only := score(metric, predictions, references, f1_labels=f1_labels, labels=labels)), only
+    # To the bootstrap, examples are the samples of one task.
+    numbers = np.arange(len(predictions), dtype=np.float64)[None, None, :, None]
+    ((low, high),) = intervals(numbers, scores, interval=interval, resamples=resamples, seed=seed)
+    return float(low), float(high)
 
 
 def task_means(drawn: Floats) -> Floats:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import pandas as pd
 
 from softstart.analysis.arg import CELL, gain_statistics, paired
-from softstart.analysis.resampling import dense, percentile_intervals
+from softstart.analysis.resampling import DEFAULT_INTERVAL, dense, intervals
 
 
 def task_intervals(
-    rows: pd.DataFrame, baseline: str = "pt", *, resamples: int = 2_000, seed: int = 0
+    rows: pd.DataFrame,
+    baseline: str = "pt",
+    *,
+    interval: str = DEFAULT_INTERVAL,
+    resamples: int = 2_000,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """95 % intervals of the gain on every task, resampling its samples and the meta seeds.
 
@@ -18,13 +23,13 @@ def task_intervals(
         ``abs_low`` and ``abs_high`` (points); NaN with fewer than two runs.
 
     Raises:
-        SoftstartError: as ``relative_gains``.
+        SoftstartError: as ``bootstrap_interval``.
     """
-    found = []
+    limits = []
     for key, runs in paired(rows, baseline).groupby([*CELL, "task"]):
         scores = dense(runs.dropna(), ["test", "baseline"])
-        (low, high), _, (abs_low, abs_high) = percentile_intervals(
-            scores, gain_statistics, resamples=resamples, seed=seed
+        (low, high), _, (abs_low, abs_high) = intervals(
+            scores, gain_statistics, interval=interval, resamples=resamples, seed=seed
         )
-        found.append((*key, low, high, abs_low, abs_high))
-    return pd.DataFrame(found, columns=[*CELL, "task", "low", "high", "abs_low", "abs_high"])
+        limits.append((*key, low, high, abs_low, abs_high))
+    return pd.DataFrame(limits, columns=[*CELL, "task", "low", "high", "abs_low", "abs_high"])

@@ -116,15 +116,24 @@ def headline(group: Comparison, styles: MethodStyles) -> str:
     )
 
 
-def caveats(rows: pd.DataFrame, groups: Sequence[Comparison], styles: MethodStyles) -> list[str]:
-    """How to read the page and how far to trust it, from what the tables hold."""
+def caveats(
+    rows: pd.DataFrame, groups: Sequence[Comparison], styles: MethodStyles, interval: str
+) -> list[str]:
+    """How to read the page and how far to trust it, from what the tables hold.
+
+    Args:
+        rows: the result rows.
+        groups: their comparisons.
+        styles: the methods.
+        interval: how intervals were made, a name in ``softstart.analysis.INTERVALS``.
+    """
     name = styles.baseline_label
     seeds = rows["seed"].nunique()
     sentences = [
         f"A relative gain is 100 × (method − {name}) / {name} on one task, of mean test scores; the average "
         "relative gain (ARG) is its plain mean over target tasks. It mixes metrics, and a single task with a "
         f"weak {name} can dominate it: read it together with median, gain in points, wins and losses.",
-        "Intervals are 95 % bootstrap intervals over target tasks, samples within them"
+        f"Intervals are 95 % bootstrap intervals ({interval}) over target tasks, samples within them"
         + (f", and {seeds} meta-training seeds." if seeds > 1 else ".")
         + " They are not corrected for many comparisons: the highest of several is partly luck.",
         "p: paired sign-flip test of the mean gain in points over tasks; p (Holm): corrected for the methods "

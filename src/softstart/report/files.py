@@ -11,6 +11,7 @@ import pandas as pd
 
 from softstart.analysis import (
     CELL,
+    DEFAULT_INTERVAL,
     compare_methods,
     influence,
     largest_budget,
@@ -39,6 +40,7 @@ def write_files(
     similarity: Mapping[str, Any] | None = None,
     raster: bool = False,
     appearance: Mapping[str, Appearance] | None = None,
+    interval: str = DEFAULT_INTERVAL,
 ) -> list[Path]:
     """Write the tables as CSV, those for a paper as LaTeX too, and every figure as SVG.
 
@@ -55,6 +57,7 @@ def write_files(
         similarity: what ``softstart similarity`` wrote.
         raster: also draw ARG and gains as PNG and PDF; needs matplotlib.
         appearance: label and color of methods by name (see ``softstart.report.write_report``).
+        interval: how ``arg`` got its intervals (see ``softstart.report.write_report``).
 
     Returns:
         The files written.
@@ -77,8 +80,8 @@ def write_files(
         "arg.tex": _arg_latex(groups, styles),
         "scores.tex": "\n".join(_scores_latex(group, styles) for group in groups),
         "colors.tex": _colors_latex(styles),
-        **dict(_tables(top, gains, styles, curves, costs, similarity)),
-        **dict(_figures(groups, top, arg, gains, styles, curves, similarity)),
+        **dict(_tables(top, gains, styles, interval, curves, costs, similarity)),
+        **dict(_figures(groups, top, arg, gains, styles, interval, curves, similarity)),
     }
     for name, text in texts.items():
         with atomic(folder / name) as temporary:
@@ -92,10 +95,11 @@ def _figures(
     arg: pd.DataFrame,
     gains: pd.DataFrame,
     styles: MethodStyles,
+    interval: str,
     curves: pd.DataFrame | None,
     similarity: Mapping[str, Any] | None,
 ) -> Iterator[tuple[str, str]]:
-    baseline, doubts = styles.baseline_label, views.doubts(rows, gains, styles.baseline)
+    baseline, doubts = styles.baseline_label, views.doubts(rows, gains, styles.baseline, interval)
     for n, group in enumerate(groups, 1):
         shown = views.comparison(group, styles, doubts)
         if not shown["judged"]:
@@ -121,6 +125,7 @@ def _tables(
     rows: pd.DataFrame,
     gains: pd.DataFrame,
     styles: MethodStyles,
+    interval: str,
     curves: pd.DataFrame | None,
     costs: pd.DataFrame | None,
     similarity: Mapping[str, Any] | None,
@@ -128,8 +133,8 @@ def _tables(
     """The other tables that there are, each under its file's name."""
     yield "influence.csv", influence(gains).to_csv(index=False)
     if curves is not None and len(curves):
-        yield "speed.csv", speed_table(rows, curves, styles.baseline).to_csv(index=False)
-        if speed := sections.speed(rows, curves, styles):
+        yield "speed.csv", speed_table(rows, curves, styles.baseline, interval=interval).to_csv(index=False)
+        if speed := sections.speed(rows, curves, styles, interval):
             yield "speed.tex", _latex(*speed)
     if costs is not None and len(costs):
         header, body = views.cost_table(costs, styles)

@@ -13,7 +13,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from softstart.analysis import largest_budget, with_defaults, with_tests
+from softstart.analysis import DEFAULT_INTERVAL, largest_budget, with_defaults, with_tests
 from softstart.analysis.units import points
 from softstart.errors import SoftstartError
 from softstart.report import figures, sections, views
@@ -44,6 +44,7 @@ def write_report(
     similarity: Mapping[str, Any] | None = None,
     protocol: Sequence[Mapping[str, str]] = (),
     appearance: Mapping[str, Appearance] | None = None,
+    interval: str = DEFAULT_INTERVAL,
 ) -> None:
     """Write the self-contained HTML report of a study, atomically.
 
@@ -65,6 +66,8 @@ def write_report(
         protocol: ``what``, ``published`` and ``here`` of every value of the published protocol.
         appearance: label and color of methods by name; by default those of known methods
             (``softstart.report.style.DEFAULTS``).
+        interval: how ``arg`` got its intervals, a name in ``softstart.analysis.INTERVALS``; the other
+            intervals of the page are made in the same way.
 
     Raises:
         SoftstartError: if there is no row yet, a column is missing or the file cannot be written.
@@ -76,7 +79,7 @@ def write_report(
     styles = MethodStyles(rows["method"], appearance, baseline)
     judged = baseline in set(rows["method"])
     groups = list(comparisons(rows, with_tests(rows, arg, baseline) if judged else arg, styles, gains))
-    doubts = views.doubts(rows, gains, baseline)
+    doubts = views.doubts(rows, gains, baseline, interval)
     page = _template().render(
         title=str(study.get("name", "Study")),
         question=question(rows, styles),
@@ -93,8 +96,8 @@ def write_report(
         ],
         matrix=views.matrix(groups, styles.others),
         others=styles.others,
-        budgets=sections.budgets(every, styles) if judged else None,
-        speed=sections.speed(rows, curves, styles) if judged else None,
+        budgets=sections.budgets(every, styles, interval) if judged else None,
+        speed=sections.speed(rows, curves, styles, interval) if judged else None,
         agreement=sections.published(gains, styles) if judged else None,
         ablations=sections.ablations(arg, styles) if judged else [],
         similarity=sections.similarity(similarity, styles),
@@ -103,7 +106,7 @@ def write_report(
         curves=list(views.learning_curves(rows, curves, styles)),
         meta_curve=views.meta_curve(meta_curves, styles),
         costs=views.cost_table(costs, styles),
-        caveats=caveats(rows, groups, styles),
+        caveats=caveats(rows, groups, styles, interval),
         notes=notes,
         study=yaml.safe_dump(dict(study), sort_keys=False, allow_unicode=True),
         environment=environment or {},

@@ -11,6 +11,7 @@ import pandas as pd
 
 from softstart.analysis import (
     CELL,
+    DEFAULT_INTERVAL,
     arg_table,
     largest_budget,
     speed_table,
@@ -44,6 +45,7 @@ def write_markdown(
     protocol: Sequence[Mapping[str, str]] = (),
     similarity: Mapping[str, Any] | None = None,
     appearance: Mapping[str, Appearance] | None = None,
+    interval: str = DEFAULT_INTERVAL,
 ) -> None:
     """Write the comparison as Markdown and, with several budgets, ``NAME-budget.svg`` next to it.
 
@@ -62,6 +64,7 @@ def write_markdown(
         protocol: ``what``, ``published`` and ``here`` of every value of the published protocol.
         similarity: what ``softstart similarity`` wrote; its recommendation is judged.
         appearance: label and color of methods by name (see ``softstart.report.write_report``).
+        interval: how ``arg`` got its intervals (see ``softstart.report.write_report``).
 
     Raises:
         SoftstartError: if there is no row yet, a column is missing or a file cannot be written.
@@ -73,7 +76,7 @@ def write_markdown(
     top = largest_budget(rows)
     arg, by_budget, figure = _ordered(top, arg, baseline), None, None
     if rows["budget"].nunique() > 1:
-        by_budget = _ordered(rows, arg_table(rows, baseline), baseline)
+        by_budget = _ordered(rows, arg_table(rows, baseline, interval=interval), baseline)
         figure = path.with_name(f"{path.stem}-budget.svg")
         with atomic(figure) as temporary:
             temporary.write_text(budget_figure(by_budget, styles), encoding="utf-8")
@@ -85,13 +88,13 @@ def write_markdown(
         *(text for note in notes for text in (f"**{_escaped(note)}**", "")),
         *_largest(rows, groups, arg, styles),
         *(_budgets(by_budget, styles, figure) if by_budget is not None and figure else ()),
-        *_speed(top, curves, styles),
+        *_speed(top, curves, styles, interval),
         *_tasks(groups, styles),
         *_published(gains, styles),
         *_section("Would it have helped to choose the start by similarity?", followed),
         *_section("Cost", (header, [[text for text, _ in row] for row in body])),
         *_protocol(sections.departures(protocol)),
-        *_closing(caveats(rows, groups, styles), environment),
+        *_closing(caveats(rows, groups, styles, interval), environment),
     ]
     with atomic(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -177,10 +180,11 @@ def _budgets(arg: pd.DataFrame, styles: MethodStyles, figure: Path) -> Iterator[
         yield from _table(["method", "budget", *_COLUMNS], body)
 
 
-def _speed(rows: pd.DataFrame, curves: pd.DataFrame, styles: MethodStyles) -> Iterator[str]:
+def _speed(rows: pd.DataFrame, curves: pd.DataFrame, styles: MethodStyles, interval: str) -> Iterator[str]:
     if curves.empty:
         return
-    table, name = speed_table(rows, curves, styles.baseline), styles.baseline_label
+    table = speed_table(rows, curves, styles.baseline, interval=interval)
+    name = styles.baseline_label
     table = rows[CELL].drop_duplicates().merge(table, on=CELL)
     yield from (
         "## Does a learned start also start faster?",

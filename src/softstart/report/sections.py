@@ -14,14 +14,13 @@ from softstart.analysis import arg_table, speed_table
 from softstart.analysis.reference import agreement
 from softstart.analysis.similarity import cluster_order, follow_summary
 from softstart.errors import SoftstartError
-from softstart.report import figures
+from softstart.report import figures, words
 from softstart.report.style import MethodStyles
 from softstart.report.tables import GROUP, Grid, by_group, gain_of, group_names
 from softstart.report.views import anchor_of, run_value
 from softstart.report.words import (
     gain_words,
     in_percent,
-    interval,
     number,
     p_value,
     signed,
@@ -58,11 +57,13 @@ def budget_panels(arg: pd.DataFrame, styles: MethodStyles) -> dict[str, str]:
     return figures.by_budget(panels, styles.numbers)
 
 
-def budgets(rows: pd.DataFrame, styles: MethodStyles) -> tuple[list[tuple[str, Markup]], Grid] | None:
+def budgets(
+    rows: pd.DataFrame, styles: MethodStyles, interval: str
+) -> tuple[list[tuple[str, Markup]], Grid] | None:
     """The panels of ``budget_panels`` and their values as a table; None for a single budget."""
     if rows["budget"].nunique() < 2:
         return None
-    arg = arg_table(rows, styles.baseline)
+    arg = arg_table(rows, styles.baseline, interval=interval)
     panels = [(name, Markup(figure)) for name, figure in budget_panels(arg, styles).items()]
     body = [
         [
@@ -78,11 +79,11 @@ def budgets(rows: pd.DataFrame, styles: MethodStyles) -> tuple[list[tuple[str, M
     return panels, (["setting", "method", "steps", "gain, points"], body)
 
 
-def speed(rows: pd.DataFrame, curves: pd.DataFrame, styles: MethodStyles) -> Grid | None:
+def speed(rows: pd.DataFrame, curves: pd.DataFrame, styles: MethodStyles, interval: str) -> Grid | None:
     """Area under the dev curve and steps to the baseline's best, as a table; None without curves."""
     if curves.empty or "run" not in curves or "run" not in rows:
         return None
-    table = speed_table(rows, curves, styles.baseline)
+    table = speed_table(rows, curves, styles.baseline, interval=interval)
     if table.empty:
         return None
     body = []
@@ -101,7 +102,7 @@ def speed_header(styles: MethodStyles) -> list[str]:
 def speed_cells(row: Mapping[Hashable, Any], is_baseline: bool) -> list[str]:
     """Area, its gain, steps to the baseline's best and the share that gets there, with intervals, as text."""
     area = f"{number(row['area'])} [{number(row['area_low'])}, {number(row['area_high'])}]"
-    gain = f"{signed(row['area_gain'])} {interval(row['area_gain_low'], row['area_gain_high'])}"
+    gain = f"{signed(row['area_gain'])} {words.interval(row['area_gain_low'], row['area_gain_high'])}"
     low, high = (steps_or_never(row[f"steps_{end}"]) for end in ("low", "high"))
     share = ", ".join(in_percent(row[f"reached_{end}"]) for end in ("low", "high"))
     return [

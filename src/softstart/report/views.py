@@ -36,11 +36,11 @@ class Doubts:
     influence: pd.DataFrame
 
 
-def doubts(rows: pd.DataFrame, gains: pd.DataFrame, baseline: str) -> Doubts:
+def doubts(rows: pd.DataFrame, gains: pd.DataFrame, baseline: str, interval: str) -> Doubts:
     """The tables of ``Doubts``; empty ones without the baseline."""
     if baseline not in set(rows["method"]):
         return Doubts(*[pd.DataFrame(columns=[*GROUP, "method", "task"])] * 2)
-    return Doubts(task_intervals(rows, baseline), influence(gains))
+    return Doubts(task_intervals(rows, baseline, interval=interval), influence(gains))
 
 
 def comparison(group: Comparison, styles: MethodStyles, doubts: Doubts) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from softstart.analysis import largest_budget, with_defaults
-from softstart.analysis.resampling import dense, percentile_intervals, task_means
+from softstart.analysis.resampling import dense, intervals, task_means
 from softstart.analysis.units import points
 from softstart.study.results.folder import RESULTS
 from softstart.study.results.store import NothingRun
@@ -40,7 +40,7 @@ def scores_in_study(prompt: Path) -> list[dict[str, Any]]:
     scores = []
     for (task, metric), runs in tested.groupby(["task", "metric"]):
         entry = {"task": str(task), "metric": str(metric), "score": points(float(runs["test"].mean()))}
-        ((low, high),) = percentile_intervals(dense(runs, ["test"]), lambda v: task_means(v)[0].T)
+        ((low, high),) = intervals(dense(runs, ["test"]), lambda v: task_means(v)[0].T)
         if not math.isnan(low):
             over = f"{runs['sample'].nunique()} samples"
             entry |= {"low": points(float(low)), "high": points(float(high)), "over": over}
