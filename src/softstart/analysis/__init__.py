@@ -1,4 +1,4 @@
-"""What result tables say: gains over a baseline with their uncertainty, and speed of adaptation."""
+"""Gains over a baseline with their uncertainty, and speed of adaptation, from tables of results."""
 
 from softstart.analysis.arg import (
     CELL,

@@ -53,20 +53,30 @@ _DEFAULTS: dict[str, str | int] = {
 }
 
 Planned = tuple[int, int] | Mapping[str, tuple[int, int]] | Mapping[tuple[str, str], tuple[int, int]]
-"""How many tasks a cell should hold and how many runs (samples times meta seeds) a task; maybe by setting, or
-by setting and variant."""
+"""How many tasks a cell should hold and how many runs (samples times meta seeds) a task: for all cells, by
+setting, or by setting and variant."""
 
 LIMITS = ["low", "high", "median_low", "median_high", "abs_low", "abs_high"]
 """The limits that ``bootstrap_interval`` gives: of ARG, of the median gain, of the mean gain in points."""
 
 KEPT_ASIDE = ("yelp_onlybs8_backup",)
-"""Variants of the published study that are no cells: rows which its author kept beside the tables."""
+"""Variants of the published study that are not cells: rows that its author kept out of the tables."""
 
 
 def relative_gains(rows: pd.DataFrame, baseline: str = "pt") -> pd.DataFrame:
     """The gain of every cell over the baseline, task by task.
 
-    Only runs (sample and meta seed) that have a score on both sides are averaged.
+    Only runs (sample and meta seed) with a score of both the method and the baseline are averaged.
+
+    >>> import pandas as pd
+    >>> from softstart.analysis import relative_gains
+    >>> tests = [("pt", "emo", 0.5), ("pt", "trec", 0.4), ("maml", "emo", 0.6), ("maml", "trec", 0.5)]
+    >>> rows = pd.DataFrame(tests, columns=["method", "task", "test"]).assign(sample=13)
+    >>> gains = relative_gains(rows)
+    >>> gains.loc[gains["method"] == "maml", ["task", "gain", "abs_gain"]].round(6)
+       task  gain  abs_gain
+    0   emo  20.0      10.0
+    1  trec  25.0      10.0
 
     Returns:
         One row per cell and task: the columns of ``CELL``, ``task``, ``score`` and ``baseline`` (mean
@@ -92,7 +102,7 @@ def relative_gains(rows: pd.DataFrame, baseline: str = "pt") -> pd.DataFrame:
 def average_relative_gain(
     rows: pd.DataFrame, baseline: str = "pt", *, planned: Planned | None = None
 ) -> pd.DataFrame:
-    """ARG of every cell, with what one needs to know to trust it.
+    """ARG of every cell, with what is needed to judge it.
 
     Args:
         rows: the result table.
@@ -200,6 +210,17 @@ def arg_table(
 ) -> pd.DataFrame:
     """``average_relative_gain``, joined with the 95 % intervals of ``bootstrap_interval``.
 
+    With two tasks, each with one sample, there is no interval; a second sample gives one:
+
+    >>> import pandas as pd
+    >>> from softstart.analysis import arg_table
+    >>> tests = [("pt", "emo", 0.5), ("pt", "trec", 0.4), ("maml", "emo", 0.6), ("maml", "trec", 0.5)]
+    >>> rows = pd.DataFrame(tests, columns=["method", "task", "test"])
+    >>> table = arg_table(pd.concat([rows.assign(sample=13), rows.assign(sample=21)]))
+    >>> table.loc[table["method"] == "maml", ["method", "arg", "low", "high", "wins", "losses"]].round(6)
+      method   arg   low  high  wins  losses
+    0   maml  22.5  20.0  25.0     2       0
+
     Raises:
         SoftstartError: as ``relative_gains``.
     """
@@ -229,7 +250,7 @@ def influence(gains: pd.DataFrame) -> pd.DataFrame:
 def largest_budget(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of every method at its largest budget (0: full), under the largest of their group.
 
-    So methods with budgets of their own (fine-tuning) stay beside the others.
+    So methods with other budgets than the baseline's (fine-tuning) stay in the comparison.
     """
     table = table.reset_index(drop=True)
     order = table["budget"].where(table["budget"] > 0, np.inf)
@@ -255,9 +276,9 @@ def with_defaults(rows: pd.DataFrame) -> pd.DataFrame:
         )
     unnamed = rows[["method", "task", "sample"]].isna().to_numpy()
     if unnamed.any():
-        at, which = np.argwhere(unnamed)[0]
+        row, column = np.argwhere(unnamed)[0]
         raise SoftstartError(
-            f"row {at + 1} of the result table names no {('method', 'task', 'sample')[which]}",
+            f"row {row + 1} of the result table names no {('method', 'task', 'sample')[column]}",
             fix="Fix the row, or delete it.",
         )
     rows = rows.assign(**{column: value for column, value in _DEFAULTS.items() if column not in rows})
@@ -265,17 +286,17 @@ def with_defaults(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def canonical(rows: pd.DataFrame) -> pd.DataFrame:
-    """The columns that gains need, validated; numeric test scores; no rows kept aside.
+    """The columns that gains need, validated, with numeric test scores and without ``KEPT_ASIDE``.
 
     Raises:
-        SoftstartError: for a missing column, two rows for one run, or a score that is no number.
+        SoftstartError: for a missing column, two rows for one run, or a score that is not a number.
     """
     table = with_defaults(rows)[[*CELL, "task", *_RUN, "test"]]
     table = table[~table["variant"].isin(KEPT_ASIDE)]
     try:
         table = table.assign(test=pd.to_numeric(table["test"]).astype(float))
     except (ValueError, TypeError) as error:
-        raise SoftstartError(f"column test holds something that is no number ({error})") from None
+        raise SoftstartError(f"column test holds something that is not a number ({error})") from None
     repeated = table[table.duplicated([*CELL, "task", *_RUN])]
     if len(repeated):
         first = repeated.iloc[0]
@@ -287,23 +308,23 @@ def canonical(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def paired(rows: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """Every run's ``test`` beside the ``baseline``'s; both NaN where one has none.
+    """Every run's ``test`` joined with the ``baseline``'s; both NaN where one has none.
 
     Raises:
         SoftstartError: as ``relative_gains``.
     """
-    pairs = beside(canonical(rows), baseline, ["test"]).rename(columns={"test_baseline": "baseline"})
+    pairs = with_baseline(canonical(rows), baseline, ["test"]).rename(columns={"test_baseline": "baseline"})
     both = pairs["test"].notna() & pairs["baseline"].notna()
     return pairs.assign(test=pairs["test"].where(both), baseline=pairs["baseline"].where(both))
 
 
-def beside(table: pd.DataFrame, baseline: str, values: Sequence[str]) -> pd.DataFrame:
-    """Every run beside the baseline's run of the same cell, task, sample and meta seed.
+def with_baseline(table: pd.DataFrame, baseline: str, values: Sequence[str]) -> pd.DataFrame:
+    """Every run joined with the baseline's run of the same cell, task, sample and meta seed.
 
     Args:
         table: one row per run, with every column that ``with_defaults`` gives and the columns ``values``.
-        baseline: the method to stand beside.
-        values: what to take from it, into columns with ``_baseline`` after their name; NaN without a run.
+        baseline: the method that runs are compared with.
+        values: the columns to take from its run, with ``_baseline`` added to their names; NaN without a run.
 
     Raises:
         SoftstartError: no row of the baseline.
@@ -312,29 +333,30 @@ def beside(table: pd.DataFrame, baseline: str, values: Sequence[str]) -> pd.Data
     if base.empty:
         methods = ", ".join(sorted(map(str, table["method"].unique())))
         raise SoftstartError(f"no rows of the baseline '{baseline}'", fix=f"The table has: {methods}.")
-    base = base.rename(columns={**_HELD, **{value: f"{value}_baseline" for value in values}})
-    table = table.assign(baseline_variant=_own_or(table, base, "variant", "main"))
-    table = table.assign(baseline_budget=_own_or(table, base, "budget", _largest(base)))
-    keys = [*_FIXED, *_HELD.values(), "task", *_RUN]
+    base = base.rename(columns={**_COMPARED, **{value: f"{value}_baseline" for value in values}})
+    table = table.assign(baseline_variant=_same_or(table, base, "variant", "main"))
+    table = table.assign(baseline_budget=_same_or(table, base, "budget", _largest(base)))
+    keys = [*_FIXED, *_COMPARED.values(), "task", *_RUN]
     columns = [*keys, *(f"{value}_baseline" for value in values)]
-    return table.merge(base[columns], on=keys, how="left").drop(columns=[*_HELD.values()])
+    return table.merge(base[columns], on=keys, how="left").drop(columns=[*_COMPARED.values()])
 
 
 _FIXED = ["setting", "backbone", "prompt_length"]
-_HELD = {"variant": "baseline_variant", "budget": "baseline_budget"}
+_COMPARED = {"variant": "baseline_variant", "budget": "baseline_budget"}
 
 
-def _own_or(table: pd.DataFrame, base: pd.DataFrame, column: str, other: object) -> pd.Series:
-    """What of the baseline each row is held against: its own ``column`` if that was run, else ``other``.
+def _same_or(table: pd.DataFrame, base: pd.DataFrame, column: str, other: object) -> pd.Series:
+    """The value of ``column`` in the baseline's runs that each row is compared with.
 
-    Of variants: an ablation of the target side (fewer shots, another prompt length) changes the baseline too
-    and has its own; one of the source side (which tasks, how many rows) does not and is held against "main".
-    This gives the published choice. Of budgets: a method with budgets of its own (fine-tuning) is held
-    against the baseline's largest.
+    It is the row's own value if the baseline was run with it, else ``other``. Variants: an ablation of the
+    target side (fewer shots, another prompt length) changes the baseline too, so the baseline is run again;
+    one of the source side (which tasks, how many rows) does not and is compared with "main". This is the
+    published choice. Budgets: a method with other budgets (fine-tuning) is compared with the baseline's
+    largest.
     """
-    own = pd.MultiIndex.from_frame(table[[*_FIXED, column]])
-    run = pd.MultiIndex.from_frame(base[[*_FIXED, _HELD[column]]])
-    return table[column].where(own.isin(run), other)
+    of_rows = pd.MultiIndex.from_frame(table[[*_FIXED, column]])
+    of_baseline = pd.MultiIndex.from_frame(base[[*_FIXED, _COMPARED[column]]])
+    return table[column].where(of_rows.isin(of_baseline), other)
 
 
 def _largest(base: pd.DataFrame) -> int:
@@ -343,7 +365,7 @@ def _largest(base: pd.DataFrame) -> int:
 
 
 def with_main_baseline(table: pd.DataFrame, baseline: str, group: list[str]) -> pd.DataFrame:
-    """The table with main's ``baseline`` also under every variant that has none of its own.
+    """The table with the ``baseline`` of main repeated under every variant without runs of the baseline.
 
     Args:
         table: one row per run, with the columns ``group`` and ``method``.
@@ -353,12 +375,12 @@ def with_main_baseline(table: pd.DataFrame, baseline: str, group: list[str]) -> 
     base = table[table["method"] == baseline]
     main = base[base["variant"] == "main"].drop(columns="variant")
     groups = table[group].drop_duplicates()
-    own = pd.MultiIndex.from_frame(groups).isin(pd.MultiIndex.from_frame(base[group]))
-    return pd.concat([table, groups[~own].merge(main, on=[c for c in group if c != "variant"])])
+    has_baseline = pd.MultiIndex.from_frame(groups).isin(pd.MultiIndex.from_frame(base[group]))
+    return pd.concat([table, groups[~has_baseline].merge(main, on=[c for c in group if c != "variant"])])
 
 
 def _coverage(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """For each group of cells: how many tasks, and at most runs a task, any method or the baseline has."""
+    """For each group of cells the tasks of any method or the baseline, and the most runs that a task has."""
     everything = with_main_baseline(table, baseline, _GROUP)
     runs = everything.groupby([*_GROUP, "method", "task"]).size()
     tasks = everything.groupby(_GROUP)["task"].nunique()

@@ -3,14 +3,14 @@
 For one run, with dev(s) its dev score at step s (evaluated every few steps, linear in between) and S the
 budget it is measured over,
 
-    area          = 1/S · ∫ dev(s) ds over 0..S, by trapezoids: the mean dev score on the way (a fraction)
+    area          = 1/S · ∫ dev(s) ds over 0..S, by trapezoids: the mean dev score over S (a fraction)
     steps to best = the first evaluated step with dev(s) >= the best dev score of the baseline's run on the
                     same task, sample and seed within S; infinity if no step up to S has it ("never")
 
 Where a run's first evaluation comes after step 0 (fine-tuning has none of its start), its area and that of
-the baseline's run beside it begin there. A run that stopped before S stays at its last score. Dev sets are as
-small as training sets, and learning rates are selected on them: these measures say how fast, and test scores
-alone say how well.
+the baseline's run it is compared with begin there. A run that stopped before S stays at its last score. Dev
+sets are as small as training sets, and learning rates are selected on them: these measures say how fast, and
+test scores alone say how well.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from softstart.analysis.arg import CELL, beside, with_defaults
+from softstart.analysis.arg import CELL, with_baseline, with_defaults
 from softstart.analysis.resampling import (
     DEFAULT_INTERVAL,
     Floats,
@@ -64,7 +64,7 @@ def adaptation_area(curves: pd.DataFrame, *, until: int | None = None) -> pd.Dat
 
 
 def speed_by_run(rows: pd.DataFrame, curves: pd.DataFrame, baseline: str = "pt") -> pd.DataFrame:
-    """Area and steps to the baseline's best for every selected run, beside the baseline's own.
+    """Area and steps to the baseline's best for every selected run, joined with the baseline's.
 
     Args:
         rows: one row per selected run with its key ``run`` (see ``softstart.analysis.arg``).
@@ -84,20 +84,22 @@ def speed_by_run(rows: pd.DataFrame, curves: pd.DataFrame, baseline: str = "pt")
     of_run = {key: curve.to_numpy(dtype=np.float64) for key, curve in known.groupby("run")[["step", "dev"]]}
     table = rows[rows["run"].isin(list(of_run))][[*CELL, "task", "sample", "seed", "run"]]
     until = table["budget"].where(table["budget"] > 0, known["step"].max()).astype(float)
-    ways = [of_run[key] for key in table["run"]]
+    run_curves = [of_run[key] for key in table["run"]]
     table = table.assign(
-        area=[_area(way, end)[0] for way, end in zip(ways, until, strict=True)],
-        best=[_best(way, end) for way, end in zip(ways, until, strict=True)],
-        way=pd.Series(ways, index=table.index, dtype=object),
+        area=[_area(curve, end)[0] for curve, end in zip(run_curves, until, strict=True)],
+        best=[_best(curve, end) for curve, end in zip(run_curves, until, strict=True)],
+        curve=pd.Series(run_curves, index=table.index, dtype=object),
         until=until,
     )
-    table = beside(table, baseline, ["area", "best", "way"]).dropna(subset=["area", "area_baseline"])
-    for column, way in (("area", "way"), ("area_baseline", "way_baseline")):
-        ranges = zip(table[way], table["way"], table["way_baseline"], table["until"], strict=True)
-        table[column] = [_area(own[own[:, 0] >= max(a[0, 0], b[0, 0])], end)[0] for own, a, b, end in ranges]
-    for column, way in (("steps", "way"), ("steps_baseline", "way_baseline")):
-        goals = zip(table[way], table["best_baseline"], table["until"], strict=True)
-        table[column] = [_first(*goal) for goal in goals]
+    table = with_baseline(table, baseline, ["area", "best", "curve"])
+    table = table.dropna(subset=["area", "area_baseline"])
+    # Both areas begin where both curves do.
+    first = [max(a[0, 0], b[0, 0]) for a, b in zip(table["curve"], table["curve_baseline"], strict=True)]
+    for of in ("", "_baseline"):
+        parts = zip(table[f"curve{of}"], first, table["until"], strict=True)
+        table[f"area{of}"] = [_area(curve[curve[:, 0] >= start], end)[0] for curve, start, end in parts]
+        goals = zip(table[f"curve{of}"], table["best_baseline"], table["until"], strict=True)
+        table[f"steps{of}"] = [_first(*goal) for goal in goals]
     return table[[*CELL, "task", "sample", "seed", *_PAIRED]].reset_index(drop=True)
 
 
@@ -115,7 +117,7 @@ def speed_table(
 
     Returns:
         One row per cell: the columns of ``CELL``; ``area`` (points, mean over tasks of means over runs),
-        ``area_gain`` (points over the baseline's), ``reached`` (share of runs that come to the baseline's
+        ``area_gain`` (points over the baseline's), ``reached`` (share of runs that reach the baseline's
         best within the budget), ``steps`` (median over runs to get there; infinity: the median run never
         does), each with ``_low`` and ``_high``; ``steps_baseline`` (median over the runs compared);
         ``n_tasks`` and ``n_runs`` behind them.
@@ -123,7 +125,7 @@ def speed_table(
     Raises:
         SoftstartError: as ``relative_gains``.
     """
-    found = []
+    speeds = []
     for cell, runs in speed_by_run(rows, curves, baseline).groupby(CELL):
         values = dense(runs, _PAIRED)
         bands = intervals(values, _speed, interval=interval, level=level, resamples=resamples, seed=seed)
@@ -131,9 +133,9 @@ def speed_table(
         for name, value, (low, high) in zip(SPEED, _speed(values[:, None])[:, 0], bands, strict=True):
             row |= {name: value, f"{name}_low": low, f"{name}_high": high}
         row["steps_baseline"] = float(runs["steps_baseline"].median())
-        found.append({**row, "n_tasks": runs["task"].nunique(), "n_runs": len(runs)})
+        speeds.append({**row, "n_tasks": runs["task"].nunique(), "n_runs": len(runs)})
     columns = [c for name in SPEED for c in (name, f"{name}_low", f"{name}_high")]
-    return pd.DataFrame(found, columns=[*CELL, *columns, "steps_baseline", "n_tasks", "n_runs"])
+    return pd.DataFrame(speeds, columns=[*CELL, *columns, "steps_baseline", "n_tasks", "n_runs"])
 
 
 def _speed(drawn: Floats) -> Floats:
@@ -159,6 +161,6 @@ def _best(curve: Floats, end: float) -> float:
 
 
 def _first(curve: Floats, goal: float, end: float) -> float:
-    """The first step up to ``end`` at which a curve has come to ``goal``; infinity: none."""
-    there = curve[(curve[:, 0] <= end) & (curve[:, 1] >= goal - _TIE), 0]
-    return float(there[0]) if len(there) else np.inf
+    """The first step up to ``end`` at which a curve has reached ``goal``; infinity: none."""
+    reached = curve[(curve[:, 0] <= end) & (curve[:, 1] >= goal - _TIE), 0]
+    return float(reached[0]) if len(reached) else np.inf

@@ -3,7 +3,7 @@
 For two methods and their mean tests on the tasks both have, d(task) is the difference in points. If the
 methods were exchangeable, every d would be as likely with the other sign: the p-value is the share of the
 2^T sign patterns whose mean is at least as far from zero as the one observed (two-sided). Differences are in
-points because a relative gain does not change its sign when the two methods change places. The smallest
+points because a relative gain does not just change its sign when the two methods are swapped. The smallest
 p-value that T tasks can give is 2 / 2^T.
 """
 
@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from softstart.analysis.arg import CELL, beside, canonical
+from softstart.analysis.arg import CELL, canonical, with_baseline
 from softstart.analysis.units import points
 
 EXACT_UP_TO = 16
-"""With so many tasks or fewer (65,536 patterns) every pattern is counted; with more, a random sample."""
+"""Up to this many tasks (65,536 patterns) every pattern is counted; with more, a random sample of them."""
 
 _GROUP = [column for column in CELL if column != "method"]
 _TOLERANCE = 1e-12
@@ -40,6 +40,7 @@ def sign_flip_p(
     if not len(d):
         return float("nan")
     if len(d) <= EXACT_UP_TO:
+        # Bit i of a pattern's number is the sign of task i.
         signs = 1.0 - 2.0 * (np.arange(2 ** len(d))[:, None] >> np.arange(len(d)) & 1)
     else:
         signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(patterns, len(d)))
@@ -73,17 +74,17 @@ def compare_methods(rows: pd.DataFrame, baseline: str = "pt", *, seed: int = 0) 
     """
     table = canonical(rows)
     names = sorted(table["method"].unique(), key=lambda name: (name != baseline, name))
-    found = []
+    comparisons = []
     for i, other in enumerate(names):
-        pairs = beside(table[table["method"].isin(names[i:])], other, ["test"])
+        pairs = with_baseline(table[table["method"].isin(names[i:])], other, ["test"])
         pairs = pairs[pairs["method"] != other]
         pairs = pairs.assign(difference=points(pairs["test"] - pairs["test_baseline"]))
         for cell, d in pairs.groupby([*CELL, "task"])["difference"].mean().dropna().groupby(CELL):
-            of = dict(zip(CELL, cell, strict=True))
+            named = dict(zip(CELL, cell, strict=True))
             p = sign_flip_p(d.to_numpy(), seed=seed)
-            found.append((*(of[c] for c in _GROUP), of["method"], other, d.mean(), len(d), p))
+            comparisons.append((*(named[c] for c in _GROUP), named["method"], other, d.mean(), len(d), p))
     columns = [*_GROUP, "method", "other", "difference", "n_tasks", "p"]
-    result = pd.DataFrame(found, columns=columns)
+    result = pd.DataFrame(comparisons, columns=columns)
     family = [*_GROUP, result["other"] == baseline]
     result["p_holm"] = result.groupby(family)["p"].transform(lambda p: holm(list(p)))
     return result

@@ -1,8 +1,8 @@
 """The published study's results, and how far ours agree with them.
 
 ``published.tsv`` holds test scores (fractions, four decimals) of every cell, task and few-shot sample that
-the authors of Qin, Li, Zhao and Joty (ACL 2023, arXiv:2302.08143) left in their result files; how they were
-read is told in ``docs/paper.md``. Numbers only.
+the authors of Qin, Li, Zhao and Joty (ACL 2023, arXiv:2302.08143) left in their result files;
+``docs/paper.md`` says how they were read. Numbers only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from softstart.analysis.arg import relative_gains
 
 _NAMES = ["setting", "method", "backbone", "prompt_length", "variant", "task", "shots"]
 _LEAST = 3
-"""With fewer common tasks a rank correlation says nothing."""
+"""With fewer common tasks a rank correlation is meaningless."""
 
 
 @cache
@@ -29,12 +29,12 @@ def published() -> pd.DataFrame:
 
 
 def agreement(gains: pd.DataFrame, baseline: str = "pt", *, backbone: str = "t5-large") -> pd.DataFrame:
-    """Our gains beside the published ones, wherever setting, method and task are the same.
+    """Our gains and the published ones, wherever setting, method and task are the same.
 
     Args:
         gains: what ``relative_gains`` returns for our results, at one budget.
         baseline: the method gains are relative to.
-        backbone: which of the published backbones to stand beside (main protocol).
+        backbone: the published backbone to compare with (main protocol).
 
     Returns:
         One row per setting and method with tasks in common: ``setting``, ``method``, ``arg`` and
@@ -50,10 +50,10 @@ def agreement(gains: pd.DataFrame, baseline: str = "pt", *, backbone: str = "t5-
     key = ["setting", "method", "task"]
     both = gains.merge(relative_gains(theirs, baseline), on=key, suffixes=("", "_published"))
     both = both[both["method"] != baseline].dropna(subset=["gain", "gain_published"])
-    found = []
+    rows = []
     for (setting, method), cell in both.groupby(["setting", "method"], sort=False):
         ours, other = cell["gain"], cell["gain_published"]
         same = float(((ours > 0) == (other > 0)).mean())
         rank = float(ours.rank().corr(other.rank())) if len(cell) >= _LEAST else float("nan")
-        found.append((setting, method, ours.mean(), other.mean(), len(cell), same, rank))
-    return pd.DataFrame(found, columns=columns)
+        rows.append((setting, method, ours.mean(), other.mean(), len(cell), same, rank))
+    return pd.DataFrame(rows, columns=columns)

@@ -1,6 +1,6 @@
-"""How alike tasks are, whether that foretells gains, and whether following it would have helped.
+"""How similar tasks are, whether that predicts gains, and whether following it would have helped.
 
-A similarity is a symmetric table over T tasks, larger where tasks are more alike. Needs ``scipy`` (extra
+A similarity is a symmetric table over T tasks, larger where tasks are more similar. Needs ``scipy`` (extra
 ``analysis``) for matched rows and clustering.
 """
 
@@ -19,30 +19,30 @@ Floats = npt.NDArray[np.float64]
 
 
 def cosine(vectors: Floats) -> Floats:
-    """Cosine between the rows of ``vectors`` [T, D]: [T, T]; 0 beside a row of zeros."""
+    """Cosine between the rows of ``vectors`` [T, D]: [T, T]; 0 for a row of zeros."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = vectors / np.where(norms > 0, norms, 1.0)
     return np.asarray(unit @ unit.T, dtype=np.float64)
 
 
-def prompt_similarity(prompts: Floats, how: str = "flat") -> Floats:
+def prompt_similarity(prompts: Floats, rows: str = "flat") -> Floats:
     """Cosine between soft prompts [T, P, d]: [T, T].
 
     Args:
         prompts: one prompt a task.
-        how: ``flat``, entry by entry; ``mean``, of the averages over rows; ``matched``, entry by entry after
+        rows: ``flat``, entry by entry; ``mean``, of the averages over rows; ``matched``, entry by entry after
             the rows of one prompt are put in the order that makes it largest (optimal assignment): prompts
             that differ by the order of their rows are the same.
 
     Raises:
-        SoftstartError: an unknown ``how``.
+        SoftstartError: an unknown ``rows``.
     """
-    if how == "flat":
+    if rows == "flat":
         return cosine(prompts.reshape(len(prompts), -1))
-    if how == "mean":
+    if rows == "mean":
         return cosine(prompts.mean(axis=1))
-    if how != "matched":
-        raise SoftstartError(f"unknown comparison of prompts '{how}'", fix="Use flat, mean or matched.")
+    if rows != "matched":
+        raise SoftstartError(f"unknown comparison of prompts '{rows}'", fix="Use flat, mean or matched.")
     try:
         from scipy.optimize import linear_sum_assignment
     except ImportError as problem:
@@ -50,13 +50,13 @@ def prompt_similarity(prompts: Floats, how: str = "flat") -> Floats:
             "matching rows needs scipy", fix="pip install 'softstart[analysis]'"
         ) from problem
     norms = np.linalg.norm(prompts, axis=(1, 2))
-    found = np.eye(len(prompts))
+    cosines = np.eye(len(prompts))
     for i in range(len(prompts)):
         for j in range(i):
             products = prompts[i] @ prompts[j].T
             best = products[linear_sum_assignment(products, maximize=True)].sum()
-            found[i, j] = found[j, i] = best / (norms[i] * norms[j] or 1.0)
-    return found
+            cosines[i, j] = cosines[j, i] = best / (norms[i] * norms[j] or 1.0)
+    return cosines
 
 
 def category_agreement(categories: Sequence[str]) -> Floats:
@@ -71,7 +71,7 @@ def category_agreement(categories: Sequence[str]) -> Floats:
 
 
 def cluster_order(similarity: Floats) -> list[int]:
-    """An order of tasks with similar ones side by side: leaves of average-linkage clustering.
+    """An order of tasks in which similar ones are neighbors: leaves of average-linkage clustering.
 
     Without scipy the order stays as it is.
     """
@@ -87,7 +87,7 @@ def cluster_order(similarity: Floats) -> list[int]:
 
 
 def affinity(similarity: pd.DataFrame, source: Sequence[str], target: Sequence[str]) -> pd.Series:
-    """How alike each target is to the source tasks: the mean over them, by target.
+    """How similar each target is to the source tasks: the mean over them, by target.
 
     Args:
         similarity: tasks by tasks, both axes named.
@@ -104,7 +104,7 @@ def rank_correlation(
     permutations: int = 10_000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Spearman's correlation of two readings of the same tasks and its two-sided permutation p-value.
+    """Spearman's correlation of two measurements of the same tasks and its two-sided permutation p-value.
 
     Pairs with a NaN are left out. NaN with fewer than three pairs or where one side is constant. The observed
     order counts among the permutations, so that p is never 0.
@@ -125,11 +125,12 @@ def follow(
     affinities: Mapping[str, pd.DataFrame],
     sizes: Mapping[str, int] | None = None,
 ) -> pd.DataFrame:
-    """What a recommendation by similarity would have gained, each target left out in its turn.
+    """What a recommendation by similarity would have gained, leaving out one target at a time.
 
-    The rule: of the starts at hand (one a set of source tasks) take the one whose sources are most similar to
-    the target. Which measure of similarity to trust is learned from the other targets alone: the one whose
-    rule has the highest mean gain there. ``fixed`` is the start that is best on average for the others.
+    The rule: of the starts that were tried (one a set of source tasks) take the one whose sources are most
+    similar to the target. Which measure of similarity to trust is learned from the other targets alone: the
+    one whose rule has the highest mean gain there. ``fixed`` is the start that is best on average for the
+    others.
 
     Args:
         gains: targets by starts, in points or percent; NaN where a start was not tried. Targets with fewer
@@ -138,9 +139,9 @@ def follow(
         sizes: the number of source tasks of each start.
 
     Returns:
-        One row per target: ``task``, ``measure`` and ``start`` followed, ``gain``; beside it ``random`` (mean
-        over starts), ``fixed``, ``widest`` (mean over the starts with the most source tasks: no choice
-        among sources) and ``best`` (the best start in hindsight: an upper bound).
+        One row per target: ``task``, ``measure`` and ``start`` followed, ``gain``; to compare with,
+        ``random`` (mean over starts), ``fixed``, ``widest`` (mean over the starts with the most source tasks:
+        no choice among sources) and ``best`` (the best start in hindsight: an upper bound).
 
     Raises:
         SoftstartError: fewer than two starts or targets, or no measure.
@@ -162,20 +163,20 @@ def follow(
     )
     rows = []
     for task in gains.index:
-        others, own = gains.index != task, gains.loc[task].dropna()
+        others, of_task = gains.index != task, gains.loc[task].dropna()
         measure = str(taken[others].mean().idxmax())
-        known = gains.loc[others, own.index].mean().dropna()
-        size = pd.Series(sizes or {}, dtype=float).reindex(own.index)
+        known = gains.loc[others, of_task.index].mean().dropna()
+        size = pd.Series(sizes or {}, dtype=float).reindex(of_task.index)
         rows.append(
             {
                 "task": task,
                 "measure": measure,
                 "start": picks[measure][task],
                 "gain": float(taken.loc[task, measure]),
-                "random": float(own.mean()),
-                "fixed": float(own[known.idxmax()] if len(known) else own.mean()),
-                "widest": float(own[size == size.max()].mean()),
-                "best": float(own.max()),
+                "random": float(of_task.mean()),
+                "fixed": float(of_task[known.idxmax()] if len(known) else of_task.mean()),
+                "widest": float(of_task[size == size.max()].mean()),
+                "best": float(of_task.max()),
             }
         )
     return pd.DataFrame(rows)

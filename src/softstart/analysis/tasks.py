@@ -1,4 +1,4 @@
-"""How sure the gain on each single task is."""
+"""The uncertainty of the gain on each single task."""
 
 from __future__ import annotations
 

@@ -77,45 +77,61 @@ def write_report(
     if rows.empty:
         raise SoftstartError("there is no result to report yet", fix="Run the study first.")
     styles = MethodStyles(rows["method"], appearance, baseline)
-    judged = baseline in set(rows["method"])
-    groups = list(comparisons(rows, with_tests(rows, arg, baseline) if judged else arg, styles, gains))
-    doubts = views.doubts(rows, gains, baseline, interval)
     page = _template().render(
         title=str(study.get("name", "Study")),
-        question=question(rows, styles),
-        overall=overall(groups, styles),
-        tiles=views.tiles(rows, costs),
         css=Markup(_style_sheet(styles)),
         numbers={method: style.number for method, style in styles.items()},
         keys={method: Markup(figures.marker(style.number)) for method, style in styles.items()},
         label=styles.label,
-        groups=[
+        others=styles.others,
+        baseline=styles.baseline_label,
+        **_results(every, curves, arg, gains, styles, interval),
+        tiles=views.tiles(rows, costs),
+        similarity=sections.similarity(similarity, styles),
+        departures=sections.departures(protocol),
+        meta_curve=views.meta_curve(meta_curves, styles),
+        costs=views.cost_table(costs, styles),
+        notes=notes,
+        study=yaml.safe_dump(dict(study), sort_keys=False, allow_unicode=True),
+        environment=environment or {},
+    )
+    with atomic(Path(path)) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def _results(
+    every: pd.DataFrame,
+    curves: pd.DataFrame,
+    arg: pd.DataFrame,
+    gains: pd.DataFrame,
+    styles: MethodStyles,
+    interval: str,
+) -> dict[str, Any]:
+    """What the page shows of the results, from the rows of every budget."""
+    rows = largest_budget(every)
+    judged = styles.baseline in set(rows["method"])
+    tested = with_tests(rows, arg, styles.baseline) if judged else arg
+    groups = list(comparisons(rows, tested, styles, gains))
+    doubts = views.doubts(rows, gains, styles.baseline, interval)
+    return {
+        "question": question(rows, styles),
+        "overall": overall(groups, styles),
+        "groups": [
             {"finding": views.finding(group, styles, doubts, rows["seed"].nunique())}
             | views.comparison(group, styles, doubts)
             for group in groups
         ],
-        matrix=views.matrix(groups, styles.others),
-        others=styles.others,
-        budgets=sections.budgets(every, styles, interval) if judged else None,
-        speed=sections.speed(rows, curves, styles, interval) if judged else None,
-        agreement=sections.published(gains, styles) if judged else None,
-        ablations=sections.ablations(arg, styles) if judged else [],
-        similarity=sections.similarity(similarity, styles),
-        departures=sections.departures(protocol),
-        runs_by_cell=sections.runs_by_cell(rows, styles),
-        curves=list(views.learning_curves(rows, curves, styles)),
-        meta_curve=views.meta_curve(meta_curves, styles),
-        costs=views.cost_table(costs, styles),
-        caveats=caveats(rows, groups, styles, interval),
-        notes=notes,
-        study=yaml.safe_dump(dict(study), sort_keys=False, allow_unicode=True),
-        environment=environment or {},
-        runs=views.runs(rows, styles) if len(rows) <= _MOST_RUNS else [],
-        n_runs=len(rows),
-        baseline=styles.baseline_label,
-    )
-    with atomic(Path(path)) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        "matrix": views.matrix(groups, styles.others),
+        "budgets": sections.budgets(every, styles, interval) if judged else None,
+        "speed": sections.speed(rows, curves, styles, interval) if judged else None,
+        "agreement": sections.published(gains, styles) if judged else None,
+        "ablations": sections.ablations(arg, styles) if judged else [],
+        "curves": list(views.learning_curves(rows, curves, styles)),
+        "caveats": caveats(rows, groups, styles, interval),
+        "runs": views.runs(rows, styles) if len(rows) <= _MOST_RUNS else [],
+        "n_runs": len(rows),
+        "runs_by_cell": sections.runs_by_cell(rows, styles),
+    }
 
 
 def _style_sheet(styles: MethodStyles) -> str:
