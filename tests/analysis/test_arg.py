@@ -262,7 +262,7 @@ def test_different_protocols_are_no_comparison():
     with pytest.raises(SoftstartError, match=r"a was measured under different protocols, shots: 16 \(pt\)"):
         refuse_mixed(rows)
     apart = rows.assign(variant=rows["shots"].map({16: "main", 32: "more"}))
-    with pytest.raises(SoftstartError, match="Give each a variant with its own pt"):
+    with pytest.raises(SoftstartError, match="Give each a variant with runs of pt"):
         refuse_mixed(apart)
     refuse_mixed(pd.concat([apart, apart[apart["variant"] == "more"].assign(method="pt")]))
     refuse_mixed(rows.assign(shots=math.nan))
