@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 
 
@@ -46,3 +46,13 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
     containing = sorted(k for k in known if name.lower() in k.lower())
     near = list(dict.fromkeys([*get_close_matches(name, known, n=3), *containing]))[:3]
     return f"Did you mean {' or '.join(near)}?" if near else ""
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """Names for a message: the first few, and how many more there are.
+
+    >>> listed(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -62,9 +62,13 @@ BROKEN = {
 }  # fmt: skip
 
 
-def random_model(name: str, dtype: torch.dtype = torch.float64) -> transformers.PreTrainedModel:
+def random_model(
+    name: str, dtype: torch.dtype = torch.float64, **changed: object
+) -> transformers.PreTrainedModel:
     """A two-layer model whose random weights are large enough for outputs to differ."""
     config = {**FAMILY, **UNLISTED, **BROKEN}[name]()
+    for key, value in changed.items():
+        setattr(config, key, value)
     auto = (
         transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
     )

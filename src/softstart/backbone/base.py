@@ -20,6 +20,7 @@ from softstart.backbone.batch import Batch
 from softstart.backbone.decoding import Decoding
 from softstart.backbone.devices import device_of, every_weight, refuse_sharded
 from softstart.backbone.flops import Flops
+from softstart.backbone.quantization import quantization_of, refuse_second_order, refuse_training
 from softstart.errors import SoftstartError
 from softstart.prompt.placement import find_placement
 from softstart.registry import Registry
@@ -79,6 +80,8 @@ class Backbone(ABC):
 
     revision: str | None = None
     """The hub revision it was loaded from."""
+    weights: str = ""
+    """Which weights these are, in words, where the name alone does not say: an original or a rounded copy."""
     from_pretrained: ClassVar[Loader]
     """Load a backbone by name or path: ``softstart.backbone.load_backbone``. The package sets it, because
     loading knows every family and every family knows this class."""
@@ -93,10 +96,8 @@ class Backbone(ABC):
     ) -> None:
         refuse_sharded(model)
         self.model: Any = model.requires_grad_(False).eval()
-        kernels.keep_freed_memory()
-        for module in model.modules():
-            if type(module) is nn.Linear:
-                module.__class__ = kernels.Linear
+        self.quantization = quantization_of(model.config)
+        _use_kernels(model, self.quantization)
         self.tokenizer: Any = tokenizer
         self.name = name
         self.placement = placement
@@ -207,7 +208,7 @@ class Backbone(ABC):
         Returns:
             (sums of NLL in nats [B], label-token counts [B]); SoftstartError: a prompt that does not fit.
         """
-        with _dropout(self.model, self.device, seed), _kernels(twice):
+        with _dropout(self.model, self.device, seed), _kernels(twice, self.name, self.quantization):
             embeds, mask = self.place(prompts, batch)
             return self.label_nll(self.encode(embeds, mask), mask, batch.labels)
 
@@ -297,6 +298,7 @@ class Backbone(ABC):
 
     def trainable_copy(self) -> Self:
         """A copy whose weights can be trained (full fine-tuning); this backbone stays as it is."""
+        refuse_training(self.name, self.quantization)
         twin = copy.copy(self)
         twin.__dict__.pop("digest", None)
         twin.model = copy.deepcopy(self.model).requires_grad_(True)
@@ -329,7 +331,17 @@ def _dropout(model: Any, device: torch.device, seed: int | None) -> Iterator[Non
             model.eval()
 
 
-def _kernels(twice: bool) -> contextlib.AbstractContextManager[Any]:
+def _use_kernels(model: nn.Module, quantization: str | None) -> None:
+    """Our products where torch's are meant; quantized ones stay as they are."""
+    kernels.keep_freed_memory()
+    for module in model.modules():
+        if type(module) is nn.Linear and not quantization:
+            module.__class__ = kernels.Linear
+
+
+def _kernels(twice: bool, name: str, quantization: str | None) -> contextlib.AbstractContextManager[Any]:
+    if twice:
+        refuse_second_order(name, quantization)
     return sdpa_kernel(SDPBackend.MATH) if twice else contextlib.nullcontext()
 
 

@@ -16,8 +16,13 @@ from softstart.backbone.base import FAMILIES, Backbone
 from softstart.backbone.causal import CausalBackbone
 from softstart.backbone.checking import check_exact
 from softstart.backbone.devices import prefer_device
+from softstart.backbone.quantization import quantization_of
 from softstart.backbone.seq2seq import Seq2SeqBackbone
 from softstart.backbone.shapes import untie
+from softstart.backbone.sources import Located, locate
+from softstart.backbone.sources.converted import read_gguf
+from softstart.backbone.sources.locate import names_near
+from softstart.backbone.strict_loading import quiet, strictly_loaded
 from softstart.backbone.t5 import T5Backbone
 from softstart.errors import SoftstartError
 
@@ -58,7 +63,9 @@ def load_backbone(
     """Load a frozen backbone; also ``Backbone.from_pretrained``.
 
     Args:
-        name_or_path: ``"softstart/tiny"`` (embedded), a local folder, or a Hugging Face hub id.
+        name_or_path: ``"softstart/tiny"`` (embedded), a name that ``softstart backbone list`` shows
+            (``"smollm2"``), a local folder, a GGUF file, or a Hugging Face hub id;
+            ``"OWNER/NAME:FILE.gguf"`` is a GGUF file of the hub.
         dtype: ``float32``, ``bfloat16``, ``float64``, or ``float16`` where the family does not overflow.
         device: ``"cpu"``, ``"cuda:0"``, …; by default the GPU if there is one.
         revision: hub revision (a commit, to be reproducible).
@@ -72,8 +79,9 @@ def load_backbone(
         weights: False leaves the weights out: shapes without numbers, on torch's meta device.
 
     Raises:
-        SoftstartError: unknown name or dtype, a family that cannot work, files that cannot be read, or a
-            checkpoint with code of its own, which is never run.
+        SoftstartError: unknown name or dtype, a family that cannot work, files that cannot be read, tensors
+            that are missing, left over or of another shape, or a checkpoint with code of its own, which is
+            never run.
 
     >>> from softstart import Backbone
     >>> backbone = Backbone.from_pretrained("softstart/tiny", device="cpu")
@@ -86,38 +94,52 @@ def load_backbone(
         raise SoftstartError("device and device_map exclude each other", fix="Leave one of them out.")
     from transformers import AutoConfig, AutoTokenizer
 
-    path = name_or_path
-    if name_or_path == TINY:
-        from softstart.tiny import weights_path
-
-        path = str(weights_path())
+    at = _located(name_or_path, revision, dtype, weights)
+    files = {"revision": at.revision, "trust_remote_code": False}
     with _loading(name_or_path):
-        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(at.path, **files, **_gguf(at))
     family, tested = _family(name_or_path, config)
     if dtype == "float16" and config.model_type in OVERFLOW:
         raise SoftstartError("T5-type models overflow in float16", fix="Use dtype bfloat16 or float32.")
-    with _loading(name_or_path):
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
-        with _quiet(), nullcontext() if weights else torch.device("meta"):
-            auto, how = _auto_class(config), DTYPES[dtype]
-            model: Any = (
-                auto.from_pretrained(
-                    path, revision=revision, dtype=how, device_map=device_map, trust_remote_code=False
-                )
-                if weights
-                else untie(auto.from_config(config, dtype=how, trust_remote_code=False))
-            )
+    auto, stored, quantized = _auto_class(config), DTYPES[dtype], quantization_of(config)
+    if quantized and device_map is None:
+        device_map = {"": str(prefer_device(device))}  # quantized weights cannot be moved
+    model: Any
+    with _loading(name_or_path), quiet():
+        tokenizer = AutoTokenizer.from_pretrained(at.path, **files, **_gguf(at))
+        if not weights:
+            with torch.device("meta"):
+                model = untie(auto.from_config(config, dtype=stored, trust_remote_code=False))
+        elif at.gguf:
+            model, _ = read_gguf(at.gguf, dtype, name_or_path)
+        else:
+            model = strictly_loaded(auto, at.path, at.name, dtype=stored, device_map=device_map, **files)
     if device_map is None and weights:
         model = model.to(prefer_device(device))
     if gradient_checkpointing:
         recompute_layers(model)
-    backbone = family(model, _with_padding(tokenizer, name_or_path), name=name_or_path, placement=placement)
+    backbone = family(model, _with_padding(tokenizer, at.name), name=at.name, placement=placement)
     if compile:
         backbone.compile()
-    backbone.revision = revision or getattr(config, "_commit_hash", None)
+    backbone.revision = revision or at.commit or getattr(config, "_commit_hash", None)
+    backbone.weights = at.weights
     if not tested and weights:
         check_exact(backbone)
     return backbone
+
+
+def _located(name: str, revision: str | None, dtype: str, weights: bool) -> Located:
+    """Where the files of a backbone are."""
+    if name == TINY:
+        from softstart.tiny import weights_path
+
+        return Located(TINY, str(weights_path()), revision)
+    return locate(name, revision=revision, dtype=dtype, weights=weights)
+
+
+def _gguf(at: Located) -> dict[str, str]:
+    """What transformers takes to read a GGUF file as it is."""
+    return {"gguf_file": at.gguf.name} if at.gguf else {}
 
 
 def recompute_layers(model: Any) -> None:
@@ -197,24 +219,10 @@ def _loading(name: str) -> Iterator[None]:
             reason = "it needs code of its own, which Softstart never runs"
         raise SoftstartError(
             f"backbone '{name}' cannot be loaded ({reason})",
-            fix=f"Give {TINY}, a folder with a transformers checkpoint, or a hub id (needs a network once).",
+            fix=names_near(name)
+            or f"Give {TINY}, a name of softstart backbone list, a folder with a transformers checkpoint, "
+            "a GGUF file, or a hub id (needs a network once).",
         ) from problem
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No bar for a load of a second, no warning about untied embeddings (they load right)."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _auto_class(config: Any) -> Any:

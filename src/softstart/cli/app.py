@@ -10,6 +10,7 @@ from typing import NoReturn
 import typer
 
 from softstart.cli import analysis, doctor, inspect, learn, prompt, resuming, run, study
+from softstart.cli.backbone import backbone_app
 from softstart.cli.gym import gym_app
 from softstart.cli.listing import ListingCommand
 from softstart.cli.terminal import say_error
@@ -32,6 +33,7 @@ app = typer.Typer(
 
 app.add_typer(tiny_app, name="tiny")
 app.add_typer(gym_app, name="gym")
+app.add_typer(backbone_app, name="backbone")
 
 SHARED = ("meta-train", "adapt")
 """Commands whose work the processes of a launcher share."""

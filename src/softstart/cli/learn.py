@@ -36,7 +36,12 @@ if TYPE_CHECKING:
 def meta_train(
     folder: Annotated[Path, typer.Argument(help="Source tasks: a CSV, TSV, JSONL or parquet file each.")],
     out: Annotated[Path, typer.Option(help="Folder for the learned start, for adapt --init.")],
-    backbone: Annotated[str, typer.Option(help="softstart/tiny, a folder or a hub id.")] = "softstart/tiny",
+    backbone: Annotated[
+        str,
+        typer.Option(
+            help="softstart/tiny, a name of softstart backbone list, a folder, a GGUF file or a hub id."
+        ),
+    ] = "softstart/tiny",
     revision: Annotated[str | None, typer.Option(help="Hub revision of the backbone.")] = None,
     input: Input = None,
     output: Output = None,

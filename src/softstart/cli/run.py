@@ -44,7 +44,12 @@ def run(
     study: StudyFile,
     out: StudyOut = None,
     gym: Annotated[str | None, typer.Option(help="mini, or a folder in CrossFit's format.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="softstart/tiny, a folder or a hub id.")] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="softstart/tiny, a name of softstart backbone list, a folder, a GGUF file or a hub id."
+        ),
+    ] = None,
     overrides: Overrides = None,
     device: Device = None,
     workers: Workers = None,

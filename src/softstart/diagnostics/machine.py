@@ -24,6 +24,7 @@ EXTRAS = {
     "scipy": "softstart[analysis]: rank correlations of softstart similarity",
     "matplotlib": "softstart[figures]: PNG and PDF figures",
     "peft": "softstart[peft]: prompts in PEFT's format",
+    "gguf": "softstart[gguf]: backbones from GGUF files",
     "ray": "studies on a Ray cluster",
     "accelerate": "models spread over several devices",
 }

@@ -16,11 +16,11 @@ def model_card(shape: tuple[int, ...], facts: Mapping[str, Any]) -> str:
     ``info["scores"]`` may list results: ``{"task", "metric", "score", "low", "high", "over"}``. The last
     three are optional: the bounds of a 95 % interval, and what it was taken over.
     """
-    info, backbone = facts["info"], facts["backbone"]
+    info, base = facts["info"], _base_model(facts)
     header = [
         "---",
         "library_name: peft",
-        *([f"base_model: {json.dumps(backbone)}"] if backbone else []),
+        *([f"base_model: {json.dumps(base)}"] if base else []),
         f"license: {json.dumps(info.get('license', 'other'))}",
         "tags: [softstart, prompt-tuning, soft-prompt, meta-learning]",
         "---",
@@ -33,6 +33,7 @@ def _what(shape: tuple[int, ...], facts: Mapping[str, Any]) -> list[str]:
     known = {
         "Backbone": f"`{facts['backbone'] or 'unknown'}`",
         "Backbone revision": facts["revision"] or "not recorded",
+        "Backbone weights": facts.get("weights"),
         "Backbone weights (SHA-256)": facts["backbone_digest"] or "not recorded",
         "Tokenizer (SHA-256)": facts["tokenizer_digest"] or "not recorded",
         "Prompt": f"{shape[0]} vectors of width {shape[1]}, placed as {facts['placement']}",
@@ -64,9 +65,25 @@ def _scores(info: Mapping[str, Any]) -> list[str]:
     return ["## Scores", "", *lines, ""]
 
 
+def _base_model(facts: Mapping[str, Any]) -> str:
+    """What the hub shows as the model it was made for; of a rounded copy the hub knows nothing."""
+    name: str = facts["backbone"]
+    if not facts.get("weights"):
+        return name
+    repository = name.partition(":")[0]
+    return repository if "/" in repository else ""
+
+
 def _use(facts: Mapping[str, Any]) -> list[str]:
     auto = "AutoModelForCausalLM" if facts["peft_task"] == "CAUSAL_LM" else "AutoModelForSeq2SeqLM"
     at = f", revision={facts['revision']!r}" if facts["revision"] else ""
+    files, comment = repr(facts["backbone"]), []
+    if facts.get("weights"):
+        name, _, file = facts["backbone"].partition(":")
+        if "/" in name and file:
+            files = f"{name!r}, gguf_file={file!r}"
+        elif file:
+            files, comment = '"FOLDER"', [f"# FOLDER: softstart backbone path {facts['backbone']}"]
     return [
         "## Use",
         "",
@@ -74,7 +91,8 @@ def _use(facts: Mapping[str, Any]) -> list[str]:
         "from peft import PeftModel",
         f"from transformers import {auto}",
         "",
-        f"model = {auto}.from_pretrained({facts['backbone']!r}{at})",
+        *comment,
+        f"model = {auto}.from_pretrained({files}{at})",
         'model = PeftModel.from_pretrained(model, "THIS_REPOSITORY")',
         "```",
         "",

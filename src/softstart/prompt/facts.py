@@ -51,6 +51,7 @@ class _Facts(_Strict):
     revision: str = ""
     tokenizer_digest: str = ""
     peft_task: str = "SEQ_2_SEQ_LM"
+    weights: str = ""
     info: _Info = _Info()
 
 

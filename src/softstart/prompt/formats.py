@@ -30,6 +30,7 @@ SUFFIXES = (".safetensors", ".pt", ".bin", ".npy")
 
 FACTS = (
     "backbone", "backbone_digest", "placement", "info", "revision", "tokenizer_digest", "peft_task",
+    "weights",
 )  # fmt: skip
 
 Read = tuple[dict[str, Tensor], dict[str, Any]]

@@ -24,6 +24,8 @@ class Owner(Protocol):
     revision: str | None
     peft_task: ClassVar[str]
 
+    weights: str
+
     @property
     def placement(self) -> str:
         """Where prompts go."""
@@ -60,6 +62,7 @@ class SoftPrompt:
         peft_task: PEFT's name for the kind of model: ``SEQ_2_SEQ_LM`` or ``CAUSAL_LM``.
         further: tensors learned with it, by name: ``log_rates`` [P, 1] of Meta-SGD; ``sources`` [N, P, d],
             ``embeddings`` [N, P, d] and ``start`` [P, d] of SPoT. They are in its file; PEFT ignores them.
+        weights: which weights the backbone has, in words, where its name alone does not say ("" otherwise).
 
     >>> import tempfile, torch
     >>> from softstart import Backbone
@@ -83,6 +86,7 @@ class SoftPrompt:
     tokenizer_digest: str = ""
     peft_task: str = "SEQ_2_SEQ_LM"
     further: Mapping[str, Tensor] = field(default_factory=dict)
+    weights: str = ""
 
     @classmethod
     def of(
@@ -254,6 +258,7 @@ class SoftPrompt:
             "revision": self.revision,
             "tokenizer_digest": self.tokenizer_digest,
             "peft_task": self.peft_task,
+            **({"weights": self.weights} if self.weights else {}),
         }
 
 
@@ -263,6 +268,7 @@ def made_on(backbone: Owner) -> dict[str, str]:
         "revision": backbone.revision or "",
         "tokenizer_digest": backbone.tokenizer_digest,
         "peft_task": backbone.peft_task,
+        **({"weights": backbone.weights} if backbone.weights else {}),
     }
 
 

@@ -1,14 +1,13 @@
 """Tokenized texts kept on disk under a digest of the texts, the tokenizer and the limits.
 
-The cache is in ``$SOFTSTART_CACHE`` (``off`` switches it off), else in ``softstart`` below the user's cache
-folder. It is safe to delete at any time: a missing, damaged or unwritable file costs the time to tokenize.
+Kept in the cache folder (``softstart.storage.cache``): a missing, damaged or unwritable file costs the time
+to tokenize.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zlib
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -20,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from softstart.errors import SoftstartError
+from softstart.storage.cache import cache_folder
 from softstart.storage.files import atomic
 
 Ids = dict[str, list[list[int]]]
@@ -55,17 +55,6 @@ def cached(
         ids = make()
         _write(path, [row for name in texts for row in ids[name]])
     return ids
-
-
-def cache_folder() -> Path | None:
-    """The folder of the cache, or None if it is switched off."""
-    given = os.environ.get("SOFTSTART_CACHE")
-    if given is not None:
-        return None if given.lower() in ("", "off", "0") else Path(given).expanduser()
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "softstart"
-    except RuntimeError:
-        return None
 
 
 def fingerprint(tokenizer: Any) -> str | None:

@@ -308,6 +308,7 @@ def environment(backbone: Backbone) -> dict[str, str]:
         "python": platform.python_version(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "threads": str(torch.get_num_threads()),
+        **({"weights": backbone.weights} if backbone.weights else {}),
         **({"git": git} if (git := git_revision()) else {}),
     }
 
