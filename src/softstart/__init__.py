@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from softstart.training.finetuning import finetune
     from softstart.training.meta_training import meta_train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "AdaptConfig": "training.configs",
