@@ -192,7 +192,7 @@ class CausalBackbone(Backbone):
     def parts(
         self, batch: Batch, max_tokens: int | None, extra: int, cost: int | None = None
     ) -> Iterator[tuple[Tensor, Batch]]:
-        """As ``Backbone.parts``, [≤ B]; where texts have been read, a row is little more than prompt and output."""
+        """As ``Backbone.parts``, [≤ B]; with read texts a row is little more than prompt and output."""
         if self._place.first != "text" or batch.seed is not None or not extra or self.once is None:
             yield from super().parts(batch, max_tokens, extra, cost)
             return

@@ -211,7 +211,7 @@ class Material:
 
     @cached_property
     def frequent(self) -> Initializer:
-        """Frequent words, for a whole prompt or the rows left over; a prompt longer than them is a SoftstartError."""
+        """Frequent words for a prompt or its remaining rows; SoftstartError where they do not suffice."""
         if self.draw_frequent is not None:
             return self.draw_frequent
         return vocabulary(self.table, ordinary_tokens(self.backbone.tokenizer, self.top))
