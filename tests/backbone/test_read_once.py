@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from helpers.families import CAUSAL, exact_norms, random_backbone
 from helpers.models import prompts, random_batch, relative
 from softstart.backbone import IGNORE, Batch, CausalBackbone, Decoding
+from softstart.backbone.text_cache import VARIABLE, default_budget
+from softstart.errors import SoftstartError
 
 EXACT = 1e-10
 COARSE = {"gemma2": 1e-6}
@@ -110,6 +112,16 @@ def test_kept_texts_and_texts_read_again_give_the_same(budget):
         assert (texts.texts_read, texts.texts_kept) == (30, 0)
     else:
         assert texts.texts_read > 18  # some made room and were read again
+
+
+def test_the_budget_can_be_given_in_mib(monkeypatch):
+    cpu = torch.device("cpu")
+    assert default_budget(cpu) > 2**20
+    monkeypatch.setenv(VARIABLE, "3")
+    assert default_budget(cpu) == 3 * 2**20
+    monkeypatch.setenv(VARIABLE, "much")
+    with pytest.raises(SoftstartError, match="SOFTSTART_TEXT_CACHE: 'much' is not a number of MiB"):
+        default_budget(cpu)
 
 
 def test_texts_in_bfloat16_are_close_and_half_as_large():

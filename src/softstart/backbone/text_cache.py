@@ -8,6 +8,7 @@ indexed copy a layer, and the texts used least recently make room for new ones.
 from __future__ import annotations
 
 import logging
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
@@ -16,8 +17,11 @@ from torch import Tensor
 
 from softstart.backbone.devices import free_memory
 from softstart.backbone.read_once import Context, Pairs
+from softstart.errors import SoftstartError
 
 LOG = logging.getLogger("softstart")
+VARIABLE = "SOFTSTART_TEXT_CACHE"
+"""Environment variable: MiB that the texts of a process may take."""
 SHARE = 0.25
 """Part of the free memory that texts may take by default."""
 ASSUMED = 1 << 30
@@ -31,6 +35,22 @@ Text = tuple[int, ...]
 """The tokens of a text."""
 Read = Callable[[Tensor, Tensor], Pairs]
 """Reads texts: ids and mask [C, S] → keys and values [G, C, S, h] of every layer."""
+
+
+def default_budget(device: torch.device) -> int:
+    """Bytes that texts may take: ``SOFTSTART_TEXT_CACHE`` MiB, else a quarter of the free memory.
+
+    Raises:
+        SoftstartError: the variable is not a number of MiB.
+    """
+    given = os.environ.get(VARIABLE)
+    if given is None:
+        return int(SHARE * (free_memory(device) or ASSUMED))
+    if not given.isdigit():
+        raise SoftstartError(
+            f"'{given}' is not a number of MiB", where=VARIABLE, fix="Give a whole number, 0 to keep no text."
+        )
+    return int(given) << 20
 
 
 class TextCache:
@@ -120,9 +140,7 @@ class TextCache:
 
     def _open(self, pairs: Pairs, device: torch.device) -> None:
         token = sum(2 * key.shape[0] * key.shape[3] * (self.dtype or key.dtype).itemsize for key, _ in pairs)
-        budget = self.budget
-        if budget is None:
-            budget = int(SHARE * (free_memory(device) or ASSUMED))
+        budget = self.budget if self.budget is not None else default_budget(device)
         self._most = budget // token
         LOG.info(
             "texts are read once: up to %d MiB of keys and values are kept (%.0f KiB a token)",
