@@ -7,6 +7,7 @@ from softstart.backbone.batch import IGNORE, Batch, candidates_tensor, collate
 from softstart.backbone.causal import CausalBackbone
 from softstart.backbone.decoding import Decoding
 from softstart.backbone.devices import prefer_device
+from softstart.backbone.frozen import FrozenModel
 from softstart.backbone.loading import TINY, load_backbone
 from softstart.backbone.seq2seq import Seq2SeqBackbone
 from softstart.backbone.t5 import T5Backbone
@@ -19,6 +20,7 @@ __all__ = [
     "Batch",
     "CausalBackbone",
     "Decoding",
+    "FrozenModel",
     "Seq2SeqBackbone",
     "T5Backbone",
     "candidates_tensor",

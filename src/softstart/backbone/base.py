@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from softstart.backbone import kernels
 from softstart.backbone.batch import Batch
 from softstart.backbone.decoding import Decoding
-from softstart.backbone.devices import device_of, every_weight, refuse_sharded
 from softstart.backbone.flops import Flops
-from softstart.backbone.quantization import quantization_of, refuse_second_order, refuse_training
+from softstart.backbone.frozen import FrozenModel
+from softstart.backbone.quantization import refuse_second_order
 from softstart.errors import SoftstartError
 from softstart.prompt.placement import find_placement
 from softstart.registry import Registry
-from softstart.storage.token_cache import fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -53,7 +47,7 @@ class Loader(Protocol):
         """A frozen backbone of the right family."""
 
 
-class Backbone(ABC):
+class Backbone(FrozenModel, ABC):
     """A frozen pretrained language model that takes stacked soft prompts.
 
     Rows of a batch do not interact and no weight is trained, so one forward pass carries the prompts of many
@@ -61,9 +55,9 @@ class Backbone(ABC):
     embeddings become logits; everything else is here. ``from_pretrained`` loads any family.
 
     Args:
-        model: the transformers model; it is frozen and put in eval mode in place.
-        tokenizer: its tokenizer.
-        name: name or path it was loaded from, for messages and file headers.
+        model: as in ``FrozenModel``.
+        tokenizer: as in ``FrozenModel``.
+        name: as in ``FrozenModel``.
         placement: where the prompt goes, a name of ``softstart.prompt.PLACEMENTS``; SoftstartError for any
             other, and for one that does not work for a causal model.
     """
@@ -78,10 +72,6 @@ class Backbone(ABC):
     """Whether outputs continue their inputs in one sequence, as in a causal model. Such an output begins with
     a space and without special tokens, and ends with the end token (``softstart.training.encoding``)."""
 
-    revision: str | None = None
-    """The hub revision it was loaded from."""
-    weights: str = ""
-    """Which weights these are, in words, where the name alone does not say: an original or a rounded copy."""
     from_pretrained: ClassVar[Loader]
     """Load a backbone by name or path: ``softstart.backbone.load_backbone``. The package sets it, because
     loading knows every family and every family knows this class."""
@@ -94,12 +84,7 @@ class Backbone(ABC):
         name: str = "model",
         placement: str = "prefix",
     ) -> None:
-        refuse_sharded(model)
-        self.model: Any = model.requires_grad_(False).eval()
-        self.quantization = quantization_of(model.config)
-        _use_kernels(model, self.quantization)
-        self.tokenizer: Any = tokenizer
-        self.name = name
+        super().__init__(model, tokenizer, name)
         self.placement = placement
 
     @abstractmethod
@@ -132,55 +117,6 @@ class Backbone(ABC):
         """Whether the placement makes a row's numbers depend on its neighbors; then runs go one at a time."""
         return self._place.rows_interact
 
-    @property
-    def width(self) -> int:
-        """d, the width of an embedding."""
-        return int(self.embedding.weight.shape[1])
-
-    @property
-    def embedding(self) -> nn.Embedding:
-        """The input embedding of the vocabulary, [V, d]."""
-        table: nn.Embedding = self.model.get_input_embeddings()
-        return table
-
-    @property
-    def vocabulary(self) -> Tensor:
-        """The embedding of every token as the layers see it [V, d]: some families scale their table."""
-        if type(self.embedding) is nn.Embedding and not self.embedding.weight.is_meta:
-            return self.embedding.weight.detach()
-        with torch.no_grad():
-            table: Tensor = self.embedding(torch.arange(self.embedding.num_embeddings, device=self.device))
-        return table
-
-    @property
-    def window(self) -> int | None:
-        """The longest sequence (prompt and text, for causal models the output too); None if unbounded."""
-        config = self.model.config
-        limit = getattr(config, "max_position_embeddings", None)
-        # T5 has relative positions; the only limit its configuration names is the length of its training.
-        relative = hasattr(config, "relative_attention_num_buckets")
-        return None if relative or limit is None or limit <= 0 else int(limit)
-
-    @property
-    def device(self) -> torch.device:
-        """The device of the embeddings; prompts and batches go there."""
-        return device_of(self.embedding)
-
-    @property
-    def prompt_dtype(self) -> torch.dtype:
-        """The dtype of prompts: float32, or float64 for a float64 backbone (exactness tests)."""
-        return torch.promote_types(self.embedding.weight.dtype, torch.float32)
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 over the configuration and every weight: which network this is, whatever its name."""
-        return model_digest(self.model)
-
-    @cached_property
-    def tokenizer_digest(self) -> str:
-        """A digest of what the tokenizer does, whatever its name ("" for a slow tokenizer)."""
-        return fingerprint(self.tokenizer) or ""
-
     def shared(self, prompts: Tensor, batch: Batch, *, twice: bool = False) -> list[Tensor] | None:
         """What the rows of a batch need of prompts [R, P, d], with its graph, for ``nll``; None: nothing."""
         return None
@@ -208,7 +144,7 @@ class Backbone(ABC):
         Returns:
             (sums of NLL in nats [B], label-token counts [B]); SoftstartError: a prompt that does not fit.
         """
-        with _dropout(self.model, self.device, seed), _kernels(twice, self.name, self.quantization):
+        with self.dropout(seed), _kernels(twice, self.name, self.quantization):
             embeds, mask = self.place(prompts, batch)
             return self.label_nll(self.encode(embeds, mask), mask, batch.labels)
 
@@ -281,79 +217,18 @@ class Backbone(ABC):
 
     def place(self, prompts: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Embeddings [B, P+S, d] of text and prompts, and mask [B, P+S]; SoftstartError as ``nll``."""
-        check_width(self, prompts)
+        self.check_width(prompts)
         self.check_window(prompts.shape[1] + batch.input_ids.shape[1])
         text = self.embedding(batch.input_ids)
         # index_select, not indexing: its backward adds in a fixed order, so threads do not change the bits.
         rows = prompts.index_select(0, batch.run).to(text.dtype)
         return self._place.join(rows, text, batch.attention_mask)
 
-    def check_window(self, length: int) -> None:
-        """Refuse a sequence longer than the model's window by a SoftstartError."""
-        if self.window is not None and length > self.window:
-            raise SoftstartError(
-                f"{length} tokens in a row (prompt included) but '{self.name}' reads at most {self.window}",
-                fix="Lower max_input_tokens or the prompt's length.",
-            )
-
-    def trainable_copy(self) -> Self:
-        """A copy whose weights can be trained (full fine-tuning); this backbone stays as it is."""
-        refuse_training(self.name, self.quantization)
-        twin = copy.copy(self)
-        twin.__dict__.pop("digest", None)
-        twin.model = copy.deepcopy(self.model).requires_grad_(True)
-        return twin
-
-
-def check_width(backbone: Backbone, prompts: Tensor) -> None:
-    """Refuse prompts [R, P, d] of another width by a SoftstartError."""
-    if prompts.shape[-1] != backbone.width:
-        raise SoftstartError(
-            f"the prompt has width {prompts.shape[-1]} but backbone '{backbone.name}' embeds "
-            f"{backbone.width}",
-            fix="Use the backbone the prompt was trained for, or a prompt trained for this backbone.",
-        )
-
-
-@contextlib.contextmanager
-def _dropout(model: Any, device: torch.device, seed: int | None) -> Iterator[None]:
-    """Dropout from a seed, without a trace in torch's own random state; None: no dropout."""
-    if seed is None:
-        yield
-        return
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
-        model.train()
-        try:
-            yield
-        finally:
-            model.eval()
-
-
-def _use_kernels(model: nn.Module, quantization: str | None) -> None:
-    """Our products where torch's are meant; quantized ones stay as they are."""
-    kernels.keep_freed_memory()
-    for module in model.modules():
-        if type(module) is nn.Linear and not quantization:
-            module.__class__ = kernels.Linear
-
 
 def _kernels(twice: bool, name: str, quantization: str | None) -> contextlib.AbstractContextManager[Any]:
     if twice:
         refuse_second_order(name, quantization)
     return sdpa_kernel(SDPBackend.MATH) if twice else contextlib.nullcontext()
-
-
-def model_digest(model: Any) -> str:
-    """SHA-256 over the configuration and every weight of a transformers model."""
-    config = {k: v for k, v in model.config.to_dict().items() if not k.startswith("_")}
-    config.pop("transformers_version", None)
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-    for key, tensor in sorted(every_weight(model).items()):
-        digest.update(key.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _likelihoods(label_nll: Reader, candidates: Tensor, at_once: int | None) -> Tensor:
