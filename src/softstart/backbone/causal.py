@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from softstart.backbone.base import Backbone, Reader, check_width, summed_nll
+from softstart.backbone.base import Backbone, Reader, summed_nll
 from softstart.backbone.batch import Batch
 from softstart.backbone.causal_once import OncePasses
 from softstart.backbone.decoding import Decoding, plain_generation
@@ -132,7 +132,7 @@ class CausalBackbone(Backbone):
             return None
         if self._place.first == "prompt" and not int(batch.attention_mask.sum(1).min()):
             return None  # an output right behind its prompt
-        check_width(self, prompts)
+        self.check_width(prompts)
         self.check_window(prompts.shape[1] + batch.input_ids.shape[1])
         self.check_window(prompts.shape[1] + batch.input_ids.shape[1] + batch.labels.shape[1])
         return self.once
