@@ -13,7 +13,6 @@ from softstart.gym.build import Job, build_task
 from softstart.gym.catalog import crossfit_catalog
 from softstart.gym.catalog.reading import parse_entry
 from softstart.gym.jobs import build_tasks
-from softstart.gym.verify import verify
 
 RAW = SHARED / "data" / "raw" if SHARED else None
 needs_raw = pytest.mark.skipif(RAW is None or not RAW.is_dir(), reason="shared/data/raw is not here")
@@ -245,20 +244,3 @@ def test_commands_say_what_is_wrong_with_their_arguments(tmp_path):
     assert "unknown task 'commonsensqa'. commonsensqa: Did you mean commonsense_qa" in failed(
         "show", "commonsensqa"
     )
-
-
-@pytest.mark.skipif(SHARED is None, reason="shared is not here")
-def test_verify_reads_folders_of_other_makers(tmp_path):
-    real = SHARED / "data" / "gym"
-    tasks = ["glue-rte", "imdb"]
-    for task in tasks:
-        shutil.copytree(real / task, tmp_path / task)
-    by_task = {checked.task: checked for checked in verify(tmp_path)}
-    assert by_task["glue-rte"].verdict == "exact"
-    assert by_task["imdb"].verdict == "differs"
-    assert by_task["imdb"].differs
-    os.chmod(tmp_path / "glue-rte", 0o755)
-    (tmp_path / "glue-rte" / "glue-rte_16_13_dev.tsv").unlink()
-    (checked,) = (c for c in verify(tmp_path) if c.task == "glue-rte")
-    assert (checked.verdict, checked.missing) == ("incomplete", ("glue-rte_16_13_dev.tsv",))
-    assert "cannot read this file" in checked.problem

@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score, matthews_corrcoef
 from helpers.shared import SHARED
 from softstart.errors import SoftstartError
 from softstart.gym.catalog import crossfit_catalog
-from softstart.gym.metrics import GOLD_F1, METRICS, score
+from softstart.gym.metrics import GOLD_F1, METRICS, companions, score
 
 CASES_FILE = SHARED / "gym" / "metric_cases.json" if SHARED else None
 CASES = json.loads(CASES_FILE.read_text())["cases"] if CASES_FILE and CASES_FILE.is_file() else []
@@ -164,3 +164,49 @@ def test_f1_over_gold_labels_is_scikit_learns_with_these_labels(pairs):
     assert actual == pytest.approx(expected, abs=1e-12)
     assert score("ACC", predicted, references, f1_labels="gold") == score("ACC", predicted, references)
     assert actual >= score("Classification-F1", predicted, references) - 1e-12
+
+
+YES_NO = ("yes", "no")
+
+
+answered = st.lists(
+    st.tuples(st.sampled_from(YES_NO), st.sampled_from(["yes", "no", "Yes", "junk", ""])), min_size=1
+)
+
+
+@given(rows=answered)
+def test_the_companion_gold_f1_is_scikit_learns_over_the_gold_labels(rows):
+    gold, predictions = map(list, zip(*rows, strict=True))
+    reported = companions(YES_NO, "Classification-F1", predictions, [[g] for g in gold])
+    wanted = f1_score(gold, predictions, labels=sorted(set(gold)), average="macro", zero_division=0)
+    assert reported["gold-F1"] == pytest.approx(wanted, abs=1e-12)
+    assert reported["outside"] == pytest.approx(sum(p not in YES_NO for p in predictions) / len(rows))
+    assert reported["gold-F1"] >= score("Classification-F1", predictions, [[g] for g in gold]) - 1e-12
+
+
+def test_one_junk_string_is_one_more_class_for_the_metric_alone():
+    gold = [["yes"], ["no"]] * 50
+    predictions = [g[0] for g in gold[:-1]] + ["jail"]
+    assert score("Classification-F1", predictions, gold) == pytest.approx(0.6633, abs=1e-4)
+    assert companions(YES_NO, "Classification-F1", predictions, gold) == {
+        "gold-F1": pytest.approx(0.9950, abs=1e-4),
+        "outside": 0.01,
+    }
+
+
+def test_a_prediction_the_metric_accepts_is_inside():
+    assert companions(YES_NO, "ACC", ["YES", "nope"], [["yes"], ["no"]]) == {"outside": 0.5}
+    assert companions(YES_NO, "EM", ["the yes!", "no."], [["yes"], ["no"]]) == {"outside": 0.0}
+
+
+def test_tasks_without_classes_have_no_companions():
+    assert companions((), "Rouge-L", ["a"], [["a b"]]) == {}
+    assert set(companions((), "Classification-F1", ["a"], [["a"]])) == {"gold-F1"}
+    assert math.isnan(companions(YES_NO, "ACC", [], [])["outside"])
+
+
+def test_bad_calls_of_companions_are_refused():
+    with pytest.raises(ValueError, match="1 predictions for 2 references"):
+        companions(YES_NO, "ACC", ["a"], [["a"], ["b"]])
+    with pytest.raises(SoftstartError, match="unknown metric 'acc'"):
+        companions(YES_NO, "acc", ["a"], [["a"]])

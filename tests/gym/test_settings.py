@@ -7,6 +7,7 @@ from helpers.gym_cli import failed, gym
 from softstart.errors import SoftstartError
 from softstart.gym import Example, Sample, Setting, Task, load_setting, open_gym
 from softstart.gym.catalog import crossfit_catalog
+from softstart.gym.metrics import METRICS
 from softstart.gym.overlap import overlaps
 from softstart.gym.settings import shipped_settings
 
@@ -43,7 +44,7 @@ def test_the_settings_of_the_study_are_found_by_name():
     assert sizes["nopara2para"] == (60, 4)
 
 
-def test_a_name_is_the_studys_the_mini_gyms_or_told_apart_by_its_collection():
+def test_a_name_is_the_studys_or_the_mini_gyms_or_begins_with_its_collection():
     assert load_setting("mini-cls2cls") == shipped_settings("mini")["mini-cls2cls"]
     assert load_setting("mini/mini-random", open_gym()) == load_setting("mini-random")
     with pytest.warns(UserWarning, match="ethos-disability = ethos-race"):
@@ -199,15 +200,43 @@ def test_list_filters_and_json():
     assert "no task has category 'nlii'. Did you mean nli" in failed("list", "--category", "nlii")
 
 
-def test_show_tells_template_labels_example_and_settings():
+def test_show_names_template_labels_example_settings_and_what_the_metric_measures():
     shown = json.loads(gym("show", "anli", "--json").stdout)
     assert shown["input"] == "premise: {premise|lf} [SEP] hypothesis: {hypothesis|lf}"
     assert shown["labels"] == ["entailment", "neutral", "contradiction"]
     assert shown["example"] == "premise: A man sleeps. [SEP] hypothesis: Nobody is awake. → neutral"
     assert "study/cls2cls" in shown["target_in"]
     assert shown["citation"].startswith("Nie et al. 2020")
+    assert shown["scored_by"] == METRICS[shown["metric"]].label
     name = open_gym().tasks()[0]
     example = open_gym().load(name).samples[13].train[0]
     assert (
         json.loads(gym("show", name, "--json").stdout)["example"] == f"{example.input} → {example.outputs[0]}"
     )
+
+
+def test_settings_keep_sources_and_targets_apart():
+    setting = Setting("mine", ["emo", "anli"], ["trec"])
+    assert setting.tasks == ("emo", "anli", "trec")
+    with pytest.raises(SoftstartError, match=r"setting 'mine': has tasks .* at once: emo."):
+        Setting("mine", ("emo", "anli"), ("emo",))
+    with pytest.raises(SoftstartError, match="names a source task twice: emo"):
+        Setting("mine", ("emo", "emo"), ("anli",))
+    with pytest.raises(SoftstartError, match="has no target task"):
+        Setting("mine", ("emo",), ())
+
+
+def test_all_unknown_tasks_of_a_setting_in_one_error():
+    with pytest.raises(SoftstartError) as error:
+        Setting("mine", ("emo", "emoo"), ("zzz",)).check_against(Folder(emo=((), (), ())))
+    assert "does not have: emoo, zzz" in str(error.value)
+    assert "emoo: Did you mean emo?" in str(error.value)
+
+
+def test_shipped_settings_name_tasks_of_the_mini_gym():
+    gym = open_gym()
+    for setting in shipped_settings().values():
+        setting.check_against(gym)
+    assert load_setting("mini-cls2cls").name == "mini-cls2cls"
+    with pytest.raises(SoftstartError, match=r"unknown setting 'cls2cl'. Did you mean .*cls2cls.*Known: "):
+        load_setting("cls2cl")

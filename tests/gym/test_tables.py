@@ -126,20 +126,6 @@ def test_parquet_and_a_catalog_file_of_your_own(tmp_path):
         opened.load("modo")
 
 
-def test_the_four_sources_have_one_interface(tmp_path):
-    csv_file(tmp_path / "mine.csv")
-    gym("sample", "mine.csv", cwd=tmp_path)
-    for spec in (None, tmp_path / "gym", tmp_path / "mine.csv"):
-        opened = open_gym(spec)
-        task = opened.load(opened.tasks()[0])
-        assert task.test
-        assert task.samples[13].train
-        assert len(task.digest) == 64
-    hub = open_gym("hub")
-    assert len(hub.tasks()) == 160
-    assert load_task(open_gym().tasks()[0]).name == open_gym().tasks()[0]
-
-
 BAD = {
     "too few columns": (
         "input,output\nx,a\ny\nz,b\n",
@@ -221,22 +207,6 @@ def test_short_classes_can_be_accepted_and_duplicates_are_counted(tmp_path):
     task = open_gym(tmp_path / "gym").load("mine")
     drawn = {row.input for row in (*task.samples[13].train, *task.samples[13].dev)}
     assert count == len(drawn & {row.input for row in task.test}) > 0
-
-
-def test_verify_names_broken_rows_and_leaks_of_a_folder(tmp_path):
-    for task in ("mine", "leaky"):
-        (tmp_path / task).mkdir()
-        for part in ("train", "dev"):
-            (tmp_path / task / f"{task}_1_13_{part}.tsv").write_text(f"{part} x\ta\n{part} y\tb\n")
-    (tmp_path / "mine" / "mine_test.tsv").write_text("x\ta\ny\n")
-    (tmp_path / "leaky" / "leaky_test.tsv").write_text("train x\ta\nz\tc\n")
-    done = gym("verify", tmp_path, "--json")
-    assert done.returncode == 1
-    leaky, mine = json.loads(done.stdout)
-    assert "mine_test.tsv, line 2: no TAB between input and answer" in mine["problem"]
-    assert leaky["problem"] == ""
-    assert "1 train or dev input is in the test set too" in leaky["notes"]
-    assert "sample 13: no training row of class 'c', which test has" in leaky["notes"]
 
 
 def test_a_dataset_of_the_hub_needs_the_hub(tmp_path):

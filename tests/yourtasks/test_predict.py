@@ -8,13 +8,14 @@ import json
 import pytest
 import torch
 
-from helpers.models import relative
+from helpers.models import random_t5, relative
 from helpers.own_tables import softstart
 from softstart import Backbone
 from softstart.backbone import IGNORE, candidates_tensor, collate
+from softstart.gym.tables import RawData, whole_task
 from softstart.prompt import SoftPrompt
 from softstart.yourtasks import Predictor
-from softstart.yourtasks.predict import CHUNK
+from softstart.yourtasks.predict import CHUNK, evaluate_rows
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.jsonl"])
@@ -48,6 +49,22 @@ def test_the_same_in_python_and_the_chances_are_those_of_the_model(folder):
     assert found[-1]["p(good)"] == pytest.approx(float(expected[1]), abs=1e-5)
     free = list(Predictor(backbone, prompt, labels=[])([{"input": texts[0]}]))
     assert set(free[0]) == {"input", "prediction"}
+
+
+def test_any_answer_of_a_list_counts_as_in_a_task_from_the_same_table(tmp_path):
+    backbone = random_t5(torch.float32)
+    prompt = SoftPrompt.of(backbone, torch.zeros(4, backbone.width), {"labels": ["yes", "no"]})
+    predictor = Predictor(backbone, prompt)
+    inputs = [{"input": text} for text in ("a", "b", "c", "d")]
+    first, *others = [row["prediction"] for row in predictor(inputs)]
+    rows = [
+        {"input": "a", "output": ["never", f"{first}\n"]},
+        *({"input": row["input"], "output": "never"} for row, _ in zip(inputs[1:], others, strict=True)),
+    ]
+    assert evaluate_rows(predictor, rows, "{output}", "ACC").score == 1 / 4
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = whole_task(RawData(str(tmp_path / "rows.jsonl"), test=str(tmp_path / "rows.jsonl")))
+    assert task.test[0].outputs == ("never", first)
 
 
 def test_export_converts_any_format(folder, tmp_path):

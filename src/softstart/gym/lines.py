@@ -65,6 +65,28 @@ def one_line(text: str) -> str:
     return apply(["line"], text).strip()
 
 
+def input_of(template: Template, row: Row) -> str:
+    """The input of a row as one line.
+
+    Raises:
+        SoftstartError: a row without a field that the template needs.
+    """
+    return one_line(template(row))
+
+
+def answers_of(template: Template, row: Row) -> tuple[str, ...]:
+    """The accepted answers of a row, one line each: several if the template is one field that holds a list.
+
+    Raises:
+        SoftstartError: a row without a field that the template needs.
+    """
+    if len(template.parts) == 1 and template.fields:
+        value = template.fields[0].value(row)
+        if isinstance(value, list):
+            return tuple(one_line(text_of(answer, template.text)) for answer in flatten(value))
+    return (one_line(template(row)),)
+
+
 def pool_and_test(splits: Splits, lines: Callable[[str], list[Keyed]]) -> tuple[list[Keyed], list[Keyed]]:
     """The lines that samples are drawn from and those of the test set.
 

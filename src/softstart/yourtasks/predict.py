@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from softstart.backbone import IGNORE, Backbone, candidates_tensor
 from softstart.errors import SoftstartError
-from softstart.gym.lines import one_line
+from softstart.gym.lines import answers_of, input_of
 from softstart.gym.metrics import METRICS, score
 from softstart.gym.template import Template
 from softstart.prompt import SoftPrompt
 from softstart.training.encoding import check_template, encode_texts
 from softstart.training.evaluation import Evaluation, text_batch
 from softstart.yourtasks.lengths import input_limit
+
+T = TypeVar("T")
 
 CHUNK = 256
 """Rows that are read, predicted and written at a time."""
@@ -93,7 +95,8 @@ class Predictor:
 
     def _text(self, row: Mapping[str, Any], number: int) -> str:
         assert self.template is not None
-        return self.template.format(task=self.task, input=_line(self.fields, row, number))
+        text = _of_row(row, number, input_of, self.fields)
+        return self.template.format(task=self.task, input=text)
 
     def _predict(self, texts: list[str]) -> Iterator[dict[str, Any]]:
         whole = encode_texts(self.backbone, texts, None)
@@ -136,7 +139,7 @@ def evaluate_rows(
     Args:
         predictor: see ``Predictor``.
         rows: rows with inputs and outputs.
-        output: the output, from a row's columns: ``{label}``.
+        output: the output, from a row's columns: ``{label}``; a column of lists holds several answers.
         metric: a registered metric, or the import path of one; by default the one the prompt was tuned by,
             or EM.
 
@@ -153,11 +156,12 @@ def evaluate_rows(
     >>> scored.metric, scored.rows
     ('ACC', 2)
     """
-    fields, expected = Template(output), []
+    fields = Template(output)
+    expected: list[tuple[str, ...]] = []
 
     def seen() -> Iterator[Mapping[str, Any]]:
         for number, row in enumerate(rows, 1):
-            expected.append((_line(fields, row, number),))
+            expected.append(_of_row(row, number, answers_of, fields))
             yield row
 
     predictions = [row["prediction"] for row in predictor(seen())]
@@ -186,10 +190,12 @@ def _noted_metric(prompt: SoftPrompt) -> str:
     return metric
 
 
-def _line(fields: Template, row: Mapping[str, Any], number: int) -> str:
-    """A template filled from a row, as one line."""
+def _of_row(
+    row: Mapping[str, Any], number: int, read: Callable[[Template, Mapping[str, Any]], T], fields: Template
+) -> T:
+    """What a row holds; an error names the row."""
     try:
-        return one_line(fields(row))
+        return read(fields, row)
     except SoftstartError as problem:
         where = problem.where or f"row {row.get('LINE', number)}"
         raise SoftstartError(problem.what, where=where, fix=problem.fix) from None
