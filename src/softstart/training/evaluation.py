@@ -106,7 +106,13 @@ def assess(
     """
     return [
         Assessment(
-            score(job.task.metric, texts, job.rows.references, f1_labels=evaluation.f1_labels),
+            score(
+                job.task.metric,
+                texts,
+                job.rows.references,
+                f1_labels=evaluation.f1_labels,
+                labels=job.task.labels,
+            ),
             companions(job.task.labels, job.task.metric, texts, job.rows.references),
         )
         for job, texts in zip(jobs, predict(backbone, prompts, jobs, evaluation), strict=True)
