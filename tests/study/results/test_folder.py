@@ -255,7 +255,7 @@ def test_what_diverged_is_recorded_and_tried_again_only_on_request(world, tmp_pa
     assert any("diverged after step" in reason for reason in read_status(tmp_path).failures.values())
     before = contents(tmp_path)
     second = run_study(study, tmp_path)
-    assert "in an earlier call" in second.failures[0]
+    assert "in an earlier run" in second.failures[0]
     third = run_study(study, tmp_path, retry_failed=True)
     assert third.failures == first.failures
     assert contents(tmp_path) == before

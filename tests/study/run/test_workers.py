@@ -129,7 +129,7 @@ def test_processes_join_and_die_and_the_numbers_stay(world, finished, tmp_path):
 
 
 def test_joining_what_does_not_run_is_one_clear_line(tmp_path):
-    with pytest.raises(SoftstartError, match="no process takes workers for this study"):
+    with pytest.raises(SoftstartError, match="no process accepts workers for this study"):
         join_study(tmp_path)
     joiners = Joiners(Setup({}, None, tmp_path), tmp_path)
     door = json.loads((tmp_path / "join.json").read_text())

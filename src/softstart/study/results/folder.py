@@ -16,13 +16,13 @@ DATABASE = "study.db"
 LOCK = "study.lock"
 """Held by the process that writes."""
 PROGRESS = "progress.json"
-"""What that process is doing (see ``softstart.study.run.status``)."""
+"""The progress of that process (see ``softstart.study.run.status``)."""
 JOIN = "join.json"
-"""Where it takes further workers (see ``softstart.study.run.joining``)."""
+"""Where it accepts further workers (see ``softstart.study.run.joining``)."""
 PROMPTS = "prompts"
-"""The folder of learned prompts and starts, a file each."""
+"""The folder of learned prompts and starts, one file each."""
 CHECKPOINTS = "checkpoints"
-"""The folder of work under way."""
+"""The folder of checkpoints of running work."""
 RESULTS, RUNS, CURVES = "results.csv", "runs.csv", "curves.csv"
 """The tables (see ``softstart.study.results.tables``)."""
 REPORT = "report.html"
@@ -34,7 +34,7 @@ SIMILARITY = "similarity.json"
 
 TENSORS = ".safetensors"
 SECONDS = ".seconds"
-"""Of the file next to a checkpoint that holds the seconds spent so far."""
+"""Ending of the file next to a checkpoint that holds the seconds spent so far."""
 
 
 def prompt_path(folder: Path, key: str) -> Path:
@@ -43,23 +43,23 @@ def prompt_path(folder: Path, key: str) -> Path:
 
 
 def checkpoint_path(folder: Path, key: str) -> Path:
-    """The file of work under way."""
+    """The checkpoint of a piece of work."""
     return folder / CHECKPOINTS / f"{key}{TENSORS}"
 
 
 def stored_prompts(folder: Path) -> set[str]:
-    """Keys of all learned prompts and starts that are there."""
+    """Keys of all learned prompts and starts in the folder."""
     return {path.stem for path in (folder / PROMPTS).glob(f"*{TENSORS}")}
 
 
 def drop_checkpoint(folder: Path, key: str) -> None:
-    """Remove what work under way left behind, once it is finished."""
+    """Remove the checkpoint of work that is finished."""
     for suffix in (TENSORS, SECONDS):
         checkpoint_path(folder, key).with_suffix(suffix).unlink(missing_ok=True)
 
 
 def drop_checkpoints(folder: Path) -> None:
-    """Remove what interrupted work left behind, once nothing can resume from it."""
+    """Remove everything that interrupted work left behind, once nothing can resume from it."""
     names = (f"*{TENSORS}", f"*{SECONDS}", ".*.tmp")
     for pattern in (*(f"{CHECKPOINTS}/{name}" for name in names), f"{PROMPTS}/.*.tmp"):
         for file in folder.glob(pattern):

@@ -1,4 +1,4 @@
-"""What a study came to: its tables and its report, written from the store."""
+"""The outcome of a study: its tables and its report, written from the store."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from softstart.study.results.stores import open_store
 from softstart.study.results.tables import costs, environments, gaps, meta_curves, results
 
 BASELINE = "pt"
-"""Gains are relative to plain prompt tuning."""
+"""The method that gains are relative to: plain prompt tuning."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Outcome:
 
 
 def report_study(folder: Path) -> Outcome:
-    """Write the tables and the report of a study folder from what is computed; needs no backbone, no gym.
+    """Write the tables and the report of a study folder from its results; needs neither backbone nor gym.
 
     Raises:
         SoftstartError: not a study folder, or its results do not belong to the plan; then nothing is written.
@@ -69,21 +69,21 @@ def report_study(folder: Path) -> Outcome:
 
 
 def _refuse_loss(folder: Path, plan: Plan, store: Store) -> None:
-    """Stop before results that can no longer be made from the store are written over with fewer."""
+    """Refuse to replace the tables by ones with fewer results than they have."""
     planned, done = {run.key for run in plan.runs}, set(store.runs())
-    rows, there = len(results(plan, store)[0]), pd.DataFrame({"run": []})
+    rows, written = len(results(plan, store)[0]), pd.DataFrame({"run": []})
     with suppress(OSError, ValueError):
-        there = pd.read_csv(folder / RESULTS, usecols=["run"])
-    lost = there[~there["run"].isin(planned & done)]
-    if (len(lost) and rows < len(there)) or (done and not done & planned):
-        what = f"{len(lost)} of {len(there)} results" if len(lost) else f"all {len(done)} runs"
+        written = pd.read_csv(folder / RESULTS, usecols=["run"])
+    lost = written[~written["run"].isin(planned & done)]
+    if (len(lost) and rows < len(written)) or (done and not done & planned):
+        what = f"{len(lost)} of {len(written)} results" if len(lost) else f"all {len(done)} runs"
         why = "do not belong to the study as it is planned now; it, its data or the protocol has changed"
         if len(lost) and set(lost["run"]) <= planned:
             why = "have lost their prompt files"
         raise SoftstartError(
             f"{what} in this folder {why}; nothing was written",
             where=str(folder),
-            fix="Run the study again, or report with the version that made it.",
+            fix="Run the study again, or use the version that made it.",
         )
 
 

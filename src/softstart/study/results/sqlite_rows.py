@@ -1,8 +1,8 @@
-"""Rows of the database that are as they were written, and what can be saved of a database that is not.
+"""Rows of a database that are as they were written, and what can be saved of a damaged database.
 
-SQLite notices a damaged structure, not a flipped bit in a number. So every row holds a digest of its values,
-and one whose values do not fit it counts as not there: it is computed again. A database of others may also
-hold what computes when it is read, without end if its author likes: nothing but plain tables is opened.
+SQLite notices a damaged structure, but not a flipped bit in a number. So every row holds a digest of its
+values, and a row that does not match its digest counts as missing: it is computed again. A database from
+somebody else may also hold views or triggers that run code when it is read: only plain tables are opened.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ STRANGE = " UNION ALL ".join(
         ),
     )
 )
-"""Finds views, triggers, virtual tables, indices of its own, generated columns, columns whose name is SQL."""
+"""Finds views, triggers, virtual tables, declared indices, generated columns, and columns named by SQL."""
 
-BESIDE = ("", "-wal", "-shm")
+ENDINGS = ("", "-wal", "-shm")
 """The files of a database."""
 
 
 def connect(path: Path | None, *, fixed: bool = False) -> sqlite3.Connection:
-    """Open a database, or a new one in memory; ``fixed`` where nothing can be written beside it, as on a
+    """Open a database, or a new one in memory; ``fixed`` where nothing can be written next to it, as on a
     read-only disk.
 
     Raises:
-        Damaged: it holds something else than plain tables.
+        Damaged: it holds anything but plain tables.
     """
     name = "file::memory:"
     if path is not None:
-        still = fixed and not _beside(path, "-wal").exists()
+        still = fixed and not _next_to(path, "-wal").exists()
         name = f"{path.resolve().as_uri()}{'?immutable=1' if still else ''}"
     db = sqlite3.connect(name, timeout=30, uri=True)
     db.row_factory = sqlite3.Row
-    # A text that is no text any more must not keep the other rows from being read.
+    # Text that is no longer UTF-8 must not keep the other rows from being read.
     db.text_factory = lambda data: data.decode(errors="replace")
     db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST)
     try:
@@ -61,9 +61,9 @@ def connect(path: Path | None, *, fixed: bool = False) -> sqlite3.Connection:
     except sqlite3.Error:
         db.close()
         raise
-    except UnicodeDecodeError as problem:  # even SQLite's words of what is wrong are no text
+    except UnicodeDecodeError as problem:  # raised where SQLite's own error message is not UTF-8
         db.close()
-        raise sqlite3.DatabaseError("names in it are no text") from problem
+        raise sqlite3.DatabaseError("its names are not text") from problem
     if strange:
         db.close()
         raise Damaged(
@@ -78,12 +78,12 @@ def rows_of(db: sqlite3.Connection, table: str, order: str = "") -> Iterator[dic
     """The rows of a table.
 
     Raises:
-        sqlite3.DatabaseError: it cannot be read, or pages are read again and again: there is more than the
-            file can hold.
+        sqlite3.DatabaseError: it cannot be read, or its pages refer to each other in a circle, so that there
+            are more rows than the file can hold.
     """
-    found, held = db.execute(f"SELECT * FROM {table}{order}"), 0
+    cursor, held = db.execute(f"SELECT * FROM {table}{order}"), 0
     pages, size = (db.execute(f"PRAGMA page_{of}").fetchone()[0] for of in ("count", "size"))
-    for row in found:
+    for row in cursor:
         held += 1 + sum(len(value) for value in row if isinstance(value, (str, bytes)))
         if held > pages * size:
             raise sqlite3.DatabaseError("pages of it contain each other")
@@ -91,7 +91,7 @@ def rows_of(db: sqlite3.Connection, table: str, order: str = "") -> Iterator[dic
 
 
 def row_digest(row: Mapping[str, Any]) -> str:
-    """What is stored beside the values of a row, however SQLite gives them back."""
+    """The digest of the values of a row, the same for what is written and what SQLite returns."""
     values = {
         name: float(value) if isinstance(value, (int, float)) else value
         for name, value in row.items()
@@ -106,13 +106,13 @@ def intact(row: Mapping[str, Any]) -> bool:
 
 
 def insert(db: sqlite3.Connection, table: str, values: Mapping[str, Any]) -> None:
-    """Write a row in place of one with the same key."""
+    """Write a row; it replaces one with the same key."""
     columns, marks = ", ".join(values), ", ".join("?" * len(values))
     db.execute(f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({marks})", list(values.values()))
 
 
 def damaged(path: Path) -> bool:
-    """Whether the structure of a database is broken; nobody else may be at work on it."""
+    """Whether the structure of a database is broken; no other process may use it meanwhile."""
     if not path.exists():
         return False
     try:
@@ -125,10 +125,10 @@ def damaged(path: Path) -> bool:
 def salvage(path: Path) -> None:
     """Replace a damaged database by one with all rows that can still be read from it.
 
-    The damaged one stays beside it under names that end in ``.damaged``. If nothing can be read, nothing is
-    done.
+    The damaged one stays next to it, under names that end in ``.damaged``. If nothing can be read, nothing
+    changes.
     """
-    fresh, found = _beside(path, ".salvaged"), 0
+    fresh, saved = _next_to(path, ".salvaged"), 0
     fresh.unlink(missing_ok=True)
     with suppress(sqlite3.Error), closing(connect(path)) as old, closing(connect(fresh)) as new, new:
         new.execute("PRAGMA journal_mode=WAL")
@@ -139,23 +139,23 @@ def salvage(path: Path) -> None:
             for row in _readable(old, table):
                 if "digest" not in row or intact(row):
                     insert(new, table, row)
-                    found += 1
-    if found:
-        for ending in BESIDE:
+                    saved += 1
+    if saved:
+        for ending in ENDINGS:
             with suppress(FileNotFoundError):
-                os.replace(_beside(path, ending), _beside(path, f"{ending}.damaged"))
+                os.replace(_next_to(path, ending), _next_to(path, f"{ending}.damaged"))
         os.replace(fresh, path)
-    for ending in BESIDE:
-        _beside(fresh, ending).unlink(missing_ok=True)
+    for ending in ENDINGS:
+        _next_to(fresh, ending).unlink(missing_ok=True)
 
 
 def _readable(db: sqlite3.Connection, table: str) -> Iterator[dict[str, Any]]:
-    """The rows of a table from both ends, each up to where it cannot be read."""
+    """The rows of a table from both ends, each as far as it can be read."""
     first = db.execute(f"PRAGMA table_info({table})").fetchone()["name"]
     for order in ("", f" ORDER BY {'rowid' if table != 'tests' else first} DESC"):
         with suppress(sqlite3.Error):
             yield from rows_of(db, table, order)
 
 
-def _beside(path: Path, ending: str) -> Path:
+def _next_to(path: Path, ending: str) -> Path:
     return path.with_name(path.name + ending)

@@ -1,4 +1,4 @@
-"""The store that comes with the package: one SQLite file in the study's folder."""
+"""The store of the package: one SQLite file in the study's folder."""
 
 from __future__ import annotations
 
@@ -63,15 +63,15 @@ DELETE FROM inputs;
 """,
     2: " ".join(f"ALTER TABLE {name} ADD COLUMN digest TEXT;" for name in NAMES),
 }
-"""How a database of each older schema becomes one of the next."""
+"""The SQL that brings a database of each older schema to the next one."""
 
 
 class SQLiteStore(Store):
-    """A study's results in ``study.db``; every row with a digest of its values.
+    """The results of a study in ``study.db``; every row has a digest of its values.
 
     Args:
         folder: the study folder; made if it is not there.
-        readonly: only look, also while another process works on the study.
+        readonly: only read, even while another process works on the study.
 
     Raises:
         SoftstartError: the folder cannot be written, another process works on it, or the database is damaged,
@@ -105,7 +105,7 @@ class SQLiteStore(Store):
         return str(self.path)
 
     def read(self, table: str) -> list[Row]:
-        """The rows of a table that are as they were written; others count as not there."""
+        """The rows of a table that are as they were written; others count as missing."""
         with self._errors():
             return [row for row in rows_of(self.db, table) if intact(row)]
 
@@ -123,7 +123,7 @@ class SQLiteStore(Store):
                 self._insert(table, new)
 
     def inputs(self) -> str:
-        """As ``Store.inputs``; a damaged record is not the same as none."""
+        """As ``Store.inputs``, with an error of its own for a damaged record."""
         try:
             return super().inputs()
         except NothingRun:
@@ -132,7 +132,7 @@ class SQLiteStore(Store):
         raise SoftstartError(
             "the record of what the study depends on is damaged",
             where=self.where,
-            fix="Run the study again: what is finished is kept.",
+            fix="Run the study again; finished work is kept.",
         )
 
     def close(self) -> None:
@@ -171,6 +171,6 @@ class SQLiteStore(Store):
             raise SoftstartError(
                 f"the results database cannot be used ({problem})",
                 where=self.where,
-                fix="Check free space and rights. Of a damaged one, what can be read is kept when the study "
-                "runs again; if that does not help, move it away and run again.",
+                fix="Check free space and permissions. If it is damaged, run the study again: rows that can be "
+                "read are kept. If that does not help, move it away and run again.",
             ) from problem

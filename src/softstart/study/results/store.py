@@ -1,4 +1,4 @@
-"""What a study needs of a database: five tables of plain rows, one writer, whole transactions or nothing."""
+"""What a study needs of a database: five tables of plain rows, one writer, atomic transactions."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ Row = dict[str, Any]
 
 
 class NothingRun(SoftstartError):
-    """There are no results in a folder."""
+    """A folder holds no results."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__("no study was run here", where=str(folder), fix="Run one first.")
 
 
 class Store(ABC):
-    """The results of a study. Another database is another subclass, of ``read``, ``write`` and ``close``.
+    """The results of a study. Another database is another subclass with ``read``, ``write`` and ``close``.
 
-    The lock of the study's folder is held while a store is open for writing; the files of learned prompts lie
-    in that folder, wherever the rows are. Open one with ``softstart.study.results.stores.open_store``.
+    While a store is open for writing, it holds the lock of the study's folder. The files of learned prompts
+    are in that folder, wherever the rows are. Open one with ``softstart.study.results.stores.open_store``.
 
     Args:
         folder: the study folder; made if it is not there.
-        readonly: only look, also while another process works on the study.
+        readonly: only read, even while another process works on the study.
 
     Raises:
         SoftstartError: the folder cannot be written, or another process works on it.
@@ -70,7 +70,7 @@ class Store(ABC):
 
         Args:
             rows: what to write: texts, numbers and None; a row replaces the one with the same key columns.
-            delete: values of the key columns of what to delete first; what is not there is no error.
+            delete: the rows to delete first, by the values of their key columns; missing rows are no error.
         """
 
     def close(self) -> None:
@@ -85,14 +85,14 @@ class Store(ABC):
         self.close()
 
     def set_inputs(self, data: str) -> None:
-        """Remember what the study now computed depends on."""
+        """Record what the study depends on."""
         self.write({"inputs": [{"id": 1, "data": data}]})
 
     def inputs(self) -> str:
         """What ``set_inputs`` stored.
 
         Raises:
-            NothingRun: nothing was ever run here.
+            NothingRun: no study was run here.
             SoftstartError: the record is damaged.
         """
         rows = self.read("inputs")
@@ -113,7 +113,7 @@ class Store(ABC):
         return {(row["run"], row["step"]): row for row in self.read("tests")}
 
     def failures(self) -> dict[str, Row]:
-        """What failed and was not computed since, by key."""
+        """What failed and was not computed since then, by key."""
         return {row["key"]: row for row in self.read("failures")}
 
     def add(
@@ -125,7 +125,7 @@ class Store(ABC):
     ) -> None:
         """Record finished meta-trainings, runs and test scores (by run and step), all or nothing.
 
-        The prompt files of what is recorded must be in place.
+        The prompt files must already be in place.
         """
         scores = [
             {"run": run, "step": step, "test": test.score, "companions": test.companions}
@@ -142,7 +142,7 @@ class Store(ABC):
         self.write({"failures": [{"key": key, "name": name, "kind": kind, "reason": reason}]})
 
     def forget_failures(self) -> None:
-        """Make everything that failed or diverged missing again."""
+        """Count everything that failed or diverged as missing again."""
         diverged = {row["key"] for row in self.read("runs") if row["status"] == "diverged"}
         self.write(
             {},
@@ -169,7 +169,7 @@ class Store(ABC):
                 raise ValueError("points of a curve are triples")
         except (ValueError, TypeError, RecursionError) as problem:
             raise Damaged(
-                f"holds a curve that Softstart did not write ({problem})",
+                f"contains a curve that Softstart did not write ({problem})",
                 where=self.where,
                 fix="Use the database as Softstart wrote it, or move it away and run again.",
             ) from problem

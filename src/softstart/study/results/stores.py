@@ -1,4 +1,4 @@
-"""Which store holds the results of a study: every one is opened here."""
+"""The stores there are; every store is opened here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VARIABLE = "SOFTSTART_STORE"
 STORES: Registry[Callable[..., Store]] = Registry(
     "store", accepts=lambda found: isinstance(found, type) and issubclass(found, Store)
 )
-"""Stores by name; each is called as ``Store`` itself: with the folder, and ``readonly``."""
+"""Stores by name; each is called with the arguments of ``Store``."""
 
 STORES.add("sqlite", SQLiteStore)
 
@@ -26,10 +26,10 @@ def open_store(folder: Path, *, readonly: bool = False) -> Store:
 
     Args:
         folder: the study folder; made if it is not there.
-        readonly: only look, also while another process works on the study.
+        readonly: only read, even while another process works on the study.
 
     Raises:
-        NothingRun: there is nothing to look at.
+        NothingRun: ``readonly``, and there are no results yet.
         SoftstartError: the folder cannot be written, another process works on it, the database is damaged or
             of a newer version, or ``SOFTSTART_STORE`` names no store.
     """

@@ -1,4 +1,4 @@
-"""How long a piece of work took, the time before it was interrupted included."""
+"""How long a piece of work took, including the time before it was interrupted."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from softstart.storage.files import atomic
 from softstart.study.results.folder import SECONDS
 
 EVERY = 5.0
-"""Seconds between two notes."""
+"""Seconds between two notes of the time spent."""
 
 
 def clock(checkpoint: Path, progress: Progress) -> tuple[float, Progress]:
-    """When a piece of work began by ``time.monotonic``, as if it had never been interrupted, and a progress
-    that notes the seconds so far beside its checkpoint now and then.
+    """Start the clock of a piece of work that may go on from a checkpoint.
+
+    Returns:
+        (when the work began by ``time.monotonic``, as if it had never been interrupted; a progress callback
+        that also writes the seconds so far next to the checkpoint now and then).
     """
     path, before = checkpoint.with_suffix(SECONDS), 0.0
     if checkpoint.exists():
@@ -31,7 +34,7 @@ def clock(checkpoint: Path, progress: Progress) -> tuple[float, Progress]:
         now = time.monotonic()
         if now - last >= EVERY and checkpoint.exists():
             last = now
-            # A disk without room is told by the checkpoint itself.
+            # A full disk is reported when the checkpoint itself is written.
             with suppress(SoftstartError), atomic(path) as temporary:
                 temporary.write_text(f"{now - began:.1f}", encoding="utf-8")
         progress(done, note)

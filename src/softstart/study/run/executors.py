@@ -1,4 +1,4 @@
-"""Where pieces of work are done: one small interface, and the simplest way, in this process.
+"""Where pieces of work are done: one small interface, and the simplest executor, this process.
 
 Another place is a class with the methods of ``Executor``: registered in ``EXECUTORS``, or named by its
 import path.
@@ -28,8 +28,8 @@ Report = Callable[[WorkItem, float, str], None]
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a piece of work has no result: it diverged, was refused, ran out of memory (or was killed as if it
-    had), or its worker died.
+    """Why a piece of work has no result: it diverged, met bad input, ran out of memory (or was killed as if
+    it had), or its worker died.
     """
 
     kind: Literal["diverged", "error", "memory", "died"]
@@ -37,7 +37,7 @@ class Failure:
 
 
 class Executor(Protocol):
-    """Does pieces of work, each whole in one place, and hands back what they came to."""
+    """Does pieces of work, each as a whole in one place, and hands back their outcomes."""
 
     local: ClassVar[bool]
     """Whether the work is done on this machine, so that its memory bounds the packs."""
@@ -55,10 +55,10 @@ class Executor(Protocol):
         """How many pieces it can do at a time."""
 
     def submit(self, item: WorkItem) -> None:
-        """Begin a piece; called while fewer than ``slots`` are under way."""
+        """Start a piece; called while fewer than ``slots`` are running."""
 
     def collect(self, report: Report) -> tuple[WorkItem, Done | Failure] | None:
-        """Wait for any piece under way to end; ``report`` receives progress meanwhile.
+        """Wait until any running piece ends; ``report`` receives progress in the meantime.
 
         Returns:
             The very object that was submitted and its outcome; None when there is room for more pieces
@@ -66,12 +66,12 @@ class Executor(Protocol):
         """
 
     def close(self) -> None:
-        """Stop what is under way and give everything back."""
+        """Stop what is running and release everything."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a worker is made of, as plain data that can travel to another process."""
+    """What a worker is made of, as plain data that can be sent to another process."""
 
     studies: Mapping[str, Study]
     device: str | None
@@ -105,14 +105,14 @@ class Order:
 
 
 def attempt(worker: Worker, item: WorkItem, progress: Progress) -> Done | Failure:
-    """Do a piece of work; what can go wrong for it alone becomes a failure."""
+    """Do a piece of work; an error that concerns this piece alone becomes a ``Failure``."""
     try:
         forget_peak(prefer_device(worker.resources.device))
         return item.perform(worker, progress)
     except Diverged as problem:
         return Failure("diverged", str(problem))
     except Damaged as problem:
-        # A checkpoint that cannot be trusted is worth no more than none.
+        # Without a checkpoint the work starts again; a damaged one is no better.
         file = Path(problem.where or "")
         if file.parent != worker.checkpoints or not file.is_file():
             return Failure("error", str(problem))
@@ -130,12 +130,12 @@ def attempt(worker: Worker, item: WorkItem, progress: Progress) -> Done | Failur
 
 
 def out_of_memory(problem: Exception) -> bool:
-    """Whether an error says that memory ran out, on any device."""
+    """Whether an error means that memory ran out, on any device."""
     return isinstance(problem, (MemoryError, torch.OutOfMemoryError)) or memory_words(problem)
 
 
 class InProcess:
-    """One piece at a time, in the process of the study, with all its threads."""
+    """One piece at a time, in the process that runs the study, with all its threads."""
 
     local: ClassVar[bool] = True
     slots = 1
@@ -146,15 +146,15 @@ class InProcess:
 
     @classmethod
     def of(cls, order: Order) -> InProcess:
-        """The executor of a study, with what is loaded already."""
+        """The executor of a study, with the resources that are already loaded."""
         return cls(order.setup.worker(order.resources))
 
     def submit(self, item: WorkItem) -> None:
-        """Keep it for ``collect``."""
+        """Keep it for ``collect``, which does it."""
         self.item = item
 
     def collect(self, report: Report) -> tuple[WorkItem, Done | Failure]:
-        """Do it."""
+        """Do the piece that was submitted."""
         item = self.item
         assert item is not None
         return item, attempt(self.worker, item, lambda share, note="": report(item, share, note))

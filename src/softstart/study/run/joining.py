@@ -1,8 +1,8 @@
 """Join a running study as one more of its worker processes, on the same machine.
 
-The process that writes the results listens; a process that joins gets work from it exactly as its own worker
-processes do, and hands the results back. Who may join is a matter of file rights: the key lies in the study's
-folder, readable by its owner alone.
+The process that writes the results listens. A process that joins gets work from it exactly as its own worker
+processes do, and hands the results back. File permissions decide who may join: the key is in the study's
+folder, readable by its owner only.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from softstart.study.run.work import Done
 
 @dataclass(frozen=True)
 class Door:
-    """Where a running study listens. ``cwd`` is the folder its relative paths are seen from."""
+    """Where a running study listens. ``cwd`` is the folder that its relative paths start from."""
 
     address: str
     key: str
@@ -43,11 +43,11 @@ class Door:
 
 
 class Joiners:
-    """Takes in processes that want to join; ``arrived`` holds the connections of those that are ready.
+    """Accepts processes that want to join; ``arrived`` holds the connections of those that are ready.
 
     Args:
         setup: what a worker is made of.
-        folder: the study folder, for the file that says where to knock.
+        folder: the study folder, for the file that holds the address.
     """
 
     def __init__(self, setup: Setup, folder: Path) -> None:
@@ -65,10 +65,10 @@ class Joiners:
         self._thread.start()
 
     def close(self) -> None:
-        """Take in nobody any more."""
+        """Accept nobody any more."""
         self._closing = True
         self.path.unlink(missing_ok=True)
-        # Closing the listener would not wake a thread that waits in accept.
+        # Closing the listener does not wake a thread that waits in accept; a connection does.
         with suppress(OSError):
             Client(self._door.address).close()
         self._thread.join(timeout=5)
@@ -79,7 +79,7 @@ class Joiners:
             with suppress(OSError, EOFError, AuthenticationError):
                 connection: Any = self._listener.accept()
                 connection.send(self.setup)
-                # It says so when the backbone is loaded; one that cannot load it never gets work.
+                # It reports when the backbone is loaded; one that cannot load it never gets work.
                 while not connection.poll(0.5) and not self._closing:
                     pass
                 if not self._closing:
@@ -88,16 +88,19 @@ class Joiners:
 
 
 def join_study(folder: Path, device: str | None = None, say: Callable[[str], None] = print) -> int:
-    """Work for the process that runs a study until that ends; the number of pieces of work done.
+    """Work for the process that runs a study until that process ends.
 
     Args:
         folder: the study folder.
         device: where to compute; by default where the study's own workers do.
-        say: told when the work begins.
+        say: called with a line when the work begins.
+
+    Returns:
+        The number of pieces of work done.
 
     Raises:
-        SoftstartError: no process takes workers for this study, it runs another version of Softstart, or the
-            backbone cannot be loaded here.
+        SoftstartError: no process accepts workers for this study, it runs another version of Softstart, or
+            the backbone cannot be loaded here.
     """
     door = _door(folder)
     try:
@@ -116,7 +119,7 @@ def join_study(folder: Path, device: str | None = None, say: Callable[[str], Non
         nonlocal done
         done += isinstance(outcome, Done)
 
-    # Paths in the study are as its process sees them.
+    # Relative paths in the study start from the folder of the process that runs it.
     with chdir(door.cwd):
         worker = replace(setup, device=device or setup.device).worker()
         worker.resources.backbone(MAIN)
@@ -132,7 +135,7 @@ def _door(folder: Path) -> Door:
         door = Door(**json.loads((folder / JOIN).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as problem:
         raise SoftstartError(
-            "no process takes workers for this study",
+            "no process accepts workers for this study",
             where=str(folder),
             fix="Run it without --join, with --workers 2 or more.",
         ) from problem

@@ -1,4 +1,4 @@
-"""How fast a study goes, and from that how long the rest of it takes."""
+"""How fast a study runs, and from that how long the rest of it takes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from softstart.study.run.work_graph import Unit
 
 
 class Pace:
-    """Rows and seconds of every kind of work: a row of one kind can take many times as long as another's.
+    """Counts rows and seconds of each kind of work: a row of one kind can take many times as long as another.
 
     Args:
         plan: the study.
-        units: what is to do.
+        units: the work to do.
         runs: finished runs by key, kept up to date by the caller.
     """
 
@@ -36,11 +36,11 @@ class Pace:
         self.since: dict[int, float] = {}
 
     def begin(self, item: object) -> None:
-        """A piece of work is handed out."""
+        """Note that a piece of work is handed out."""
         self.since[id(item)] = time.monotonic()
 
     def computed(self, item: object, kind: str, rows: float) -> None:
-        """Rows of a piece of work were computed since it was handed out, or since the last call."""
+        """Count rows of a piece of work, computed since it was handed out or since the last call."""
         now = time.monotonic()
         spent, self.since[id(item)] = now - self.since[id(item)], now
         if rows > 0:
@@ -48,7 +48,7 @@ class Pace:
             self.seconds[kind] += spent
 
     def finished(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Meta-trainings or runs are in the store."""
+        """Count meta-trainings or runs that are in the store."""
         for row in rows:
             self.tokens += row.get("tokens") or 0
             if row["key"] in self.tasks:
@@ -58,7 +58,7 @@ class Pace:
                     self.best[task] = max(dev, self.best.get(task, dev))
 
     def seconds_left(self, slots: int) -> float | None:
-        """Seconds the rest takes on so many workers; None while most of it is of kinds never seen."""
+        """Seconds that the rest takes on ``slots`` workers; None while most of it is of kinds never seen."""
         left = {kind: max(0.0, rows) for kind, rows in self.left.items()}
         unseen = sum(rows for kind, rows in left.items() if not self.rows[kind])
         if (
@@ -72,7 +72,7 @@ class Pace:
         return sum(rows * rates.get(kind, mean) for kind, rows in left.items()) / slots
 
     def tally(self, slots: int) -> Tally:
-        """For display."""
+        """Where the study stands, for display."""
         spent = max(time.monotonic() - self.began, 1.0)
         best = sum(self.best.values()) / len(self.best) if self.best else None
         return Tally(self.runs, len(self.tasks), self.tokens / spent, best, self.seconds_left(slots))

@@ -1,4 +1,4 @@
-"""How many runs fit into memory together: measured on a step and a dev evaluation of one run and of two."""
+"""How many runs fit into memory together, measured on a step and a dev evaluation of one run and of two."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ SHARE = 0.8
 
 
 def fitting_packs(resources: Resources, plan: Plan, processes: int) -> dict[str, int]:
-    """The largest pack of every variant that has to be smaller than its ``pack_size``.
+    """The largest pack that fits, for each variant whose packs must be smaller than its ``pack_size``.
 
     Args:
         resources: backbone and tasks.
-        plan: what is to be packed.
-        processes: how many share the memory.
+        plan: the runs to pack.
+        processes: how many processes share the memory.
     """
     fits = {}
     for variant, study in plan.studies.items():
@@ -41,9 +41,11 @@ def fitting_packs(resources: Resources, plan: Plan, processes: int) -> dict[str,
 
 
 def fitting(peak: Callable[[int], int | None], room: float) -> int:
-    """How many runs fit into ``room`` bytes if every one takes as much more as the second; at least 1.
+    """How many runs fit into ``room`` bytes if each one adds as much as the second; at least 1.
 
-    ``peak`` measures the bytes that 1 or 2 runs take with everything else; None where they cannot.
+    Args:
+        peak: measures the bytes that 1 or 2 runs take with everything else; None where they do not fit.
+        room: bytes.
     """
     one = peak(1)
     two = None if one is None or one > room else peak(2)
@@ -53,7 +55,7 @@ def fitting(peak: Callable[[int], int | None], room: float) -> int:
 
 
 def try_out(resources: Resources, nodes: Sequence[RunNode], steps: int, progress: Progress = silent) -> None:
-    """Adapt some runs of one variant for a few steps and evaluate them once, to measure what that takes."""
+    """Adapt some runs of one variant for a few steps and evaluate them once, to measure time and memory."""
     first = nodes[0]
     study, backbone = resources.studies[first.variant], resources.backbone(first.variant)
     runs = [
@@ -88,11 +90,11 @@ def _longest(resources: Resources, runs: Sequence[RunNode]) -> list[RunNode]:
 
 
 def _peak(resources: Resources, runs: Sequence[RunNode], count: int) -> int | None:
-    """Peak bytes of the process, or on its device, while some of the runs take a step; None: do not fit."""
+    """Peak bytes of the process, or of its device, in a step of ``count`` runs; None: they do not fit."""
     runs = runs[:count]
     device = resources.backbone(runs[0].variant).device
     try:
-        if not forget_peak(device):  # no way to measure here
+        if not forget_peak(device):  # this system cannot measure a peak
             return 0
         try_out(resources, runs, 1)
         return peak_memory(device)
@@ -100,5 +102,5 @@ def _peak(resources: Resources, runs: Sequence[RunNode], count: int) -> int | No
         if not out_of_memory(problem):
             raise
         return None
-    except (OSError, SoftstartError):  # runs that will fail in their turn and say why
+    except (OSError, SoftstartError):  # the study reports it when the turn of these runs comes
         return 0

@@ -1,4 +1,4 @@
-"""Worker processes on this machine: each loads the backbone once, computes with one thread and may die."""
+"""Worker processes on this machine: each loads the backbone once, computes with one thread, and may die."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from softstart.study.run.serving import Broken, serve
 from softstart.study.run.work import Done, WorkItem
 
 TRIES = 3
-"""How often a piece of work is begun when its worker dies."""
+"""How often a piece of work is started, at most, when its workers die."""
 START = 10
-"""How many times as long a process may be silent before it has said its first word."""
+"""How many times as long a process may be silent before its first message: it loads the backbone."""
 JOIN_SECONDS = 1.0
-"""How often it is looked whether a process wants to join."""
+"""Seconds between two looks for processes that want to join."""
 
 
 @dataclass
@@ -43,24 +43,24 @@ class _Process:
     tries: int = 0
     hung: bool = False
     spoken: bool = False
-    """Whether it has said anything yet."""
+    """Whether it has sent a message yet."""
     silent: float = 0.0
-    """Seconds without a word while it has work, but for those in which this process itself stood still."""
+    """Seconds without a message while it has work, without those in which this process itself stood still."""
 
 
 class LocalProcesses:
     """Worker processes on this machine, started when there is work for them, and those that join.
 
-    A process that dies takes nothing with it: its piece of work is begun again by another one, from the last
-    checkpoint, up to three times in all; the ends of processes that had joined do not count.
+    Nothing is lost with a process that dies: another one starts its piece of work again from the last
+    checkpoint, up to three times in all. The ends of processes that had joined do not count.
 
     Args:
         setup: what a worker is made of.
         workers: the most processes to start.
-        joiners: takes in processes that want to join; closed with this.
-        stall: seconds without progress after which a process counts as hung and is ended as if it had died,
-            ten times as many for its start, which loads the backbone; None waits for ever. Testing a task is
-            silent, however long it takes.
+        joiners: accepts processes that want to join; closed together with this.
+        stall: seconds without progress after which a process counts as hung and is ended as if it had died;
+            ten times as many at its start, when it loads the backbone. None waits for ever. Testing a task
+            sends no progress, however long it takes.
     """
 
     local: ClassVar[bool] = True
@@ -85,16 +85,16 @@ class LocalProcesses:
 
     @property
     def slots(self) -> int:
-        """The processes to start at most, and those that joined."""
+        """The most processes to start, and those that joined."""
         return self.workers + sum(p.process is None for p in self._processes)
 
     def submit(self, item: WorkItem) -> None:
-        """Hand it to an idle process, or to a new one."""
+        """Give it to an idle process, or to a new one."""
         self._waiting.append((item, 1))
         self._assign()
 
     def collect(self, report: Report) -> tuple[WorkItem, Done | Failure] | None:
-        """Wait for the next end of a piece of work, or for a process that joins."""
+        """Wait until a piece of work ends, or a process joins."""
         while True:
             if self._welcome():
                 return None
@@ -124,7 +124,7 @@ class LocalProcesses:
                 report(item, *message)
 
     def close(self) -> None:
-        """End all processes; what they were doing goes on from its checkpoint another time."""
+        """End all processes; their work goes on from its checkpoints another time."""
         if self._joiners:
             self._joiners.close()
             self._welcome()
@@ -141,7 +141,7 @@ class LocalProcesses:
         self._processes.clear()
 
     def _listen(self, heard: Container[object], seconds: float) -> None:
-        """Count the silence of those that say nothing; end who has been silent for too long."""
+        """Count the seconds of silence of each process, and end those that were silent for too long."""
         for p in list(self._processes):
             p.silent = 0.0 if p.connection in heard or p.item is None else p.silent + seconds
             limit = (self._stall or math.inf) * (1 if p.spoken else START)
@@ -151,11 +151,11 @@ class LocalProcesses:
             if p.process is not None:
                 p.process.kill()
             else:
-                # One that joined is not ours to end: it will find nobody to hand its work to.
+                # One that joined is not ours to end; it finds its connection closed.
                 self._died(p)
 
     def _welcome(self) -> bool:
-        """Take in the processes that have joined since; whether there are any."""
+        """Accept the processes that have joined since the last call; whether there are any."""
         arrived = False
         with contextlib.suppress(queue.Empty):
             while self._joiners:
@@ -164,14 +164,14 @@ class LocalProcesses:
         return arrived
 
     def _assign(self) -> None:
-        """Give what waits to idle processes, and to new ones while there may be more."""
+        """Give waiting work to idle processes, and to new ones while there may be more."""
         while self._waiting:
             idle = next((p for p in self._processes if p.item is None), None)
             if idle is None and sum(p.process is not None for p in self._processes) >= self.workers:
                 return
             process = idle or self._start()
             process.item, process.tries = self._waiting.pop(0)
-            # If it is dead already, ``collect`` will see it.
+            # If it is already dead, ``collect`` notices.
             with contextlib.suppress(OSError):
                 process.connection.send(process.item)
 
@@ -180,7 +180,7 @@ class LocalProcesses:
         setup = replace(self.setup, device=_device(self.setup.device, self._started))
         self._started += 1
         process = self._context.Process(target=_serve, args=(theirs, setup), daemon=True)
-        # The helper that spawn starts first would let interrupts through again.
+        # The first process that spawn starts is its helper, which would unblock interrupts again.
         resource_tracker.ensure_running()
         with _interrupts_blocked():
             process.start()
@@ -189,7 +189,7 @@ class LocalProcesses:
         return self._processes[-1]
 
     def _died(self, process: _Process) -> Failure | None:
-        """Bury a process and have its work begun again; a failure if that was tried often enough."""
+        """Remove a dead worker and requeue its item; a failure after the last try."""
         self._processes.remove(process)
         process.connection.close()
         if process.process is not None:
@@ -205,13 +205,13 @@ class LocalProcesses:
                 "died", f"its worker process hung {TRIES} times (no progress for {self._stall:g} s)"
             )
         what = f"its worker process ended {TRIES} times"
-        if code == -signal.SIGKILL:  # as systems do when memory runs out
+        if code == -signal.SIGKILL:  # what a system sends when memory runs out
             return Failure("memory", f"{what} (signal 9, perhaps for want of memory)")
         return Failure("died", f"{what} ({f'signal {-code}' if code < 0 else f'exit code {code}'})")
 
 
 def usable_cores() -> int:
-    """The cores this process may use: its affinity, cut to a container's quota."""
+    """The cores this process may use: its affinity, limited by a container's quota."""
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:
@@ -223,13 +223,13 @@ def usable_cores() -> int:
 
 
 def default_workers(device: str | None) -> int:
-    """As many processes as cores on a CPU; one where a GPU computes."""
+    """One process per core on a CPU; one process on a GPU."""
     on_cpu = device == "cpu" if device else not torch.cuda.is_available()
     return usable_cores() if on_cpu else 1
 
 
 def _device(device: str | None, index: int) -> str | None:
-    """GPUs in turn, where there are several and none was asked for."""
+    """One of several GPUs in turn, unless a device is named."""
     if device is None and torch.cuda.device_count() > 1:
         return f"cuda:{index % torch.cuda.device_count()}"
     return device
@@ -237,7 +237,7 @@ def _device(device: str | None, index: int) -> str | None:
 
 @contextlib.contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """Children inherit this: Ctrl-C in a terminal reaches all processes, and the parent alone decides."""
+    """Block interrupts in children that start now: Ctrl-C reaches every process, only the parent acts."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -249,7 +249,7 @@ def _interrupts_blocked() -> Iterator[None]:
 
 
 def _serve(connection: Connection, setup: Setup) -> None:
-    """A worker process: do what comes until the parent is gone."""
+    """A worker process: do the work that comes until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)

@@ -1,7 +1,6 @@
 """Workers on a Ray cluster: many machines, each worker an actor that loads the backbone once.
 
-Ray places the actors, notices dead ones and carries the data; nothing here schedules over sockets. Needs the
-extra ``softstart[ray]``.
+Ray places the actors, notices dead ones and transports the data. Needs the extra ``softstart[ray]``.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ class _Actor:
 
 
 class RayCluster:
-    """Actors on a Ray cluster, one a CPU, or one a GPU where the cluster has some.
+    """Actors on a Ray cluster: one per CPU, or one per GPU if the cluster has any.
 
-    What a dead worker or node was doing is begun again elsewhere, from its checkpoint where the machines
-    share the study's folder; up to three times in all.
+    The work of a dead worker or node starts again elsewhere, from its checkpoint where the machines share the
+    study's folder, up to three times in all.
 
     Args:
         setup: what a worker is made of.
-        tasks: every task by digest; each travels to a machine once.
+        tasks: every task by digest; each is sent to a machine once.
         address: of the cluster (``auto``, ``host:port``), or ``local`` to start one here.
 
     Raises:
@@ -92,18 +91,18 @@ class RayCluster:
 
     @property
     def slots(self) -> int:
-        """As many as the living machines have CPUs or GPUs."""
+        """The CPUs or GPUs of the machines that are alive."""
         return max(1, int(self.ray.cluster_resources().get(self._kind, 0)))
 
     def submit(self, item: WorkItem) -> None:
-        """Hand it to an idle actor, or to a new one."""
+        """Give it to an idle actor, or to a new one."""
         self._tries[id(item)] = 1
         self._items[id(item)] = item
         self._again.append(item)
         self._assign()
 
     def collect(self, report: Report) -> tuple[WorkItem, Done | Failure]:
-        """Wait for the next end of a piece of work."""
+        """Wait until a piece of work ends."""
         while True:
             self._assign()
             self._shed()
@@ -122,7 +121,7 @@ class RayCluster:
                     return item, outcome
 
     def close(self) -> None:
-        """End the actors, and the cluster if it was started here."""
+        """End the actors, and the cluster if this started it."""
         for actor in self._actors:
             self.ray.kill(actor.handle)
         self.ray.kill(self._board)
@@ -140,9 +139,9 @@ class RayCluster:
             actor.call = actor.handle.perform.remote(actor.item, id(actor.item))
 
     def _shed(self) -> None:
-        """End idle actors beyond what the cluster has room for since it lost a machine.
+        """End idle actors that the cluster has no room for since it lost a machine.
 
-        An actor that was just starting there waits for room elsewhere; an idle one would hold it for ever.
+        An actor that was starting there waits for room elsewhere; an idle actor would never make it.
         """
         surplus = len(self._actors) - self.slots
         for actor in [actor for actor in self._actors if actor.item is None][: max(0, surplus)]:
@@ -174,7 +173,7 @@ class RayCluster:
 
 
 class _Board:
-    """Where workers put progress and the study fetches it."""
+    """Where workers leave their progress for the study to fetch."""
 
     def __init__(self) -> None:
         self.notes: list[tuple[int, float, str]] = []

@@ -1,4 +1,4 @@
-"""From a declared study to one that can run: the backbone and the tasks, loaded when first needed."""
+"""The backbones and the tasks that a declared study needs, loaded on first use."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from softstart.training.encoding import EncodedTask, TextFormat, encode_task
 
 
 class Resources:
-    """The backbone and the tasks of every variant of a study; each is loaded once, when first asked for.
+    """The backbones and the tasks of every variant of a study; each is loaded once, on first use.
 
     Args:
         studies: every variant by name.
         device: where to compute; by default the GPU where there is one.
-        expected: what the backbone and the tasks have to be; anything else is refused.
-        fetch: gives a task by its digest; by default tasks are read from the gym.
-        load: how backbones are loaded.
+        expected: the backbones and tasks that the study began with; any others are refused.
+        fetch: returns a task by its digest; by default tasks are read from the gym.
+        load: loads a backbone.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Resources:
         self._encoded: dict[tuple[str, TextFormat, str, str | None], EncodedTask] = {}
 
     def backbone(self, variant: str, *, tuned: bool = False) -> Backbone:
-        """The backbone, with the variant's placement of prompts; ``tuned``: the one to fine-tune.
+        """The backbone with the variant's placement of prompts; ``tuned``: the one that is fine-tuned.
 
         Raises:
             SoftstartError: it cannot be loaded.
@@ -88,13 +88,14 @@ class Resources:
         return placed[placement]
 
     def _other(self, name: str, variant: str) -> Backbone:
-        """Other weights, for fine-tuning; they have to read the same tokens."""
+        """Other weights, for fine-tuning; their tokenizer must be the same."""
         study = self.studies[variant]
         key = (name, str(study.loading))
         if key not in self._others:
             main = self.backbone(variant)
             other = self._others[key] = self._load_backbone(name, device=self.device, **study.loading)
-            known = None not in (main.tokenizer, other.tokenizer)  # what is planned may have none
+            # A backbone of a plan may have no tokenizer.
+            known = None not in (main.tokenizer, other.tokenizer)
             if known and other.tokenizer_digest != main.tokenizer_digest:
                 raise SoftstartError(
                     f"'{name}' has another tokenizer than '{study.backbone}'",
@@ -105,14 +106,14 @@ class Resources:
         return self._others[key]
 
     def backbones(self) -> list[Backbone]:
-        """Every backbone loaded so far, once."""
+        """Every backbone loaded so far."""
         return [*(next(iter(placed.values())) for placed in self._backbones.values()), *self._others.values()]
 
     def gym(self, variant: str, *, source: bool = False) -> Gym:
-        """The variant's gym, of its target or its source tasks.
+        """The gym of the variant's target tasks, or of its source tasks.
 
         Raises:
-            SoftstartError: there is none.
+            SoftstartError: it cannot be opened.
         """
         study = self.studies[variant]
         shots = study.source_shots or study.shots if source else study.shots
@@ -125,7 +126,7 @@ class Resources:
         """A task as the variant uses it, as a target or as a source.
 
         Raises:
-            SoftstartError: there is none, its files are broken, or it is not what was expected.
+            SoftstartError: there is no such task, its files are broken, or it is not the expected one.
         """
         study = self.studies[variant]
         rows = test_rows(study, name)
@@ -145,7 +146,7 @@ class Resources:
             raise SoftstartError(
                 f"task '{name}' has changed since the study began",
                 where=gym.name,
-                fix="Leave the data alone while a study runs; run again to use the new ones.",
+                fix="Do not change the data while a study runs; run it again to use the new data.",
             )
         return task
 
@@ -163,7 +164,7 @@ class Resources:
         return self._encoded[key]
 
     def inputs(self) -> Inputs:
-        """What the numbers of the study depend on beside its declaration.
+        """What the numbers of the study depend on besides its declaration.
 
         Raises:
             SoftstartError: an unknown task or sample, a broken file, a backbone that cannot be loaded.
@@ -209,7 +210,7 @@ class Resources:
         )
 
     def _hvp_cost(self, variant: str, source: Sequence[str]) -> float:
-        """By the FLOPs of the source rows' lengths, where a budget is in gradients."""
+        """A Hessian-vector product in gradients; by the lengths of the source rows if a budget needs it."""
         study = self.studies[variant]
         if all(getattr(method.meta, "gradients", None) is None for method in resolve_methods(study)):
             return HVP_COST

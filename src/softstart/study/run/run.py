@@ -69,7 +69,7 @@ def run_study(
     display = display or Quiet()
     where = EXECUTORS.find(_executor_name(executor, workers, ray))
     resources = Resources(variants_of(study), device)
-    appearance_of(resources.studies.values())  # what a report would refuse is refused before the work
+    appearance_of(resources.studies.values())  # a bad color fails here, not in the report after the work
     for variant, each in resources.studies.items():
         for spec in each.every_setting:
             resolve_setting(each, spec, resources.gym(variant))
@@ -89,10 +89,10 @@ def run_study(
         run = StudyRun(inputs, plan, store, recorded, follower)
         setup = Setup(resources.studies, device, folder.resolve() / CHECKPOINTS, inputs)
         workers = min(workers, len(run.units))
-        if executor is None or not run.units:  # what is left may need less
+        if executor is None or not run.units:  # fewer units may be left than workers
             where = EXECUTORS[_executor_name(None, workers, ray if run.units else None)]
         doing = where.of(Order(setup, resources, folder, workers, ray, stall))
-        # The workers load what they need themselves.
+        # Free this copy: workers in other processes load their own.
         del resources
         try:
             run.execute(doing)
@@ -100,16 +100,17 @@ def run_study(
             doing.close()
             recorded.close()
             if follower:
-                # Of a library of others, over a network too: the report is written all the same.
+                # A tracker may fail over a network; the report is written nevertheless.
                 with suppress(Exception):
                     follower.close()
         return write_outcome(study, plan, store, run.failures)
 
 
 def _packed(study: Study, resources: Resources, store: Store, display: Display, processes: int) -> Inputs:
-    """What the study depends on, and how large its packs can be: as it was when the study began.
+    """What the study depends on, and how large its packs can be: as recorded when the study began, if it is
+    the same study.
 
-    Without ``processes`` on this machine, nothing is measured here.
+    With 0 ``processes`` on this machine, nothing is measured here.
     """
     inputs = resources.inputs()
     with suppress(SoftstartError):
@@ -122,10 +123,10 @@ def _packed(study: Study, resources: Resources, store: Store, display: Display, 
     fits = fitting_packs(resources, make_plan(study, inputs), processes)
     if fits:
         listed = ", ".join(f"{size} ({variant})" for variant, size in fits.items())
-        display.line(f"memory is short: runs of a pack at most {listed}; fewer --workers leave more to each")
+        display.line(f"memory is short: packs have at most {listed} runs; with fewer --workers each has more")
     return replace(inputs, fits=fits)
 
 
 def _executor_name(executor: str | None, workers: int, ray: str | None) -> str:
-    """Where the work is done: as named, on a cluster whose address is given, or as many workers ask for."""
+    """The name of the executor: the given one, Ray if there is an address, else by the number of workers."""
     return executor or ("ray" if ray is not None else "processes" if workers > 1 else "here")

@@ -1,4 +1,4 @@
-"""Compute what a plan still lacks on any executor; this process alone writes the results. Safe to kill."""
+"""Compute what a plan lacks, on any executor. Only this process writes results, so it is safe to kill."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from softstart.study.run.work import FINAL, Array, Done, WorkItem
 from softstart.study.run.work_graph import State, Unit, WorkGraph
 
 RESUMED = "resumed"
-"""What work taken up from a checkpoint first reports."""
+"""The first note of work that goes on from a checkpoint."""
 
 
 @dataclass
 class StudyRun:
-    """A study on its way from plan to results; every finished piece of work is in the store."""
+    """The execution of a plan; every finished piece of work goes to the store at once."""
 
     inputs: Inputs
     plan: Plan
@@ -54,13 +54,14 @@ class StudyRun:
 
     @property
     def units(self) -> list[Unit]:
-        """What is still to do."""
+        """The work that is left."""
         return self.graph.units
 
     def execute(self, executor: Executor) -> None:
-        """Compute everything that is missing. A unit that fails is noted and the others go on.
+        """Compute everything that is missing; when a unit fails, the others go on.
 
-        Of what can be done, the unit that most work waits for comes first: long ones do not come last.
+        Among the units that are ready, the one with the longest chain of work behind it starts first, so that
+        no long chain is left to the end.
         """
         self.display.start(sum(unit.cost for unit in self.units))
         for unit in self.units:
@@ -91,7 +92,7 @@ class StudyRun:
     def _begin(self, unit: Unit, executor: Executor) -> None:
         known = self.state.failures.get(unit.key)
         if known and known["kind"] == "diverged":
-            self._fail(unit, f"{known['reason']} (in an earlier call; --retry-failed tries it again)")
+            self._fail(unit, f"{known['reason']} (in an earlier run; --retry-failed tries it again)")
             return
         room = self._room.get(unit.runs[0].variant, math.inf) if unit.runs else math.inf
         if len(unit.runs) > room and len(parts := self.graph.halves(unit)) > 1:
@@ -115,18 +116,18 @@ class StudyRun:
             self._commit(unit, outcome)
             self._settle(unit, succeeded=True)
         elif outcome.kind == "memory" and len(parts := self.graph.halves(unit)) > 1:
-            self.display.line(f"{unit.name}: {outcome.reason}; going on with smaller packs")
+            self.display.line(f"{unit.name}: {outcome.reason}; continuing with smaller packs")
             self._room[unit.runs[0].variant] = max(len(part.runs) for part in parts)
             self._split(unit, parts)
         elif outcome.kind == "memory":
-            self._fail(unit, f"{outcome.reason}; a smaller max_tokens computes less at a time")
+            self._fail(unit, f"{outcome.reason}; a smaller max_tokens needs less memory")
         else:
             if outcome.kind == "diverged":
                 self.store.add_failure(unit.key, unit.name, outcome.kind, outcome.reason)
             self._fail(unit, outcome.reason)
 
     def _split(self, unit: Unit, parts: Sequence[Unit]) -> None:
-        """Go on with smaller packs; whatever waited for the pack waits for all of them."""
+        """Replace a pack by smaller ones; what waited for the pack waits for all of them."""
         for part in parts:
             part.rank = unit.rank
             self._dependants[part] = self._dependants[unit]
@@ -141,7 +142,7 @@ class StudyRun:
         self._settle(unit, succeeded=False)
 
     def _settle(self, unit: Unit, *, succeeded: bool) -> None:
-        """A unit is over: begin what waited for it, or give up what needed it."""
+        """End a unit: start what waited for it, or give up what needed its result."""
         self._advance(unit, unit.cost - self._reported.get(unit, 0.0))
         for each in self._dependants[unit]:
             if not succeeded and unit in each.needs:
@@ -152,7 +153,7 @@ class StudyRun:
                 self._push(each)
 
     def _commit(self, unit: Unit, done: Done) -> None:
-        """Prompts first, then the rows that name them, in one transaction."""
+        """Store the outcome: first the prompt files, then the rows that name them, in one transaction."""
         for key, prompts in done.prompts.items():
             self._save_prompts(self._nodes[key], prompts)
         for row in (*done.metas, *done.runs):
@@ -166,13 +167,14 @@ class StudyRun:
         self.state.tests |= {of: vars(test) for of, test in done.tests.items()}
 
     def _track(self, done: Done) -> None:
-        """Curves are a view of what is stored: a tracker that fails does not end the study."""
+        """Send the curves to the tracker. The store has them too: if it fails, the study goes on."""
         if self.tracker:
             try:
                 track(self.tracker, done)
             except Exception as problem:
                 self.tracker = None
-                self.display.line(f"the tracker takes no more curves ({type(problem).__name__}: {problem})")
+                reason = f"{type(problem).__name__}: {problem}"
+                self.display.line(f"the tracker failed and gets no more curves ({reason})")
 
     def _save_prompts(self, node: MetaNode | RunNode, prompts: Mapping[str, Array]) -> None:
         study = self.plan.studies[node.variant]
@@ -193,7 +195,7 @@ class StudyRun:
         unit = self._running[id(item)]
         rows = min(share * unit.cost, unit.cost - self._reported[unit])
         self._reported[unit] += rows
-        # What a checkpoint brought says nothing about the speed.
+        # Rows that a checkpoint already had say nothing about the speed.
         self._pace.computed(item, unit.kind, 0.0 if note == RESUMED else rows)
         self._advance(unit, rows, note)
 
@@ -212,7 +214,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _info(node: MetaNode | RunNode) -> dict[str, Any]:
-    """What a prompt file says about where it comes from."""
+    """The origin of a prompt, for its file."""
     info: dict[str, Any] = {"key": node.key, "method": node.method.name, "seed": node.seed}
     if isinstance(node, RunNode):
         return {**info, "task": node.task, "sample": node.sample, "lr": node.lr, "start": node.start}

@@ -1,4 +1,4 @@
-"""What a worker process does: take pieces of work from a connection, hand back what they came to."""
+"""What a worker process does: take pieces of work from a connection and send back their outcomes."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from softstart.study.run.executors import attempt
 from softstart.study.run.work import Worker
 
 REPORT_SECONDS = 0.2
-"""How often a worker reports progress, at most."""
+"""Seconds between two reports of progress, at least."""
 
 
 @dataclass(frozen=True)
 class Broken:
-    """What a worker sends before it ends on an error that is nobody's input: a bug."""
+    """What a worker sends before it ends on an error that no input explains: a bug."""
 
     traceback: str
 
 
 def serve(connection: Connection, worker: Worker, ended: Callable[[object], object] = bool) -> None:
-    """Do what comes until the other side is gone; ``ended`` is told what each piece came to."""
+    """Do the work that comes until the other side is gone; ``ended`` receives each outcome."""
     try:
         while True:
             item = connection.recv()

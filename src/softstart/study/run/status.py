@@ -1,4 +1,4 @@
-"""Where a study stands, from its folder alone, also while it runs."""
+"""How far a study is, read from its folder, also while it runs."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from softstart.study.results.stores import open_store
 from softstart.study.results.tables import results
 
 EVERY = 2.0
-"""Seconds between two notes of progress."""
+"""Seconds between two writes of the progress file."""
 
 
 @dataclass(frozen=True)
 class Pulse:
-    """What the process that computes last wrote down: work done of ``total``, what is under way, where the
-    study stands (``Tally``) and the seconds left, None where they could not be told.
+    """The last progress that the running process wrote: work done of ``total`` (in rows), the running work,
+    where the study stands (``Tally``), and the seconds left; None: not known.
     """
 
     pid: int
@@ -40,7 +40,7 @@ class Pulse:
 
     @property
     def alive(self) -> bool:
-        """Whether that process still computes."""
+        """Whether that process still runs."""
         try:
             os.kill(self.pid, 0)
         except OSError:
@@ -50,7 +50,7 @@ class Pulse:
 
 @dataclass(frozen=True)
 class Status:
-    """Counts of a study: (planned, done) of each kind of work, failures by name, and the last pulse."""
+    """Counts of a study: (planned, done) of each kind of work, failures by name, the last progress."""
 
     counts: dict[str, tuple[int, int]]
     results: int
@@ -66,7 +66,7 @@ class Status:
 
 
 def read_status(folder: Path) -> Status:
-    """Look at a study folder; nothing is written, and a process at work is not disturbed.
+    """Read the state of a study folder; nothing is written, and a running process is not disturbed.
 
     Raises:
         SoftstartError: not a study folder.
@@ -96,14 +96,14 @@ def read_status(folder: Path) -> Status:
 
 
 class Recorded:
-    """A display that also notes down where the study is, for other processes to read."""
+    """A display that also writes the progress to a file, for other processes to read."""
 
     def __init__(self, display: Display, folder: Path) -> None:
         self.display, self.path = display, folder / PROGRESS
         self.began = time.time()
         self.last = 0.0
-        self.done, self.total, self.name, self.said = 0.0, 1.0, "", ""
-        self.told: Tally | None = None
+        self.done, self.total, self.name, self.note = 0.0, 1.0, "", ""
+        self.latest: Tally | None = None
 
     def start(self, total: float) -> None:
         """Begin."""
@@ -114,17 +114,17 @@ class Recorded:
         """What is being done from now on."""
         self.name = name
         self.display.stage(name)
-        self._note()
+        self._write()
 
     def advance(self, units: float, note: str = "") -> None:
-        """Work done."""
-        self.done, self.said = self.done + units, note or self.said
+        """Count work done."""
+        self.done, self.note = self.done + units, note or self.note
         self.display.advance(units, note)
-        self._note()
+        self._write()
 
     def tally(self, tally: Tally) -> None:
         """Where the whole stands."""
-        self.told = tally
+        self.latest = tally
         self.display.tally(tally)
 
     def line(self, text: str) -> None:
@@ -135,13 +135,13 @@ class Recorded:
         """The study is over."""
         self.path.unlink(missing_ok=True)
 
-    def _note(self) -> None:
+    def _write(self) -> None:
         now = time.time()
         if now - self.last < EVERY:
             return
         self.last = now
-        tally, left = (str(self.told), self.told.left) if self.told else ("", None)
+        tally, left = (str(self.latest), self.latest.left) if self.latest else ("", None)
         at = (self.began, now, self.done, self.total)
-        pulse = Pulse(os.getpid(), *at, self.name, self.said, tally, left)
+        pulse = Pulse(os.getpid(), *at, self.name, self.note, tally, left)
         with atomic(self.path) as temporary:
             temporary.write_text(json.dumps(asdict(pulse)), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Learning curves for experiment trackers, while a study runs. Nothing is sent anywhere unless asked for.
+"""Learning curves for experiment trackers, while a study runs. Nothing is sent anywhere by default.
 
 Another tracker is a class with the methods of ``Tracker``: registered in ``TRACKERS``, or named by its import
 path.
@@ -58,14 +58,14 @@ class WandB:
 
 
 class Trackio(WandB):
-    """trackio has the interface of wandb and stays on this machine, where ``TRACKIO_DIR`` says."""
+    """trackio has the interface of wandb and stays on this machine, in the folder ``TRACKIO_DIR``."""
 
     def __init__(self, study: str, folder: Path) -> None:
         self.run = _library("trackio").init(project="softstart", name=study)
 
 
 class MLflow:
-    """MLflow, where ``MLFLOW_TRACKING_URI`` says; by default a database in the working directory."""
+    """MLflow at ``MLFLOW_TRACKING_URI``; by default a database in the working directory."""
 
     def __init__(self, study: str, folder: Path) -> None:
         self.library = _library("mlflow")
@@ -115,7 +115,7 @@ def open_tracker(name: str, study: str, folder: Path) -> Tracker:
 
 
 def track(tracker: Tracker, done: Done) -> None:
-    """Hand on the curves of finished work: losses of meta-trainings, dev scores of runs."""
+    """Send the curves of finished work: losses of meta-trainings (nats), dev scores of runs (fractions)."""
     for row in done.metas:
         for point in row["curve"]:
             for kind, loss in point.items():

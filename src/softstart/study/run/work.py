@@ -1,4 +1,4 @@
-"""The work of a study in pieces that a process can do on its own, and the worker that does them."""
+"""The pieces of a study's work, each done by one process, and the worker that does them."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from softstart.training.starts import draw_start
 
 Array = npt.NDArray[Any]
 FINAL = "final"
-"""The name of the prompt a run ends with among those it kept; the others are named by their step."""
+"""The name of a run's final prompt; the other prompts it kept are named by their step."""
 
 
 @dataclass
 class Done:
-    """What a piece of work came to: rows for the store, and prompts [P, d] by run and name."""
+    """The outcome of a piece of work: rows for the store, and prompts [P, d] by run and name."""
 
     metas: list[dict[str, Any]] = field(default_factory=list)
     runs: list[dict[str, Any]] = field(default_factory=list)
@@ -47,29 +47,29 @@ class Done:
 
 
 class WorkItem(Protocol):
-    """A piece of work: plain data, so that it can travel to another process."""
+    """A piece of work: plain data that can be sent to another process."""
 
     @property
     def name(self) -> str:
-        """What it is called in progress and errors."""
+        """Its name in progress and errors."""
 
     def perform(self, worker: Worker, progress: Progress) -> Done:
-        """Do it; ``progress`` is told shares of the whole, 0 to 1."""
+        """Do it; ``progress`` receives shares of the whole, 0 to 1."""
 
 
 @dataclass
 class Worker:
-    """What pieces of work need: the backbone, the tasks, and where checkpoints go."""
+    """What pieces of work need: the backbones, the tasks, and the folder of checkpoints."""
 
     resources: Resources
     checkpoints: Path
 
     def checkpoint(self, key: str) -> Path:
-        """The file of work under way."""
+        """The checkpoint of a piece of work."""
         return self.checkpoints / f"{key}.safetensors"
 
     def measured(self, variant: str, row: Mapping[str, Any], began: float, parts: int = 1) -> dict[str, Any]:
-        """A row with what it took, tests aside: seconds (an equal share of work done together), memory,
+        """A row with its costs, tests excluded: seconds (an equal share of work done together), memory,
         environment.
         """
         backbone = self.resources.backbone(variant)
@@ -89,7 +89,7 @@ class MetaTraining:
 
     @property
     def name(self) -> str:
-        """As in progress and errors."""
+        """Its name in progress and errors."""
         return f"meta-training {self.node.method.name}"
 
     def perform(self, worker: Worker, progress: Progress = silent) -> Done:
@@ -122,14 +122,14 @@ class MetaTraining:
         }
         return Done(
             metas=[worker.measured(node.variant, row, began)],
-            prompts={node.key: {FINAL: learned.prompt.numpy(), **_beside(learned.further)}},
+            prompts={node.key: {FINAL: learned.prompt.numpy(), **_further(learned.further)}},
         )
 
 
 @dataclass(frozen=True)
 class Adaptation:
     """Prompt-tune a pack of runs. ``starts`` are the learned ones, by key of the meta-training: the prompt
-    [P, d] as ``FINAL``, and what was learned beside it.
+    [P, d] as ``FINAL``, and whatever else was learned with it.
     """
 
     key: str
@@ -138,7 +138,7 @@ class Adaptation:
 
     @property
     def name(self) -> str:
-        """As in progress and errors."""
+        """Its name in progress and errors."""
         tasks = sorted({run.task for run in self.runs})
         return f"adaptation of {tasks[0]}{' …' if len(tasks) > 1 else ''} ({len(self.runs)} runs)"
 
@@ -174,12 +174,12 @@ class Adaptation:
             final = result.prompt
             further = {str(s): p.numpy() for s, p in result.kept.items() if p is not final}
             if run.group in near:
-                further |= _beside({"similarity": near[run.group].similarity})
+                further |= _further({"similarity": near[run.group].similarity})
             done.prompts[run.key] = {FINAL: final.numpy(), **further}
-        for found in near.values():  # what choosing took, in equal shares
+        for chosen in near.values():  # the costs of choosing a start, in equal shares
             for row in done.runs:
-                row["tokens"] += found.tokens // len(done.runs)
-                row["flops"] += found.flops / len(done.runs)
+                row["tokens"] += chosen.tokens // len(done.runs)
+                row["flops"] += chosen.flops / len(done.runs)
         return done
 
     def _nearest(self, worker: Worker) -> dict[str, Near]:
@@ -219,22 +219,24 @@ class FineTuning:
 
     @property
     def name(self) -> str:
-        """As in progress and errors."""
+        """Its name in progress and errors."""
         return f"fine-tuning on {self.run.task}"
 
     def perform(self, worker: Worker, progress: Progress = silent) -> Done:
         """Tune it; its weights are tested at every budget and not kept."""
         run, began, resources = self.run, time.monotonic(), worker.resources
         study, backbone = resources.studies[run.variant], resources.backbone(run.variant, tuned=True)
-        task, how, steps = resources.encoded(run.variant, run.task), study.evaluation, study.finetuning.steps
+        task, evaluation = resources.encoded(run.variant, run.task), study.evaluation
         tests: dict[tuple[str, int], Assessment] = {}
 
         def test(result: FineTuned, twin: Backbone) -> None:
             nonlocal began
             if result.weights and (run.key, result.best_step) not in tests:
                 since = time.monotonic()
-                (tests[run.key, result.best_step],) = score_finetuned(backbone, [result], task, how, twin)
-                began += time.monotonic() - since  # no part of what the run took, as in an adaptation
+                (tests[run.key, result.best_step],) = score_finetuned(
+                    backbone, [result], task, evaluation, twin
+                )
+                began += time.monotonic() - since  # tests are no part of a run's seconds, as in an adaptation
 
         result = finetune(
             backbone,
@@ -242,9 +244,9 @@ class FineTuning:
             run.sample,
             run.lr,
             study.finetuning,
-            how,
+            evaluation,
             seed=run.seed,
-            progress=lambda n, note="": progress(n / steps, note),
+            progress=lambda n, note="": progress(n / study.finetuning.steps, note),
             at_budget=test,
         )
         return Done(runs=[worker.measured(run.variant, _row(run, result), began)], tests=tests)
@@ -252,7 +254,7 @@ class FineTuning:
 
 @dataclass(frozen=True)
 class Testing:
-    """Test prompts [N, P, d] of finished runs on one task; ``of`` names run and step of each."""
+    """Test prompts [N, P, d] of finished runs on one task; ``of`` holds the run and step of each."""
 
     variant: str
     task: str
@@ -261,7 +263,7 @@ class Testing:
 
     @property
     def name(self) -> str:
-        """As in progress and errors."""
+        """Its name in progress and errors."""
         return f"testing {self.task}"
 
     def perform(self, worker: Worker, progress: Progress = silent) -> Done:
@@ -277,8 +279,8 @@ class Testing:
         return Done(tests=dict(zip(self.of, scores, strict=True)))
 
 
-def _beside(tensors: Mapping[str, Tensor]) -> dict[str, Array]:
-    """What is kept in the file of a prompt beside it, under the names ``SoftPrompt.further`` reads."""
+def _further(tensors: Mapping[str, Tensor]) -> dict[str, Array]:
+    """What else is stored in the file of a prompt, under the names that ``SoftPrompt.further`` reads."""
     return {f"{FURTHER}{name}": tensor.numpy() for name, tensor in tensors.items()}
 
 
@@ -315,7 +317,7 @@ def environment(backbone: Backbone) -> dict[str, str]:
 
 @cache
 def git_revision() -> str:
-    """The commit of the checkout this code runs from, "+" if files differ from it; "" outside of one."""
+    """The commit of the checkout that this code runs from, "+" if files differ from it; "" outside of one."""
     root = Path(softstart.__file__).parents[2]
     if not (root / ".git").exists():
         return ""

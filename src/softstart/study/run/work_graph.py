@@ -1,4 +1,4 @@
-"""What is still to do of a plan, as units of work and what each has to wait for."""
+"""What a plan lacks, as units of work and the units that each waits for."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from softstart.training.adaptation import whole_groups
 
 @dataclass
 class State:
-    """What is computed so far: the store's rows, kept up to date while a study runs."""
+    """The rows of the store, kept up to date while a study runs."""
 
     metas: dict[str, dict[str, Any]]
     runs: dict[str, dict[str, Any]]
@@ -43,10 +43,10 @@ class State:
 class Unit:
     """A node of the graph of work.
 
-    ``needs`` are units that have to succeed before, ``after`` ones that only have to be over. ``make`` gives
+    ``needs`` are units that must succeed first, ``after`` units that must only have ended. ``make`` returns
     the work when its turn comes, or None if nothing is left of it. ``cost`` is in rows that go forward and
-    backward once. ``rank`` is the cost of the longest way from here to the end. Units of one ``kind`` take
-    about as long a row.
+    backward once. ``rank`` is the cost of the longest path from here to the end. A row takes about the same
+    time in all units of one ``kind``.
     """
 
     key: str
@@ -62,10 +62,10 @@ class Unit:
 
 
 class WorkGraph:
-    """Everything a plan still lacks.
+    """Everything that a plan lacks.
 
-    Packs and groups of tests are cut from the plan, not from what is left of it: what is computed together,
-    and with it every bit of the numbers, depends neither on interruptions nor on who computes.
+    Packs and groups of tests are cut from the whole plan, not from what is left of it. So what is computed
+    together, and every bit of the results, depends neither on interruptions nor on where the work is done.
     """
 
     def __init__(self, plan: Plan, inputs: Inputs, state: State, folder: Path) -> None:
@@ -99,7 +99,7 @@ class WorkGraph:
         )
 
     def halves(self, unit: Unit) -> list[Unit]:
-        """A pack as smaller ones, cells whole if there are several; just itself if it cannot be parted."""
+        """A pack as smaller ones, whole cells if there are several; itself if it cannot be split."""
         if len(unit.runs) < 2:
             return [unit]
         size = len(unit.runs) // 2
@@ -109,7 +109,7 @@ class WorkGraph:
         return [self.pack(part) for part in parts]
 
     def _missing(self, group: Sequence[RunNode]) -> list[RunNode]:
-        """The runs of a pack still to do; where runs compete, a cell is computed as a whole."""
+        """The runs of a pack that are missing; where runs compete (``rungs``), all runs of their cells."""
         missing = [run for run in group if run.key not in self.state.runs or self._lost(run)]
         if missing and self.plan.studies[missing[0].variant].adaptation.rungs:
             cells = {run.group for run in missing}
@@ -117,7 +117,7 @@ class WorkGraph:
         return missing
 
     def _lost(self, run: RunNode) -> bool:
-        """Whether a fine-tuning lacks a test: its weights are not kept, so only tuning again can make it."""
+        """Whether a fine-tuning lacks a test: its weights are not kept, so it must be tuned again."""
         if run.method.kind != "ft":
             return False
         study, curve = self.plan.studies[run.variant], self.state.runs[run.key]["curve"]
@@ -157,7 +157,7 @@ class WorkGraph:
         )
 
     def _learned(self, key: str, run: RunNode) -> dict[str, Array]:
-        """A learned start [P, d] as ``FINAL``, and what was learned beside it."""
+        """A learned start [P, d] as ``FINAL``, and whatever else was learned with it."""
         prompt = self._load(key, run, TENSOR)
         return {FINAL: prompt.tensor.numpy()} | {name: t.numpy() for name, t in prompt.further.items()}
 
@@ -180,14 +180,14 @@ class WorkGraph:
         return list(chosen.values())
 
     def _name(self, choice: Choice) -> str:
-        """Under which name the prompt of a choice is kept in its run's file."""
+        """The name of the prompt of a choice in its run's file."""
         row, config = self.state.runs[choice.run.key], self.plan.studies[choice.run.variant].adaptation
         best = config.select == "best" or row["status"] == "diverged"
         final = row["best_step"] if best else row["steps"]
         return TENSOR if choice.tested_step == final else str(choice.tested_step)
 
     def _load(self, key: str, run: RunNode, name: str) -> SoftPrompt:
-        """A stored prompt [P, d], checked to be of this study; a damaged one is put out of the way."""
+        """A stored prompt [P, d], checked to be of this study; a damaged file is moved out of the way."""
         path, study = prompt_path(self.folder, key), self.plan.studies[run.variant]
         try:
             prompt = SoftPrompt.load(path, name)
@@ -199,7 +199,7 @@ class WorkGraph:
             raise Damaged(
                 f"{problem.what}; it now ends in .damaged",
                 where=str(path),
-                fix="Run the study again: what it held is computed anew.",
+                fix="Run the study again: its prompt is computed again.",
             ) from problem
         made = self.inputs.of(run.variant)
         prompt.check(
@@ -212,7 +212,7 @@ class WorkGraph:
         return prompt
 
     def _rank(self) -> None:
-        """Tests first, then what they wait for: units are listed in the order they can be done in."""
+        """Set the ranks from the end: units are listed in an order in which they can be done."""
         for unit in reversed(self.units):
             unit.rank += unit.cost
             for before in (*unit.needs, *unit.after):
