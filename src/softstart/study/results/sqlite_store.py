@@ -171,6 +171,6 @@ class SQLiteStore(Store):
             raise SoftstartError(
                 f"the results database cannot be used ({problem})",
                 where=self.where,
-                fix="Check free space and permissions. If it is damaged, run the study again: rows that can be "
-                "read are kept. If that does not help, move it away and run again.",
+                fix="Check free space and permissions. If it is damaged, run the study again: what can be "
+                "read is kept. If that does not help, move it away and run again.",
             ) from problem
