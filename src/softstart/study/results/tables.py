@@ -168,14 +168,6 @@ def _table(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
     return table
 
 
-def at_largest_budget(rows: pd.DataFrame) -> pd.DataFrame:
-    """The results that a comparison of methods starts from: each method at the largest of its budgets."""
-    if rows.empty:
-        return rows
-    largest = rows.groupby(["variant", "method"])["budget"].transform("max")
-    return rows[rows["budget"] == largest].reset_index(drop=True)
-
-
 def costs(plan: Plan, done: Mapping[str, Any], metas: Mapping[str, Any]) -> pd.DataFrame:
     """What each method took: seconds of meta-training and adaptation, runs and steps.
 
