@@ -1,0 +1,93 @@
+"""Choose the rates of the real study from its pilot, and write them into its study files.
+
+    softstart run studies/real-rates.yaml --gym path/to/gym --out runs/real-rates
+    python -m benchmarks.real.rates runs/real-rates        # writes benchmarks/real/rates.json and studies/real-*
+
+The rule, declared before the pilot: the adaptation's grid is the best learning rate of plain prompt tuning and
+its better neighbor, by the mean best dev score up to 100 steps over the held-out source tasks; an outer rate
+(and an inner rate) of a learned method is the one whose mean best dev score up to 30 steps is highest, over the
+same tasks and rates. Ties go to the smaller rate. Only dev rows of source tasks are read.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+HERE = Path(__file__).resolve().parent
+STUDIES = HERE.parents[1] / "studies"
+
+
+def best_dev(curves: pd.DataFrame, steps: int) -> pd.DataFrame:
+    """The best dev score of every run up to a number of steps, a row each."""
+    seen = curves[curves["step"] <= steps]
+    keys = ["method", "task", "lr", "sample", "seed"]
+    return seen.groupby(keys, as_index=False)["dev"].max()
+
+
+def chosen(curves: pd.DataFrame) -> dict[str, Any]:
+    """The rates that the rule chooses, with the means they were chosen by."""
+    plain = best_dev(curves[curves["method"] == "pt"], 100).groupby("lr")["dev"].mean()
+    rates = sorted(plain.index)
+    best = _first_best((rate, plain[rate]) for rate in rates)
+    at = rates.index(best)
+    near = [rates[i] for i in (at - 1, at + 1) if 0 <= i < len(rates)]
+    grid = sorted([best, _first_best((rate, plain[rate]) for rate in near)])
+    early = best_dev(curves[curves["method"] != "pt"], 30)
+    early = early.groupby(["method", "task"], as_index=False)["dev"].max()
+    means = early.groupby("method")["dev"].mean().to_dict()
+    methods: dict[str, dict[str, float]] = {}
+    for kind in ("multitask", "fomaml", "maml", "reptile"):
+        names = sorted((name for name in means if name.split("-")[0] == kind), key=_rates)
+        name = _first_best((name, means[name]) for name in names)
+        *inner, outer = _rates(name)
+        methods[kind] = {"lr": outer, **({"inner_lr": inner[0]} if inner else {})}
+    return {
+        "learning_rates": grid,
+        "methods": methods,
+        "mean_dev": {"pt": {str(k): float(v) for k, v in plain.items()}, **means},
+    }
+
+
+def _rates(name: str) -> tuple[float, ...]:
+    return tuple(map(float, name.split("-", 1)[1].split("-")))
+
+
+def _first_best(pairs: Iterable[tuple[Any, float]]) -> Any:
+    """The name with the highest value; the first of equal ones."""
+    best: tuple[Any, float] | None = None
+    for name, value in pairs:
+        if best is None or value > best[1]:
+            best = (name, value)
+    assert best is not None
+    return best[0]
+
+
+def fill(file: Path, rates: dict[str, Any]) -> None:
+    """Write the rates into a study file."""
+    text = file.read_text(encoding="utf-8")
+    head = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
+    declared = yaml.safe_load(text)
+    declared["learning_rates"] = rates["learning_rates"]
+    for name, values in rates["methods"].items():
+        declared["methods"][name] |= values
+    body = yaml.safe_dump(declared, sort_keys=False, default_flow_style=None, width=110)
+    file.write_text(head + body, encoding="utf-8")
+
+
+def main(folder: Path, studies: Path = STUDIES, out: Path = HERE / "rates.json") -> None:
+    """Choose and write."""
+    rates = chosen(pd.read_csv(folder / "curves.csv"))
+    out.write_text(json.dumps(rates, indent=1) + "\n", encoding="utf-8")
+    for file in sorted(studies.glob("real-*2cls.yaml")):
+        fill(file, rates)
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))
