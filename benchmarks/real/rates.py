@@ -1,17 +1,19 @@
 """Choose the rates of the real study from its pilot, and write them into its study files.
 
     softstart run studies/real-rates.yaml --gym path/to/gym --out runs/real-rates
-    python -m benchmarks.real.rates runs/real-rates        # writes benchmarks/real/rates.json and studies/real-*
+    python -m benchmarks.real.rates runs/real-rates     # writes benchmarks/real/rates.json and studies/real-*
 
-The rule, declared before the pilot: the adaptation's grid is the best learning rate of plain prompt tuning and
-its better neighbor, by the mean best dev score up to 100 steps over the held-out source tasks; an outer rate
-(and an inner rate) of a learned method is the one whose mean best dev score up to 30 steps is highest, over the
-same tasks and rates. Ties go to the smaller rate. Only dev rows of source tasks are read.
+The rule, declared before the pilot: the adaptation's grid is the best learning rate of plain prompt tuning
+and its better neighbor, by the mean best dev score up to 100 steps over the held-out source tasks. The outer
+rate (and the inner rate) of a learned method is the one with the highest mean best dev score up to 30 steps,
+over the same tasks, with the best adaptation rate for each task. Ties go to the smaller rate. Only dev rows
+of source tasks are read.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -48,11 +50,29 @@ def chosen(curves: pd.DataFrame) -> dict[str, Any]:
         name = _first_best((name, means[name]) for name in names)
         *inner, outer = _rates(name)
         methods[kind] = {"lr": outer, **({"inner_lr": inner[0]} if inner else {})}
+    by_task = early.set_index(["method", "task"])["dev"]
+    start = best_dev(curves[curves["method"] == "pt"], 30).groupby("task")["dev"].max()
+    spread = {kind: _power(by_task[_name(kind, values)] - start) for kind, values in methods.items()}
     return {
         "learning_rates": grid,
         "methods": methods,
+        "power": spread,
         "mean_dev": {"pt": {str(k): float(v) for k, v in plain.items()}, **means},
     }
+
+
+def _name(kind: str, values: dict[str, float]) -> str:
+    rates = [values["inner_lr"]] if "inner_lr" in values else []
+    return "-".join(map(str, (kind, *rates, values["lr"])))
+
+
+def _power(gains: pd.Series) -> dict[str, float]:
+    """The spread of gains over tasks (dev, in points, at 30 steps), and how many tasks 3 points need.
+
+    By the normal approximation: (1.96 + .84)^2 sd^2 / 3^2 tasks for a power of .8 at the 5 % level.
+    """
+    spread = 100 * float(gains.std(ddof=1))
+    return {"sd_points": round(spread, 2), "tasks_for_3_points": math.ceil(2.8**2 * spread**2 / 9)}
 
 
 def _rates(name: str) -> tuple[float, ...]:

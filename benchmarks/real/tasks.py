@@ -136,11 +136,11 @@ COMMON: dict[str, Any] = {
     "test_rows": 250,
     "text": {"template": "{input}\nAnswer:", "max_input_tokens": 96, "max_output_tokens": 16},
     "prompt": {"length": 20, "init": "vocabulary", "draw_per": "seed", "placement": "suffix"},
-    "evaluation": {"scoring": "rank", "decoding": {"max_new_tokens": 16}},
+    "evaluation": {"scoring": "rank", "max_tokens": 16384, "decoding": {"max_new_tokens": 16}},
     "pack_size": 60,
 }
 ADAMW = {"name": "adamw", "weight_decay": 0.0}
-META = {"meta_batch": 4, "optimizer": ADAMW, "inner_lr_unit": "start", "max_tokens": 16384}
+META = {"meta_batch": 4, "optimizer": ADAMW, "inner_lr_unit": "start", "max_tokens": 4096}
 EPISODES = {"inner_steps": 4, "support_size": 4, "query_size": 8}
 METHODS: dict[str, dict[str, Any]] = {
     "pt": {},
@@ -173,11 +173,12 @@ def pilot(lists: dict[str, list[str]]) -> dict[str, Any]:
         "setting": {"name": "held-out", "source": learned, "target": lists["held"]},
         "test_rows": 8,
         "meta_seeds": [41],
-        "meta": {**META, "gradients": 4000, "lr": RATES[1]},
+        "meta": {**META, "gradients": 3000, "lr": RATES[1]},
         "methods": methods,
         "learning_rates": RATES,
         "adaptation": {
             "steps": 100, "budgets": [30, 100], "eval_every": 10, "batch_size": 8, "optimizer": ADAMW,
+            "max_tokens": 4096,
         },
     }  # fmt: skip
 
@@ -194,6 +195,7 @@ def study(setting: str, sources: list[str], targets: list[str]) -> dict[str, Any
         "learning_rates": RATES[:2],
         "adaptation": {
             "steps": 100, "budgets": [10, 30, 100], "eval_every": 10, "batch_size": 8, "optimizer": ADAMW,
+            "max_tokens": 4096,
         },
     }  # fmt: skip
 
