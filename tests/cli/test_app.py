@@ -84,11 +84,11 @@ def test_a_second_call_computes_nothing_and_a_wider_grid_only_the_rest(finished,
     assert re.search(r"0 runs missing, 24 results, 24 of them tested", status.stdout)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_killed_and_repeated_equals_uninterrupted(finished, world, tmp_path, how):
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_killed_and_repeated_equals_uninterrupted(finished, world, tmp_path, ending):
     reference = pd.read_csv(finished[0] / "results.csv")
     out, stops = tmp_path / "study", 0
-    for wait in (0.5,) if how == signal.SIGTERM else (0.0, 0.5):
+    for wait in (0.5,) if ending == signal.SIGTERM else (0.0, 0.5):
         process = subprocess.Popen(
             command(world, out),
             stdout=subprocess.PIPE,
@@ -103,14 +103,14 @@ def test_killed_and_repeated_equals_uninterrupted(finished, world, tmp_path, how
             if out.exists() and len(list((out / "prompts").glob("*"))) > kept:
                 time.sleep(wait)
                 # A launcher may repeat itself while the first signal is still being answered.
-                for _ in range(20 if how == signal.SIGTERM else 1):
-                    process.send_signal(how)
+                for _ in range(20 if ending == signal.SIGTERM else 1):
+                    process.send_signal(ending)
                     time.sleep(0.005)
                 break
             time.sleep(0.01)
         _, stderr = process.communicate(timeout=60)
         stops += process.returncode != 0
-        if process.returncode and how != signal.SIGKILL:
+        if process.returncode and ending != signal.SIGKILL:
             assert process.returncode in (130, -signal.SIGTERM)
             assert stderr.strip().startswith("error: interrupted; what was finished is kept")
             assert stderr.count("error: ") == 1

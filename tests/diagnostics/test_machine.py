@@ -14,14 +14,14 @@ from softstart.diagnostics import machine
 
 def test_the_machine_is_this_one(monkeypatch):
     monkeypatch.setitem(machine.EXTRAS, "no_such_package", "nothing")
-    found = machine.this_machine()
-    assert found.packages["torch"] == torch.__version__
-    assert found.packages["transformers"] == transformers.__version__
-    assert found.packages["no_such_package"] is None
-    assert found.cores == os.cpu_count()
-    assert found.devices[0].name == "cpu"
-    assert len(found.devices) == 1 + torch.cuda.device_count()
-    for device in found.devices:
+    here = machine.this_machine()
+    assert here.packages["torch"] == torch.__version__
+    assert here.packages["transformers"] == transformers.__version__
+    assert here.packages["no_such_package"] is None
+    assert here.cores == os.cpu_count()
+    assert here.devices[0].name == "cpu"
+    assert len(here.devices) == 1 + torch.cuda.device_count()
+    for device in here.devices:
         for dtype in device.dtypes:
             x = torch.ones(8, 8, dtype=getattr(torch, dtype), device=device.name)
             assert (x @ x)[0, 0] == 8
@@ -32,7 +32,7 @@ def test_the_adaptation_that_is_timed_counts_the_flops_of_one_step():
     one, _ = machine._adaptation(backbone, 1, 1)
     eight, _ = machine._adaptation(backbone, 8, 1)
     weights = sum(p.numel() for p in backbone.model.encoder.parameters()) - backbone.embedding.weight.numel()
-    rows = 8 * (100 + 5)  # at least 5 words a row beside the prompt
+    rows = 8 * (100 + 5)  # at least 5 words a row, and the prompt
     assert one > 2 * 2 * rows * 0.9 * weights
     assert 6 < eight / one < 10
 

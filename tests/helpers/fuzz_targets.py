@@ -96,9 +96,9 @@ def adapter(data: bytes, folder: Path) -> None:
             _used(SoftPrompt.load(path))
 
 
-def _used(found: SoftPrompt) -> None:
-    assert found.tensor.numel() < 10_000
-    model_card(tuple(found.tensor.shape), found._facts())
+def _used(loaded: SoftPrompt) -> None:
+    assert loaded.tensor.numel() < 10_000
+    model_card(tuple(loaded.tensor.shape), loaded._facts())
 
 
 def database(data: bytes, folder: Path) -> None:

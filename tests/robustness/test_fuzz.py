@@ -50,8 +50,8 @@ def damaged(draw, whole: list[bytes]) -> bytes:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """Readers and whole files by name."""
-    found = fuzz_targets.seeds(tmp_path_factory.mktemp("seeds"))
-    return {reader.__name__: (reader, files) for reader, files in found.items()}
+    seeds = fuzz_targets.seeds(tmp_path_factory.mktemp("seeds"))
+    return {reader.__name__: (reader, files) for reader, files in seeds.items()}
 
 
 @pytest.fixture(scope="module")

@@ -124,18 +124,18 @@ def test_a_template_is_nothing_but_text_and_two_fields():
 
 
 @pytest.mark.parametrize("what", ["config", "model", "tokenizer"])
-def test_no_code_beside_a_backbone_is_run(tmp_path, monkeypatch, capsys, what):
+def test_no_code_next_to_a_backbone_is_run(tmp_path, monkeypatch, capsys, what):
     backbone, harm, answers = random_t5(torch.float32), tmp_path / "harm", io.StringIO("y\n" * 9)
     model = tmp_path / "model"
     backbone.model.save_pretrained(model)
     backbone.tokenizer.save_pretrained(model)
     (model / "evil.py").write_text(f"import os\nos.mkdir({str(harm)!r})\n")
-    own, file = {
+    auto_map, file = {
         "config": ({"AutoConfig": "evil.Evil"}, "config.json"),
         "model": ({"AutoModelForSeq2SeqLM": "evil.Evil"}, "config.json"),
         "tokenizer": ({"AutoTokenizer": ["evil.Evil", None]}, "tokenizer_config.json"),
     }[what]
-    said = json.loads((model / file).read_text()) | {"auto_map": own}
+    said = json.loads((model / file).read_text()) | {"auto_map": auto_map}
     if what == "config":
         said |= {"model_type": "evil"}
     (model / file).write_text(json.dumps(said))
@@ -221,13 +221,13 @@ def test_a_flipped_bit_anywhere_is_noticed(tmp_path):
         data[at // 8] ^= 1 << at % 8
         file.write_bytes(data)
         try:
-            found, header = load_tensors(file)
+            loaded, header = load_tensors(file)
         except Damaged:
             continue
         # Of no consequence: in white space, or in the name under which the digest is kept.
         assert header == {"step": 3, "of": "this"}
-        assert found.keys() == tensors.keys()
-        assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+        assert loaded.keys() == tensors.keys()
+        assert all(torch.equal(loaded[name], tensors[name]) for name in tensors)
 
 
 def test_a_checkpoint_of_other_work_is_refused(tmp_path):
@@ -236,7 +236,7 @@ def test_a_checkpoint_of_other_work_is_refused(tmp_path):
     start, config = torch.ones(2, 16), MetaConfig(steps=1, meta_batch=1, checkpoint_every=1)
     first = FoMAML(inner_lr=0.1, inner_steps=1)
     meta_train(backbone, first, [one], start, config, checkpoint=file)
-    for algorithm, tasks, begun, how in (
+    for algorithm, tasks, begun, outer in (
         (FoMAML(inner_lr=0.2, inner_steps=1), [one], start, config),
         (MultiTask(), [one], start, config),
         (first, [other], start, config),
@@ -244,19 +244,19 @@ def test_a_checkpoint_of_other_work_is_refused(tmp_path):
         (first, [one], start, replace(config, seed=1)),
     ):
         with pytest.raises(Damaged, match="belongs to other work"):
-            meta_train(backbone, algorithm, tasks, begun, replace(how, steps=2), checkpoint=file)
+            meta_train(backbone, algorithm, tasks, begun, replace(outer, steps=2), checkpoint=file)
     longer = meta_train(backbone, first, [one], start, replace(config, steps=2), checkpoint=file)
     assert len(longer.curve) == 2
     runs = [AdaptRun(start, one, 13, 0.5)]
-    how = AdaptConfig(steps=2, eval_every=1)
-    adapt(backbone, runs, how, checkpoint=tmp_path / "p.safetensors")
+    config = AdaptConfig(steps=2, eval_every=1)
+    adapt(backbone, runs, config, checkpoint=tmp_path / "p.safetensors")
     for changed in (
         replace(runs[0], lr=0.1),
         replace(runs[0], task=other),
         replace(runs[0], start=start + 1),
     ):
         with pytest.raises(Damaged, match="belongs to other work"):
-            adapt(backbone, [changed], how, checkpoint=tmp_path / "p.safetensors")
+            adapt(backbone, [changed], config, checkpoint=tmp_path / "p.safetensors")
 
 
 def test_a_number_changed_in_the_database_counts_as_not_computed(tmp_path):

@@ -21,11 +21,11 @@ class Elements(HTMLParser):
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.found: list[tuple[str, tuple[str, ...]]] = []
+        self.elements: list[tuple[str, tuple[str, ...]]] = []
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
-        self.found.append((tag, tuple(name for name, _ in attributes)))
+        self.elements.append((tag, tuple(name for name, _ in attributes)))
 
 
 def page(path, names):
@@ -50,7 +50,7 @@ def test_hostile_names_add_no_element(tmp_path):
     hostile, plain = (
         page(tmp_path / f"{i}.html", names).read_text() for i, names in enumerate((HARM, PLAIN))
     )
-    assert Elements(hostile).found == Elements(plain).found
+    assert Elements(hostile).elements == Elements(plain).elements
     assert "<script>window.harm" not in hostile
 
 

@@ -36,10 +36,12 @@ def test_adapt_compares_the_learned_start_with_plain_tuning(folder):
     tuned = SoftPrompt.from_pretrained(here / "tuned")
     assert len(tuned.tensor) == 5
     assert tuned.info["labels"] == ["bad", "good"]
-    (noted,) = tuned.info["scores"]
-    assert 0 <= noted["low"] <= noted["score"] <= noted["high"] <= 100
+    (row_of_card,) = tuned.info["scores"]
+    assert 0 <= row_of_card["low"] <= row_of_card["score"] <= row_of_card["high"] <= 100
     assert tuned.info["method"] == LEARNED
-    row = f"{noted['score']:.1f} | {noted['low']:.1f} to {noted['high']:.1f} over test rows |"
+    row = (
+        f"{row_of_card['score']:.1f} | {row_of_card['low']:.1f} to {row_of_card['high']:.1f} over test rows |"
+    )
     assert f"| mine | Classification-F1 | {row}" in (here / "tuned" / "README.md").read_text()
 
 
@@ -47,29 +49,33 @@ def test_equal_starts_end_equal_whatever_their_name():
     backbone = Backbone.from_pretrained("softstart/tiny", device="cpu")
     start = plain_start(backbone, 4)
     config = AdaptConfig(steps=4, eval_every=2, max_tokens=2048)
-    found = compare_starts(backbone, toy_task("toy"), {PT: start, LEARNED: start}, rates=[0.3], config=config)
-    assert torch.equal(found[PT].prompt.tensor, found[LEARNED].prompt.tensor)
-    assert found[PT].tests == found[LEARNED].tests
+    tuned_by_start = compare_starts(
+        backbone, toy_task("toy"), {PT: start, LEARNED: start}, rates=[0.3], config=config
+    )
+    assert torch.equal(tuned_by_start[PT].prompt.tensor, tuned_by_start[LEARNED].prompt.tensor)
+    assert tuned_by_start[PT].tests == tuned_by_start[LEARNED].tests
     alone = compare_starts(
         backbone, toy_task("toy"), {PT: start}, samples=[21], rates=[0.3], config=config, seed=1
     )
-    assert alone[PT].tests == found[PT].tests[1:]
+    assert alone[PT].tests == tuned_by_start[PT].tests[1:]
 
 
 def test_a_causal_model_learns_a_task_of_words():
     backbone = random_backbone("gpt2", torch.float32)
     config = AdaptConfig(steps=60, eval_every=20, max_tokens=None, select="last")
     start, task = prompts(backbone, runs=1, length=6)[0], toy_task("toy")
-    how = Evaluation(scoring="rank")
-    found = compare_starts(
-        backbone, task, {PT: start}, samples=[13], rates=[0.3], config=config, evaluation=how
+    evaluation = Evaluation(scoring="rank")
+    tuned_by_start = compare_starts(
+        backbone, task, {PT: start}, samples=[13], rates=[0.3], config=config, evaluation=evaluation
     )[PT]
     rows = encode_task(task, backbone, TextFormat("{input}")).train[13]
     assert rows.outputs[0] == [[3, 1]]  # the label and the end
     batch = to_batch(rows.pick(range(8), rng_for(0)), [0] * 8, 0)
-    before, after = (float(backbone.nll(p[None], batch)[0].sum()) for p in (start, found.prompt.tensor))
+    before, after = (
+        float(backbone.nll(p[None], batch)[0].sum()) for p in (start, tuned_by_start.prompt.tensor)
+    )
     assert after < 0.7 * before
-    assert found.prompt.peft_task == "CAUSAL_LM"
+    assert tuned_by_start.prompt.peft_task == "CAUSAL_LM"
 
 
 def test_the_documented_python_is_what_the_commands_do(tmp_path, monkeypatch, capsys):
@@ -95,9 +101,9 @@ def test_the_documented_python_is_what_the_commands_do(tmp_path, monkeypatch, ca
     assert done[0] == 0, done[2]
     (shown,) = [line for line in done[1].splitlines() if line.startswith(LEARNED) and "…" in line]
     assert f"{100 * float(learned):.1f}" in shown
-    found = softstart("evaluate", "tuned", "--rows", "more.csv", cwd=tmp_path)[1].strip()
+    printed = softstart("evaluate", "tuned", "--rows", "more.csv", cwd=tmp_path)[1].strip()
     value = re.search(r"score=([\d.]+)", scored)[1]
-    assert found == f"Classification-F1 {100 * float(value):.1f} on {len(sample.dev)} rows"
+    assert printed == f"Classification-F1 {100 * float(value):.1f} on {len(sample.dev)} rows"
     predictions = [row["prediction"] for row in scope["predict"]([{"input": e.input} for e in sample.dev])]
     assert float(value) == score("Classification-F1", predictions, [e.outputs for e in sample.dev])
 
@@ -107,15 +113,15 @@ def test_learned_rates_and_source_prompts_go_with_the_start(tmp_path):
     start, log_rates = prompts(backbone)[0], torch.tensor([[1.0], [0.0], [-1.0]])
     config = AdaptConfig(steps=3, eval_every=3, select="last")
     learned = SoftPrompt.of(backbone, start, {}, {LOG_RATES: log_rates})
-    found = compare_starts(
+    tuned_by_start = compare_starts(
         backbone, task, {"a": learned, "b": start}, samples=[13], rates=[0.3], config=config
     )
     encoded = encode_task(task, backbone, TextFormat("{input}"))
     run = AdaptRun(start, encoded, 13, 0.3, 0)
     for name, rates in (("a", log_rates.exp()), ("b", None)):
         (alone,) = adapt(backbone, [replace(run, rates=rates)], config, Evaluation(max_tokens=4096))
-        assert torch.allclose(found[name].prompt.tensor, alone.prompt, atol=1e-6)
-    assert not torch.allclose(found["a"].prompt.tensor, found["b"].prompt.tensor, atol=1e-3)
+        assert torch.allclose(tuned_by_start[name].prompt.tensor, alone.prompt, atol=1e-6)
+    assert not torch.allclose(tuned_by_start["a"].prompt.tensor, tuned_by_start["b"].prompt.tensor, atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -51,8 +51,8 @@ def test_a_start_learned_from_a_folder_of_tables_beats_plain_tuning_in_few_steps
     for name in mini_settings()["mini-random"].target:
         task = gym.load(name)
         starts = {PT: plain_start(backbone, 20), LEARNED: learned.check_for(backbone)}
-        found = compare_starts(backbone, task, starts, samples=[13], rates=[0.3], config=config)
-        gains.append(found[LEARNED].test - found[PT].test)
+        tuned = compare_starts(backbone, task, starts, samples=[13], rates=[0.3], config=config)
+        gains.append(tuned[LEARNED].test - tuned[PT].test)
     print([round(100 * gain, 1) for gain in gains])
     assert sum(gains) / len(gains) > 0.1
     assert sum(gain > 0 for gain in gains) > len(gains) / 2
@@ -77,11 +77,11 @@ def test_meta_training_resumes_where_it_was_killed(sources, tmp_path):
         source_tasks(here / "sources")[:2],
     )
     algorithm, config = outer_loop("multitask", steps=4, lr=0.3, seed=1, overrides=["checkpoint_every=1"])
-    noted = []
+    reports = []
 
     def kill(n, note=""):
-        noted.append((n, note))
-        if len(noted) == 3:
+        reports.append((n, note))
+        if len(reports) == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -90,9 +90,9 @@ def test_meta_training_resumes_where_it_was_killed(sources, tmp_path):
     learn_start(backbone, tasks, algorithm, replace(config, seed=2), length=4, folder=tmp_path)  # another one
     resumed = learn_start(
         backbone, tasks, algorithm, config, length=4, folder=tmp_path,
-        progress=lambda n, note="": noted.append((n, note)),
+        progress=lambda n, note="": reports.append((n, note)),
     )  # fmt: skip
-    assert noted[3] == (2, "resumed")
+    assert reports[3] == (2, "resumed")
     whole = learn_start(backbone, tasks, algorithm, config, length=4)
     assert torch.equal(resumed.tensor, whole.tensor)
     assert not list(tmp_path.iterdir())

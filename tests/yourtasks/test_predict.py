@@ -38,15 +38,15 @@ def test_the_same_in_python_and_the_chances_are_those_of_the_model(folder):
     backbone = Backbone.from_pretrained("softstart/tiny", device="cpu")
     prompt = SoftPrompt.from_pretrained(here / "tuned")
     texts = [f"the film number {i} was good" for i in range(CHUNK + 3)]
-    found = list(Predictor(backbone, prompt)({"input": text, "n": i} for i, text in enumerate(texts)))
-    assert [row["n"] for row in found] == list(range(CHUNK + 3))
+    predicted = list(Predictor(backbone, prompt)({"input": text, "n": i} for i, text in enumerate(texts)))
+    assert [row["n"] for row in predicted] == list(range(CHUNK + 3))
     words = backbone.tokenizer(["bad", "good"]).input_ids
     ids = backbone.tokenizer(texts[-1:]).input_ids
     scores = backbone.rank(
         prompt.tensor[None], collate(ids, [[]], [0], pad=0), candidates_tensor([words], IGNORE)
     )
     expected = torch.softmax(scores[0], 0)
-    assert found[-1]["p(good)"] == pytest.approx(float(expected[1]), abs=1e-5)
+    assert predicted[-1]["p(good)"] == pytest.approx(float(expected[1]), abs=1e-5)
     free = list(Predictor(backbone, prompt, labels=[])([{"input": texts[0]}]))
     assert set(free[0]) == {"input", "prediction"}
 

@@ -134,13 +134,12 @@ def _compute(
 
     from softstart.cli.display import TerminalDisplay
     from softstart.study import default_workers, run_study
-    from softstart.study.results.folder import CHECKPOINTS, PROMPTS
 
     if threads and (workers or 1) > 1:
         raise SoftstartError("--threads is for this process alone", fix="Leave out --workers or --threads.")
     if threads:
         torch.set_num_threads(threads)
-    resumable(lambda: any(next((folder / name).glob("*"), None) for name in (PROMPTS, CHECKPOINTS)))
+    resumable(lambda: _has_work(folder))
     with TerminalDisplay(console()) as display:
         outcome = run_study(
             study,
@@ -151,6 +150,17 @@ def _compute(
             **further,
         )
     show_outcome(outcome)
+
+
+def _has_work(folder: Path) -> bool:
+    """Whether a study folder holds anything to go on from: a prompt, a checkpoint or a result."""
+    from softstart.study.results.folder import CHECKPOINTS, PROMPTS
+    from softstart.study.results.stores import open_store
+
+    if any(next((folder / name).glob("*"), None) for name in (PROMPTS, CHECKPOINTS)):
+        return True
+    with open_store(folder, readonly=True) as store:
+        return bool(store.runs())
 
 
 def _join(folder: Path, device: str | None) -> None:
