@@ -165,7 +165,7 @@ def duplicates(train: Iterable[str], test: Iterable[str]) -> int:
 
 
 def _rows(job: Job, split: str) -> tuple[Iterable[Row], str]:
-    """The rows of a split and the name of where they are from: source folder, files, or the hub."""
+    """The rows of a split, and where they are from, for error messages."""
     dataset = job.entry.dataset
     if path := _file(job, split):
         return read_rows(path, dataset.delimiter, header=job.entry.input != "{input}"), str(path)

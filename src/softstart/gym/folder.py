@@ -151,7 +151,7 @@ def _directories(root: Path) -> Iterator[Path]:
 
 
 def _find_tasks(root: Path) -> Iterator[tuple[str, dict[int, list[int]]]]:
-    """Every task below ``root``, with the seeds found at each k."""
+    """Every task below ``root``, with its seeds at each k."""
     for folder in _directories(root):
         samples: dict[int, list[int]] = {}
         for path in folder.iterdir():

@@ -49,7 +49,7 @@ def hub_rows(dataset: Dataset, split: str) -> Iterator[Row]:
 
 @cache
 def hub_reachable(seconds: float = 5.0) -> bool:
-    """Whether the hub answers within seconds, through a proxy if one is set; False when set offline."""
+    """Whether the hub answers within seconds, through a proxy if one is set; False in offline mode."""
     if any(os.environ.get(name, "").upper() in _YES for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")):
         return False
     request = Request(os.environ.get("HF_ENDPOINT", "https://huggingface.co"), method="HEAD")
@@ -113,7 +113,7 @@ def _cached(name: str) -> bool:
 
 
 def _go_offline() -> None:
-    """Let the hub's libraries read their cache alone, whether they are imported yet or not."""
+    """Make the hub's libraries read only their cache, whether they are imported yet or not."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     import datasets.config
     import huggingface_hub.constants

@@ -1,6 +1,6 @@
 """Which tasks to build, and builds in parallel.
 
-Each task is built in its own process: a crash, a full memory or a hang costs one task.
+Each task is built in its own process: a crash, a lack of memory or a hang costs only that task.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def choose(names: Sequence[str], setting: str | None, everything: bool, catalog:
         names: of tasks.
         setting: all tasks of this setting.
         everything: all tasks of the catalog file, or without one of the package's catalog.
-        catalog: a catalog file whose tasks can be named, too.
+        catalog: a catalog file; its tasks can be named, too.
 
     Raises:
         SoftstartError: nothing is named, or a task or setting that does not exist.

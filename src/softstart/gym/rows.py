@@ -19,7 +19,7 @@ def read_rows(path: str | Path, delimiter: str | None = None, *, header: bool = 
     """The rows of a file, by its suffix.
 
     Rows of text files carry the number of their line as ``LINE``. CSV and TSV begin with a line of column
-    names; TSV knows no quoting. With ``header=False`` a TSV may lack it: if its first line names no ``input``
+    names; TSV has no quoting. With ``header=False`` a TSV may lack it: if its first line names no ``input``
     column, the columns are the input and the answers, as in CrossFit's files.
 
     Raises:

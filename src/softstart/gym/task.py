@@ -97,7 +97,7 @@ class Gym(Protocol):
 
     @property
     def version(self) -> int | None:
-        """Which settings the mini gym has; None for a gym that is what its files are."""
+        """The version of the mini gym's settings; None for every other gym."""
 
     def tasks(self) -> Sequence[str]:
         """The names of all tasks, sorted."""

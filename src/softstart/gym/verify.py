@@ -29,7 +29,7 @@ class Checked:
     missing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     problem: str = ""
-    """What keeps the task from being read; empty if it can be."""
+    """Why the task cannot be read; empty if it can."""
 
 
 def verify(path: str | Path) -> Iterator[Checked]:
@@ -69,7 +69,7 @@ def _compare(folder: Path) -> tuple[Verdict, tuple[str, ...], tuple[str, ...]]:
 
 
 def _read(gym: CrossFitFolder, name: str) -> tuple[list[str], str]:
-    """What looks wrong with a task, or what keeps it from being read."""
+    """What looks wrong with a task, or why it cannot be read."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:

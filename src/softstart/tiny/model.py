@@ -15,7 +15,7 @@ def build_model(
 ) -> T5ForConditionalGeneration:
     """A fresh model. Embedding and head are two tensors, and stay two when the model is saved and loaded.
 
-    transformers 5 ties the two whatever the config says, unless they differ in the checkpoint; so they are
+    transformers 5 ties the two whatever the config says, unless they differ in the checkpoint, so they are
     untied here, after construction. ``tie_word_embeddings=False`` is written to the config because loading
     reads it to decide whether to scale the decoder's output (T5 v1.1 does not).
     """

@@ -23,7 +23,7 @@ class ScaledAdam:
 
     @torch.no_grad()
     def step(self, lr: float, clip: float = 1.0) -> None:
-        """Clip the gradients to a joint norm, move the parameters, forget the gradients."""
+        """Clip the gradients to a joint norm, update the parameters, drop the gradients."""
         used = [p for p in self.parameters if p.grad is not None]
         torch.nn.utils.clip_grad_norm_(used, clip)
         self.steps += 1

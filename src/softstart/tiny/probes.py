@@ -3,7 +3,7 @@
 Held-back facts are measured twice: in the form in which pretraining states them, and as questions and claims,
 which pretraining asks about other entities only.
 
-Choices about pretraining are made by these numbers, never by the gym's target tasks.
+Decisions about pretraining are based on these numbers, never on the gym's target tasks.
 """
 
 from __future__ import annotations

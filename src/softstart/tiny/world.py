@@ -1,6 +1,6 @@
-"""A small consistent world: who and what there is, and which of it is held back for the gym. No torch.
+"""A small consistent world: its people and things, and which of them are held back for the gym. No torch.
 
-The rule of holding back. In every list of entities (people, countries with their cities and languages,
+The held-back rule: in every list of entities (people, countries with their cities and languages,
 animals, foods, things of a kind, nouns of a topic, praising and blaming adjectives, feelings and events of an
 emotion, opposites, synonyms, verbs, plurals) the last quarter is *held back*, the rest is *seen*. Pretraining
 shows held-back entities only in plain statements and stories (``documents.py``, which asks no questions), so
@@ -72,7 +72,7 @@ class Pool:
 
     @property
     def entities(self) -> set[str]:
-        """Every single word that the rule of holding back is about."""
+        """Every single word that the held-back rule covers."""
         pairs = [w for pair in (*self.opposites, *self.synonyms) for w in pair]
         lists = [w for part in (self.topics, self.feelings) for words in part.values() for w in words]
         languages = [language for _, _, language in self.countries.values()]

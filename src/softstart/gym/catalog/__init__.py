@@ -1,4 +1,4 @@
-"""The 160 tasks of the NLP Few-shot Gym as data, one file a family, with the published checksums."""
+"""The 160 tasks of the NLP Few-shot Gym as data, one file per family, with the published checksums."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def crossfit_catalog() -> Mapping[str, Entry]:
 
 
 def all_entries(path: Path | None = None) -> dict[str, Entry]:
-    """The 160 tasks and, over them, those of a catalog file.
+    """The 160 tasks together with those of a catalog file, which win where a name is in both.
 
     Raises:
         SoftstartError: see ``read_catalog``.
@@ -54,8 +54,8 @@ def entries_named(names: Iterable[str], entries: Mapping[str, Entry]) -> list[En
 def published_checksums(version: str = "v2") -> Mapping[str, Mapping[str, str]]:
     """MD5 sums of the published files: task → file name → sum.
 
-    ``version`` is "v2" (April 2022) or "v1" (April 2021, which the study used); v1 holds all tasks, those
-    that did not change too.
+    ``version`` is "v2" (April 2022) or "v1" (April 2021, which the study used); v1 includes the
+    tasks that did not change.
     """
     text = (resources.files(__name__) / "checksums.tsv").read_text(encoding="utf-8")
     header, *rows = (line.split("\t") for line in text.splitlines() if not line.startswith("#"))

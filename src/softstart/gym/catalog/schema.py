@@ -84,7 +84,7 @@ class Splits(_Strict):
 
     Either two splits of the dataset (``pool`` and ``test``; ``test_share`` keeps the first share of the
     test rows after a shuffle under seed 42), or one split to ``carve``: its lines are shuffled under seed
-    42, ``pool`` and ``test`` are ranges of them, whole numbers counting lines and decimals shares.
+    42, ``pool`` and ``test`` are ranges of them, in which whole numbers count lines and decimals are shares.
     """
 
     carve: Text | None = None
@@ -138,10 +138,10 @@ class Labels(_Strict):
 
 
 class Choices(_Strict):
-    """``{CHOICES}``: the choices of a question, one after the other, each as ``item`` says.
+    """``{CHOICES}``: the choices of a question, one after the other, each written as ``item``.
 
-    ``item`` holds ``{L}``, the letter, and ``{T}``, the text. ``texts`` and ``letters`` are the path of a
-    list in the row or a list: of fields that hold the texts, of the letters themselves.
+    ``item`` contains ``{L}``, the letter, and ``{T}``, the text. ``texts`` is the path of a list in the row,
+    or a list of fields that hold one text each; ``letters`` is the path of a list, or the letters themselves.
     """
 
     texts: FieldPath | tuple[FieldPath, ...]
@@ -210,7 +210,7 @@ class Entry(_Strict):
     """Why the published files cannot be rebuilt byte for byte."""
     note: Text | None = None
     example: tuple[Mapping[str, Any], ...] = ()
-    """Made-up rows with the columns that are read, which make one line."""
+    """Made-up rows, with the columns that are read, that make one line."""
     citation: Text | None = None
     license: Text | None = None
     v1: Mapping[str, Any] = {}

@@ -2,7 +2,7 @@
 
 ``facts.json`` is written by ``benchmarks/gym_facts``, which measures plain prompt tuning and
 fine-tuning of the embedded model on samples that no study uses. Whether a candidate becomes a target is read
-from it (``split.py``), so a new model needs new facts, and nothing learned by any method enters them.
+from it (``split.py``), so a new model needs new facts. No learned start has any part in them.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ def entities() -> frozenset[str]:
 
 
 def mask(text: str) -> tuple[str, ...]:
-    """The words and marks of a text, every entity replaced by ``SLOT``; a phrase of entities is one slot."""
+    """The words and punctuation of a text, with ``SLOT`` for an entity or a phrase of entities."""
     words = [SLOT if word in entities() else word for word in re.findall(r"\w+|[^\w\s]", text)]
     return tuple(word for i, word in enumerate(words) if not (word == SLOT and i and words[i - 1] == SLOT))
 

@@ -18,14 +18,18 @@ PairMaker = Callable[["Draw"], tuple[str, str]]
 
 @dataclass(frozen=True)
 class Draw:
-    """What a maker draws from: the world, the task's side of the held-back rule, and random numbers."""
+    """What a maker draws from.
+
+    Makers use its fields in nearly every word of their templates, hence the single letters: ``w`` is the
+    world, ``p`` the entities of the task's side of the held-back rule, ``r`` the random numbers.
+    """
 
     w: World
     p: Pool
     r: random.Random
 
     def one(self, values: Iterable[str], *but: str) -> str:
-        """One of the values that is none of ``but``; tables are drawn by key."""
+        """One of the values other than ``but``; of a table, one of its keys."""
         return self.r.choice([v for v in sorted(set(values)) if v not in but])
 
     def some(self, values: Iterable[str], n: int) -> list[str]:
@@ -54,7 +58,7 @@ class Draw:
 class MiniTask:
     """A declared task: a source, made of seen entities, or a candidate for a target, of held-back ones.
 
-    Which candidates become targets is decided by a rule (``settings.py``), not here.
+    Which candidates become targets is decided by a rule (``split.py``), not here.
     """
 
     name: str
@@ -79,7 +83,7 @@ TASKS: Registry[MiniTask] = Registry("task")
 
 
 def draw_for(task: MiniTask, purpose: str) -> Draw:
-    """What a task draws its examples for a purpose from: candidates from held-back entities."""
+    """What a task draws its examples from, for one purpose; candidates draw from held-back entities."""
     w = world(0)
     return Draw(w, w.held if task.candidate else w.seen, random.Random(f"mini {task.name} {purpose}"))
 
@@ -91,7 +95,7 @@ def classification(
     candidate: bool = False,
     metric: str = "Classification-F1",
 ) -> Callable[[ClassMaker], ClassMaker]:
-    """Declare a classification task; ``labels`` maps classes to label words (the same if only listed)."""
+    """Declare a classification task; ``labels`` maps classes to label words, or lists both at once."""
     words = dict(labels) if isinstance(labels, Mapping) else {label: label for label in labels}
 
     def declare(make: ClassMaker) -> ClassMaker:
