@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from softstart.cli.opening import existing
-from softstart.cli.options import Device, Input, Label, Output, StudyFolder
+from softstart.cli.options import Device, Input, Interval, Label, Output, StudyFolder
 from softstart.cli.terminal import progress_bar, say
 from softstart.errors import SoftstartError
 
@@ -31,6 +31,7 @@ def arg(
     results: Annotated[list[Path], typer.Argument(help="One or more results.csv.")],
     baseline: Annotated[str, typer.Option(help="Gains are relative to this method.")] = "pt",
     format: Annotated[Shown, typer.Option(help="How to print it.")] = Shown.table,
+    interval: Interval = None,
     mixed: Annotated[bool, typer.Option("--mixed", help="Accept results of different protocols.")] = False,
 ) -> None:
     """Compute average relative gains from results. Every method gets an interval and paired tests.
@@ -40,12 +41,12 @@ def arg(
       softstart arg runs/mine/results.csv
       softstart arg a.csv b.csv --baseline multitask --format csv
     """
-    from softstart.analysis import arg_table, refuse_mixed, with_tests
+    from softstart.analysis import DEFAULT_INTERVAL, arg_table, refuse_mixed, with_tests
 
     rows = read_results(results)
     if not mixed:
         refuse_mixed(rows, baseline)
-    table = with_tests(rows, arg_table(rows, baseline), baseline)
+    table = with_tests(rows, arg_table(rows, baseline, interval=interval or DEFAULT_INTERVAL), baseline)
     if format is Shown.csv:
         sys.stdout.write(table.to_csv(index=False))
     else:

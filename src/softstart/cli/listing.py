@@ -15,6 +15,7 @@ REGISTRIES = {
     "algorithms": "softstart.training.methods:LEARNERS",
     "availability": "softstart.gym.listing:AVAILABILITY",
     "executors": "softstart.study.run.run:EXECUTORS",
+    "intervals": "softstart.analysis:INTERVALS",
     "metrics": "softstart.gym.metrics:METRICS",
     "trackers": "softstart.study.run.trackers:TRACKERS",
     "gpus": "softstart.study.cost.gpu_hours:PEAKS",

@@ -21,6 +21,10 @@ Workers = Annotated[
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a key: --set meta.steps=100.")]
 StudyFile = Annotated[Path, typer.Argument(help="A study file (YAML).")]
 StudyFolder = Annotated[Path, typer.Argument(help="A study folder.")]
+Interval = Annotated[
+    str | None,
+    typer.Option(help="How intervals are made: <intervals>, or the import path of a function."),
+]
 StudyOut = Annotated[Path | None, typer.Option("--out", help="Study folder; by default runs/NAME.")]
 
 Prompt = Annotated[str, typer.Argument(help="A tuned prompt: file, folder or hub id.")]

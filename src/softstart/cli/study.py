@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from softstart.cli.opening import existing
-from softstart.cli.options import Overrides, StudyFile, StudyFolder
+from softstart.cli.options import Interval, Overrides, StudyFile, StudyFolder
 from softstart.cli.outcome import show_outcome
 from softstart.cli.terminal import console, new_table, say, show_table
 from softstart.errors import SoftstartError
@@ -169,6 +169,7 @@ def report(
     raster: Annotated[
         bool, typer.Option("--raster", help="Draw figures as PNG and PDF, too (needs matplotlib).")
     ] = False,
+    interval: Interval = None,
 ) -> None:
     """Write the report of a study folder again. Tables and figures go to report/ as files of their own.
 
@@ -177,11 +178,12 @@ def report(
       softstart report runs/mine
       softstart report runs/mine --markdown comparison.md --raster
     """
+    from softstart.analysis import DEFAULT_INTERVAL
     from softstart.study import report_study
     from softstart.study.results.outcome import BASELINE
     from softstart.study.results.report_files import comparable, write_report_files
 
-    outcome = report_study(existing(folder))
+    outcome = report_study(existing(folder), interval or DEFAULT_INTERVAL)
     if comparable(outcome):
         commands = [*([command] if command else []), shlex.join(["softstart", *sys.argv[1:]])]
         write_report_files(outcome, commands, markdown=markdown, raster=raster)

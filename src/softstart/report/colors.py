@@ -102,10 +102,17 @@ def swatch(color: str) -> Swatch:
     return Swatch(_standing_out(color, LIGHT_GROUND, -_STEP), _standing_out(color, DARK_GROUND, _STEP))
 
 
-def difference(a: Swatch, b: Swatch) -> float:
-    """How far apart two colors look, on the ground and to the eyes that tell them apart least."""
+def difference(a: Swatch, b: Swatch, *, full_vision: bool = False) -> float:
+    """How far apart two colors look, on the ground where they are closer.
+
+    Args:
+        a: a color.
+        b: another.
+        full_vision: to full color vision; by default to the color vision that tells them apart least.
+    """
+    visions = slice(1) if full_vision else slice(None)
     return min(
-        float(np.linalg.norm(_seen(x) - _seen(y), axis=-1).min())
+        float(np.linalg.norm(_seen(x)[visions] - _seen(y)[visions], axis=-1).min())
         for x, y in ((a.light, b.light), (a.dark, b.dark))
     )
 

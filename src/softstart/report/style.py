@@ -59,7 +59,7 @@ DASHES = ("none", "6 3", "2 2", "8 3 2 3")
 """How lines are dashed (SVG's ``stroke-dasharray``): one more for every eight methods."""
 
 _ALIKE = 0.05
-"""Two declared colors closer than this cannot both be kept."""
+"""Two declared colors that are closer than this to full color vision are not both kept."""
 
 THEME: Mapping[str, Mapping[str, str]] = {
     "light": {
@@ -173,7 +173,7 @@ def _colors(looks: Sequence[Appearance]) -> list[Swatch]:
         if look.color is None:
             continue
         wanted = swatch(look.color)
-        if all(difference(wanted, other) >= _ALIKE for other in chosen.values()):
+        if all(difference(wanted, other, full_vision=True) >= _ALIKE for other in chosen.values()):
             chosen[i] = wanted
     for i in range(len(looks)):
         if i not in chosen:

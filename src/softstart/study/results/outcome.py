@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from softstart.analysis import arg_table, largest_budget, refuse_mixed, relative_gains, with_defaults
+from softstart.analysis import (
+    DEFAULT_INTERVAL,
+    INTERVALS,
+    arg_table,
+    largest_budget,
+    refuse_mixed,
+    relative_gains,
+    with_defaults,
+)
 from softstart.errors import SoftstartError
 from softstart.report.html import write_report
 from softstart.report.style import Appearance
@@ -53,19 +61,27 @@ class Outcome:
     """What the numbers were made with."""
     appearance: Mapping[str, Appearance] = field(default_factory=dict)
     """Label and color of every method, for reports."""
+    interval: str = DEFAULT_INTERVAL
+    """How intervals were made (``softstart.analysis.INTERVALS``)."""
 
 
-def report_study(folder: Path) -> Outcome:
+def report_study(folder: Path, interval: str = DEFAULT_INTERVAL) -> Outcome:
     """Write the tables and the report of a study folder from its results; needs neither backbone nor gym.
 
+    Args:
+        folder: the study folder.
+        interval: how intervals are made, a name in ``softstart.analysis.INTERVALS`` or an import path.
+
     Raises:
-        SoftstartError: not a study folder, or its results do not belong to the plan; then nothing is written.
+        SoftstartError: not a study folder, no such interval, or results that do not belong to the plan; then
+            nothing is written.
     """
+    INTERVALS.find(interval)
     study = load_study(folder / STUDY_FILE)
     with open_store(folder, readonly=True) as store:
         plan = make_plan(study, Inputs.from_json(store.inputs()))
         _refuse_loss(folder, plan, store)
-        return write_outcome(study, plan, store, [])
+        return write_outcome(study, plan, store, [], interval)
 
 
 def _refuse_loss(folder: Path, plan: Plan, store: Store) -> None:
@@ -99,7 +115,9 @@ def study_tables(folder: Path) -> dict[str, pd.DataFrame]:
     return dict(zip(("results", "runs", "curves"), tables, strict=True))
 
 
-def write_outcome(study: Study, plan: Plan, store: Store, failures: list[str]) -> Outcome:
+def write_outcome(
+    study: Study, plan: Plan, store: Store, failures: list[str], interval: str = DEFAULT_INTERVAL
+) -> Outcome:
     """Write the tables and the report of what is computed.
 
     Args:
@@ -107,6 +125,7 @@ def write_outcome(study: Study, plan: Plan, store: Store, failures: list[str]) -
         plan: all of it.
         store: its results.
         failures: what failed in this run; empty: those that the store recorded.
+        interval: see ``report_study``.
     """
     done, metas, folder = store.runs(), store.metas(), store.folder
     rows, runs, curves = results(plan, store)
@@ -119,7 +138,7 @@ def write_outcome(study: Study, plan: Plan, store: Store, failures: list[str]) -
     if BASELINE in set(rows["method"]):
         top = largest_budget(with_defaults(rows))
         gains = relative_gains(top, BASELINE)
-        arg = arg_table(top, BASELINE, planned=_planned(plan))
+        arg = arg_table(top, BASELINE, planned=_planned(plan), interval=interval)
         try:
             refuse_mixed(top, BASELINE)
         except SoftstartError as problem:
@@ -145,9 +164,12 @@ def write_outcome(study: Study, plan: Plan, store: Store, failures: list[str]) -
             similarity=json.loads(measured.read_text(encoding="utf-8")) if measured.exists() else None,
             protocol=values,
             appearance=appearance,
+            interval=interval,
         )
     missing = sum(node.key not in done for node in plan.runs)
-    return Outcome(rows, gains, arg, failures, missing, folder, notes, took, values, made, appearance)
+    return Outcome(
+        rows, gains, arg, failures, missing, folder, notes, took, values, made, appearance, interval
+    )
 
 
 def appearance_of(studies: Iterable[Study]) -> dict[str, Appearance]:

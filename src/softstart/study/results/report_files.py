@@ -53,6 +53,7 @@ def write_report_files(
             protocol=outcome.protocol,
             similarity=similarity,
             appearance=outcome.appearance,
+            interval=outcome.interval,
         )
     write_files(
         folder / REPORT_FILES,
@@ -64,6 +65,7 @@ def write_report_files(
         similarity=similarity,
         raster=raster,
         appearance=outcome.appearance,
+        interval=outcome.interval,
     )
 
 
