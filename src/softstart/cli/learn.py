@@ -10,9 +10,11 @@ import typer
 
 from softstart.cli.opening import backbone_of, check_lengths, load_prompt
 from softstart.cli.options import (
+    Chat,
     Device,
     Input,
     Label,
+    LrUnitOption,
     MaxInput,
     Output,
     PromptBackbone,
@@ -52,11 +54,15 @@ def meta_train(
         typer.Option(help="A prompt to begin from (file, folder, hub id), or one of: <starts>."),
     ] = "vocabulary",
     steps: Annotated[int, typer.Option(min=1, help="Outer steps.")] = 100,
-    lr: Annotated[float, typer.Option(min=0, help="Outer learning rate.")] = 0.3,
+    lr: Annotated[
+        float | None, typer.Option(min=0, help="Outer learning rate; by default what fits the backbone.")
+    ] = None,
+    lr_unit: LrUnitOption = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="A field of the algorithm: --set inner_lr=3.")
     ] = None,
     length: Annotated[int, typer.Option(min=1, help="Prompt length.")] = 20,
+    chat: Chat = False,
     seed: Seed = 0,
     max_input_tokens: MaxInput = 512,
     device: Device = None,
@@ -71,20 +77,26 @@ def meta_train(
     """
     from softstart.backbone import Backbone
     from softstart.gym.tables import RawData, source_tasks
+    from softstart.training.chat import CHAT
     from softstart.training.distributed import this_job
     from softstart.training.encoding import TextFormat
     from softstart.yourtasks import is_named, learn_start, named_start, outer_loop
     from softstart.yourtasks.learn import unfinished
+    from softstart.yourtasks.rates import outer_rate_for
     from softstart.yourtasks.starts import chooses_by_target
 
     if chooses_by_target(init):
         raise SoftstartError(
             "source tasks have no target to be near to", where="--init", fix="Use average:FOLDER."
         )
-    chosen, config = outer_loop(algorithm, steps=steps, lr=lr, seed=seed, overrides=overrides or [])
+    sets = overrides or []
+    # What is wrong with these is said before anything loads.
+    outer_loop(algorithm, steps=steps, lr=0.3 if lr is None else lr, seed=seed, overrides=sets)
     tasks = source_tasks(folder, RawData("", input=input, output=output, label=label))
     model = Backbone.from_pretrained(backbone, device=device, revision=revision)
-    text = TextFormat("{input}", max_input_tokens=max_input_tokens)
+    rate, unit = outer_rate_for(model, lr, lr_unit)
+    chosen, config = outer_loop(algorithm, steps=steps, lr=rate, lr_unit=unit, seed=seed, overrides=sets)
+    text = TextFormat(CHAT if chat else "{input}", max_input_tokens=max_input_tokens)
     begin = named_start(model, init, tasks, length=length, seed=seed) if is_named(init) else load_prompt(init)
     resumable(lambda: any(out.glob(unfinished(out, "*").name)))
     lead = this_job().lead
@@ -116,6 +128,8 @@ def adapt(
     label: Label = None,
     metric: Annotated[str | None, typer.Option(help="One of: <metrics>.")] = None,
     lr: Annotated[list[float] | None, typer.Option(help="Learning rates; the best on dev is kept.")] = None,
+    lr_unit: LrUnitOption = None,
+    chat: Chat = False,
     steps: Annotated[int, typer.Option(min=1, help="Steps of tuning.")] = 300,
     length: Annotated[int, typer.Option(min=1, help="Prompt length, without --init.")] = 20,
     splits: Annotated[
@@ -135,20 +149,26 @@ def adapt(
     """
     from softstart.backbone import TINY
     from softstart.gym.tables import RawData, whole_task
+    from softstart.training.chat import CHAT
     from softstart.training.configs import AdaptConfig
     from softstart.training.distributed import this_job
     from softstart.training.encoding import TextFormat
     from softstart.yourtasks import compare_starts, fit_inputs, is_named
+    from softstart.yourtasks.rates import rates_for
 
     learned = load_prompt(init, revision) if init and not is_named(init) else None
     raw = RawData(train, input=input, output=output, label=label, metric=metric, test=test)
     task = whole_task(raw, splits=splits)
     model = backbone_of(learned, backbone or (None if learned else TINY), device)
     starts, length = _starts(model, task, init, learned, length, seed)
-    text, too_long = fit_inputs(model, length, task, TextFormat("{input}", max_input_tokens))
+    template = "{input}"
+    if chat or (learned is not None and learned.info.get("template") == CHAT):
+        template = CHAT
+    text, too_long = fit_inputs(model, length, task, TextFormat(template, max_input_tokens))
     check_lengths(too_long, text.max_input_tokens, strict)
-    config = AdaptConfig(steps=steps, eval_every=max(1, steps // 12), max_tokens=2048)
-    rates, lead = lr or [0.5, 0.3], this_job().lead
+    rates, unit = rates_for(model, lr, lr_unit)
+    config = AdaptConfig(steps=steps, eval_every=max(1, steps // 12), max_tokens=2048, lr_unit=unit)
+    lead = this_job().lead
     with progress_bar("tuning", steps * len(starts) * len(rates) * splits, hidden=not lead) as progress:
         tuned = compare_starts(
             model, task, starts, text=text, rates=rates, config=config, seed=seed, progress=progress

@@ -42,3 +42,10 @@ Output = Annotated[str | None, typer.Option("--output", help="The output, from a
 Label = Annotated[str | None, typer.Option("--label", help="The column of labels.")]
 Length = Annotated[int, typer.Option(min=1, help="Prompt length.")]
 Seed = Annotated[int, typer.Option(help="Seed of the plain start, the splits and the data order.")]
+Chat = Annotated[
+    bool, typer.Option("--chat", help="Inputs in the chat format of an instruct model's tokenizer.")
+]
+LrUnitOption = Annotated[
+    str | None,
+    typer.Option("--lr-unit", help="Of --lr: absolute, or embedding: in units of the embedding's entries."),
+]

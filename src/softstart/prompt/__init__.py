@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from softstart.prompt.formats import CONFIG_FILE, FURTHER, TENSOR, WEIGHTS_FILE
+from softstart.prompt.frequent import frequent_words
 from softstart.prompt.initializers import (
     INITIALIZERS,
     Initializer,
@@ -40,6 +41,7 @@ __all__ = [
     "SoftPrompt",
     "class_labels",
     "find_initializer",
+    "frequent_words",
     "from_prompt",
     "from_tensor",
     "gaussian",

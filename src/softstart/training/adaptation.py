@@ -20,6 +20,7 @@ from softstart.training.encoding import EncodedTask, epoch_slice, rng_for, to_ba
 from softstart.training.evaluation import Evaluation, Job, evaluate
 from softstart.training.objective import row_work, run_gradients
 from softstart.training.optimizers import StackedOptimizer
+from softstart.training.rates import lr_scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +184,9 @@ class _Pack:
         starts = torch.stack([run.start for run in runs])
         self.prompts = starts.to(backbone.device, backbone.prompt_dtype).clone()  # [R, P, d]
         self.best = self.prompts.clone()
-        self.optimizer = StackedOptimizer(self.prompts, _rates(runs), config.optimizer)
+        self.optimizer = StackedOptimizer(
+            self.prompts, _rates(runs) * lr_scale(backbone, config.lr_unit), config.optimizer
+        )
         self.results = [Adapted(prompt) for prompt in self.best]
         self.losses: list[list[float]] = [[] for _ in runs]
         self.step = 0

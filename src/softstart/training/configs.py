@@ -13,6 +13,7 @@ from softstart.prompt import PLACEMENTS, find_initializer
 from softstart.training.declared import Declared
 from softstart.training.identity import Added, Unkeyed
 from softstart.training.optimizers import Adafactor, Optimizer
+from softstart.training.rates import LrUnit
 
 Positive = Annotated[int, Field(gt=0)]
 Select = Literal["best", "last"]
@@ -43,9 +44,10 @@ class PromptSpec(BaseModel):
     ``softstart.prompt.INITIALIZERS`` or by its import path."""
     top: Positive = 5000
     """The vocabulary start draws from this many of the first (most frequent) ordinary tokens."""
-    frequent: Annotated[Literal["tokenizer", "c4"], Added("tokenizer")] = "tokenizer"
-    """What decides which tokens are frequent: their order in the tokenizer, or their count in C4 (T5's
-    vocabulary only; drawn with Python's ``random``, as published)."""
+    frequent: Annotated[Literal["tokenizer", "words", "c4"], Added("tokenizer")] = "tokenizer"
+    """What decides which tokens are frequent: their order in the tokenizer; the same for words alone, without
+    unused, byte and markup tokens (``frequent_words``); or their count in C4 (T5's vocabulary only; drawn
+    with Python's ``random``, as published)."""
     draw_per: Annotated[Literal["seed", "sample", "run"], Added("sample")] = "sample"
     """Plain prompt tuning draws a new start for every seed (the one meta-training starts from), for every
     sample of the target task, or for every run of its grid in order (as published: each learning rate then
@@ -93,6 +95,8 @@ class AdaptConfig:
     token depends on its batch: 2 as published (two GPUs with 8 rows each)."""
     optimizer: Optimizer = Adafactor()
     """Every run of a pack has its own state."""
+    lr_unit: Annotated[LrUnit, Added("absolute")] = "absolute"
+    """``embedding``: learning rates are in units of the embedding's entries (``training.rates``)."""
     dropout: bool = False
     """Dropout while training. Masks depend on the pack's layout, so packed = alone only without it."""
     max_tokens: Annotated[int | None, Unkeyed(unless="dropout")] = 16384
@@ -137,6 +141,8 @@ class MetaConfig:
     """Outer learning rate."""
     optimizer: Optimizer = Adafactor()
     """Of the outer loop."""
+    lr_unit: Annotated[LrUnit, Added("absolute")] = "absolute"
+    """``embedding``: the outer learning rate is in units of the embedding's entries (``training.rates``)."""
     seed: int = 42
     """Draws the episodes."""
     inner_lr_unit: Annotated[Literal["absolute", "start"], Added("absolute")] = "absolute"

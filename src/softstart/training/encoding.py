@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from string import Formatter
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from softstart.backbone import Backbone, Batch, collate
 from softstart.errors import SoftstartError
 from softstart.gym.task import Task
 from softstart.storage.token_cache import cached
+from softstart.training.chat import CHAT, chat_ids, mention_chat
 
 SPARE_TOKENS = 2
 """How many tokens longer a generated output may be than the longest train or dev output of its task."""
@@ -29,14 +31,30 @@ class TextFormat:
     """
 
     template: str = " [{task}] {input}"
-    """``{task}`` and ``{input}`` are replaced."""
+    """``{task}`` and ``{input}`` are replaced. ``chat`` is the tokenizer's chat format with the input as the
+    user's turn; ``chat:TEXT`` fills TEXT and makes it the turn (``softstart.training.chat``)."""
     max_input_tokens: int = 512
     """Longer inputs are cut at the end."""
     max_output_tokens: int = 128
     """Longer outputs are cut at the end."""
 
     def __post_init__(self) -> None:
-        check_template(self.template)
+        check_template(self._body)
+
+    @property
+    def chat(self) -> bool:
+        """Whether inputs take the tokenizer's chat format."""
+        return self.template == CHAT or self.template.startswith(f"{CHAT}:")
+
+    @property
+    def _body(self) -> str:
+        if not self.chat:
+            return self.template
+        return self.template.partition(":")[2] or "{input}"
+
+    def fill(self, task: str, text: str) -> str:
+        """The text of an input, without a chat format's turns."""
+        return self._body.format(task=task, input=text)
 
 
 def check_template(template: str) -> None:
@@ -134,7 +152,7 @@ def encode_task(task: Task, backbone: Backbone, text: TextFormat) -> EncodedTask
     parts |= {f"{seed} dev": sample.dev for seed, sample in task.samples.items()}
     parts["test"] = task.test
     inputs = {
-        f"{name} inputs": [text.template.format(task=task.name, input=e.input) for e in examples]
+        f"{name} inputs": [text.fill(task.name, e.input) for e in examples]
         for name, examples in parts.items()
     }
     outputs = {
@@ -143,18 +161,25 @@ def encode_task(task: Task, backbone: Backbone, text: TextFormat) -> EncodedTask
     }
     outputs["labels"] = list(task.labels)
 
+    chat = text.chat
+    if backbone.continues_input and not chat:
+        mention_chat(backbone.tokenizer, backbone.name)
+
     def make() -> dict[str, list[list[int]]]:
+        write, read = text.max_output_tokens, text.max_input_tokens
         return {
-            **{name: _output_ids(backbone, texts, text.max_output_tokens) for name, texts in outputs.items()},
-            **{name: _input_ids(backbone, texts, text.max_input_tokens) for name, texts in inputs.items()},
+            **{name: _output_ids(backbone, texts, write, chat) for name, texts in outputs.items()},
+            **{name: _input_ids(backbone, texts, read, chat) for name, texts in inputs.items()},
         }
 
-    decides_ids = {
+    decides_ids: dict[str, Any] = {
         "input": text.max_input_tokens,
         "output": text.max_output_tokens,
         "continues": backbone.continues_input,
         "tgt_lang": getattr(backbone.tokenizer, "tgt_lang", None),
     }
+    if chat:
+        decides_ids["chat"] = str(getattr(backbone.tokenizer, "chat_template", ""))
     ids = cached({**inputs, **outputs}, decides_ids, backbone.tokenizer, make)
 
     def rows(name: str) -> Rows:
@@ -184,13 +209,29 @@ def encode_task(task: Task, backbone: Backbone, text: TextFormat) -> EncodedTask
 
 
 def encode_texts(
-    backbone: Backbone, texts: Sequence[str], limit: int | None, *, outputs: bool = False
+    backbone: Backbone,
+    texts: Sequence[str],
+    limit: int | None,
+    *,
+    outputs: bool = False,
+    chat: bool = False,
 ) -> list[list[int]]:
-    """Token ids of texts to read, or with ``outputs`` to write, cut to ``limit`` tokens; None: whole."""
-    if limit is None:
-        whole: list[list[int]] = backbone.tokenizer(list(texts), verbose=False).input_ids if texts else []
-        return whole
-    return (_output_ids if outputs else _input_ids)(backbone, texts, limit)
+    """Token ids of texts to read, or with ``outputs`` to write, cut to ``limit`` tokens.
+
+    Args:
+        backbone: whose tokenizer it is.
+        texts: as ``TextFormat.fill`` made them.
+        limit: tokens, special ones included; None for texts to read: whole.
+        outputs: the texts are to be written.
+        chat: in the tokenizer's chat format.
+
+    Raises:
+        SoftstartError: as ``chat.chat_ids``.
+    """
+    if outputs:
+        assert limit is not None
+        return _output_ids(backbone, texts, limit, chat)
+    return _input_ids(backbone, texts, limit, chat)
 
 
 def to_batch(
@@ -219,19 +260,44 @@ def epoch_slice(n: int, start: int, count: int, *key: int, reshuffle: bool = Tru
     return out
 
 
-def _input_ids(backbone: Backbone, texts: Sequence[str], limit: int) -> list[list[int]]:
-    """Token ids of texts to read, with the special tokens of the tokenizer, cut to ``limit``."""
+def _input_ids(
+    backbone: Backbone, texts: Sequence[str], limit: int | None, chat: bool = False
+) -> list[list[int]]:
+    """Token ids of texts to read, with the special tokens of the tokenizer, cut to ``limit``.
+
+    Where the output continues the input, no end token comes between them and no begin token is doubled.
+    """
+    tokenizer = backbone.tokenizer
     if not texts:
         return []
-    ids: list[list[int]] = backbone.tokenizer(list(texts), truncation=True, max_length=limit).input_ids
-    return ids
+    if chat:
+        if not backbone.continues_input:
+            raise SoftstartError(
+                f"backbone '{backbone.name}' is an encoder-decoder: it has no chat format",
+                fix="Use another template.",
+            )
+        return chat_ids(tokenizer, backbone.name, texts, limit)
+    cut = {} if limit is None else {"truncation": True, "max_length": limit}
+    ids: list[list[int]] = tokenizer(list(texts), verbose=False, **cut).input_ids
+    return [_only_before(row, tokenizer) for row in ids] if backbone.continues_input else ids
 
 
-def _output_ids(backbone: Backbone, texts: Sequence[str], limit: int) -> list[list[int]]:
+def _only_before(row: list[int], tokenizer: Any) -> list[int]:
+    """A row without end tokens at its end, and with one begin token where a template wrote it again."""
+    begin = tokenizer.bos_token_id
+    while len(row) > 1 and row[-1] == tokenizer.eos_token_id:
+        row = row[:-1]
+    while begin is not None and row[:2] == [begin, begin]:
+        row = row[1:]
+    return row
+
+
+def _output_ids(backbone: Backbone, texts: Sequence[str], limit: int, chat: bool = False) -> list[list[int]]:
     """Token ids of texts to write, cut to ``limit``.
 
     The tokenizer of an encoder-decoder ends them itself. For a backbone that continues its input, an output
-    begins with a space and no special tokens, and the end token is added.
+    begins with a space and no special tokens, and the end token is added; in a chat format it begins the
+    assistant's turn, without the space.
     """
     tokenizer = backbone.tokenizer
     if not texts:
@@ -243,6 +309,6 @@ def _output_ids(backbone: Backbone, texts: Sequence[str], limit: int) -> list[li
         return _input_ids(backbone, texts, limit)
     # SentencePiece vocabularies put the space before a text themselves.
     spaced = any(token.startswith("▁") for token in tokenizer.tokenize("a")[:1])
-    words = [text if spaced else f" {text}" for text in texts]
+    words = [text if spaced or chat else f" {text}" for text in texts]
     bare = tokenizer(words, add_special_tokens=False, truncation=True, max_length=limit - 1).input_ids
     return [[*row, tokenizer.eos_token_id] for row in bare]

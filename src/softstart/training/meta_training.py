@@ -22,6 +22,7 @@ from softstart.training.encoding import EncodedTask
 from softstart.training.episodes import EpisodeSampler, Item
 from softstart.training.objective import PromptObjective, Work
 from softstart.training.optimizers import StackedOptimizer
+from softstart.training.rates import lr_scale
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def meta_train(
     algorithm = with_rate(algorithm, config, start)
     sampler = EpisodeSampler(items, algorithm, config, backbone.tokenizer.pad_token_id, backbone.device)
     theta = start.to(backbone.device, backbone.prompt_dtype)
-    outer = _Outer(algorithm, theta, config)
+    outer = _Outer(algorithm, theta, config, lr_scale(backbone, config.lr_unit))
     processes = this_job()
     told = checkpoint or processes.world > 1
     outer.of = digest_of(algorithm, items, theta, numeric(config)) if told else ""
@@ -140,10 +141,12 @@ def _in_turn(
 class _Outer:
     """All meta-parameters [1, P, ·] by name, each with an optimizer of its own."""
 
-    def __init__(self, algorithm: Algorithm, theta: Tensor, config: MetaConfig) -> None:
+    def __init__(
+        self, algorithm: Algorithm, theta: Tensor, config: MetaConfig, lr_scale: float = 1.0
+    ) -> None:
         self.stacks = {n: v[None].clone() for n, v in ({THETA: theta} | further(algorithm, theta)).items()}
         rates = {name: config.lr * getattr(algorithm, "further_lr", 1.0) for name in self.stacks}
-        rates[THETA] = config.lr
+        rates[THETA] = config.lr * lr_scale
         self.optimizers: dict[str, StackedOptimizer] = {
             name: StackedOptimizer(stack, torch.tensor([rates[name]]), config.optimizer)
             for name, stack in self.stacks.items()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from softstart.backbone import Backbone
 from softstart.errors import SoftstartError
-from softstart.prompt import Initializer, Material, make_initializer
+from softstart.prompt import Initializer, Material, frequent_words, make_initializer, vocabulary
 from softstart.training.configs import PromptSpec
 from softstart.training.encoding import rng_for
 
@@ -53,6 +53,8 @@ def draw_start(
         draw_frequent = _published(backbone, spec.top, seed, draw)
     elif spec.draw_per == "run":
         key = (*key, draw)
+    if spec.frequent == "words":
+        draw_frequent = vocabulary(backbone.vocabulary, frequent_words(backbone.tokenizer, spec.top))
     given = Material(
         backbone,
         names=[task.name for task in tasks],

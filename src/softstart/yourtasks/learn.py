@@ -20,6 +20,7 @@ from softstart.storage.safe_yaml import read_yaml
 from softstart.training.configs import MetaConfig
 from softstart.training.encoding import TextFormat, encode_task
 from softstart.training.methods import LEARNERS, Learner, learn, resolve_method
+from softstart.training.rates import LrUnit
 from softstart.yourtasks.lengths import input_limit
 from softstart.yourtasks.starts import plain_start
 
@@ -80,6 +81,7 @@ def learn_start(
     info = {
         "source": [task.name for task in tasks], "algorithm": type(algorithm).__name__.lower(),
         **asdict(cast(Any, algorithm)), "steps": config.steps, "lr": config.lr,
+        **({"lr_unit": config.lr_unit} if config.lr_unit != "absolute" else {}),
         "meta_batch": config.meta_batch, "seed": config.seed, "template": text.template,
     }  # fmt: skip
     if checkpoint:
@@ -93,7 +95,13 @@ def unfinished(folder: Path, work: str) -> Path:
 
 
 def outer_loop(
-    name: str, *, steps: int = 100, lr: float = 0.3, seed: int = 0, overrides: Sequence[str] = ()
+    name: str,
+    *,
+    steps: int = 100,
+    lr: float = 0.3,
+    lr_unit: LrUnit = "absolute",
+    seed: int = 0,
+    overrides: Sequence[str] = (),
 ) -> tuple[Learner, MetaConfig]:
     """An algorithm by name and an outer loop, with ``field=value`` overrides of either.
 
@@ -101,6 +109,7 @@ def outer_loop(
         name: of the algorithm, one of ``softstart.training.methods.LEARNERS``.
         steps: outer steps.
         lr: outer learning rate.
+        lr_unit: ``embedding``: the rate is in units of the backbone's embedding.
         seed: draws the episodes.
         overrides: ``field=value`` each, of the algorithm or of the outer loop.
 
@@ -117,7 +126,8 @@ def outer_loop(
         if not equals:
             raise SoftstartError(f"'{override}' is not of the form field=value", where="--set")
         values[key] = read_yaml(value, f"--set {override}")
-    method = resolve_method(name, values, replace(QUICK_META, steps=steps, lr=lr, seed=seed), "--algorithm")
+    outer = replace(QUICK_META, steps=steps, lr=lr, lr_unit=lr_unit, seed=seed)
+    method = resolve_method(name, values, outer, "--algorithm")
     if method.algorithm is None or method.meta is None:
         raise SoftstartError(f"'{name}' learns no start", fix=f"Use one of {', '.join(LEARNERS)}.")
     for field in ("steps", "meta_batch", "lr", "checkpoint_every"):

@@ -53,8 +53,8 @@ def fit_inputs(backbone: Backbone, length: int, task: Task, text: TextFormat) ->
     limit = input_limit(backbone, length, text.max_input_tokens, text.max_output_tokens)
 
     def count_cut(examples: Sequence[Example]) -> int:
-        texts = [text.template.format(task=task.name, input=example.input) for example in examples]
-        return sum(len(ids) > limit for ids in encode_texts(backbone, texts, None))
+        texts = [text.fill(task.name, example.input) for example in examples]
+        return sum(len(ids) > limit for ids in encode_texts(backbone, texts, None, chat=text.chat))
 
     most = max((count_cut((*s.train, *s.dev)) for s in task.samples.values()), default=0)
     return replace(text, max_input_tokens=limit), most + count_cut(task.test)

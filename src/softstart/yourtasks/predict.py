@@ -15,7 +15,7 @@ from softstart.gym.lines import answers_of, input_of
 from softstart.gym.metrics import METRICS, score
 from softstart.gym.template import Template
 from softstart.prompt import SoftPrompt
-from softstart.training.encoding import check_template, encode_texts
+from softstart.training.encoding import TextFormat, encode_texts
 from softstart.training.evaluation import Evaluation, text_batch
 from softstart.yourtasks.lengths import input_limit
 
@@ -71,7 +71,7 @@ class Predictor:
             self.labels = info.get("labels") or []
         if self.template is None:
             self.template = info.get("template") or "{input}"
-        check_template(self.template)
+        self.format = TextFormat(self.template)
         self.decoding = replace(self.evaluation.decoding, max_new_tokens=info.get("max_new_tokens") or 32)
         self.fields = Template(self.input)
         outputs = self.decoding.max_new_tokens
@@ -94,12 +94,11 @@ class Predictor:
                 yield {key: value for key, value in row.items() if key != "LINE"} | answer
 
     def _text(self, row: Mapping[str, Any], number: int) -> str:
-        assert self.template is not None
-        text = _of_row(row, number, input_of, self.fields)
-        return self.template.format(task=self.task, input=text)
+        return self.format.fill(self.task, _of_row(row, number, input_of, self.fields))
 
     def _predict(self, texts: list[str]) -> Iterator[dict[str, Any]]:
-        whole = encode_texts(self.backbone, texts, None)
+        chat = self.format.chat
+        whole = encode_texts(self.backbone, texts, None, chat=chat)
         long = [i for i, ids in enumerate(whole) if len(ids) > self.max_input_tokens]
         self.truncated += len(long)
         if long and self.strict:
@@ -107,13 +106,13 @@ class Predictor:
                 f"an input of {len(whole[long[0]])} tokens, more than {self.max_input_tokens}",
                 fix="Raise --max-input-tokens within the model's window, or leave out --strict.",
             )
-        ids = encode_texts(self.backbone, texts, self.max_input_tokens) if long else whole
+        ids = encode_texts(self.backbone, texts, self.max_input_tokens, chat=chat) if long else whole
         batch = text_batch(self.backbone, ids, [0] * len(ids))
         if not self.labels:
             for text in self.backbone.generate(self.stack, batch, self.decoding, self.evaluation.max_tokens):
                 yield {"prediction": text.strip()}
             return
-        words = encode_texts(self.backbone, self.labels, 128, outputs=True)
+        words = encode_texts(self.backbone, self.labels, 128, outputs=True, chat=chat)
         candidates = candidates_tensor([words] * len(ids), IGNORE).to(self.backbone.device)
         scores = self.backbone.rank(self.stack, batch, candidates, self.evaluation.max_tokens)
         for row in torch.softmax(scores.double(), 1).tolist():

@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from softstart.algorithms import LOG_RATES
-from softstart.backbone import Backbone
+from softstart.backbone import TINY, Backbone
 from softstart.errors import SoftstartError, did_you_mean
 from softstart.gym.task import Task
 from softstart.prompt import (
     INITIALIZERS,
+    Initializer,
     Material,
     SoftPrompt,
     find_initializer,
+    frequent_words,
     make_initializer,
     usages,
+    vocabulary,
 )
 from softstart.prompt.formats import SUFFIXES, WEIGHTS_FILE
 from softstart.training.configs import MetaConfig, PromptSpec
@@ -36,8 +40,20 @@ NEAR = SPoT(), MetaConfig(lr=0.3, max_tokens=2048)
 
 
 def plain_start(backbone: Backbone, length: int, seed: int = 0, top: int = TOP) -> Tensor:
-    """A start [P, d] of frequent words: plain prompt tuning (Lester et al., 2021)."""
-    return draw_start(backbone, PromptSpec(length=length, top=top), (), seed)
+    """A start [P, d] of frequent words: plain prompt tuning (Lester et al., 2021).
+
+    Unused, byte and markup tokens are left out, except on the embedded model, whose documented starts are
+    drawn from all its tokens.
+    """
+    frequent: Any = "tokenizer" if backbone.name == TINY else "words"
+    return draw_start(backbone, PromptSpec(length=length, top=top, frequent=frequent), (), seed)
+
+
+def frequent_start(backbone: Backbone, top: int = TOP) -> Initializer | None:
+    """What draws frequent words; None: the first of the tokenizer's tokens (see ``plain_start``)."""
+    if backbone.name == TINY:
+        return None
+    return vocabulary(backbone.vocabulary, frequent_words(backbone.tokenizer, top))
 
 
 def is_named(init: str) -> bool:
@@ -96,6 +112,7 @@ def named_start(
         labels=[label for task in tasks for label in task.labels],
         prompts=prompts,
         top=TOP,
+        draw_frequent=frequent_start(backbone),
     )
     further = {}
     if prompts is not None and entry.chooses:

@@ -1,0 +1,61 @@
+"""Learning rates of the commands where none are given: what fits a backbone's size (``benchmarks/rates``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from softstart.backbone import TINY, Backbone
+from softstart.errors import SoftstartError, did_you_mean
+from softstart.training.rates import LrUnit
+
+DEFAULT: tuple[float, ...] = (0.4, 0.25)
+"""In units of the embedding: the grid of ``adapt``."""
+OUTER = 0.25
+"""In units of the embedding: the outer rate of ``meta-train``."""
+EMBEDDED: tuple[float, ...] = (0.5, 0.3)
+"""The same for the embedded model (entries of 1.27) in absolute numbers, as its documented results have."""
+UNITS: tuple[LrUnit, ...] = ("absolute", "embedding")
+
+
+def rates_for(
+    backbone: Backbone, given: Sequence[float] | None, unit: str | None
+) -> tuple[Sequence[float], LrUnit]:
+    """The learning rates of an adaptation and their unit; see ``AdaptConfig.lr_unit``.
+
+    Args:
+        backbone: which is tuned for.
+        given: rates the user gave; None: those that fit the backbone.
+        unit: their unit; None: absolute for given rates.
+
+    Raises:
+        SoftstartError: no such unit.
+    """
+    if given:
+        return given, _unit(unit or "absolute")
+    if backbone.name == TINY and unit is None:
+        return EMBEDDED, "absolute"
+    return DEFAULT, "embedding"
+
+
+def outer_rate_for(backbone: Backbone, given: float | None, unit: str | None) -> tuple[float, LrUnit]:
+    """The outer learning rate of a meta-training and its unit, as ``rates_for``.
+
+    Raises:
+        SoftstartError: no such unit.
+    """
+    if given is not None:
+        return given, _unit(unit or "absolute")
+    if backbone.name == TINY and unit is None:
+        return EMBEDDED[-1], "absolute"
+    return OUTER, "embedding"
+
+
+def _unit(name: str) -> LrUnit:
+    for unit in UNITS:
+        if unit == name:
+            return unit
+    raise SoftstartError(
+        f"unknown unit '{name}' of learning rates",
+        where="--lr-unit",
+        fix=did_you_mean(name, UNITS) or f"Use {' or '.join(UNITS)}.",
+    )
