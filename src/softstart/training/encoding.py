@@ -162,8 +162,6 @@ def encode_task(task: Task, backbone: Backbone, text: TextFormat) -> EncodedTask
     outputs["labels"] = list(task.labels)
 
     chat = text.chat
-    if backbone.continues_input and not chat:
-        mention_chat(backbone.tokenizer, backbone.name)
 
     def make() -> dict[str, list[list[int]]]:
         write, read = text.max_output_tokens, text.max_input_tokens
@@ -177,9 +175,8 @@ def encode_task(task: Task, backbone: Backbone, text: TextFormat) -> EncodedTask
         "output": text.max_output_tokens,
         "continues": backbone.continues_input,
         "tgt_lang": getattr(backbone.tokenizer, "tgt_lang", None),
+        "chat": chat and str(backbone.tokenizer.chat_template),
     }
-    if chat:
-        decides_ids["chat"] = str(getattr(backbone.tokenizer, "chat_template", ""))
     ids = cached({**inputs, **outputs}, decides_ids, backbone.tokenizer, make)
 
     def rows(name: str) -> Rows:
@@ -277,6 +274,8 @@ def _input_ids(
                 fix="Use another template.",
             )
         return chat_ids(tokenizer, backbone.name, texts, limit)
+    if backbone.continues_input:
+        mention_chat(tokenizer, backbone.name)
     cut = {} if limit is None else {"truncation": True, "max_length": limit}
     ids: list[list[int]] = tokenizer(list(texts), verbose=False, **cut).input_ids
     return [_only_before(row, tokenizer) for row in ids] if backbone.continues_input else ids
