@@ -151,10 +151,10 @@ def test_published_shapes_need_no_file_and_have_the_published_sizes():
 def test_every_part_of_a_study_is_planned_and_more_work_needs_more(world):
     methods = {"pt": {}, "ft": {}, "maml": {"inner_lr": 0.1}, "fomaml": {"inner_lr": 0.1}}
     small, large = (study_needs(toy(world, pack_size=n, methods=methods)) for n in (1, 16))
-    names = {part.name for part in small.parts}
+    names = {part.name for part in small.peaks}
     assert {"adaptation", "evaluation", "fine-tuning", "meta-training maml"} <= names
     assert small.known
-    sizes = [{part.name: part.bytes for part in needs.parts} for needs in (small, large)]
+    sizes = [{part.name: part.bytes for part in needs.peaks} for needs in (small, large)]
     assert sizes[1]["adaptation"] > 4 * sizes[0]["adaptation"]
     assert sizes[0]["meta-training maml"] == sizes[1]["meta-training maml"]
     assert sizes[0]["meta-training maml"] > sizes[0]["meta-training fomaml"]
@@ -177,7 +177,7 @@ def test_a_fine_tuning_takes_what_is_planned(world, tmp_path, monkeypatch):
     with Real() as seen:
         done = FineTuning(run).perform(Worker(resources, tmp_path))
     assert len(done.tests) > 0
-    assert max(part.bytes for part in planned.parts) + weights == pytest.approx(seen.peak, rel=0.1)
+    assert max(part.bytes for part in planned.peaks) + weights == pytest.approx(seen.peak, rel=0.1)
 
 
 def test_every_backbone_of_a_study_is_planned_for(world):
@@ -185,15 +185,15 @@ def test_every_backbone_of_a_study_is_planned_for(world):
     needs = study_needs(toy(world, variants=variants, finetuning_backbone=str(world / "model")), "cuda")
     # Twice each, at four bytes and at eight.
     assert needs.weights == 2 * 3 * weight_bytes(shape_of(small.backbone, "float32"))
-    one = {part.name: part.bytes for part in study_needs(small, "cuda").parts}
-    for part in needs.parts:
+    one = {part.name: part.bytes for part in study_needs(small, "cuda").peaks}
+    for part in needs.peaks:
         assert part.bytes > 1.4 * one[part.name]
 
 
 def test_the_planned_memory_decides_which_graphs_are_kept(world):
     def peak(memory, **meta):
         study = toy(world, methods={"maml": {"inner_lr": 0.1}}, meta={"steps": 2, **meta})
-        return next(p.bytes for p in study_needs(study, "cuda", memory).parts if "meta" in p.name)
+        return next(p.bytes for p in study_needs(study, "cuda", memory).peaks if "meta" in p.name)
 
     none, kept = peak(1000), peak(80 << 30)
     assert none == peak(80 << 30, memory_budget=1e-4) < kept == peak(1000, memory_budget=1000.0)
@@ -213,7 +213,7 @@ def test_a_study_of_a_large_model_is_planned_without_its_weights(world, tmp_path
         for on in (False, True)
     )
     assert plain.weights == recomputed.weights == pytest.approx(2e9 * billions, rel=1e-3)
-    assert recomputed.parts[0].bytes < 0.5 * plain.parts[0].bytes
+    assert recomputed.peaks[0].bytes < 0.5 * plain.peaks[0].bytes
 
 
 def test_what_does_not_fit_is_cut_or_refused():
@@ -270,7 +270,7 @@ def test_gpu_hours_are_the_arithmetic_that_is_shown(world, tmp_path):
     assert "float32" in single[1]
     assert f"{floor * 989 / 67:,.3g} h at the 67 TFLOP/s" in single[1]
     assert single[2] == lines[1]
-    with pytest.raises(SoftstartError, match="the peak of GPU 'X1' is not known"):
+    with pytest.raises(SoftstartError, match="the peak of GPU 'X1' is unknown"):
         list(cost_lines(study, found, "X1"))
 
 

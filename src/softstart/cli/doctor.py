@@ -82,7 +82,7 @@ def _plan(
     table = new_table("a worker", "memory", "bound")
     for name, size in (("before any work", needs.base), ("weights", needs.weights)):
         table.add_row(name, gib(size), "")
-    for part in needs.parts:
+    for part in needs.peaks:
         table.add_row(part.name, gib(part.bytes), f"{part.key}={part.tokens}" if part.key else "")
     show_table(table)
     if not needs.known:

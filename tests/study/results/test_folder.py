@@ -237,7 +237,7 @@ def test_a_dry_run_needs_no_weights_and_no_data(name, tmp_path, monkeypatch, cap
     assert not printed.err
     assert re.search(r"adaptations +[\d,]+ +0 *\n", printed.out)
     assert re.search(r"tokens to process: about [\d.]+e\+\d\d\n", printed.out)
-    assert "planned from the settings alone, with tasks of usual size: backbone" in printed.out
+    assert "planned from the settings alone, with tasks of usual size (backbone" in printed.out
     assert not list(tmp_path.iterdir())
 
 

@@ -1,4 +1,4 @@
-"""What a study would take before it is run: counts from the plan, tokens from its data, time from a probe."""
+"""What a study would take: counts from its plan, tokens from its data, time from a short probe."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from softstart.study.run.resources import Resources
 from softstart.study.run.work_graph import State, WorkGraph, packs
 
 NOMINAL = TaskFacts("", "", 16, 32, 1000)
-"""A task whose data are not at hand: rows of dev and test as in the few-shot gym, roughly."""
+"""Stands for a task that cannot be loaded: rows of dev and test roughly as in the few-shot gym."""
 NOMINAL_TOKENS = 128
-"""Text and output of a row whose data are not at hand."""
+"""Tokens of text and output of a row of such a task."""
 PROBE_ROWS = 32
 PROBE_STEPS = 4
 FLOPS = 4
-"""For a parameter and a token: forward, and backward to the prompt without gradients of weights."""
+"""Of one parameter and one token: forward, and backward to the prompt without gradients of weights."""
 
 
 @dataclass(frozen=True)
 class Estimate:
     """What a study takes.
 
-    ``counts`` maps what there is to compute to (planned, done). ``tokens`` and ``flops`` are of what is left;
-    evaluation and fine-tuning count as so many trained tokens as they cost. ``seconds`` are with one worker,
-    ``memory`` is in bytes. None where it cannot be told, and ``notes`` say why. ``work`` is what is left of
-    each variant: rows, and the tokens of a mean row, prompt included.
+    ``counts`` maps each kind of work to (planned, done). ``tokens`` and ``flops`` are those of the work that
+    is left; evaluation and fine-tuning count as the trained tokens that cost the same. ``seconds`` are those
+    of one worker, ``memory`` is in bytes. None: not known, for the reasons in ``notes``. ``work`` is what is
+    left of each variant: rows, and the tokens of a mean row, prompt included.
     """
 
     counts: Mapping[str, tuple[int, int]]
@@ -53,10 +53,10 @@ class Estimate:
 
 
 def estimate(study: Study, folder: Path, device: str | None = None) -> Estimate:
-    """Plan a study and look how far it is; nothing is written.
+    """Plan a study and see how much of it is done; nothing is written.
 
-    Where its data or its backbone are not on this machine, the plan is made from the settings alone, as if
-    all tasks were of usual size.
+    If its data or its backbone are not on this machine, the plan is made from the settings alone, as if all
+    tasks were of usual size.
 
     Raises:
         SoftstartError: an unknown setting, or a study folder that cannot be read.
@@ -75,7 +75,7 @@ def estimate(study: Study, folder: Path, device: str | None = None) -> Estimate:
         plan = make_plan(study, inputs)
         lengths = {name: float(NOMINAL_TOKENS + each.prompt.length) for name, each in plan.studies.items()}
         work = _work(WorkGraph(plan, inputs, state, folder), lengths)
-        notes = [f"planned from the settings alone, with tasks of usual size: {problem}"]
+        notes = [f"planned from the settings alone, with tasks of usual size ({problem})"]
         notes += dict.fromkeys(str(warning.message) for warning in caught)
         return Estimate(_counts(plan, state), _tokens(work), None, None, None, notes, work)
     plan = make_plan(study, inputs)
@@ -87,7 +87,7 @@ def estimate(study: Study, folder: Path, device: str | None = None) -> Estimate:
         variant: sum(p.numel() for p in resources.backbone(variant).model.parameters())
         for variant in plan.studies
     }
-    # Of a weight and a token.
+    # Of one weight and one token.
     seconds /= lengths[first.variant] * sizes[first.variant]
     total = sum(rows * length * sizes[variant] for variant, (rows, length) in work.items())
     return Estimate(_counts(plan, state), _tokens(work), total * FLOPS, total * seconds, memory, (), work)
@@ -106,7 +106,7 @@ def _tokens(work: Mapping[str, tuple[float, float]]) -> float:
 
 
 def nominal_inputs(study: Study) -> Inputs:
-    """What planning needs where nothing can be loaded: the lists of the settings and tasks of usual size.
+    """What a plan needs where nothing can be loaded: the lists of the settings, and tasks of usual size.
 
     Raises:
         SoftstartError: an unknown setting.
@@ -144,7 +144,7 @@ def _counts(plan: Plan, state: State) -> dict[str, tuple[int, int]]:
 
 
 def _row_lengths(resources: Resources, plan: Plan) -> dict[str, float]:
-    """Mean tokens of a variant's rows: prompt, input, output; of the first training rows of target tasks."""
+    """Mean tokens of a row of each variant (prompt, input, output), over first train rows of target tasks."""
     lengths: dict[str, list[int]] = {}
     for part in {id(cell.part): cell.part for cell in plan.cells}.values():
         study = resources.studies[part.variant]
@@ -153,11 +153,11 @@ def _row_lengths(resources: Resources, plan: Plan) -> dict[str, float]:
             for given, answers in zip(rows.inputs[:PROBE_ROWS], rows.outputs, strict=False):
                 tokens = study.prompt.length + len(given) + len(answers[0] if answers else ())
                 lengths.setdefault(part.variant, []).append(tokens)
-    return {variant: fmean(found) for variant, found in lengths.items()}
+    return {variant: fmean(tokens) for variant, tokens in lengths.items()}
 
 
 def _probe(resources: Resources, plan: Plan, run: RunNode) -> tuple[float, int]:
-    """Seconds of a row that goes forward and backward, and peak memory: a few steps of the first pack."""
+    """Seconds of a row that goes forward and backward, and peak memory: from a few steps of one pack."""
     pack = next(pack for pack in packs(plan) if pack[0].key == run.key)
     times: list[float] = []
 
@@ -165,6 +165,7 @@ def _probe(resources: Resources, plan: Plan, run: RunNode) -> tuple[float, int]:
         times.append(time.monotonic())
 
     try_out(resources, pack, PROBE_STEPS, tick)
-    # Told before the first step and after each: the first warms up, the last ends with an evaluation.
+    # Progress comes before the first step and after each. The first step warms up, the last one ends with an
+    # evaluation: neither is timed.
     rows = (PROBE_STEPS - 2) * len(pack) * resources.studies[run.variant].adaptation.batch_size
     return (times[-2] - times[1]) / rows, peak_memory(resources.backbone(run.variant).device)

@@ -1,4 +1,4 @@
-"""What a study costs on a GPU: arithmetic, and a measured rate where there is one."""
+"""What a study costs on a GPU: arithmetic, and the measured rate if there is one."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ PEAKS = {
     "H100": {HALF: 989e12, SINGLE: 67e12},
     "A100": {HALF: 312e12, SINGLE: 19.5e12},
 }
-"""FLOP/s of dense products on the SXM boards, by NVIDIA's data sheets; float32 without TF32's rounding."""
+"""FLOP/s of dense products on SXM boards, from NVIDIA's data sheets; float32 without TF32's rounding."""
 
 ASSUMED = (0.5, 0.3)
-"""Shares of the peak that a well and a fairly used GPU might reach: assumptions, not measurements."""
+"""Shares of the peak that a study might reach: assumptions, not measurements."""
 
 OUTPUT = 4
-"""Tokens of the output among those of a row."""
+"""How many tokens of a row are its output."""
 
 MEASURED = resources.files("softstart.study.cost").joinpath("measured.json")
 """The rates that ``python -m benchmarks.gpu`` measured, part of the package (see ``rates_of``)."""
@@ -86,20 +86,20 @@ def cost_lines(
     rate: float | None = None,
     file: Traversable = MEASURED,
 ) -> Iterator[str]:
-    """What is left of a study in GPU-hours, with the arithmetic.
+    """What is left of a study in GPU-hours, with the arithmetic, line by line.
 
     Args:
         study: the study.
         needed: the rows of work of its variants and their length.
         gpu: the GPU whose peak is taken.
-        rate: measured TFLOP/s.
+        rate: a measured rate, in TFLOP/s.
         file: results of ``benchmarks.gpu``; by default those of the package.
 
     Raises:
-        SoftstartError: a GPU whose peak is not known.
+        SoftstartError: a GPU whose peak is unknown.
     """
     if gpu not in PEAKS:
-        raise SoftstartError(f"the peak of GPU '{gpu}' is not known", fix=f"Use one of {', '.join(PEAKS)}.")
+        raise SoftstartError(f"the peak of GPU '{gpu}' is unknown", fix=f"Use one of {', '.join(PEAKS)}.")
     studies = variants_of(study)
     # Variants with the same backbone and length are one line.
     alike: dict[tuple[str, str | None, str, float], tuple[Study, float]] = {}
@@ -125,8 +125,8 @@ def cost_lines(
         return
     if len(flops) > 1:
         yield f"together {total:.3g} FLOPs"
-    own = [HALF if each.dtype in (HALF, "float16") else SINGLE for each, _ in flops]
-    for dtypes in dict.fromkeys((tuple(own), (HALF,) * len(own))):
+    declared = [HALF if each.dtype in (HALF, "float16") else SINGLE for each, _ in flops]
+    for dtypes in dict.fromkeys((tuple(declared), (HALF,) * len(declared))):
         peaks = [PEAKS[gpu][dtype] for dtype in dtypes]
         floor = sum(work / peak for (_, work), peak in zip(flops, peaks, strict=True))
         shares = ", ".join(f"{_hours(floor / share)} at {share:.0%}" for share in ASSUMED)
@@ -143,7 +143,7 @@ def cost_lines(
         seconds = sum(work / speed for (_, work), (speed, _) in zip(flops, known, strict=True))
         yield f"{_hours(seconds)} at {total / seconds / 1e12:.3g} TFLOP/s, measured ({known[0][1]})"
     else:
-        yield "no rate is measured: python -m benchmarks.gpu on the GPU, or --gpu-rate TFLOP/s"
+        yield "no rate is measured for this study: give --gpu-rate TFLOP/s"
 
 
 def _hours(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""How much memory a worker needs for a study, by what it does, and how to cut what does not fit."""
+"""How much memory a worker needs for each kind of work in a study, and how to cut what does not fit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from softstart.training.methods import Method
 from softstart.training.objective import PromptObjective, run_gradients
 
 STATE = 4
-"""Stacks of prompts beside the gradient: in training, the best, and AdamW's two (Adafactor keeps less)."""
+"""Stacks of prompts besides the gradient: in training, the best, and AdamW's two (Adafactor keeps less)."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class Lengths:
     output: int
     rows: int = 1000
     labels: tuple[int, int] = (4, 8)
-    """The most label words of a task, and tokens of the longest; of usual size where tasks are unknown."""
+    """The most label words of a task, and the tokens of the longest; usual sizes where tasks are unknown."""
 
 
 @dataclass(frozen=True)
 class Peak:
-    """Something a worker does: its peak in bytes beside the weights, and the key that cuts it smaller."""
+    """One kind of work: its peak in bytes besides the weights, and the option that cuts it smaller."""
 
     name: str
     bytes: int
@@ -49,7 +49,7 @@ class Peak:
     measure: Callable[[int | None], int]
 
     def cut(self, room: int) -> int | None:
-        """The largest of the halved bounds on tokens with which it fits; None where one row is too much."""
+        """The largest bound on tokens that fits, by halving; None if even one row is too large."""
         if not self.key or not self.tokens or self.measure(1) > room:
             return None
         tokens = self.tokens // 2
@@ -60,32 +60,32 @@ class Peak:
 
 @dataclass(frozen=True)
 class Needs:
-    """Bytes a worker needs: before any work (``base``), for the weights, and for each part of the work."""
+    """Bytes that a worker needs: before any work (``base``), for the weights, and for each kind of work."""
 
     device: str
     base: int
     weights: int
-    parts: Sequence[Peak]
+    peaks: Sequence[Peak]
     known: bool
-    """Whether lengths are those of the tasks; else the most the study allows."""
+    """Whether lengths are those of the tasks; otherwise they are the longest that the study allows."""
 
     @property
     def total(self) -> int:
         """The peak."""
-        return self.base + self.weights + max((part.bytes for part in self.parts), default=0)
+        return self.base + self.weights + max((peak.bytes for peak in self.peaks), default=0)
 
     def check(self, memory: int, workers: int = 1) -> None:
-        """Refuse what does not fit into so many bytes, and say how to cut what can be cut.
+        """Refuse what does not fit, and suggest how to cut it.
 
         Args:
             memory: bytes of the device.
-            workers: how many share them; what they may have in common is not counted on.
+            workers: how many workers share them, as if they had no memory in common.
 
         Raises:
             SoftstartError: something does not fit.
         """
         room = memory // workers - self.base - self.weights
-        large = [part for part in self.parts if part.bytes > room]
+        large = [peak for peak in self.peaks if peak.bytes > room]
         if not large:
             return
         what = f"a worker needs {gib(self.total)} on {self.device}, which has {gib(memory)}"
@@ -93,17 +93,17 @@ class Needs:
             what += f" for {workers} of them"
             if few := memory // self.total:
                 raise SoftstartError(what, fix=f"Take fewer: --workers {few}")
-        bounds = {part: part.cut(room) for part in large}
-        if stuck := [part.name for part, bound in bounds.items() if bound is None]:
+        bounds = {peak: peak.cut(room) for peak in large}
+        if stuck := [peak.name for peak, bound in bounds.items() if bound is None]:
             raise SoftstartError(
                 f"{what}; {', '.join(stuck)} cannot be cut to fit",
-                fix="Use dtype bfloat16, gradient_checkpointing: true (where nothing is of second order), a "
-                "smaller backbone, shorter inputs, or a larger device.",
+                fix="Use dtype bfloat16, gradient_checkpointing: true (not with second order), a smaller "
+                "backbone, shorter inputs, or a larger device.",
             )
         smallest: dict[str, int] = {}
-        for part, bound in bounds.items():
-            if part.key and bound:
-                smallest[part.key] = min(bound, smallest.get(part.key, bound))
+        for peak, bound in bounds.items():
+            if peak.key and bound:
+                smallest[peak.key] = min(bound, smallest.get(peak.key, bound))
         cuts = " ".join(f"--set {key}={bound}" for key, bound in smallest.items())
         raise SoftstartError(what, fix=f"It fits, with the same numbers, in smaller batches: {cuts}")
 
@@ -114,32 +114,32 @@ def gib(size: float) -> str:
 
 
 def study_needs(study: Study, device: str = "cpu", memory: int | None = None, *, data: bool = True) -> Needs:
-    """What a worker needs at most; the backbone's weights are not loaded.
+    """The most memory that a worker needs; the backbone's weights are not loaded.
 
     Args:
         study: the study, all its variants included.
         device: ``cpu`` or ``cuda``.
-        memory: bytes of the device, which decide what meta-training keeps; by default this machine's.
-        data: read the tasks for the lengths of their texts; else the longest the study allows.
+        memory: bytes of the device, which decide what meta-training keeps; by default those of this machine.
+        data: read the tasks for the lengths of their texts; otherwise take the longest that are allowed.
 
     Raises:
-        SoftstartError: a backbone's configuration is not at hand.
+        SoftstartError: the configuration of a backbone is not on this machine.
     """
     resources = Resources(variants_of(study), load=shape_of)
     resources.backbone(MAIN)
     base = 0 if device == "cuda" else status_bytes("VmRSS")
-    parts: dict[str, Peak] = {}
+    peaks: dict[str, Peak] = {}
     known, done = data, set[str]()
     for variant, each in resources.studies.items():
-        found = _lengths(resources, variant) if data else None
-        known = known and found is not None
+        lengths = _lengths(resources, variant) if data else None
+        known = known and lengths is not None
         most = Lengths(each.text.max_input_tokens, each.text.max_output_tokens)
-        for part in _parts(resources, variant, found or most, device, memory, done):
-            if part.name not in parts or part.bytes > parts[part.name].bytes:
-                parts[part.name] = part
+        for peak in _peaks(resources, variant, lengths or most, device, memory, done):
+            if peak.name not in peaks or peak.bytes > peaks[peak.name].bytes:
+                peaks[peak.name] = peak
     # A worker keeps what it has loaded.
     weights = sum(map(weight_bytes, resources.backbones()))
-    return Needs(device, base, weights, list(parts.values()), known)
+    return Needs(device, base, weights, list(peaks.values()), known)
 
 
 def shape_of(
@@ -154,11 +154,11 @@ def shape_of(
     """A backbone without weights, as ``load_backbone`` would load it; published sizes of T5 need no file.
 
     Raises:
-        SoftstartError: its configuration is not at hand.
+        SoftstartError: its configuration is not on this machine.
     """
-    how: dict[str, Any] = {"placement": placement, "gradient_checkpointing": gradient_checkpointing}
+    options: dict[str, Any] = {"placement": placement, "gradient_checkpointing": gradient_checkpointing}
     try:
-        return load_backbone(name, dtype=dtype, revision=revision, weights=False, **how)
+        return load_backbone(name, dtype=dtype, revision=revision, weights=False, **options)
     except SoftstartError:
         config = published(name)
         if config is None:
@@ -173,7 +173,7 @@ def shape_of(
 
 
 def _lengths(resources: Resources, variant: str) -> Lengths | None:
-    """The longest of all tasks, or None where they are not at hand."""
+    """The longest texts of all tasks; None if they cannot be read."""
     if resources.backbone(variant).tokenizer is None:
         return None
     study = resources.studies[variant]
@@ -195,10 +195,10 @@ def _lengths(resources: Resources, variant: str) -> Lengths | None:
     )
 
 
-def _parts(
+def _peaks(
     resources: Resources, variant: str, lengths: Lengths, device: str, memory: int | None, done: set[str]
 ) -> Iterator[Peak]:
-    """What a worker does for a variant, but for what is ``done``: it takes the same."""
+    """The kinds of work of a variant, without those ``done``, which need the same memory."""
 
     def new(*what: object) -> bool:
         before = len(done)
@@ -220,7 +220,7 @@ def _parts(
             batch = equal_rows(few, lengths.text, lengths.output, runs=stack[0], dropout=config.dropout)
             return state + traced(lambda: run_gradients(backbone, empty, batch), device).on(device)
 
-        yield _part(
+        yield _peak(
             "adaptation", "adaptation.max_tokens", config.max_tokens, rows, stack, lengths, adaptation
         )
     if prompts and new(id(backbone), stack, study.evaluation):
@@ -236,7 +236,7 @@ def _parts(
             yield from _fine_tuning(study, tuned, lengths, device)
 
 
-def _part(
+def _peak(
     name: str,
     key: str,
     bound: int | None,
@@ -294,17 +294,17 @@ def _evaluation(
     study: Study,
     backbone: Backbone,
     stack: tuple[int, int, int],
-    beside: int,
+    resident: int,
     lengths: Lengths,
     device: str,
 ) -> Peak:
-    """Ranking, or generating: one pass over the texts without a graph, and what a search keeps."""
-    how, config, text = study.evaluation.decoding, backbone.model.config, stack[1] + lengths.text
+    """Ranking or generating: one pass over the texts without a graph, and what a search keeps."""
+    decoding, config, text = study.evaluation.decoding, backbone.model.config, stack[1] + lengths.text
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "d_kv", None) or getattr(config, "head_dim", None)
     inner = heads * (width or config.hidden_size // config.num_attention_heads)
     layers = getattr(config, "num_decoder_layers", None) or config.num_hidden_layers
-    beams, new = how.num_beams, how.max_new_tokens
+    beams, new = decoding.num_beams, decoding.max_new_tokens
     if study.evaluation.bounded:
         new = min(new, lengths.output + 2)
     # Greedy decoding of T5 keeps no keys and values of the text; transformers' searches do, for every beam.
@@ -323,14 +323,14 @@ def _evaluation(
         if study.evaluation.scoring == "rank" and lengths.labels[0]:
             words = torch.full((rows, *lengths.labels), 3)
             ranked = traced(lambda: backbone.rank(prompts, batch, words, tokens), device).on(device)
-        return beside + max(ranked, once + rows * searched)
+        return resident + max(ranked, once + rows * searched)
 
     bound = study.evaluation.max_tokens
-    return _part(name, "evaluation.max_tokens", bound, stack[0] * lengths.rows, stack, lengths, measure)
+    return _peak(name, "evaluation.max_tokens", bound, stack[0] * lengths.rows, stack, lengths, measure)
 
 
 def _fine_tuning(study: Study, backbone: Backbone, lengths: Lengths, device: str) -> Iterator[Peak]:
-    """Steps and evaluations of a copy of the weights, beside the best ones on the CPU."""
+    """Steps and evaluations of a copy of the weights; a copy of the best ones is on the CPU."""
     twin, config = backbone.trainable_copy(), study.finetuning
     copies = weight_bytes(twin) * (1 if device == "cuda" else 2)
     stack = (1, 0, twin.width)
@@ -340,7 +340,7 @@ def _fine_tuning(study: Study, backbone: Backbone, lengths: Lengths, device: str
     optimizer = optimizer_of(twin.model, 1.0, config.weight_decay)
 
     def step() -> None:
-        for _ in range(min(2, config.batch_parts)):  # the second beside the first one's gradient
+        for _ in range(min(2, config.batch_parts)):  # the second while there is a gradient of the first
             twin.nll(nothing, batch, seed=batch.seed)[0].sum().backward()
         optimizer.step()
 

@@ -31,7 +31,7 @@ DATA = (
     "samples",
     "source_samples",
 )
-"""What a variant under another preset keeps, with ``MODEL`` and the methods' names."""
+"""What a variant with another preset keeps, together with ``MODEL`` and the names of the methods."""
 
 
 def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
@@ -88,14 +88,15 @@ def variants_of(study: Study, where: str = "study") -> dict[str, Study]:
                 raise SoftstartError(
                     f"'{name if name == MAIN else key}' is shared by all variants",
                     where=place,
-                    fix="Make it a study of its own.",
+                    fix="Declare another study.",
                 )
             for other in {"setting": ["settings"], "settings": ["setting"]}.get(key, []):
                 data.pop(other)
             if key == "backbone":
                 data |= {of: None for of in ("revision", "finetuning_backbone") if of not in overrides}
-            own = inherited(value, data["methods"]) if key == "methods" and isinstance(value, dict) else value
-            _assign(data, key, own, place)
+            if key == "methods" and isinstance(value, dict):
+                value = inherited(value, data["methods"])
+            _assign(data, key, value, place)
         studies[name] = _validated(data, place)
     return studies
 

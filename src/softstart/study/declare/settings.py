@@ -1,4 +1,4 @@
-"""Which tasks a study names, and how much of them it uses."""
+"""The tasks that a study names, and how much of them it uses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from softstart.training.encoding import rng_for
 
 
 def resolve_setting(study: Study, spec: str | SettingSpec, gym: Gym) -> Setting:
-    """A setting that a study names or spells out, with as many source tasks as the study takes.
+    """A setting that a study names or lists, with as many source tasks as the study uses.
 
     Raises:
         SoftstartError: an unknown name, unknown or overlapping tasks, or nothing to learn a start from.
@@ -27,7 +27,7 @@ def resolve_setting(study: Study, spec: str | SettingSpec, gym: Gym) -> Setting:
             raise SoftstartError(
                 f"method '{learners[0]}' has no source task to learn from",
                 where=f"setting '{setting.name}'",
-                fix="Name some under 'source'.",
+                fix="List some under 'source'.",
             )
     setting.check_against(gym)
     return replace(setting, source=some_sources(setting.source, study.source_tasks))
@@ -39,7 +39,7 @@ def declared_setting(study: Study, spec: str | SettingSpec, gym: Gym | None = No
     Args:
         study: the study.
         spec: one of its settings.
-        gym: where it is at hand; settings of the mini gym are known without it.
+        gym: the gym, if it is at hand; the settings of the mini gym are known without it.
 
     Raises:
         SoftstartError: an unknown name, or overlapping lists.
@@ -60,6 +60,6 @@ def some_sources(names: Sequence[str], count: int | None) -> tuple[str, ...]:
 
 
 def test_rows(study: Study, name: str) -> int | None:
-    """How many rows of a task's test set count; None: all."""
+    """How many rows of a task's test set are used; None: all."""
     rows = study.test_rows
     return rows.get(name) if isinstance(rows, dict) else rows

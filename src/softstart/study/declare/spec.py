@@ -1,4 +1,4 @@
-"""What a study is: one YAML that declares everything its numbers depend on."""
+"""What a study declares: everything that its numbers depend on, in one YAML file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAIN = "main"
 """The variant that is the study as declared."""
 
 LOADING = ("device_map", "gradient_checkpointing", "compile")
-"""How a backbone is loaded, beside its dtype."""
+"""How a backbone is loaded, besides its dtype."""
 
 Rates = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
 
@@ -76,14 +76,14 @@ class Study(BaseModel):
     source_shots: Positive | None = None
     """Which k of a folder source tasks have; None: the same."""
     source_tasks: Positive | None = None
-    """Learn from so many of a setting's source tasks only, the first of one shuffled list."""
+    """Learn from this many source tasks of a setting only: the first ones of a fixed shuffled list."""
     test_rows: Positive | dict[str, Positive] | None = None
-    """Test on the first rows only, of every task or of those named (the published study cut 14 to 1,000)."""
+    """Test on this many first rows only, of every task or of the named ones (1,000 of some, as published)."""
     meta_seeds: Annotated[list[int], Field(min_length=1)] = [42]
     """Seeds of meta-training and of the data order of adaptation."""
     baseline_seeds: Annotated[list[int], Field(min_length=1)] | None = None
     """Seeds of the baselines' starts and data order; None: the meta seeds. With fewer of them than meta
-    seeds, a baseline run stands beside several meta seeds."""
+    seeds, one baseline run is compared with several meta seeds."""
     text: TextFormat = TextFormat()
     """How an example becomes model input."""
     prompt: PromptSpec = PromptSpec()
@@ -93,34 +93,34 @@ class Study(BaseModel):
     meta: MetaBudget = MetaBudget()
     """The outer loop of all methods; a method can override its fields."""
     learning_rates: Rates = [0.5, 0.4, 0.3, 0.2]
-    """Grid of adaptation; the best on dev is chosen for each run."""
+    """Grid of adaptation; dev scores choose from it, cell by cell."""
     adaptation: AdaptConfig = AdaptConfig()
     """How target tasks are learned."""
     finetuning: FineTuneConfig = FineTuneConfig()
     """The baseline that trains the whole backbone."""
     finetuning_learning_rates: Rates = [5e-4, 3e-4, 2e-4, 1e-4]
-    """Its grid."""
+    """Grid of fine-tuning."""
     finetuning_backbone: str | None = None
-    """Fine-tune from other weights than those that prompts are tuned for, as published; None: the same."""
+    """Other weights to fine-tune, as published; None: those of prompt tuning."""
     evaluation: Evaluation = Evaluation()
     """How predictions are made and scored."""
     pack_size: Positive = 16
-    """Upper bound on the runs trained together; there are fewer where memory is short. Changes their numbers
-    only under dropout, whose masks span a pack."""
+    """Upper bound on the runs trained together; there are fewer where memory is short. Their numbers depend
+    on it only under dropout, whose masks span a pack."""
     variants: dict[str, dict[str, Any]] = {}
-    """Ablations: name → overrides of this study (``prompt.length: 5``, ``backbone: gpt2``), each a study of
-    its own under that name; they share what they have in common with this one, which is the variant "main".
-    One that names a ``preset`` has everything from there but for its model, data and methods."""
+    """Ablations: name → overrides of this study (``prompt.length: 5``, ``backbone: gpt2``). Each is a study
+    under that name; work that it has in common with this one, the variant "main", is done once. One that
+    names a ``preset`` takes everything from there except its model, data and methods."""
 
     @property
     def loading(self) -> dict[str, Any]:
-        """How the backbone is loaded, without what is not said: keys of old results stay."""
+        """How the backbone is loaded, without options that are off: so keys of old results stay."""
         more = {name: getattr(self, name) for name in LOADING}
         return {"dtype": self.dtype, **{name: value for name, value in more.items() if value}}
 
     @property
     def every_setting(self) -> list[str | SettingSpec]:
-        """The settings, whether one or several are declared."""
+        """The settings: the one under ``setting``, or those under ``settings``."""
         return self.settings or ([] if self.setting is None else [self.setting])
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Which run, and which of its prompts, stands for a cell at a budget of steps: dev decides."""
+"""The run, and its prompt, that dev scores select for a cell at a budget of steps."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from softstart.training.methods import Method
 
 @dataclass(frozen=True)
 class Choice:
-    """The run chosen for a cell at a budget: its best dev score up to there, the step it was reached at, and
-    the step of the prompt that is tested (another one if the last prompt is, ``select: last``).
+    """The run chosen for a cell at a budget: its best dev score up to there, the step of that score, and the
+    step of the prompt that is tested (another one under ``select: last``).
     """
 
     run: RunNode
@@ -25,7 +25,7 @@ class Choice:
 
 
 def budgets_of(study: Study, method: Method) -> tuple[int, ...]:
-    """The budgets, in steps, at which a method is judged: as declared, or all its steps."""
+    """The budgets, in steps, at which a method is compared: as declared, or all its steps."""
     training = study.finetuning if method.kind == "ft" else study.adaptation
     return training.budgets or (training.steps,)
 
@@ -33,7 +33,7 @@ def budgets_of(study: Study, method: Method) -> tuple[int, ...]:
 def choose(cell: Cell, study: Study, done: Mapping[str, Mapping[str, Any]], budget: int) -> Choice | None:
     """The run with the best dev score up to a budget; ties go to the first learning rate of the grid.
 
-    None while a run of the cell is missing, or if all of them diverged before a dev score.
+    None while a run of the cell is missing, or if all of them diverged before the first dev score.
     """
     if any(run.key not in done for run in cell.runs):
         return None

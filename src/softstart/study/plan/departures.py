@@ -1,8 +1,8 @@
-"""Where a study departs from the published protocol, value by value, and what we would do.
+"""Where a study departs from the published protocol, value by value, and what we recommend.
 
-The published side is the preset ``paper``: what the released files of Qin, Li, Zhao and Joty (ACL 2023) show
-was run (``docs/paper.md``). The recommended one is the preset ``corrected``. Evidence and reasons are in
-``presets/protocol.yaml``.
+The published side is the preset ``paper``: what was run according to the released files of Qin, Li, Zhao and
+Joty (ACL 2023; ``docs/paper.md``). The recommended side is the preset ``corrected``. Evidence and reasons are
+in ``presets/protocol.yaml``.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from softstart.training.optimizers import Optimizer
 
 PUBLISHED_METHODS = (*BASELINES, "multitask", "maml", "fomaml", "reptile")
 NONE = "–"
-"""What a side says where it has no such value."""
+"""Stands for a value that a side does not have."""
 
 Rows = Iterator[tuple[str, object]]
 
 
 @dataclass(frozen=True)
 class Value:
-    """One value of a protocol: what it is, as published, here and as we recommend; evidence and a reason."""
+    """One value of a protocol: its name; as published, here and as we recommend; evidence and reason."""
 
     what: str
     published: str
@@ -51,12 +51,12 @@ class Value:
 
     @property
     def same(self) -> bool:
-        """Whether nothing departs from what was published."""
+        """Whether the value is as published."""
         return self.published == self.here
 
     @property
     def sound(self) -> bool:
-        """Whether it is as recommended, or nothing is."""
+        """Whether the value is as recommended, or there is no recommendation."""
         return self.recommended == NONE or self.here.startswith(tuple(self.recommended.split(" or ")))
 
 
@@ -92,7 +92,7 @@ def _notes() -> dict[str, dict[str, str]]:
 
 
 def _as_in(preset: str, study: Study) -> Study:
-    """A study of the same methods under a preset; what was published placed prompts after the padding."""
+    """A study of the same methods under a preset; as published, prompts came after the padding."""
     kinds = {m.name: m.kind for m in resolve_methods(study)}
     known = PUBLISHED_METHODS if preset == "paper" else tuple(presets.preset_values(preset)["methods"])
     methods = {n: {} if n == k else {"algorithm": k} for n, k in kinds.items() if k in known} or {"pt": {}}

@@ -12,13 +12,13 @@ from softstart.gym.task import Task
 from softstart.training.budgets import HVP_COST
 
 FIRST = 1
-"""The version of the mini gym that older studies had: no part of keys."""
+"""The version of the mini gym that older studies used: it is no part of keys."""
 
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """What planning and reporting need to know of a task: its ``Task.digest``, metric and k, and the number
-    of rows of its test set and of a sample's dev set.
+    """What planning and reporting need of a task: its ``Task.digest``, metric and k, and the numbers of rows
+    of its test set and of a sample's dev set.
     """
 
     digest: str
@@ -32,8 +32,8 @@ class TaskFacts:
 class Part:
     """One comparison of a study: a variant under a setting.
 
-    ``tasks`` holds every source and target task, ``source_digests`` the ``Task.digest`` of each source task,
-    whose shots may be others than the same task's as a target.
+    ``tasks`` holds every source and target task, ``source_digests`` the ``Task.digest`` of each source task:
+    the same task may have another k as a target.
     """
 
     variant: str
@@ -43,16 +43,16 @@ class Part:
     tasks: Mapping[str, TaskFacts]
     source_digests: tuple[str, ...] = ()
     source_rows: int = 0
-    """Train and dev rows of all samples of all source tasks; 0 where they are not known."""
+    """Train and dev rows of all samples of all source tasks; 0: not known."""
     hvp_cost: float = HVP_COST
-    """A Hessian-vector product of a source row, in gradients; from the data where a budget asks for it."""
+    """A Hessian-vector product of a source row, in gradients; computed from the data if a budget needs it."""
     gym_version: int | None = None
-    """Of the mini gym's settings, where it is not the first."""
+    """The version of the mini gym's settings; None: the first, or another gym."""
 
 
 @dataclass(frozen=True)
 class BackboneFacts:
-    """A backbone as prompts know it: its digest, its width d, what else a ``SoftPrompt`` says of it."""
+    """A backbone as prompts describe it: its digest, its width d, and what else a ``SoftPrompt`` records."""
 
     digest: str
     width: int
@@ -61,11 +61,11 @@ class BackboneFacts:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a study's numbers depend on beside its declaration; stored with the results.
+    """What the results of a study depend on besides its declaration; stored with them.
 
-    ``backbone_digest`` is ``Backbone.digest``, ``width`` its d; ``made_on`` is what else a ``SoftPrompt``
-    says of its backbone (empty in older folders). ``fits`` holds the most runs of a pack by variant, if there
-    was no memory for ``pack_size`` of them when the study began: cut otherwise, last bits would differ.
+    ``backbone_digest`` is ``Backbone.digest``, ``width`` its d; ``made_on`` is whatever else a ``SoftPrompt``
+    records of its backbone (empty in older folders). ``fits`` holds the size of packs by variant, where
+    memory was too short for ``pack_size`` when the study began: in other packs, last bits would differ.
     """
 
     backbone_digest: str
@@ -74,9 +74,9 @@ class Inputs:
     made_on: Mapping[str, str] = field(default_factory=dict)
     fits: Mapping[str, int] = field(default_factory=dict)
     tuned: Mapping[str, str] = field(default_factory=dict)
-    """Digests of other backbones that fine-tuning begins with, by name (``Study.finetuning_backbone``)."""
+    """Digests of other backbones that fine-tuning starts from, by name (``Study.finetuning_backbone``)."""
     others: Mapping[str, BackboneFacts] = field(default_factory=dict)
-    """The backbones of variants that have another one than the study."""
+    """The backbones of variants whose backbone is not that of the study."""
 
     def of(self, variant: str) -> BackboneFacts:
         """The backbone of a variant."""
@@ -84,12 +84,12 @@ class Inputs:
         return self.others.get(variant, main)
 
     def to_json(self) -> str:
-        """As stored."""
+        """The text that is stored."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Inputs:
-        """What ``to_json`` wrote.
+        """Read what ``to_json`` wrote.
 
         Raises:
             SoftstartError: another version of Softstart wrote it.
@@ -117,6 +117,6 @@ def _part(data: Mapping[str, Any]) -> Part:
 
 
 def facts_of(task: Task) -> TaskFacts:
-    """What a plan needs to know of a task."""
+    """The facts of a loaded task."""
     dev = max(len(sample.dev) for sample in task.samples.values())
     return TaskFacts(task.digest, task.metric, task.shots, dev, len(task.test))

@@ -1,8 +1,7 @@
-"""Expand a study to what has to be computed: meta-trainings, then the runs that need them.
+"""Expand a study to the work that it needs: meta-trainings, then the runs that start from them.
 
-Every node has a key, a hash of everything that can change its numbers. A node that is in the store under its
-key is never computed again, and nodes with equal keys (a baseline under two settings with the same targets)
-are one node.
+Each node has a key, a hash of everything that can change its numbers. A node whose key is in the store is
+not computed again, and nodes with equal keys (a baseline under two settings with the same targets) are one.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from softstart.training.identity import identity_of
 from softstart.training.methods import Method, TaskLearner
 
 FINE_TUNING_COST = 2.0
-"""A fine-tuning row against a prompt-tuning row, roughly (weight gradients, no packing)."""
+"""Work of a fine-tuning row in rows of prompt tuning, roughly (gradients of weights, no packs)."""
 
 EVALUATION_COST = 0.7
-"""A generated row against a row that goes forward and backward."""
+"""Work of a generated row in rows that go forward and backward."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +59,17 @@ class RunNode:
     start: str | None
     """Key of the meta-training it starts from; None for the baselines."""
     draw: int = 0
-    """Which draw of its seed its own start is (``PromptSpec.draw_per``)."""
+    """The number of its start among the draws of its seed (``PromptSpec.draw_per``)."""
 
     @property
     def group(self) -> str:
-        """The same for all runs of a cell, which may compete while they train (``AdaptConfig.rungs``)."""
+        """Equal for all runs of a cell, which may compete while they train (``AdaptConfig.rungs``)."""
         return f"{self.start}/{self.task}/{self.sample}/{self.seed}"
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """The runs that compete for one result: one method, target task, sample and seed; every learning rate.
+    """The runs that compete for one result: one method, target task, sample and seed, all learning rates.
 
     ``seed`` is a meta seed; a baseline's runs may have another (``Study.baseline_seeds``).
     """
@@ -85,12 +84,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """All nodes of a study, each once, and the cells they belong to."""
+    """All nodes of a study, each once, and the cells that they belong to."""
 
     metas: list[MetaNode]
     cells: list[Cell]
     studies: Mapping[str, Study]
-    """Every variant."""
+    """Every variant by name, with packs that fit into memory."""
 
     @property
     def runs(self) -> Iterator[RunNode]:
@@ -118,7 +117,7 @@ def _packed(studies: Mapping[str, Study], inputs: Inputs) -> dict[str, Study]:
 
 
 def run_cost(run: RunNode, study: Study, task: TaskFacts) -> float:
-    """Estimated work of a run, as ``MetaNode.cost``; fine-tuning tests as it goes."""
+    """Estimated work of a run, as ``MetaNode.cost``; a fine-tuning includes its tests."""
     tuned = run.method.kind == "ft"
     config = study.finetuning if tuned else study.adaptation
     rows = config.steps * config.batch_size * (FINE_TUNING_COST if tuned else 1.0)
@@ -157,8 +156,8 @@ class _Planner:
         }
         if study.adaptation.rungs:
             self.adapted |= as_json({"rivals": study.learning_rates})
-        # Dropout draws one mask for all rows of a pack. Results under the default size are older than this
-        # part of their keys, and are still found.
+        # Dropout draws one mask for all rows of a pack. Results with the default size were stored before the
+        # size was part of their keys: without it, they are still found.
         usual = study.pack_size == Study.model_fields["pack_size"].default
         self.pack = {} if usual else as_json({"pack_size": study.pack_size})
 
@@ -170,9 +169,9 @@ class _Planner:
             for method in self.methods:
                 for i, seed in enumerate(study.meta_seeds):
                     start = metas[method.name, seed]
-                    own = seed if start else baseline[i % len(baseline)]
+                    run_seed = seed if start else baseline[i % len(baseline)]
                     for sample in study.samples:
-                        runs = self._runs(method, task, sample, own, start)
+                        runs = self._runs(method, task, sample, run_seed, start)
                         yield Cell(self.part, method, task, sample, seed, runs)
 
     def _meta(self, method: Method, seed: int) -> str | None:
@@ -182,7 +181,7 @@ class _Planner:
         rows = len(part.source), len(part.source) * len(samples), part.source_rows
         config = method.meta.resolved(method.algorithm, *rows, part.hvp_cost)
         method = replace(method, meta=config)
-        own = as_json(
+        learned = as_json(
             {
                 "kind": method.kind,
                 "algorithm": method.algorithm,
@@ -192,7 +191,7 @@ class _Planner:
                 **({"gym_version": part.gym_version} if part.gym_version else {}),
             }
         )
-        key = key_of({**self.common, **own})
+        key = key_of({**self.common, **learned})
         if key not in self.all_metas:
             self.all_metas[key] = MetaNode(key, part.variant, part.setting, method, seed, part.source)
         return key
@@ -205,8 +204,8 @@ class _Planner:
             method = self.all_metas[start].method  # its steps resolved
         rates = self.study.finetuning_learning_rates if tuned else self.study.learning_rates
         digest = self.part.tasks[task].digest
-        own = as_json({"start": start, "task": task, "digest": digest, "sample": sample, "seed": seed})
-        common = {**(self.tuned if tuned else self.adapted), **own}
+        run = as_json({"start": start, "task": task, "digest": digest, "sample": sample, "seed": seed})
+        common = {**(self.tuned if tuned else self.adapted), **run}
         if not tuned and (self.study.adaptation.dropout or _chosen_under_dropout(method)):
             common |= self.pack
         runs = []
@@ -223,5 +222,5 @@ class _Planner:
 
 
 def _chosen_under_dropout(method: Method) -> bool:
-    """Whether the start of a run is chosen by a short tuning, packed and with dropout."""
+    """Whether the start of a run is chosen by a short tuning that is packed and has dropout."""
     return isinstance(method.algorithm, TaskLearner) and method.meta is not None and method.meta.dropout

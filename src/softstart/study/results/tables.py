@@ -1,4 +1,4 @@
-"""From the store to tables: one row a result, one a run, one a point of a curve."""
+"""From the store to tables: one row per result, per run, and per point of a curve. Scores are fractions."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ RESULT_COLUMNS = [
 ]  # fmt: skip
 MEASURED = ("tokens", "flops", "memory")
 ENVIRONMENT = ("device", "threads", "softstart", "torch", "transformers", "python", "git")
-"""What a run was made with, beside what it took: tokens and FLOPs of training, peak bytes of its process."""
+"""What a run was made with; ``MEASURED`` is what it took: tokens and FLOPs of training, peak bytes."""
 RATE = "flops_per_second"
-"""FLOPs of training over all seconds of a run, in which there are its dev evaluations."""
+"""FLOPs of training over all seconds of a run, those of its dev evaluations included."""
 RUN_COLUMNS = [*RESULT_COLUMNS, "selected", *MEASURED, RATE, *ENVIRONMENT]
 _NAMES = [*RESULT_COLUMNS[: RESULT_COLUMNS.index("lr") + 1], "run"]
 
 
 def results(plan: Plan, store: Store) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """The tables of a study, as far as it is computed.
+    """The tables of a study, as far as it is computed; ``dev`` and ``test`` are fractions.
 
     Returns:
-        (results: for each cell and budget of steps the run that dev selected, columns ``RESULT_COLUMNS``;
-        runs: every run of every cell at its largest budget, columns ``RUN_COLUMNS``; curves: dev score and
-        training loss of every run by step). Without declared budgets there is one, all steps.
+        (results: for each cell and budget of steps the run that dev scores selected, columns
+        ``RESULT_COLUMNS``; runs: every run of every cell at its largest budget, columns ``RUN_COLUMNS``;
+        curves: dev score and training loss of every run by step). Without declared budgets there is one: all
+        steps.
     """
     done, tests = store.runs(), store.tests()
     chosen: list[dict[str, Any]] = []
@@ -92,25 +93,25 @@ def _row(
 
 
 def reading(study: Study, task: str, rows: int = 0) -> str:
-    """What decides how a test score is read, part by part: scores of other readings are no comparison.
+    """What decides the meaning of a test score, part by part; different readings must not be compared.
 
-    The metric (with its labels) and k are columns of their own.
+    The metric (with its labels) and k have their own columns.
 
     Args:
         study: the variant.
         task: the target task.
         rows: of its test set, where known.
     """
-    how, text = study.evaluation, study.text
-    d, most = how.decoding, "at most " if how.bounded else ""
+    evaluation, text = study.evaluation, study.text
+    decoding, most = evaluation.decoding, "at most " if evaluation.bounded else ""
     start = " or the start" if study.adaptation.select == "best" and study.adaptation.eval_start else ""
     return "; ".join(
         (
-            SCORINGS.find(how.scoring).label,
-            f"{d.num_beams} beam{'' if d.num_beams == 1 else 's'}",
-            f"{most}{d.max_new_tokens} new tokens",
-            f"repetition penalty {d.repetition_penalty:g}",
-            f"length penalty {d.length_penalty:g}",
+            SCORINGS.find(evaluation.scoring).label,
+            f"{decoding.num_beams} beam{'' if decoding.num_beams == 1 else 's'}",
+            f"{most}{decoding.max_new_tokens} new tokens",
+            f"repetition penalty {decoding.repetition_penalty:g}",
+            f"length penalty {decoding.length_penalty:g}",
             f"{study.adaptation.select} prompt{start}",
             f"text {text.template!r} of {text.max_input_tokens} to {text.max_output_tokens} tokens",
             f"{rows or test_rows(study, task) or 'all'} test rows",
@@ -121,7 +122,7 @@ def reading(study: Study, task: str, rows: int = 0) -> str:
 def gaps(
     plan: Plan, done: Mapping[str, Any], metas: Mapping[str, Any], failures: Sequence[str] = ()
 ) -> list[str]:
-    """What of a study is missing or failed, a sentence each; empty for a finished one.
+    """What is missing of a study, and what failed: one sentence each; empty for a finished study.
 
     Args:
         plan: all of it.
@@ -132,15 +133,15 @@ def gaps(
     runs = [done.get(run.key) for run in plan.runs]
     missing, left = runs.count(None), sum(node.key not in metas for node in plan.metas)
     diverged = sum(run is not None and run["status"] == "diverged" for run in runs)
-    found = []
+    sentences = []
     if missing:
         starts = f" and {left:,} of {len(plan.metas):,} meta-trainings" if left else ""
-        found.append(f"The study is incomplete: {missing:,} of {len(runs):,} runs{starts} are missing.")
+        sentences.append(f"The study is incomplete: {missing:,} of {len(runs):,} runs{starts} are missing.")
     if diverged:
-        found.append(f"{diverged:,} of {len(runs):,} runs diverged; they count as far as they came.")
+        sentences.append(f"{diverged:,} of {len(runs):,} runs diverged; they count up to where they did.")
     if failures:
-        found.append(f"{len(failures):,} failed, among them {failures[0]}.")
-    return found
+        sentences.append(f"{len(failures):,} failed, among them {failures[0]}.")
+    return sentences
 
 
 def _made(done: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,8 +158,8 @@ def _tested(tests: Mapping[tuple[str, int], Mapping[str, Any]], run: str, step: 
     test = tests.get((run, step))
     if test is None:
         return {}
-    beside = json.loads(test["companions"] or "{}")
-    return {"test": test["test"], "gold_f1": beside.get("gold-F1"), "outside": beside.get("outside")}
+    companions = json.loads(test["companions"] or "{}")
+    return {"test": test["test"], "gold_f1": companions.get("gold-F1"), "outside": companions.get("outside")}
 
 
 def _table(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
@@ -169,22 +170,23 @@ def _table(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
 
 
 def costs(plan: Plan, done: Mapping[str, Any], metas: Mapping[str, Any]) -> pd.DataFrame:
-    """What each method took: seconds of meta-training and adaptation, runs and steps.
+    """The costs of each method: seconds of meta-training and of adaptation, runs and steps.
 
-    ``tokens`` and ``flops`` are sums over both and ``memory`` (bytes) is the largest, where recorded.
+    Where they were recorded, ``tokens`` and ``flops`` are the sums over both, and ``memory`` (bytes) is the
+    largest.
     """
     table = []
     for name in dict.fromkeys(cell.method.name for cell in plan.cells):
         meta = [metas[n.key] for n in plan.metas if n.method.name == name and n.key in metas]
-        own = [done[r.key] for r in plan.runs if r.method.name == name and r.key in done]
+        runs = [done[r.key] for r in plan.runs if r.method.name == name and r.key in done]
         table.append(
             {
                 "method": name,
                 "meta_training_seconds": sum(row["seconds"] for row in meta),
-                "adaptation_seconds": sum(row["seconds"] for row in own),
-                "runs": len(own),
-                "steps": sum(row["steps"] or 0 for row in own),
-                **{of: _over(fold, of, [*meta, *own]) for of, fold in _MEASURED.items()},
+                "adaptation_seconds": sum(row["seconds"] for row in runs),
+                "runs": len(runs),
+                "steps": sum(row["steps"] or 0 for row in runs),
+                **{of: _over(fold, of, [*meta, *runs]) for of, fold in _MEASURED.items()},
             }
         )
     return pd.DataFrame(table).dropna(axis="columns", how="all")
@@ -217,7 +219,7 @@ def meta_curves(plan: Plan, metas: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def environments(recorded: Iterable[str]) -> dict[str, str]:
-    """What the numbers were made with; several values where runs were made in several places."""
+    """What the numbers were made with; several values if runs were computed in several places."""
     merged: dict[str, list[str]] = {}
     for text in sorted(set(recorded)):
         for key, value in json.loads(text).items():

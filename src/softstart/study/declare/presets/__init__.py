@@ -38,10 +38,10 @@ def _parsed(text: str) -> dict[str, Any]:
 
 
 def filled(declared: Mapping[str, Any], where: str = "study") -> dict[str, Any]:
-    """A declared study with what its preset adds; without a preset, as it is.
+    """A declared study with the values of its preset; without a preset, unchanged.
 
-    What a preset says of a method counts where the study has that method, by its name or its ``algorithm``;
-    a study without ``methods`` gets all of the preset's.
+    The values of a preset for a method apply if the study has that method, by its name or its ``algorithm``.
+    A study without ``methods`` gets all those of the preset.
     """
     if declared.get("preset") is None:
         return dict(declared)
@@ -52,9 +52,9 @@ def filled(declared: Mapping[str, Any], where: str = "study") -> dict[str, Any]:
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Two declarations as one; where both speak, the one above decides.
+    """Two declarations as one; where both have a value, the one above decides.
 
-    The methods are those of the one above. Ways to say how long meta-training is replace each other.
+    The methods are those of the one above. Limits on the length of meta-training replace each other.
     """
     out, lower, upper = _over(below, above), below.get("methods"), above.get("methods")
     if isinstance(lower, Mapping) and isinstance(upper, Mapping):
@@ -63,15 +63,15 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def inherited(methods: Mapping[str, Any], below: Mapping[str, Any]) -> dict[str, Any]:
-    """Methods with what another declaration says of each, by its name or by its ``algorithm``."""
-    return {name: _under(name, own, below) for name, own in methods.items()}
+    """Methods with the values of another declaration for each, by its name or by its ``algorithm``."""
+    return {name: _under(name, values, below) for name, values in methods.items()}
 
 
-def _under(name: str, own: Any, others: Mapping[str, Any]) -> Any:
-    if not isinstance(own, Mapping):
-        return own
-    other: Mapping[str, Any] = others.get(name) or others.get(own.get("algorithm", name)) or {}
-    return _limited(other, own)
+def _under(name: str, values: Any, below: Mapping[str, Any]) -> Any:
+    if not isinstance(values, Mapping):
+        return values
+    defaults: Mapping[str, Any] = below.get(name) or below.get(values.get("algorithm", name)) or {}
+    return _limited(defaults, values)
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _WHOLE = ("test_rows", "variants")
-"""Mappings that are one value."""
+"""Mappings that are replaced as a whole."""
 
 
 def _limited(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
