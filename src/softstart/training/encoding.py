@@ -193,16 +193,8 @@ def encode_task(task: Task, backbone: Backbone, text: TextFormat) -> EncodedTask
     longest = max(
         (len(o) for part in (*train.values(), *dev.values()) for a in part.outputs for o in a), default=1
     )
-    return EncodedTask(
-        task.name,
-        task.metric,
-        train,
-        dev,
-        rows("test"),
-        task.labels,
-        ids["labels"],
-        longest + SPARE_TOKENS,
-    )
+    most, labels = longest + SPARE_TOKENS, ids["labels"]
+    return EncodedTask(task.name, task.metric, train, dev, rows("test"), task.labels, labels, most)
 
 
 def encode_texts(
