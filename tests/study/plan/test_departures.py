@@ -38,7 +38,7 @@ def departing(declared, facts=None):
 
 
 def test_the_paper_preset_departs_nowhere_but_where_it_must():
-    must = {"precision": "float32", "place of the prompt": "after the text"}
+    must = {"precision": "float32", "place of the prompt": "after the text (suffix)"}
     assert departing(study(), inputs()) == departing(study()) == must
     letter = {"prompt": {"placement": "after_padding"}, "pack_size": 1}
     assert departing(study(**letter), inputs()) == {"precision": "float32"}

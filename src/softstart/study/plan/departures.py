@@ -20,7 +20,7 @@ import yaml
 from softstart.errors import SoftstartError
 from softstart.gym.catalog import crossfit_catalog
 from softstart.gym.settings import shipped_settings
-from softstart.prompt import PLACEMENTS
+from softstart.prompt import PLACEMENTS, find_initializer
 from softstart.study.declare import presets
 from softstart.study.declare.settings import declared_setting, some_sources
 from softstart.study.declare.spec import MAIN, SettingSpec, Study, resolve_methods
@@ -197,8 +197,8 @@ def _values(study: Study) -> Rows:
 def _prompt(study: Study) -> Rows:
     spec = study.prompt
     yield "rows of the prompt", spec.length
-    starts = {"task_names": "task names, then frequent words", "vocabulary": "frequent words"}
-    yield "start", starts.get(spec.init, spec.init)
+    # With the names: an initializer or a placement of somebody else may be labeled as one of ours.
+    yield "start", f"{find_initializer(spec.init)[0].label} ({spec.init})"
     orders = {"c4": "by their count in C4", "tokenizer": "by the tokenizer's order"}
     yield "frequent words", f"{spec.top:,} {orders.get(spec.frequent, spec.frequent)}"
     draws = {
@@ -207,13 +207,7 @@ def _prompt(study: Study) -> Rows:
         "run": "another for every run of a grid",
     }
     yield "start of plain prompt tuning", draws.get(spec.draw_per, spec.draw_per)
-    places = {
-        "prefix": "before the text",
-        "suffix": "after the text",
-        "after_padding": "after the text and its padding",
-    }
-    other = f"{PLACEMENTS.find(spec.placement).label} ({spec.placement})"
-    yield "place of the prompt", places.get(spec.placement, other)
+    yield "place of the prompt", f"{PLACEMENTS.find(spec.placement).label} ({spec.placement})"
 
 
 def _test_sets(rows: int | Mapping[str, int] | None) -> str:
