@@ -41,19 +41,10 @@ def test_inputs_are_what_the_tokenizer_makes_of_a_conversation():
 
 
 def test_text_around_the_input_belongs_to_the_turn():
-    backbone = chat_backbone()
-    plain = TextFormat("chat:w40 {input} w41")
-    rows = encode_task(toy_task("toy"), backbone, plain).train[13].inputs
-    bare = (
-        encode_task(
-            toy_task("toy"),
-            backbone,
-            TextFormat("{input}"),
-        )
-        .train[13]
-        .inputs
-    )
-    assert rows == [[*OPENING, 40, *ids, 41, *CLOSING] for ids in bare]
+    rows = encode_task(toy_task("toy"), chat_backbone(), TextFormat("chat:w40 {input} w41"))
+    bare = encode_task(toy_task("toy"), chat_backbone(template=None), TextFormat("{input}"))
+    expected = [[*OPENING, 40, *ids, 41, *CLOSING] for ids in bare.train[13].inputs]
+    assert rows.train[13].inputs == expected
 
 
 def test_a_long_turn_is_cut_and_the_assistant_s_turn_stays():
