@@ -22,8 +22,8 @@ class Registry(Mapping[str, T], Generic[T]):
 
     Args:
         kind: what an entry is, for messages: "optimizer".
-        accepts: tells whether an object found by its import path is such an entry; None: import paths are
-            not accepted.
+        accepts: whether an object, imported by its path, is such an entry; None: import paths are not
+            accepted.
 
     >>> colors: Registry[str] = Registry("color")
     >>> colors.add("red", "#f00")
@@ -92,16 +92,16 @@ class Registry(Mapping[str, T], Generic[T]):
     def _imported(self, path: str, where: str | None) -> T:
         module, _, attribute = path.rpartition(".")
         try:
-            found = getattr(import_module(module), attribute)
+            imported = getattr(import_module(module), attribute)
         except (ImportError, AttributeError) as problem:
             raise SoftstartError(
                 f"cannot import the {self.kind} '{path}' ({problem})",
                 where=where,
                 fix="Install its package, or put its folder on PYTHONPATH.",
             ) from problem
-        if self._accepts is None or not self._accepts(found):
+        if self._accepts is None or not self._accepts(imported):
             article = "an" if self.kind[0] in "aeiou" else "a"
             raise SoftstartError(
                 f"'{path}' is not {article} {self.kind}", where=where, fix="Name the object itself."
             )
-        return cast(T, found)
+        return cast(T, imported)

@@ -61,8 +61,8 @@ def test_every_run_of_a_pack_counts_its_own_rows():
     backbone = random_t5(torch.float32)
     task = toy_encoded(backbone)
     runs = [AdaptRun(prompts(backbone)[0], task, sample, 0.1) for sample in (13, 21)]
-    settings, how = AdaptConfig(steps=4, batch_size=8, eval_every=4), Evaluation(scoring="rank")
-    results = adapt(backbone, runs, settings, how)
+    settings, evaluation = AdaptConfig(steps=4, batch_size=8, eval_every=4), Evaluation(scoring="rank")
+    results = adapt(backbone, runs, settings, evaluation)
     for run, result in zip(runs, results, strict=True):
         rows = task.train[run.sample]  # eight rows, so four steps of eight are four epochs
         lengths = [(len(i) + 3, len(o[0])) for i, o in zip(rows.inputs, rows.outputs, strict=True)]

@@ -231,12 +231,12 @@ def test_gradient_checkpointing_keeps_less_and_computes_the_same(name, tmp_path)
         Backbone.from_pretrained(path, device="cpu", gradient_checkpointing=on) for on in (False, True)
     )
     stack, batch = prompts(plain), random_batch([(20, 2, 0), (20, 3, 3)])
-    found = []
+    measured = []
     for backbone in (plain, lean):
         with SavedBytes() as saved:
-            found.append((run_gradients(backbone, stack, batch)[1], saved.peak))
-    assert relative(found[1][0], found[0][0]) < 1e-4
-    assert found[1][1] < 0.7 * found[0][1]
+            measured.append((run_gradients(backbone, stack, batch)[1], saved.peak))
+    assert relative(measured[1][0], measured[0][0]) < 1e-4
+    assert measured[1][1] < 0.7 * measured[0][1]
 
 
 def test_a_damaged_checkpoint_is_named(checkpoint):

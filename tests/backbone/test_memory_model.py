@@ -64,12 +64,12 @@ def test_a_pass_without_numbers_holds_the_bytes_of_the_real_one(tmp_path, name, 
 
     work(real, "cpu")  # what is made once is there
     traced(lambda: work(shadow, META))
-    told = traced(lambda: work(shadow, META)).tensors
-    with Real() as seen:
+    predicted = traced(lambda: work(shadow, META)).tensors
+    with Real() as measured:
         work(real, "cpu")
     # In models this small masks weigh as much as activations; see benchmarks/memory for real ones.
-    assert told == pytest.approx(seen.peak, rel=0.1)
-    assert seen.live == 0
+    assert predicted == pytest.approx(measured.peak, rel=0.1)
+    assert measured.live == 0
     assert weight_bytes(shadow) == weight_bytes(real)
 
 
@@ -134,9 +134,9 @@ def test_a_graph_that_is_not_kept_is_gone():
         return loss.graphs.reused
 
     second_order(None)  # what is made once is there
-    with Real() as seen:
-        assert (second_order(100), seen.live) == (0, 0)
-        assert (second_order(None), seen.live) == (1, 0)
+    with Real() as measured:
+        assert (second_order(100), measured.live) == (0, 0)
+        assert (second_order(None), measured.live) == (1, 0)
 
 
 def test_published_shapes_need_no_file_and_have_the_published_sizes():
@@ -174,10 +174,10 @@ def test_a_fine_tuning_takes_what_is_planned(world, tmp_path, monkeypatch):
     weights = weight_bytes(resources.backbone("main"))
     (run, *_) = make_plan(study, resources.inputs()).runs
     resources.encoded(run.variant, run.task)
-    with Real() as seen:
+    with Real() as measured:
         done = FineTuning(run).perform(Worker(resources, tmp_path))
     assert len(done.tests) > 0
-    assert max(part.bytes for part in planned.peaks) + weights == pytest.approx(seen.peak, rel=0.1)
+    assert max(part.bytes for part in planned.peaks) + weights == pytest.approx(measured.peak, rel=0.1)
 
 
 def test_every_backbone_of_a_study_is_planned_for(world):
@@ -296,5 +296,5 @@ def test_gpu_hours_of_variants_are_those_of_their_backbones_and_lengths(world, t
 @pytest.mark.parametrize("number", range(12))
 def test_predicted_peaks_are_within_15_percent_of_measured_ones(number, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
-    told, seen = importlib.import_module("benchmarks.memory.__main__").compared(number)
-    assert told == pytest.approx(seen, rel=0.15)
+    predicted, measured = importlib.import_module("benchmarks.memory.__main__").compared(number)
+    assert predicted == pytest.approx(measured, rel=0.15)

@@ -127,13 +127,13 @@ def test_micro_batches_are_cut_where_that_costs_least(lengths, cost):
     def price(groups):
         return sum(len(group) * (max(group) + 3) + cost for group in groups)
 
-    found = [
+    groups_of_rows = [
         part.attention_mask.sum(1).tolist() for _, part in random_batch(lengths).micro_batches(999, 3, cost)
     ]
     ordered = sorted(length for length, _, _ in lengths)
     cuts = [c for n in range(len(ordered)) for c in combinations(range(1, len(ordered)), n)]
     every = [[ordered[i:j] for i, j in pairwise((0, *c, len(ordered)))] for c in cuts]
-    assert price(found) == min(map(price, every))
+    assert price(groups_of_rows) == min(map(price, every))
 
 
 def test_no_weight_can_be_trained_and_a_wrong_width_is_refused(t5):

@@ -67,8 +67,8 @@ def test_long_outputs_go_through_plain_decoder_layers(exact_norm, graphs):
     plain, compiled = random_t5(), random_t5()
     compiled.compile()
     stack, batch = prompts(plain), random_batch([(4, 6, 0), (9, 1, 1), (3, 2, 2)])
-    found, wanted = (run_gradients(b, stack, batch)[1] for b in (compiled, plain))
-    assert relative(found, wanted) < 1e-12
+    actual, expected = (run_gradients(b, stack, batch)[1] for b in (compiled, plain))
+    assert relative(actual, expected) < 1e-12
     assert len(graphs) == 2  # the halves of an encoder layer
 
 
@@ -85,8 +85,8 @@ def test_second_order_dropout_and_evaluation_are_left_alone(graphs):
         lambda b: b.rank(stack, batch, candidates),
     ):
         assert torch.equal(do(compiled), do(plain))
-    how = Decoding(max_new_tokens=4)
-    assert compiled.generate(stack, batch, how) == plain.generate(stack, batch, how)
+    decoding = Decoding(max_new_tokens=4)
+    assert compiled.generate(stack, batch, decoding) == plain.generate(stack, batch, decoding)
     assert not graphs
 
 
@@ -95,11 +95,11 @@ def test_an_exact_meta_gradient_takes_compiled_steps_forward_and_plain_ones_back
     compiled.compile()
     theta, rows = prompts(plain)[0], [(4, 2, 0), (9, 1, 0)]
     episodes = Episodes(1, [random_batch(rows, seed=k) for k in range(3)], random_batch(rows, seed=9))
-    found, wanted = (
+    actual, expected = (
         MAML(inner_lr=0.3, inner_steps=3).meta_gradient(PromptObjective(b, None, 0), theta, episodes)[0]
         for b in (compiled, plain)
     )
-    assert relative(found, wanted) < 1e-10
+    assert relative(actual, expected) < 1e-10
     assert graphs
 
 
@@ -142,5 +142,5 @@ def test_torch_s_own_compiler_gives_the_same(fresh):
     compiled.compile()
     for rows in SHAPES:
         stack, batch = prompts(plain), random_batch(rows)
-        found, wanted = (run_gradients(b, stack, batch)[1] for b in (compiled, plain))
-        assert relative(found, wanted) < 1e-5
+        actual, expected = (run_gradients(b, stack, batch)[1] for b in (compiled, plain))
+        assert relative(actual, expected) < 1e-5

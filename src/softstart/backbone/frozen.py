@@ -36,7 +36,7 @@ class FrozenModel:
     revision: str | None = None
     """The hub revision it was loaded from."""
     weights: str = ""
-    """The kind of weights, if the name does not tell: the original ones, or a rounded copy."""
+    """Which weights these are, if the name leaves it open: the original ones or a rounded copy."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
         refuse_sharded(model)

@@ -145,8 +145,8 @@ def _gguf(at: Located) -> dict[str, str]:
 def recompute_layers(model: Any) -> None:
     """Gradient checkpointing of every layer, in place.
 
-    transformers' own switch works in training mode only, which would turn dropout on. Non-reentrant, so that
-    it can be differentiated twice.
+    transformers' own switch needs training mode, which would turn dropout on. Non-reentrant, so that the
+    result can be differentiated twice.
     """
     from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -162,7 +162,7 @@ def _same_kernels() -> tuple[Any, Any]:
 
 
 class _Kernels:
-    """Enters the math kernels of attention where ``math``; unlike ``sdpa_kernel``, any number of times."""
+    """Restricts attention to math kernels if ``math``; unlike ``sdpa_kernel``, it can be entered again."""
 
     def __init__(self, math: bool) -> None:
         self.math = math
@@ -176,7 +176,7 @@ class _Kernels:
 
 
 def _family(name: str, config: Any) -> tuple[type[Backbone], bool]:
-    """The class for a configuration, and whether its model type is tested."""
+    """The family of a configuration, and whether its model type is tested."""
     from transformers.models.auto import modeling_auto
 
     kind = config.model_type
@@ -185,7 +185,7 @@ def _family(name: str, config: Any) -> tuple[type[Backbone], bool]:
             return family, family in TESTED
     if config.is_encoder_decoder and kind in modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
         return Seq2SeqBackbone, False
-    # Masked models (BERT) have a causal head in transformers too, but were not trained to write.
+    # transformers has a causal head for masked models (BERT) too, but they were not trained to write.
     masked = kind in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.is_encoder_decoder
     if kind in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not masked:
         return CausalBackbone, False
@@ -198,7 +198,7 @@ def _family(name: str, config: Any) -> tuple[type[Backbone], bool]:
 
 
 def _with_padding(tokenizer: Any, name: str) -> Any:
-    """A tokenizer that can fill rows up; which token does it is of no matter, no row sees it."""
+    """The tokenizer with a padding token; any token will do, because it is always masked."""
     if tokenizer.eos_token_id is None:
         raise SoftstartError(
             f"the tokenizer of backbone '{name}' has no end-of-sequence token",

@@ -128,7 +128,7 @@ def after_padding(prompts: Tensor, text: Tensor, mask: Tensor) -> tuple[Tensor, 
     return torch.cat((text, prompts), 1), torch.cat((mask, ones), 1)
 
 
-PLACEMENTS: Registry[Placement] = Registry("placement", accepts=lambda found: isinstance(found, Placement))
+PLACEMENTS: Registry[Placement] = Registry("placement", accepts=lambda entry: isinstance(entry, Placement))
 """Placements by name, as ``prompt.placement`` of a study and ``Backbone.placement`` name them."""
 
 PLACEMENTS.add("prefix", Placement(prefix, "before the text", peft=True, first="prompt"))
