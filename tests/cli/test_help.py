@@ -81,11 +81,14 @@ def test_a_placeholder_of_help_stands_for_names(placeholder):
     assert all(re.match(r"\w", name) for name in names)
 
 
-def test_the_list_of_commands_shows_whole_sentences():
+@pytest.mark.parametrize("group", [(), ("gym",), ("tiny",), ("backbone",)])
+def test_the_list_of_commands_shows_whole_sentences(group):
     done = subprocess.run(
-        [SOFTSTART, "--help"], capture_output=True, text=True, env={**os.environ, "COLUMNS": "80"}
+        [SOFTSTART, *group, "--help"], capture_output=True, text=True, env={**os.environ, "COLUMNS": "80"}
     )
-    assert "..." not in done.stdout.partition("Commands:")[2]
+    listed = done.stdout.partition("Commands:")[2]
+    assert listed
+    assert "..." not in listed
 
 
 def test_help_loads_neither_torch_nor_what_prints():

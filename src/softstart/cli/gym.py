@@ -14,7 +14,17 @@ import typer
 
 from softstart.cli.listing import ListingCommand
 from softstart.cli.many_values import ManyValues
-from softstart.cli.options import Input, Output
+from softstart.cli.options import (
+    AllowShort,
+    Catalog,
+    Force,
+    GymOut,
+    Input,
+    Json,
+    Output,
+    Seeds,
+    Shots,
+)
 from softstart.cli.resuming import resumable
 from softstart.cli.terminal import errors, new_table, say, say_json, show_table, warn
 
@@ -22,21 +32,6 @@ if TYPE_CHECKING:
     from softstart.gym.build import Report
 
 gym_app = typer.Typer(no_args_is_help=True, help="Few-shot tasks: list, show, build, sample, verify.")
-
-
-Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
-Seeds = Annotated[
-    list[int] | None, typer.Option("--seeds", help="Names of the samples; by default 13 21 42 87 100.")
-]
-Shots = Annotated[
-    int | None, typer.Option("--shots", min=1, help="k: rows per label, or in all for text-to-text.")
-]
-Out = Annotated[Path, typer.Option("--out", help="The folder of tasks to write to.")]
-AllowShort = Annotated[
-    bool, typer.Option("--allow-short", help="Accept classes with fewer than 2k rows in tasks of your own.")
-]
-Catalog = Annotated[Path | None, typer.Option(help="A catalog file of your own (YAML).")]
-Force = Annotated[bool, typer.Option("--force", help="Build again, also over files from elsewhere.")]
 
 
 @gym_app.command(name="list", cls=ListingCommand)
@@ -51,7 +46,7 @@ def list_tasks(
     catalog: Catalog = None,
     as_json: Json = False,
 ) -> None:
-    """List tasks; of the mini gym also what each is for, or why it is not used, and its levels in %.
+    """List tasks. Of the mini gym also what each is for, or why it is not used, and its levels in %.
 
     \b
     Examples:
@@ -85,7 +80,7 @@ def show(
     catalog: Catalog = None,
     as_json: Json = False,
 ) -> None:
-    """One task: where it comes from, its template and labels, an example, the settings that use it.
+    """Show where a task comes from and what it looks like. Also the settings that use it.
 
     \b
     Examples:
@@ -110,7 +105,7 @@ def show(
 @gym_app.command(cls=ManyValues)
 def build(
     tasks: Annotated[list[str] | None, typer.Argument(help="Names of tasks.")] = None,
-    out: Out = Path("gym"),
+    out: GymOut = Path("gym"),
     setting: Annotated[str | None, typer.Option(help="All tasks of a setting.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All tasks of the catalog.")] = False,
     source: Annotated[
@@ -129,7 +124,7 @@ def build(
     allow_short: AllowShort = False,
     as_json: Json = False,
 ) -> None:
-    """Build tasks in CrossFit's format from the hub or from rows at hand; safe to kill and repeat.
+    """Build tasks in CrossFit's format. Rows come from the hub or from files; safe to kill and repeat.
 
     \b
     Examples:
@@ -165,7 +160,7 @@ def build(
 @gym_app.command(cls=ManyValues)
 def sample(
     data: Annotated[str, typer.Argument(help="CSV, TSV, JSONL or parquet; or hf:DATASET on the hub.")],
-    out: Out = Path("gym"),
+    out: GymOut = Path("gym"),
     name: Annotated[str | None, typer.Option(help="Name of the task; by default the file's.")] = None,
     input: Input = None,
     output: Output = None,
@@ -187,7 +182,7 @@ def sample(
     force: Force = False,
     allow_short: AllowShort = False,
 ) -> None:
-    """Make a few-shot task of your own from raw rows, sampled as CrossFit does.
+    """Make a few-shot task from your own rows. They are sampled as CrossFit does.
 
     \b
     Examples:
@@ -228,7 +223,7 @@ def verify(
     folder: Annotated[Path, typer.Argument(help="A folder of tasks in CrossFit's format.")],
     as_json: Json = False,
 ) -> None:
-    """Check a folder of tasks, whoever made it: published checksums, broken rows, leaks into the test set.
+    """Check a folder of tasks, whoever made it. Reports checksums, broken rows and leaks into the test set.
 
     \b
     Examples:
@@ -262,7 +257,7 @@ def settings(
     gym: Annotated[str | None, typer.Option(help="Compare the rows of this gym's tasks, too.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List settings; for one, show its tasks and what its two sides have in common.
+    """List settings, or show one. Of one: its tasks, and what its two sides have in common.
 
     \b
     Examples:

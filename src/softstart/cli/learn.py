@@ -10,6 +10,7 @@ import typer
 
 from softstart.cli.opening import backbone_of, check_lengths, load_prompt
 from softstart.cli.options import (
+    BackboneName,
     Chat,
     Device,
     Input,
@@ -38,12 +39,7 @@ if TYPE_CHECKING:
 def meta_train(
     folder: Annotated[Path, typer.Argument(help="Source tasks: a CSV, TSV, JSONL or parquet file each.")],
     out: Annotated[Path, typer.Option(help="Folder for the learned start, for adapt --init.")],
-    backbone: Annotated[
-        str,
-        typer.Option(
-            help="softstart/tiny, a name of softstart backbone list, a folder, a GGUF file or a hub id."
-        ),
-    ] = "softstart/tiny",
+    backbone: BackboneName = "softstart/tiny",
     revision: Annotated[str | None, typer.Option(help="Hub revision of the backbone.")] = None,
     input: Input = None,
     output: Output = None,

@@ -28,6 +28,11 @@ Interval = Annotated[
 StudyOut = Annotated[Path | None, typer.Option("--out", help="Study folder; by default runs/NAME.")]
 
 Prompt = Annotated[str, typer.Argument(help="A tuned prompt: file, folder or hub id.")]
+_BACKBONE = typer.Option(
+    "--backbone", help="softstart/tiny, a name of softstart backbone list, a folder, a GGUF file or a hub id."
+)
+BackboneName = Annotated[str, _BACKBONE]
+StudyBackbone = Annotated[str | None, _BACKBONE]
 PromptBackbone = Annotated[
     str | None, typer.Option("--backbone", help="By default the one the prompt was made on.")
 ]
@@ -40,7 +45,6 @@ Input = Annotated[
 ]
 Output = Annotated[str | None, typer.Option("--output", help="The output, from a row's columns.")]
 Label = Annotated[str | None, typer.Option("--label", help="The column of labels.")]
-Length = Annotated[int, typer.Option(min=1, help="Prompt length.")]
 Seed = Annotated[int, typer.Option(help="Seed of the plain start, the splits and the data order.")]
 Chat = Annotated[
     bool, typer.Option("--chat", help="Inputs in the chat format of an instruct model's tokenizer.")
@@ -48,4 +52,18 @@ Chat = Annotated[
 LrUnitOption = Annotated[
     str | None,
     typer.Option("--lr-unit", help="Of --lr: absolute, or embedding: in units of the embedding's entries."),
+]
+
+Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
+GymOut = Annotated[Path, typer.Option("--out", help="The folder of tasks to write to.")]
+Catalog = Annotated[Path | None, typer.Option("--catalog", help="A catalog file of your own (YAML).")]
+Seeds = Annotated[
+    list[int] | None, typer.Option("--seeds", help="Names of the samples; by default 13 21 42 87 100.")
+]
+Shots = Annotated[
+    int | None, typer.Option("--shots", min=1, help="k: rows per label, or in all for text-to-text.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Build again, also over files from elsewhere.")]
+AllowShort = Annotated[
+    bool, typer.Option("--allow-short", help="Accept classes with fewer than 2k rows in tasks of your own.")
 ]

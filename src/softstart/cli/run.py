@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from softstart.cli.options import Device, Overrides, StudyFile, StudyOut, Threads, Workers
+from softstart.cli.options import (
+    Device,
+    Overrides,
+    StudyBackbone,
+    StudyFile,
+    StudyOut,
+    Threads,
+    Workers,
+)
 from softstart.cli.outcome import show_outcome
 from softstart.cli.resuming import resumable
 from softstart.cli.terminal import console, new_table, say, show_table
@@ -33,6 +40,8 @@ def demo(
       softstart demo
       softstart demo --out somewhere --seed 43
     """
+    from importlib.resources import files
+
     from softstart.study import parse_study
 
     text = files("softstart.study").joinpath("demo.yaml").read_text(encoding="utf-8")
@@ -44,12 +53,7 @@ def run(
     study: StudyFile,
     out: StudyOut = None,
     gym: Annotated[str | None, typer.Option(help="mini, or a folder in CrossFit's format.")] = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            help="softstart/tiny, a name of softstart backbone list, a folder, a GGUF file or a hub id."
-        ),
-    ] = None,
+    backbone: StudyBackbone = None,
     overrides: Overrides = None,
     device: Device = None,
     workers: Workers = None,

@@ -24,7 +24,7 @@ def pretrain(
         int, typer.Option(min=1, help="CPU threads; the shipped model was trained with one.")
     ] = 1,
 ) -> None:
-    """Regenerate the embedded backbone: its text, its tokenizer, its weights. Safe to kill and repeat.
+    """Regenerate the embedded backbone. This makes its text, tokenizer and weights. Safe to kill and repeat.
 
     \b
     Examples:
