@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from softstart.study import parse_study
-from softstart.study.declare.reading import variants_of
+from softstart.study.declare.study_file import variants_of
 from softstart.study.plan.inputs import Inputs, Part, TaskFacts
 from softstart.study.plan.plan import make_plan
 from softstart.study.results.stores import open_store
@@ -22,7 +22,7 @@ from softstart.study.run.executors import InProcess, Setup
 from softstart.study.run.pack_sizes import fitting_packs
 from softstart.study.run.resources import Resources
 from softstart.study.run.schedule import StudyRun
-from softstart.study.run.work_graph import State, WorkGraph
+from softstart.study.run.work_graph import StoredRows, WorkGraph
 
 SETTINGS, SOURCES, TARGETS = 10, 20, 17
 
@@ -60,7 +60,7 @@ def big_plan() -> None:
     before, began = memory(), time.perf_counter()
     inputs = Inputs("", 8, tuple(parts))
     plan = make_plan(study, inputs)
-    graph = WorkGraph(plan, inputs, State({}, {}, {}, {}), Path("nowhere"))
+    graph = WorkGraph(plan, inputs, StoredRows({}, {}, {}, {}), Path("nowhere"))
     seconds = time.perf_counter() - began
     runs = sum(1 for _ in plan.runs)
     print(f"plan of {runs:,} runs, {len(graph.units):,} units: {seconds:.1f} s, {memory() - before} MB more,")

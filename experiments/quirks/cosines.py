@@ -12,9 +12,9 @@ from torch.nn.functional import cosine_similarity
 from softstart.algorithms import MAML, FoMAML, Reptile
 from softstart.prompt import SoftPrompt
 from softstart.study import load_study
-from softstart.study.declare.reading import variants_of
-from softstart.study.declare.settings import resolve_setting
 from softstart.study.declare.spec import MAIN
+from softstart.study.declare.study_file import variants_of
+from softstart.study.declare.task_lists import resolve_setting
 from softstart.study.run.resources import Resources
 from softstart.training.configs import MetaConfig
 from softstart.training.episodes import EpisodeSampler, Item

@@ -21,18 +21,18 @@ def silent(done: float, note: str = "") -> None:
 @dataclass(frozen=True)
 class Tally:
     """Where a study stands: runs finished of those planned, tokens a second that finished training has read,
-    the mean over tasks of the best dev score so far, and the seconds left; None: not known yet.
+    the mean over tasks of the best dev score so far (points), and the seconds left; None: not known yet.
     """
 
     runs: int
     planned: int
     tokens: float
-    best: float | None
+    best_points: float | None
     left: float | None
 
     def __str__(self) -> str:
         speed = f"  {short(self.tokens)} tokens/s" if self.tokens else ""
-        best = f"  best dev {self.best:.2f}" if self.best is not None else ""
+        best = f"  best dev {self.best_points:.1f}" if self.best_points is not None else ""
         return f"{self.runs}/{self.planned} runs{speed}{best}"
 
 

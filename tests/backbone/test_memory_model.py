@@ -22,8 +22,8 @@ from softstart.errors import SoftstartError
 from softstart.study.cost import memory_needs as needs
 from softstart.study.cost.estimate import Estimate, estimate
 from softstart.study.cost.gpu_hours import cost_lines, measured_rate, row_flops
-from softstart.study.cost.memory_needs import Lengths, Needs, Peak, shape_of, study_needs
-from softstart.study.declare.reading import variants_of
+from softstart.study.cost.memory_needs import Lengths, Needs, WorkPeak, shape_of, study_needs
+from softstart.study.declare.study_file import variants_of
 from softstart.study.plan.plan import make_plan
 from softstart.study.run.resources import Resources
 from softstart.study.run.work import FineTuning, Worker
@@ -220,12 +220,12 @@ def test_what_does_not_fit_is_cut_or_refused():
     def measure(tokens):
         return 10 + (tokens or 1000)
 
-    part = Peak("adaptation", measure(1000), "adaptation.max_tokens", 1000, measure)
+    part = WorkPeak("adaptation", measure(1000), "adaptation.max_tokens", 1000, measure)
     needs = Needs("cuda", 0, 100, [part], True)
     needs.check(1110)
     with pytest.raises(SoftstartError, match=r"smaller batches: --set adaptation\.max_tokens=250$"):
         needs.check(400)
-    stuck = Needs("cuda", 0, 100, [Peak("fine-tuning", 500, None, None, lambda _: 500)], True)
+    stuck = Needs("cuda", 0, 100, [WorkPeak("fine-tuning", 500, None, None, lambda _: 500)], True)
     with pytest.raises(SoftstartError, match="fine-tuning cannot be cut to fit"):
         stuck.check(300)
 

@@ -40,7 +40,7 @@ def test_plain_lines_tell_share_stage_and_time_left(monkeypatch):
     assert lines[2] == " 50%  20 s elapsed, ETA 20 s  adapting  dev 0.50"
 
 
-TALLY = Tally(runs=12, planned=96, tokens=34_400, best=0.834, left=200)
+TALLY = Tally(runs=12, planned=96, tokens=34_400, best_points=83.4, left=200)
 
 
 def test_a_plain_line_says_where_the_whole_stands(monkeypatch):
@@ -50,7 +50,7 @@ def test_a_plain_line_says_where_the_whole_stands(monkeypatch):
         display.start(200)
         display.tally(TALLY)
         display.stage("adapting")
-    text = "  0%  0.0 s elapsed, ETA 3 min 20 s  12/96 runs  34k tokens/s  best dev 0.83  adapting"
+    text = "  0%  0.0 s elapsed, ETA 3 min 20 s  12/96 runs  34k tokens/s  best dev 83.4  adapting"
     assert out.getvalue().splitlines() == [text]
     assert str(Tally(0, 96, 0.0, None, None)) == "0/96 runs"
     assert [short(n) for n in (7.4, 999, 999.9, 1234, 9_960, 2_500_000)] == [

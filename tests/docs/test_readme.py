@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from helpers.paths import ROOT
-from softstart.study.declare.reading import parse_study
+from softstart.study.declare.study_file import parse_study
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

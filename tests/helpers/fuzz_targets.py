@@ -26,7 +26,7 @@ from softstart.gym.folder import CrossFitFolder
 from softstart.gym.selection import read_setting
 from softstart.gym.tables import RawData, whole_task
 from softstart.prompt.card import model_card
-from softstart.study.declare.reading import parse_study
+from softstart.study.declare.study_file import parse_study
 from softstart.study.plan.inputs import Inputs
 from softstart.study.results.stores import open_store
 

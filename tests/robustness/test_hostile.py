@@ -34,7 +34,7 @@ from softstart.gym.folder import CrossFitFolder
 from softstart.storage import token_cache
 from softstart.storage.tensors import load_tensors, save_tensors
 from softstart.study import run_study
-from softstart.study.declare.reading import parse_study
+from softstart.study.declare.study_file import parse_study
 from softstart.study.results.stores import open_store
 from softstart.training.adaptation import AdaptRun, adapt
 from softstart.training.configs import AdaptConfig

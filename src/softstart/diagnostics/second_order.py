@@ -14,8 +14,8 @@ from softstart.algorithms import MAML
 from softstart.algorithms.base import Episodes, inner_loop
 from softstart.backbone import Backbone
 from softstart.errors import SoftstartError
-from softstart.study.declare.reading import load_study, variants_of
 from softstart.study.declare.spec import MAIN, resolve_methods
+from softstart.study.declare.study_file import load_study, variants_of
 from softstart.study.plan.inputs import Inputs
 from softstart.study.results.folder import STUDY_FILE
 from softstart.study.results.stores import open_store

@@ -12,8 +12,8 @@ from softstart.analysis import largest_budget, relative_gains, with_defaults
 from softstart.backbone import Backbone
 from softstart.errors import SoftstartError
 from softstart.prompt import find_initializer
-from softstart.study.declare.reading import load_study, variants_of
 from softstart.study.declare.spec import MAIN, Study
+from softstart.study.declare.study_file import load_study, variants_of
 from softstart.study.plan.inputs import Inputs, Part
 from softstart.study.results.folder import RESULTS, STUDY_FILE
 from softstart.study.results.outcome import BASELINE

@@ -10,8 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from softstart.study.declare.reading import load_study, parse_study
     from softstart.study.declare.spec import Study
+    from softstart.study.declare.study_file import load_study, parse_study
     from softstart.study.results.outcome import Outcome, report_study, study_tables
     from softstart.study.run.joining import join_study
     from softstart.study.run.processes import default_workers
@@ -22,8 +22,8 @@ _HOME = {
     "Study": "declare.spec",
     "default_workers": "run.processes",
     "join_study": "run.joining",
-    "load_study": "declare.reading",
-    "parse_study": "declare.reading",
+    "load_study": "declare.study_file",
+    "parse_study": "declare.study_file",
     "report_study": "results.outcome",
     "run_study": "run.run",
     "study_tables": "results.outcome",

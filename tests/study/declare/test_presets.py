@@ -25,8 +25,8 @@ from softstart.prompt import SoftPrompt
 from softstart.study import load_study, parse_study, run_study
 from softstart.study.cost.estimate import nominal_inputs
 from softstart.study.declare.presets import PRESETS, merged
-from softstart.study.declare.reading import variants_of
 from softstart.study.declare.spec import resolve_methods
+from softstart.study.declare.study_file import variants_of
 from softstart.study.plan.choice import choose
 from softstart.study.plan.departures import protocol
 from softstart.study.plan.inputs import Inputs, Part, TaskFacts

@@ -12,8 +12,8 @@ import yaml
 
 from helpers.rows import SOURCE, STUDY, TARGET, run_row
 from softstart.errors import SoftstartError
-from softstart.study.declare.reading import parse_study
 from softstart.study.declare.spec import resolve_methods
+from softstart.study.declare.study_file import parse_study
 from softstart.study.plan.inputs import Inputs, Part, TaskFacts
 from softstart.study.plan.plan import make_plan
 from softstart.study.results.folder import prompt_path

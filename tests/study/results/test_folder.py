@@ -28,8 +28,8 @@ from softstart.progress import Quiet, silent
 from softstart.prompt import SoftPrompt
 from softstart.study import run_study
 from softstart.study.cost.estimate import nominal_inputs
-from softstart.study.declare.reading import load_study, parse_study, variants_of
-from softstart.study.declare.settings import some_sources
+from softstart.study.declare.study_file import load_study, parse_study, variants_of
+from softstart.study.declare.task_lists import some_sources
 from softstart.study.plan.inputs import Inputs
 from softstart.study.plan.plan import make_plan
 from softstart.study.results.folder import prompt_path

@@ -12,16 +12,16 @@ from statistics import fmean
 
 from softstart.backbone.devices import peak_memory
 from softstart.errors import SoftstartError
-from softstart.study.declare.reading import variants_of
-from softstart.study.declare.settings import declared_setting, some_sources
 from softstart.study.declare.spec import Study
+from softstart.study.declare.study_file import variants_of
+from softstart.study.declare.task_lists import declared_setting, some_sources
 from softstart.study.plan.inputs import BackboneFacts, Inputs, Part, TaskFacts
 from softstart.study.plan.plan import Plan, RunNode, make_plan
 from softstart.study.results.folder import DATABASE
 from softstart.study.results.stores import open_store
 from softstart.study.run.pack_sizes import try_out
 from softstart.study.run.resources import Resources
-from softstart.study.run.work_graph import State, WorkGraph, packs
+from softstart.study.run.work_graph import StoredRows, WorkGraph, packs
 
 NOMINAL = TaskFacts("", "", 16, 32, 1000)
 """Stands for a task that cannot be loaded: rows of dev and test roughly as in the few-shot gym."""
@@ -62,10 +62,10 @@ def estimate(study: Study, folder: Path, device: str | None = None) -> Estimate:
         SoftstartError: an unknown setting, or a study folder that cannot be read.
     """
     resources = Resources(variants_of(study), device)
-    state = State({}, {}, {}, {})
+    state = StoredRows({}, {}, {}, {})
     if (folder / DATABASE).exists():
         with open_store(folder, readonly=True) as store:
-            state = State.of(store)
+            state = StoredRows.of(store)
     try:
         inputs = resources.inputs()
     except (SoftstartError, OSError) as problem:
@@ -126,7 +126,7 @@ def nominal_inputs(study: Study) -> Inputs:
     return Inputs("", 0, tuple(parts), others=others)
 
 
-def _counts(plan: Plan, state: State) -> dict[str, tuple[int, int]]:
+def _counts(plan: Plan, state: StoredRows) -> dict[str, tuple[int, int]]:
     runs = list(plan.runs)
     tuned = [run for run in runs if run.method.kind == "ft"]
     adapted = [run for run in runs if run.method.kind != "ft"]

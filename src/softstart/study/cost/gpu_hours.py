@@ -13,8 +13,8 @@ from softstart.backbone.shapes import T5_V1_1, published
 from softstart.errors import SoftstartError
 from softstart.study.cost.estimate import Estimate
 from softstart.study.cost.memory_needs import shape_of
-from softstart.study.declare.reading import variants_of
 from softstart.study.declare.spec import Study
+from softstart.study.declare.study_file import variants_of
 
 HALF, SINGLE = "bfloat16", "float32"
 PEAKS = {

@@ -15,9 +15,9 @@ from softstart.backbone.loading import recompute_layers
 from softstart.backbone.memory_model import META, equal_rows, traced, weight_bytes
 from softstart.backbone.shapes import published, untie
 from softstart.errors import SoftstartError
-from softstart.study.declare.reading import variants_of
-from softstart.study.declare.settings import resolve_setting
 from softstart.study.declare.spec import MAIN, Study, resolve_methods
+from softstart.study.declare.study_file import variants_of
+from softstart.study.declare.task_lists import resolve_setting
 from softstart.study.run.resources import Resources
 from softstart.training.finetuning import optimizer_of
 from softstart.training.methods import Method
@@ -39,7 +39,7 @@ class Lengths:
 
 
 @dataclass(frozen=True)
-class Peak:
+class WorkPeak:
     """One kind of work: its peak in bytes besides the weights, and the option that cuts it smaller."""
 
     name: str
@@ -65,7 +65,7 @@ class Needs:
     device: str
     base: int
     weights: int
-    peaks: Sequence[Peak]
+    peaks: Sequence[WorkPeak]
     known: bool
     """Whether lengths are those of the tasks; otherwise they are the longest that the study allows."""
 
@@ -128,7 +128,7 @@ def study_needs(study: Study, device: str = "cpu", memory: int | None = None, *,
     resources = Resources(variants_of(study), load=shape_of)
     resources.backbone(MAIN)
     base = 0 if device == "cuda" else status_bytes("VmRSS")
-    peaks: dict[str, Peak] = {}
+    peaks: dict[str, WorkPeak] = {}
     known, done = data, set[str]()
     for variant, each in resources.studies.items():
         lengths = _lengths(resources, variant) if data else None
@@ -197,7 +197,7 @@ def _lengths(resources: Resources, variant: str) -> Lengths | None:
 
 def _peaks(
     resources: Resources, variant: str, lengths: Lengths, device: str, memory: int | None, done: set[str]
-) -> Iterator[Peak]:
+) -> Iterator[WorkPeak]:
     """The kinds of work of a variant, without those ``done``, which need the same memory."""
 
     def new(*what: object) -> bool:
@@ -244,9 +244,9 @@ def _peak(
     stack: tuple[int, int, int],
     lengths: Lengths,
     measure: Callable[[int | None], int],
-) -> Peak:
+) -> WorkPeak:
     whole = rows * (stack[1] + lengths.text)
-    return Peak(name, measure(bound), key, min(whole, bound or whole), measure)
+    return WorkPeak(name, measure(bound), key, min(whole, bound or whole), measure)
 
 
 def _micro(rows: int, tokens: int | None, length: int) -> int:
@@ -256,7 +256,7 @@ def _micro(rows: int, tokens: int | None, length: int) -> int:
 
 def _meta(
     study: Study, method: Method, backbone: Backbone, lengths: Lengths, device: str, memory: int | None
-) -> Peak:
+) -> WorkPeak:
     """An outer step, by the algorithm itself."""
     algorithm, config = cast(Algorithm, method.algorithm), method.meta
     assert config is not None
@@ -284,7 +284,7 @@ def _meta(
     rows = tasks * max(algorithm.support_size, algorithm.query_size)
     whole = rows * (study.prompt.length + lengths.text)
     bound = config.max_tokens
-    return Peak(
+    return WorkPeak(
         f"meta-training {method.name}", step(bound), "meta.max_tokens", min(whole, bound or whole), step
     )
 
@@ -297,7 +297,7 @@ def _evaluation(
     resident: int,
     lengths: Lengths,
     device: str,
-) -> Peak:
+) -> WorkPeak:
     """Ranking or generating: one pass over the texts without a graph, and what a search keeps."""
     decoding, config, text = study.evaluation.decoding, backbone.model.config, stack[1] + lengths.text
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -329,7 +329,7 @@ def _evaluation(
     return _peak(name, "evaluation.max_tokens", bound, stack[0] * lengths.rows, stack, lengths, measure)
 
 
-def _fine_tuning(study: Study, backbone: Backbone, lengths: Lengths, device: str) -> Iterator[Peak]:
+def _fine_tuning(study: Study, backbone: Backbone, lengths: Lengths, device: str) -> Iterator[WorkPeak]:
     """Steps and evaluations of a copy of the weights; a copy of the best ones is on the CPU."""
     twin, config = backbone.trainable_copy(), study.finetuning
     copies = weight_bytes(twin) * (1 if device == "cuda" else 2)
@@ -346,5 +346,5 @@ def _fine_tuning(study: Study, backbone: Backbone, lengths: Lengths, device: str
 
     size = copies + traced(step, device).on(device)
     optimizer.zero_grad()
-    yield Peak("fine-tuning", size, None, None, lambda _: size)
+    yield WorkPeak("fine-tuning", size, None, None, lambda _: size)
     yield _evaluation("evaluation of fine-tuning", study, twin, stack, copies, lengths, device)

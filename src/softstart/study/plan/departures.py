@@ -22,8 +22,8 @@ from softstart.gym.catalog import crossfit_catalog
 from softstart.gym.settings import shipped_settings
 from softstart.prompt import PLACEMENTS, find_initializer
 from softstart.study.declare import presets
-from softstart.study.declare.settings import declared_setting, some_sources
 from softstart.study.declare.spec import MAIN, SettingSpec, Study, resolve_methods
+from softstart.study.declare.task_lists import declared_setting, some_sources
 from softstart.study.plan.inputs import FIRST, Inputs
 from softstart.training.budgets import MetaBudget
 from softstart.training.configs import AdaptConfig, FineTuneConfig

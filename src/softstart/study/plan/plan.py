@@ -10,8 +10,8 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from softstart.study.declare.reading import variants_of
 from softstart.study.declare.spec import Study, resolve_methods
+from softstart.study.declare.study_file import variants_of
 from softstart.study.plan.inputs import Inputs, Part, TaskFacts
 from softstart.study.plan.keys import PROTOCOL, as_json, key_of
 from softstart.training.budgets import MetaBudget, step_cost, tasks_of

@@ -23,15 +23,15 @@ from softstart.errors import SoftstartError
 from softstart.report.html import write_report
 from softstart.report.style import Appearance
 from softstart.storage.files import atomic
-from softstart.study.declare.reading import load_study
 from softstart.study.declare.spec import Study, resolve_methods, resolved
+from softstart.study.declare.study_file import load_study
 from softstart.study.plan.departures import protocol
 from softstart.study.plan.inputs import Inputs
 from softstart.study.plan.plan import Plan, make_plan
 from softstart.study.results.folder import REPORT, RESULTS, SIMILARITY, STUDY_FILE
+from softstart.study.results.frames import costs, environments, gaps, meta_curves, results
 from softstart.study.results.store import Store
 from softstart.study.results.stores import open_store
-from softstart.study.results.tables import costs, environments, gaps, meta_curves, results
 
 BASELINE = "pt"
 """The method that gains are relative to: plain prompt tuning."""

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from softstart.analysis.units import points
 from softstart.progress import Tally
 from softstart.study.plan.plan import Plan
 from softstart.study.run.work_graph import Unit
@@ -74,5 +75,5 @@ class Pace:
     def tally(self, slots: int) -> Tally:
         """Where the study stands, for display."""
         spent = max(time.monotonic() - self.began, 1.0)
-        best = sum(self.best.values()) / len(self.best) if self.best else None
+        best = points(sum(self.best.values()) / len(self.best)) if self.best else None
         return Tally(self.runs, len(self.tasks), self.tokens / spent, best, self.seconds_left(slots))

@@ -13,8 +13,8 @@ from softstart.gym.setting import Setting
 from softstart.gym.sources import open_gym
 from softstart.gym.task import Gym, Task
 from softstart.prompt import made_on
-from softstart.study.declare.settings import resolve_setting, test_rows
 from softstart.study.declare.spec import Study, resolve_methods
+from softstart.study.declare.task_lists import resolve_setting, test_rows
 from softstart.study.plan.inputs import FIRST, BackboneFacts, Inputs, Part, facts_of
 from softstart.training.budgets import HVP_COST
 from softstart.training.encoding import EncodedTask, TextFormat, encode_task

@@ -11,9 +11,9 @@ import yaml
 from softstart.errors import SoftstartError
 from softstart.progress import Display, Quiet
 from softstart.storage.files import atomic
-from softstart.study.declare.reading import variants_of
-from softstart.study.declare.settings import resolve_setting
 from softstart.study.declare.spec import MAIN, Study, resolved
+from softstart.study.declare.study_file import variants_of
+from softstart.study.declare.task_lists import resolve_setting
 from softstart.study.plan.inputs import Inputs
 from softstart.study.plan.plan import make_plan
 from softstart.study.results.folder import CHECKPOINTS, STUDY_FILE

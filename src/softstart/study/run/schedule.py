@@ -21,7 +21,7 @@ from softstart.study.run.executors import Executor, Failure
 from softstart.study.run.pace import Pace
 from softstart.study.run.trackers import Tracker, track
 from softstart.study.run.work import FINAL, Array, Done, WorkItem
-from softstart.study.run.work_graph import State, Unit, WorkGraph
+from softstart.study.run.work_graph import StoredRows, Unit, WorkGraph
 
 RESUMED = "resumed"
 """The first note of work that goes on from a checkpoint."""
@@ -39,7 +39,7 @@ class StudyRun:
     failures: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.state = State.of(self.store)
+        self.state = StoredRows.of(self.store)
         self.graph = WorkGraph(self.plan, self.inputs, self.state, self.store.folder)
         self._nodes: dict[str, MetaNode | RunNode] = {node.key: node for node in self.plan.metas}
         self._nodes |= {run.key: run for run in self.plan.runs}

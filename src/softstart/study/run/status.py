@@ -11,12 +11,12 @@ from pathlib import Path
 
 from softstart.progress import Display, Tally
 from softstart.storage.files import atomic
-from softstart.study.declare.reading import load_study
+from softstart.study.declare.study_file import load_study
 from softstart.study.plan.inputs import Inputs
 from softstart.study.plan.plan import make_plan
 from softstart.study.results.folder import PROGRESS, STUDY_FILE
+from softstart.study.results.frames import results
 from softstart.study.results.stores import open_store
-from softstart.study.results.tables import results
 
 EVERY = 2.0
 """Seconds between two writes of the progress file."""

@@ -25,7 +25,7 @@ from softstart.training.adaptation import whole_groups
 
 
 @dataclass
-class State:
+class StoredRows:
     """The rows of the store, kept up to date while a study runs."""
 
     metas: dict[str, dict[str, Any]]
@@ -34,7 +34,7 @@ class State:
     failures: dict[str, dict[str, Any]]
 
     @classmethod
-    def of(cls, store: Store) -> State:
+    def of(cls, store: Store) -> StoredRows:
         """Read a store."""
         return cls(store.metas(), store.runs(), store.tests(), store.failures())
 
@@ -68,7 +68,7 @@ class WorkGraph:
     together, and every bit of the results, depends neither on interruptions nor on where the work is done.
     """
 
-    def __init__(self, plan: Plan, inputs: Inputs, state: State, folder: Path) -> None:
+    def __init__(self, plan: Plan, inputs: Inputs, state: StoredRows, folder: Path) -> None:
         self.plan, self.inputs, self.state, self.folder = plan, inputs, state, folder
         self.costs = {
             run.key: run_cost(run, plan.studies[run.variant], cell.part.tasks[run.task])

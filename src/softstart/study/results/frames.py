@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from softstart.gym.metrics import metric_name
-from softstart.study.declare.settings import test_rows
 from softstart.study.declare.spec import Study
+from softstart.study.declare.task_lists import test_rows
 from softstart.study.plan.choice import budgets_of, choose
 from softstart.study.plan.plan import Cell, Plan, RunNode
 from softstart.study.results.store import Store

@@ -11,9 +11,9 @@ from softstart.analysis import refuse_mixed
 from softstart.cli import app as cli
 from softstart.errors import SoftstartError
 from softstart.study import report_study
-from softstart.study.declare.reading import parse_study
+from softstart.study.declare.study_file import parse_study
+from softstart.study.results.frames import reading
 from softstart.study.results.stores import open_store
-from softstart.study.results.tables import reading
 
 
 def test_a_task_that_no_method_has_yet_makes_its_setting_incomplete_and_no_other(tmp_path):
