@@ -78,3 +78,9 @@ def test_a_name_that_is_gone_would_be_noticed(tmp_path):
         assert name in str(problem.value)
     page.write_text("`softstart.gym.load_setting`, `study/plan/*.py`, `benchmarks.engine`, `docs/build.py`\n")
     test_what_a_page_names_exists(page)
+
+
+def test_the_table_of_extensions_names_every_test_of_one():
+    table = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    tests = {path.name for path in (ROOT / "tests" / "extensions").glob("test_*.py")}
+    assert sorted(name for name in tests if f"`tests/extensions/{name}`" not in table) == []
