@@ -86,6 +86,8 @@ def _text(node: ast.expr, constants: Mapping[str, object]) -> str:
         return str(constants[node.id])
     if isinstance(node, ast.IfExp):
         return " / ".join(t for t in (_text(node.body, constants), _text(node.orelse, constants)) if t)
+    if isinstance(node, ast.BoolOp):
+        return next(filter(None, (_text(part, constants) for part in reversed(node.values))), "")
     if isinstance(node, ast.BinOp):
         return _text(node.left, constants) + _text(node.right, constants)
     if isinstance(node, ast.JoinedStr):

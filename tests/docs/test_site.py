@@ -110,6 +110,8 @@ def test_an_error_without_a_fix_would_be_noticed(tmp_path):
         assert do == "Look elsewhere.", key
     source.write_text("raise SoftstartError(f'no {thing} here', fix='Bring one.')\n")
     assert "| no … here | Bring one. |" in troubleshooting.page(tmp_path, {})
+    source.write_text("raise SoftstartError('no x', fix=did_you_mean(name, known) or f'Use {known}.')\n")
+    assert "| no x | Use …. |" in troubleshooting.page(tmp_path, {})
 
 
 def test_the_site_builds_and_loads_nothing_from_elsewhere(site):
