@@ -170,8 +170,9 @@ def attend(
         )
     else:
         pasts = [
-            _Past(*context.pairs[module.layer_idx], context.of, mask).to(query.dtype)
+            _Past(keys, values, context.of, mask).to(query.dtype)
             for context, mask in zip(read.contexts, hidden, strict=True)
+            for keys, values in [context.pairs[module.layer_idx]]
         ]
         out = _joint(query * scale, key, value, pasts, own, softcap)
     return out.transpose(1, 2).contiguous(), None
@@ -234,7 +235,7 @@ def _joint(
     wide = torch.promote_types(query.dtype, torch.float32)
     weights = torch.softmax(torch.cat(scores, -1), -1, dtype=wide).to(query.dtype)
     *before, now = weights.split([part.shape[-1] for part in scores], -1)
-    out = (now.reshape(rows, groups, -1, new) @ value).view(rows, groups, -1, new, width)
+    out: Tensor = (now.reshape(rows, groups, -1, new) @ value).view(rows, groups, -1, new, width)
     for past, part in zip(pasts, before, strict=True):
         out = out + past.mean(part)
     return out.reshape(rows, heads, new, width)
