@@ -18,7 +18,7 @@ from softstart.training.configs import AdaptConfig, steps_of
 from softstart.training.distributed import this_job
 from softstart.training.encoding import EncodedTask, epoch_slice, rng_for, to_batch
 from softstart.training.evaluation import Evaluation, Job, evaluate
-from softstart.training.objective import row_work, run_gradients
+from softstart.training.objective import add_work, run_gradients
 from softstart.training.optimizers import StackedOptimizer
 from softstart.training.rates import lr_scale
 
@@ -68,7 +68,7 @@ def adapt(
     backbone: Backbone,
     runs: Sequence[AdaptRun],
     config: AdaptConfig,
-    how: Evaluation = Evaluation(),
+    evaluation: Evaluation = Evaluation(),
     *,
     checkpoint: Path | None = None,
     progress: Progress = silent,
@@ -82,9 +82,9 @@ def adapt(
         backbone: the frozen model.
         runs: the pack; starts must share one shape [P, d].
         config: steps, batches, evaluation, selection.
-        how: decoding of the dev evaluations.
+        evaluation: decoding of the dev evaluations.
         checkpoint: a file to resume from and to save to at every dev evaluation.
-        progress: told the number of run-steps done.
+        progress: receives the number of run-steps done.
 
     Raises:
         SoftstartError: a sample the task does not have, an empty train file, a damaged checkpoint, or
@@ -92,17 +92,18 @@ def adapt(
     """
     processes = this_job()
     if processes.world == 1:
-        return _adapt(backbone, runs, config, how, checkpoint, progress)
-    processes.agree(_identity(runs, config), config, how)
+        return _adapt(backbone, runs, config, evaluation, checkpoint, progress)
+    processes.agree(_fingerprint(runs, config), config, evaluation)
     if checkpoint:
         checkpoint = checkpoint.with_stem(f"{checkpoint.stem}-{processes.rank}-of-{processes.world}")
 
-    def share(own: list[int]) -> list[tuple[int, Adapted]]:
-        done = _adapt(backbone, [runs[i] for i in own], config, how, checkpoint, progress)
-        return list(zip(own, done, strict=True))
+    def adapt_share(indices: list[int]) -> list[tuple[int, Adapted]]:
+        share = [runs[i] for i in indices]
+        results = _adapt(backbone, share, config, evaluation, checkpoint, progress)
+        return list(zip(indices, results, strict=True))
 
-    found = dict(processes.spread(whole_groups([run.group for run in runs], 1), share))
-    return [found[i] for i in range(len(runs))]
+    results = dict(processes.spread(whole_groups([run.group for run in runs], 1), adapt_share))
+    return [results[i] for i in range(len(runs))]
 
 
 def whole_groups(groups: Sequence[str | None], size: int) -> list[list[int]]:
@@ -131,11 +132,11 @@ def _adapt(
     backbone: Backbone,
     runs: Sequence[AdaptRun],
     config: AdaptConfig,
-    how: Evaluation,
+    evaluation: Evaluation,
     checkpoint: Path | None,
     progress: Progress,
 ) -> list[Adapted]:
-    pack = _Pack(backbone, runs, config, how)
+    pack = _Pack(backbone, runs, config, evaluation)
     pack.resume(checkpoint)
     progress(float(sum(result.steps for result in pack.results)), "resumed" if pack.step else "")
     if pack.step == 0 and config.eval_start:
@@ -164,7 +165,7 @@ class _Pack:
     """The state of a pack between two steps."""
 
     def __init__(
-        self, backbone: Backbone, runs: Sequence[AdaptRun], config: AdaptConfig, how: Evaluation
+        self, backbone: Backbone, runs: Sequence[AdaptRun], config: AdaptConfig, evaluation: Evaluation
     ) -> None:
         for run in runs:
             if run.sample not in run.task.train:
@@ -179,7 +180,7 @@ class _Pack:
                 f"runs under placement '{backbone.placement}' cannot share a pack: their numbers would mix",
                 fix="Set pack_size: 1, or placement: suffix.",
             )
-        self.backbone, self.runs, self.config, self.how = backbone, runs, config, how
+        self.backbone, self.runs, self.config, self.evaluation = backbone, runs, config, evaluation
         self.limits = [steps_of(config, len(run.task.train[run.sample].trainable)) for run in runs]
         starts = torch.stack([run.start for run in runs])
         self.prompts = starts.to(backbone.device, backbone.prompt_dtype).clone()  # [R, P, d]
@@ -202,11 +203,12 @@ class _Pack:
         parts = []
         for part in range(self.config.batch_parts):
             batch = self._batch(active, part)
-            parts.append(run_gradients(self.backbone, self.prompts, batch, self.config.max_tokens))
-            work = row_work(self.backbone, batch, self.prompts.shape[1])
-            for r, (tokens, flops) in zip(batch.run.tolist(), work, strict=True):
-                self.results[r].tokens += tokens
-                self.results[r].flops += flops.gradient
+            add_work(self.results.__getitem__, self.backbone, batch, self.prompts.shape[1])
+            parts.append(
+                run_gradients(
+                    self.backbone, self.prompts, batch, self.config.max_tokens, loss=self.config.loss
+                )
+            )
         losses, gradient = (torch.stack(t).mean(0) for t in zip(*parts, strict=True))
         finite = losses.isfinite() & gradient.flatten(1).isfinite().all(1)
         self.optimizer.step(self.prompts, gradient, active & finite)
@@ -224,7 +226,7 @@ class _Pack:
         which = [r for r in self.active.nonzero().flatten().tolist() if of is None or r in of]
         patience = math.inf if self.config.patience is None else self.config.patience
         jobs = [Job(r, self.runs[r].task, self.runs[r].task.dev[self.runs[r].sample]) for r in which]
-        for r, dev in zip(which, evaluate(self.backbone, self.prompts, jobs, self.how), strict=True):
+        for r, dev in zip(which, evaluate(self.backbone, self.prompts, jobs, self.evaluation), strict=True):
             result, losses = self.results[r], self.losses[r]
             result.curve.append((self.step, dev, sum(losses) / len(losses) if losses else math.nan))
             self.losses[r] = []
@@ -344,10 +346,10 @@ class _Pack:
 
     def _of(self) -> str:
         """Which pack it is, of those that would have checkpoints alike."""
-        return _identity(self.runs, self.config)
+        return _fingerprint(self.runs, self.config)
 
 
-def _identity(runs: Sequence[AdaptRun], config: AdaptConfig) -> str:
+def _fingerprint(runs: Sequence[AdaptRun], config: AdaptConfig) -> str:
     """A digest of what some runs train on, from where and how."""
     facts = [(r.task.train.get(r.sample), r.task.dev.get(r.sample), r.lr, r.seed, r.group) for r in runs]
     starts = [tensor for r in runs for tensor in (r.start, r.rates)]

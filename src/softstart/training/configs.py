@@ -12,6 +12,7 @@ from softstart.errors import SoftstartError
 from softstart.prompt import PLACEMENTS, find_initializer
 from softstart.training.declared import Declared
 from softstart.training.identity import Added, Unkeyed
+from softstart.training.losses import RowLoss, TokenMean
 from softstart.training.optimizers import Adafactor, Optimizer
 from softstart.training.rates import LrUnit
 
@@ -97,6 +98,8 @@ class AdaptConfig:
     """Every run of a pack has its own state."""
     lr_unit: Annotated[LrUnit, Added("absolute")] = "absolute"
     """``embedding``: learning rates are in units of the embedding's entries (``training.rates``)."""
+    loss: Annotated[RowLoss, Added(TokenMean())] = TokenMean()
+    """What is minimized."""
     dropout: bool = False
     """Dropout while training. Masks depend on the pack's layout, so packed = alone only without it."""
     max_tokens: Annotated[int | None, Unkeyed(unless="dropout")] = 16384
@@ -125,6 +128,8 @@ class FineTuneConfig:
     """Stop after this many dev evaluations without a better score; None: never."""
     weight_decay: float = 1e-5
     """Not applied to biases and layer norms."""
+    loss: Annotated[RowLoss, Added(TokenMean())] = TokenMean()
+    """What is minimized."""
     dropout: bool = False
     """Dropout while training."""
 
@@ -143,6 +148,8 @@ class MetaConfig:
     """Of the outer loop."""
     lr_unit: Annotated[LrUnit, Added("absolute")] = "absolute"
     """``embedding``: the outer learning rate is in units of the embedding's entries (``training.rates``)."""
+    loss: Annotated[RowLoss, Added(TokenMean())] = TokenMean()
+    """What inner and outer loop minimize."""
     seed: int = 42
     """Draws the episodes."""
     inner_lr_unit: Annotated[Literal["absolute", "start"], Added("absolute")] = "absolute"
@@ -171,5 +178,5 @@ def steps_of(config: AdaptConfig | FineTuneConfig, rows: int) -> int:
     return min(config.steps, config.epochs * math.ceil(rows / config.batch_size))
 
 
-DECLARED: dict[str, type[Declared]] = {"optimizer": Optimizer}
+DECLARED: dict[str, type[Declared]] = {"optimizer": Optimizer, "loss": RowLoss}
 """Fields of configurations that choose a class and set its fields."""

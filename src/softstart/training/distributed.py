@@ -1,9 +1,9 @@
-"""Several processes, one result: who does which share of the work, and how the shares become one.
+"""Several processes, one result: which process does which share of the work, and how shares are combined.
 
 ``torchrun`` and ``accelerate launch`` start them. Each holds a copy of the frozen backbone and all draw the
-same meta-batch, so nothing is sent but what is learned from it: one sum in float64 a step, of 800 KB for a
+same meta-batch, so only what is learned from it is sent: one sum in float64 for each step, 800 KB for a
 prompt of 100 x 1024. It travels by gloo, between GPUs too: NCCL would save a millisecond, but cannot tell a
-lost process from a slow one. A process group that exists already is used as it is.
+lost process from a slow one. An existing process group is used as it is.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from torch import Tensor
 from torch import distributed as dist
 
 from softstart.algorithms import Algorithm, Episodes, Logs, meta_gradients
-from softstart.backbone import IGNORE, Batch
+from softstart.backbone import Batch
 from softstart.errors import SoftstartError
 from softstart.storage.tensors import digest_of
-from softstart.training.objective import PromptObjective
+from softstart.training.losses import RowLoss
+from softstart.training.objective import TOKEN_MEAN, PromptObjective
 
 PATIENCE = timedelta(minutes=30)
-"""How long a process waits for one that is alive but says nothing; one that ended is noticed at once."""
+"""How long a process waits for one that is alive but silent; one that ended is noticed at once."""
 
-Given = TypeVar("Given")
-Found = TypeVar("Found")
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,16 @@ class Processes:
 
     @property
     def lead(self) -> bool:
-        """Whether this one writes files and speaks for all."""
+        """Whether this one writes files and reports for all."""
         return self.rank == 0
 
-    def share(self, episodes: Episodes, *, mixture: bool = False) -> tuple[Episodes, float]:
+    def share(
+        self, episodes: Episodes, *, mixture: bool = False, loss: RowLoss = TOKEN_MEAN
+    ) -> tuple[Episodes, float]:
         """This process's part of a meta-batch and its weight in the mean over all of it.
 
-        Episode i is done by process i modulo their number. A mixture has one task whose rows are dealt out
-        instead; as its loss is a mean over tokens, a share weighs what it has of them. A process that is left
+        Episode i belongs to process i modulo their number. The rows of a mixture, which is one task, are
+        dealt out instead; the weight of a share is its part of the loss's divisor. A process that is left
         without a share does the first one again, with weight 0: it would only wait.
         """
         if self.world == 1:
@@ -60,19 +63,19 @@ class Processes:
 
         def part(batch: Batch) -> Batch:
             number = torch.arange(len(batch), device=batch.run.device) if mixture else batch.run
-            own = batch.select((number % self.world == first).nonzero().squeeze(1))
+            rows = batch.select((number % self.world == first).nonzero().squeeze(1))
             # Other processes draw other dropout masks; those of the first are those of a process alone.
             seed = None if batch.seed is None else batch.seed + (self.rank << 32)
-            return replace(own, run=own.run if mixture else own.run // self.world, seed=seed)
+            return replace(rows, run=rows.run if mixture else rows.run // self.world, seed=seed)
 
         tasks = 1 if mixture else len(range(first, count, self.world))
         query = None if episodes.query is None else part(episodes.query)
         mine = Episodes(tasks, [part(batch) for batch in episodes.support], query)
-        weight = float((query.labels != IGNORE).sum()) if mixture and query else float(tasks)
+        weight = float(loss.counts(query).sum()) if mixture and query else float(tasks)
         return mine, 0.0 if idle else weight
 
     def agree(self, *facts: object) -> None:
-        """Wait for all processes and make sure that they are at one.
+        """Wait for all processes and make sure that they agree.
 
         Raises:
             SoftstartError: they hold different facts, or one of them is gone.
@@ -89,25 +92,25 @@ class Processes:
             )
 
     def spread(
-        self, parts: Sequence[Sequence[Given]], do: Callable[[list[Given]], Sequence[Found]]
-    ) -> list[Found]:
-        """Deal pieces of work out, do each share in its process and give the results of all to everyone.
+        self, parts: Sequence[Sequence[Piece]], do: Callable[[list[Piece]], Sequence[Result]]
+    ) -> list[Result]:
+        """Deal out pieces of work, do each share in its process and give all results to every process.
 
         Args:
             parts: pieces that stay together.
-            do: does some pieces; not called where there is nothing to do.
+            do: does a list of pieces; not called without any.
         """
-        own = [piece for part in parts[self.rank :: self.world] for piece in part]
-        done = list(do(own)) if own else []
+        share = [piece for part in parts[self.rank :: self.world] for piece in part]
+        done = list(do(share)) if share else []
         gathered: list[Any] = [None] * self.world
-        with _told():
+        with _explaining_loss():
             # Pickled and read by processes of one job, as between a study and its workers.
             dist.all_gather_object(gathered, done)
         return [result for results in gathered for result in results]
 
 
 def this_job() -> Processes:
-    """The processes this one belongs to; a launcher's are joined when first asked for, until the end.
+    """The processes this one belongs to; those of a launcher are joined at the first call, until the end.
 
     Raises:
         SoftstartError: the others cannot be reached, or the launcher wants the weights sharded.
@@ -122,14 +125,14 @@ def this_job() -> Processes:
             "gradients or optimizer states to shard",
             fix="Use plain data parallelism, and device_map for a model larger than one GPU.",
         )
-    with _told("the other processes of this job cannot be reached"):
+    with _explaining_loss("the other processes of this job cannot be reached"):
         dist.init_process_group("gloo", timeout=PATIENCE)
     atexit.register(_leave)
     return Processes(dist.get_rank(), dist.get_world_size())
 
 
 def launched() -> int:
-    """How many processes a launcher says there are: 1 without a launcher."""
+    """The number of processes that a launcher announces: 1 without a launcher."""
     needed = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     return int(os.environ["WORLD_SIZE"]) if all(os.environ.get(name) for name in needed) else 1
 
@@ -143,7 +146,7 @@ def shared_gradient(
 ) -> tuple[dict[str, Tensor], Logs]:
     """``meta_gradients`` and logs over all of a meta-batch, from every process's share of it.
 
-    Sums are in float64, so that their order does not show. ``loss.work`` counts the work of all processes.
+    Sums are in float64, so that their order does not matter. ``loss.work`` counts the work of all processes.
 
     Raises:
         SoftstartError: a process is gone.
@@ -151,7 +154,7 @@ def shared_gradient(
     if processes.world == 1 and not (dist.is_available() and dist.is_initialized()):
         return meta_gradients(algorithm, loss, values, episodes)
     work, before = loss.work, (loss.work.tokens, loss.work.flops)
-    mine, weight = processes.share(episodes, mixture=algorithm.data == "mixture")
+    mine, weight = processes.share(episodes, mixture=algorithm.data == "mixture", loss=loss.loss)
     gradients, logs = meta_gradients(algorithm, loss, values, mine)
     counted = [n * (weight > 0) for n in (work.tokens - before[0], work.flops - before[1])]
     parts = list(gradients.values())
@@ -163,23 +166,23 @@ def shared_gradient(
     total, tokens, flops = tail.tolist()
     work.tokens, work.flops = before[0] + int(tokens), before[1] + flops
     *means, losses = (part / total for part in sums)
-    found = [mean.view_as(part).to(part) for mean, part in zip(means, parts, strict=True)]
-    return dict(zip(gradients, found, strict=True)), dict(zip(logs, losses.tolist(), strict=True))
+    shaped = [mean.view_as(part).to(part) for mean, part in zip(means, parts, strict=True)]
+    return dict(zip(gradients, shaped, strict=True)), dict(zip(logs, losses.tolist(), strict=True))
 
 
-def _all_reduce(tensor: Tensor, how: Any) -> None:
-    """In place, by whatever backend the group has."""
-    with _told():
+def _all_reduce(tensor: Tensor, operation: Any) -> None:
+    """In place, by the backend of the group."""
+    with _explaining_loss():
         if "gloo" in str(dist.get_backend()):
-            dist.all_reduce(tensor, how)
+            dist.all_reduce(tensor, operation)
             return
         moved = tensor.cuda()
-        dist.all_reduce(moved, how)
+        dist.all_reduce(moved, operation)
         tensor.copy_(moved)
 
 
 @contextmanager
-def _told(
+def _explaining_loss(
     what: str = "another process of this job has ended, and this one cannot go on without it",
 ) -> Iterator[None]:
     try:

@@ -1,4 +1,4 @@
-"""Full fine-tuning, the baseline that trains every weight. It does not pack: one plain loop a run."""
+"""Full fine-tuning, the baseline that trains every weight. It does not pack: one plain loop for each run."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from softstart.backbone import Backbone
+from softstart.backbone import Backbone, Batch
 from softstart.progress import Progress, silent
 from softstart.training.configs import FineTuneConfig, steps_of
-from softstart.training.encoding import EncodedTask, epoch_slice, rng_for, to_batch
+from softstart.training.encoding import EncodedTask, Rows, epoch_slice, rng_for, to_batch
 from softstart.training.evaluation import Assessment, Evaluation, Job, assess, evaluate, no_prompt
-from softstart.training.objective import row_work
+from softstart.training.losses import RowLoss
+from softstart.training.objective import add_work, weight_loss
 
 
 @dataclass
@@ -37,7 +38,7 @@ def finetune(
     sample: int,
     lr: float,
     config: FineTuneConfig,
-    how: Evaluation,
+    evaluation: Evaluation,
     *,
     seed: int = 0,
     progress: Progress = silent,
@@ -51,44 +52,30 @@ def finetune(
         sample: which k-shot sample.
         lr: Adafactor's learning rate (no relative step, no parameter scaling).
         config: steps, batches, evaluation.
-        how: decoding of the dev evaluations.
+        evaluation: decoding of the dev evaluations.
         seed: data order, as in ``AdaptRun``.
-        progress: told the number of steps done.
+        progress: receives the number of steps done.
         at_budget: called at every budget, and at the end, with the result so far and the copy in training:
             test its weights then, for only the best ones are kept.
     """
     model = backbone.trainable_copy()
     optimizer = optimizer_of(model.model, lr, config.weight_decay)
-    rows, dev_rows = task.train[sample], task.dev[sample]
-    nothing, result, losses, waited = no_prompt(model), FineTuned(), [], 0
-    steps, size, of = steps_of(config, len(rows.trainable)), config.batch_size, config.batch_parts
+    rows, job = task.train[sample], Job(0, task, task.dev[sample])
+    result, losses, waited = FineTuned(), [], 0
+    steps = steps_of(config, len(rows.trainable))
     for step in range(steps):
-        order = epoch_slice(len(rows.trainable), step * size, size, seed, sample, reshuffle=config.reshuffle)
-        pairs = rows.pick([rows.trainable[i] for i in order], rng_for(seed, sample, step, 1))
-        dropout = int(rng_for(seed, step, 2).integers(2**31)) if config.dropout else None
-        total = 0.0
-        for part in (pairs[i::of] for i in range(of)):
-            batch = to_batch(part, [0] * len(part), model.tokenizer.pad_token_id).to(model.device)
-            for tokens, flops in row_work(model, batch, 0):
-                result.tokens += tokens
-                result.flops += flops.full_gradient
-            sums, counts = model.nll(nothing, batch, seed=dropout)
-            loss = sums.sum() / counts.sum() / of
-            total += float(loss.detach())
-            if math.isfinite(total):
-                loss.backward()
-        if not math.isfinite(total):
+        batches = _batches(model, rows, config, step, (seed, sample))
+        loss = _descend(model, batches, optimizer, config.loss, result)
+        if not math.isfinite(loss):
             result.status = "diverged"
             progress(config.steps - step, "diverged")
             break
-        optimizer.step()
-        optimizer.zero_grad()  # an evaluation needs the memory
-        losses.append(total)
+        losses.append(loss)
         result.steps = step + 1
-        progress(1, f"loss {losses[-1]:.2f}")
+        progress(1, f"loss {loss:.2f}")
         budget = result.steps in config.budgets
         if result.steps % config.eval_every == 0 or result.steps == steps or budget:
-            (dev,) = evaluate(model, nothing, [Job(0, task, dev_rows)], how)
+            (dev,) = evaluate(model, no_prompt(model), [job], evaluation)
             result.curve.append((result.steps, dev, sum(losses) / len(losses)))
             losses, waited = [], waited + 1
             if not result.dev >= dev and not math.isnan(dev):
@@ -109,11 +96,45 @@ def finetune(
     return result
 
 
+def _batches(
+    model: Backbone, rows: Rows, config: FineTuneConfig, step: int, key: tuple[int, int]
+) -> list[Batch]:
+    """The parts of the batch of a step; ``key`` is the seed and the sample."""
+    size, parts = config.batch_size, config.batch_parts
+    order = epoch_slice(len(rows.trainable), step * size, size, *key, reshuffle=config.reshuffle)
+    pairs = rows.pick([rows.trainable[i] for i in order], rng_for(*key, step, 1))
+    masks = int(rng_for(key[0], step, 2).integers(2**31)) if config.dropout else None
+    dealt = [pairs[i::parts] for i in range(parts)]
+    pad = model.tokenizer.pad_token_id
+    return [to_batch(part, [0] * len(part), pad, masks).to(model.device) for part in dealt]
+
+
+def _descend(
+    model: Backbone,
+    batches: Sequence[Batch],
+    optimizer: torch.optim.Optimizer,
+    loss: RowLoss,
+    result: FineTuned,
+) -> float:
+    """Take one step, unless the loss is not finite: the mean loss of the batches; their work is counted."""
+    total = 0.0
+    for batch in batches:
+        add_work(lambda run: result, model, batch, 0, lambda flops: flops.full_gradient)
+        value = weight_loss(model, batch, loss) / len(batches)
+        total += float(value.detach())
+        if math.isfinite(total):
+            value.backward()
+    if math.isfinite(total):
+        optimizer.step()
+        optimizer.zero_grad()  # an evaluation needs the memory
+    return total
+
+
 def score_finetuned(
     backbone: Backbone,
     results: Sequence[FineTuned],
     task: EncodedTask,
-    how: Evaluation,
+    evaluation: Evaluation,
     twin: Backbone | None = None,
 ) -> list[Assessment]:
     """The test score of each fine-tuned state; NaN where a run diverged before its first evaluation.
@@ -122,7 +143,7 @@ def score_finetuned(
         backbone: what was fine-tuned.
         results: the states.
         task: the target task.
-        how: decoding.
+        evaluation: decoding and scoring.
         twin: a copy of the backbone, in training, to score in; it stays as it is. By default one is made.
     """
     model = twin or backbone.trainable_copy()
@@ -135,14 +156,14 @@ def score_finetuned(
         pairs = {tensor: result.weights[name] for name, tensor in state.items()}
         _exchange(pairs)
         try:
-            scores += assess(model, no_prompt(model), [Job(0, task, task.test)], how)
+            scores += assess(model, no_prompt(model), [Job(0, task, task.test)], evaluation)
         finally:
             _exchange(pairs)
     return scores
 
 
 def _copied(model: torch.nn.Module) -> dict[str, Tensor]:
-    """A model's state on the CPU; what is tied there is one tensor here too."""
+    """A model's state on the CPU; tied weights stay one tensor."""
     state = model.state_dict(keep_vars=True)
     copies = {tensor: tensor.detach().to("cpu", copy=True) for tensor in set(state.values())}
     return {name: copies[tensor] for name, tensor in state.items()}
@@ -150,7 +171,7 @@ def _copied(model: torch.nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def _exchange(pairs: Mapping[Tensor, Tensor]) -> None:
-    """Exchange values pair by pair: takes no memory but for the largest of them."""
+    """Exchange values pair by pair: needs memory for the largest of them only."""
     for one, other in pairs.items():
         kept = other.clone()
         other.copy_(one)

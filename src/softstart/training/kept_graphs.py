@@ -41,7 +41,7 @@ class Graph:
         product = torch.zeros_like(vectors)
         while self.parts:
             leaf, gradient = self.parts.pop()
-            with twice_or_told():
+            with explaining_refusals():
                 product += torch.autograd.grad((gradient * vectors).sum(), leaf)[0]
         return product
 
@@ -121,7 +121,7 @@ class KeptGraphs:
 
 
 @contextlib.contextmanager
-def twice_or_told() -> Iterator[None]:
+def explaining_refusals() -> Iterator[None]:
     """Turn torch's words for a network that cannot be differentiated twice into ours.
 
     Raises:

@@ -84,7 +84,7 @@ def meta_train(
     told = checkpoint or processes.world > 1
     outer.of = digest_of(algorithm, items, theta, numeric(config)) if told else ""
     budget = None if config.memory_budget is None else int(config.memory_budget * 2**20)
-    loss = PromptObjective(backbone, config.max_tokens, budget)
+    loss = PromptObjective(backbone, config.max_tokens, budget, config.loss)
     first, curve = outer.resume(checkpoint, loss.work)
     if processes.world > 1 and backbone.rows_interact:
         raise SoftstartError(

@@ -1,10 +1,11 @@
-"""The training objective over stacked prompts: losses, gradients and Hessian-vector products of many runs."""
+"""The training objective: losses, gradients and Hessian-vector products of many runs, and their work."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,14 +13,24 @@ from torch import Tensor
 from softstart.backbone import IGNORE, Backbone, Batch
 from softstart.backbone.batch import PASS
 from softstart.backbone.flops import Flops
-from softstart.training.kept_graphs import Graph, KeptGraphs, twice_or_told
+from softstart.training.kept_graphs import Graph, KeptGraphs, explaining_refusals
+from softstart.training.losses import RowLoss, TokenMean
+
+TOKEN_MEAN = TokenMean()
 
 
-def run_losses(backbone: Backbone, prompts: Tensor, batch: Batch) -> Tensor:
-    """Token-mean NLL of each run: prompts [R, P, d] → [R] nats per label token (0 for a run without rows)."""
-    sums, _ = backbone.nll(prompts, batch, seed=batch.seed)
-    totals = torch.zeros(len(prompts), dtype=sums.dtype, device=sums.device).index_add(0, batch.run, sums)
-    return totals / _token_counts(batch, len(prompts)).to(sums.dtype)
+def run_losses(backbone: Backbone, prompts: Tensor, batch: Batch, loss: RowLoss = TOKEN_MEAN) -> Tensor:
+    """The loss of each run under prompts [R, P, d]: [R], differentiable; 0 for a run without rows."""
+    values = loss.values(backbone, prompts, batch)
+    totals = torch.zeros(len(prompts), dtype=values.dtype, device=values.device)
+    totals = totals.index_add(0, batch.run, values)
+    return totals / loss.divisors(batch, len(prompts)).to(values.dtype)
+
+
+def weight_loss(backbone: Backbone, batch: Batch, loss: RowLoss = TOKEN_MEAN) -> Tensor:
+    """The loss of one run without a prompt, a scalar that is differentiable by the weights (fine-tuning)."""
+    nothing = torch.zeros(1, 0, backbone.width, dtype=backbone.prompt_dtype, device=backbone.device)
+    return loss.values(backbone, nothing, batch).sum() / loss.divisors(batch, 1)[0]
 
 
 def run_gradients(
@@ -28,6 +39,7 @@ def run_gradients(
     batch: Batch,
     max_tokens: int | None = None,
     *,
+    loss: RowLoss = TOKEN_MEAN,
     twice: bool = False,
     graph: Graph | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -41,46 +53,76 @@ def run_gradients(
         backbone: the frozen model.
         prompts: [R, P, d].
         batch: rows of all runs.
-        max_tokens: bound on the tokens of one forward pass.
+        max_tokens: upper bound on the tokens of one forward pass.
+        loss: what is minimized.
         twice: use the kernels that second derivatives use.
         graph: filled with what a later Hessian-vector product at these prompts needs.
 
     Returns:
-        (token-mean losses [R], gradients [R, P, d]).
+        (losses [R], gradients [R, P, d]).
     """
-    weights = 1.0 / _token_counts(batch, len(prompts)).to(prompts.dtype)  # [R]
     losses = torch.zeros(len(prompts), dtype=prompts.dtype, device=prompts.device)
     gradient = torch.zeros_like(prompts)
-    for part in _parts(backbone, batch, max_tokens, prompts.shape[1]):
-        leaf = prompts.detach().requires_grad_()
-        sums, _ = backbone.nll(leaf, part, seed=part.seed, twice=twice or graph is not None)
-        weighted = sums.to(prompts.dtype) * weights[part.run]
-        (slope,) = torch.autograd.grad(weighted.sum(), leaf, create_graph=graph is not None)
+    keep = graph is not None
+    for part, leaf, shares in _shares(backbone, prompts, batch, max_tokens, loss, twice or keep):
+        (slope,) = torch.autograd.grad(shares.sum(), leaf, create_graph=keep)
         gradient += slope.detach()
-        losses.index_add_(0, part.run, weighted.detach())
+        losses.index_add_(0, part.run, shares.detach())
         if graph is not None:
             graph.parts.append((leaf, slope))
     return losses, gradient
 
 
 def run_hvps(
-    backbone: Backbone, prompts: Tensor, batch: Batch, vectors: Tensor, max_tokens: int | None = None
+    backbone: Backbone,
+    prompts: Tensor,
+    batch: Batch,
+    vectors: Tensor,
+    max_tokens: int | None = None,
+    *,
+    loss: RowLoss = TOKEN_MEAN,
 ) -> Tensor:
     """Hessian-vector products H_r v_r of every run's loss by double backward: two [R, P, d] → [R, P, d].
 
     Raises:
         SoftstartError: the backbone cannot be differentiated twice.
     """
-    weights = 1.0 / _token_counts(batch, len(prompts)).to(prompts.dtype)
     product = torch.zeros_like(prompts)
-    for part in _parts(backbone, batch, max_tokens, prompts.shape[1]):
-        leaf = prompts.detach().requires_grad_()
-        with twice_or_told():
-            sums, _ = backbone.nll(leaf, part, seed=part.seed, twice=True)
-            weighted = sums.to(prompts.dtype) * weights[part.run]
-            (gradient,) = torch.autograd.grad(weighted.sum(), leaf, create_graph=True)
+    with explaining_refusals():
+        for _, leaf, shares in _shares(backbone, prompts, batch, max_tokens, loss, twice=True):
+            (gradient,) = torch.autograd.grad(shares.sum(), leaf, create_graph=True)
             product += torch.autograd.grad((gradient * vectors).sum(), leaf)[0]
     return product
+
+
+def _shares(
+    backbone: Backbone, prompts: Tensor, batch: Batch, max_tokens: int | None, loss: RowLoss, twice: bool
+) -> Iterator[tuple[Batch, Tensor, Tensor]]:
+    """Micro-batches, each with a leaf of the prompts [R, P, d] and its rows' shares of their losses [b]."""
+    weights = 1.0 / loss.divisors(batch, len(prompts)).to(prompts.dtype)  # [R]
+    for part in _micro_batches(backbone, batch, max_tokens, prompts.shape[1]):
+        leaf = prompts.detach().requires_grad_()
+        values = loss.values(backbone, leaf, part, twice=twice)
+        yield part, leaf, values.to(prompts.dtype) * weights[part.run]
+
+
+def _micro_batches(
+    backbone: Backbone, batch: Batch, max_tokens: int | None, prompt_length: int
+) -> list[Batch]:
+    # Filling a GPU is worth more than the padding it takes.
+    cost = PASS if backbone.device.type == "cpu" else None
+    parts = [part for _, part in backbone.parts(batch, max_tokens, prompt_length, cost)]
+    if batch.seed is None:
+        return parts
+    # Every micro-batch needs masks of its own, the same ones whenever the batch is seen again.
+    return [replace(part, seed=batch.seed + i) for i, part in enumerate(parts)]
+
+
+class Worked(Protocol):
+    """What counts the work of a run: its tokens (prompt, text and output) and its model FLOPs."""
+
+    tokens: int
+    flops: float
 
 
 @dataclass
@@ -102,17 +144,45 @@ def row_work(backbone: Backbone, batch: Batch, prompt_length: int) -> list[tuple
     return [(s + t, backbone.row_flops(s, t)) for s, t in zip(texts, outputs, strict=True)]
 
 
+def add_work(
+    of_run: Callable[[int], Worked],
+    backbone: Backbone,
+    batch: Batch,
+    prompt_length: int,
+    price: Callable[[Flops], float] = lambda flops: flops.gradient,
+    *,
+    read: bool = True,
+) -> None:
+    """Count the work of every row of a batch for its run.
+
+    Args:
+        of_run: what counts the work of a run, by the run's number.
+        backbone: the model.
+        batch: rows of all runs.
+        prompt_length: P.
+        price: what of a row's FLOPs was computed: by default a gradient by the prompt.
+        read: count tokens too; False where they were counted with an earlier pass.
+    """
+    for run, (tokens, flops) in zip(
+        batch.run.tolist(), row_work(backbone, batch, prompt_length), strict=True
+    ):
+        counter = of_run(run)
+        counter.tokens += tokens if read else 0
+        counter.flops += price(flops)
+
+
 @dataclass
 class PromptObjective:
-    """The loss an algorithm sees: a backbone with a bound on the tokens of one forward pass.
+    """The losses that an algorithm sees: a backbone, what is minimized, and bounds on memory.
 
     ``work`` counts what the algorithm asks for. ``memory_budget``, in bytes, is for the graphs of inner
-    gradients; what it buys is recomputation, never other numbers but for rounding (see ``KeptGraphs``).
+    gradients; it saves recomputation and changes no number beyond rounding (see ``KeptGraphs``).
     """
 
     backbone: Backbone
     max_tokens: int | None = None
     memory_budget: int | None = None
+    loss: RowLoss = TOKEN_MEAN
     work: Work = field(default_factory=Work)
     graphs: KeptGraphs = field(init=False)
 
@@ -125,46 +195,39 @@ class PromptObjective:
 
     def gradient(self, prompts: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """(losses [R], gradients [R, P, d]); see ``run_gradients``."""
-        for tokens, flops in row_work(self.backbone, batch, prompts.shape[1]):
-            self.work.add(tokens, flops.gradient)
+        add_work(lambda run: self.work, self.backbone, batch, prompts.shape[1])
         if not self.graphs.awaits(batch):
-            return run_gradients(self.backbone, prompts, batch, self.max_tokens)
+            return self._gradient(prompts, batch)
         graph = self.graphs.begin(prompts, batch)
         if graph is None:
             # Other kernels draw other dropout masks: those of this pass must be those of its recomputation.
-            twice = batch.seed is not None
-            return run_gradients(self.backbone, prompts, batch, self.max_tokens, twice=twice)
-        with graph.measured(self._weights), twice_or_told():
-            found = run_gradients(self.backbone, prompts, batch, self.max_tokens, graph=graph)
+            return self._gradient(prompts, batch, twice=batch.seed is not None)
+        with graph.measured(self._weights), explaining_refusals():
+            losses, gradient = self._gradient(prompts, batch, graph=graph)
         self.graphs.keep(graph)
-        return found
+        return losses, gradient
 
     def hvp(self, prompts: Tensor, batch: Batch, vectors: Tensor) -> Tensor:
         """Hessian-vector products [R, P, d]; see ``run_hvps``."""
         graph = self.graphs.take(prompts, batch)
-        for tokens, flops in row_work(self.backbone, batch, prompts.shape[1]):
-            # The gradient that a kept graph is of was counted when it was asked for.
-            self.work.add(0 if graph else tokens, flops.hvp - (flops.gradient if graph else 0.0))
-        if graph is not None:
-            return graph.hvp(vectors)
-        return run_hvps(self.backbone, prompts, batch, vectors, self.max_tokens)
+        if graph is None:
+            add_work(lambda run: self.work, self.backbone, batch, prompts.shape[1], lambda flops: flops.hvp)
+            return run_hvps(self.backbone, prompts, batch, vectors, self.max_tokens, loss=self.loss)
+        # The gradient whose graph was kept was counted when it was asked for.
+        add_work(
+            lambda run: self.work, self.backbone, batch, prompts.shape[1],
+            lambda flops: flops.hvp - flops.gradient, read=False,
+        )  # fmt: skip
+        return graph.hvp(vectors)
+
+    def _gradient(
+        self, prompts: Tensor, batch: Batch, *, twice: bool = False, graph: Graph | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return run_gradients(
+            self.backbone, prompts, batch, self.max_tokens, loss=self.loss, twice=twice, graph=graph
+        )
 
     @cached_property
     def _weights(self) -> set[int]:
         storages = [p.untyped_storage() for p in self.backbone.model.parameters()]
         return {storage.data_ptr() or storage._cdata for storage in storages}
-
-
-def _token_counts(batch: Batch, runs: int) -> Tensor:
-    counts = torch.zeros(runs, dtype=torch.long, device=batch.run.device)
-    return counts.index_add(0, batch.run, (batch.labels != IGNORE).sum(1)).clamp_min(1)
-
-
-def _parts(backbone: Backbone, batch: Batch, max_tokens: int | None, prompt_length: int) -> list[Batch]:
-    # A GPU is better filled than spared some padding.
-    cost = PASS if backbone.device.type == "cpu" else None
-    parts = [part for _, part in backbone.parts(batch, max_tokens, prompt_length, cost)]
-    if batch.seed is None:
-        return parts
-    # Every micro-batch needs masks of its own, the same ones whenever the batch is seen again.
-    return [replace(part, seed=batch.seed + i) for i, part in enumerate(parts)]

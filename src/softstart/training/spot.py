@@ -129,7 +129,8 @@ class SPoT:
     def _tuning(self, config: MetaConfig, steps: int) -> AdaptConfig:
         return AdaptConfig(
             steps=steps, batch_size=self.query_size, eval_every=config.checkpoint_every, eval_start=False,
-            select="last", optimizer=config.optimizer, lr_unit=config.lr_unit, dropout=config.dropout,
+            select="last", optimizer=config.optimizer, lr_unit=config.lr_unit, loss=config.loss,
+            dropout=config.dropout,
             max_tokens=config.max_tokens,
         )  # fmt: skip
 

@@ -21,7 +21,7 @@ from softstart.study.declare.task_lists import resolve_setting
 from softstart.study.run.resources import Resources
 from softstart.training.finetuning import optimizer_of
 from softstart.training.methods import Method
-from softstart.training.objective import PromptObjective, run_gradients
+from softstart.training.objective import PromptObjective, run_gradients, weight_loss
 
 STATE = 4
 """Stacks of prompts besides the gradient: in training, the best, and AdamW's two (Adafactor keeps less)."""
@@ -218,7 +218,9 @@ def _peaks(
             empty = torch.empty(stack, dtype=backbone.prompt_dtype, device=META)
             few = _micro(rows, tokens, stack[1] + lengths.text)
             batch = equal_rows(few, lengths.text, lengths.output, runs=stack[0], dropout=config.dropout)
-            return state + traced(lambda: run_gradients(backbone, empty, batch), device).on(device)
+            return state + traced(lambda: run_gradients(backbone, empty, batch, loss=config.loss), device).on(
+                device
+            )
 
         yield _peak(
             "adaptation", "adaptation.max_tokens", config.max_tokens, rows, stack, lengths, adaptation
@@ -270,7 +272,7 @@ def _meta(
     def step(tokens: int | None) -> int:
         theta = torch.empty(study.prompt.length, backbone.width, dtype=backbone.prompt_dtype, device=META)
         budget = None if config.memory_budget is None else int(config.memory_budget * 2**20)
-        loss = PromptObjective(backbone, tokens, budget)
+        loss = PromptObjective(backbone, tokens, budget, config.loss)
         loss.graphs.memory = memory
         support = [batch(algorithm.support_size) for _ in range(algorithm.inner_steps)]
         query = batch(algorithm.query_size) if algorithm.query_size else None
@@ -334,14 +336,13 @@ def _fine_tuning(study: Study, backbone: Backbone, lengths: Lengths, device: str
     twin, config = backbone.trainable_copy(), study.finetuning
     copies = weight_bytes(twin) * (1 if device == "cuda" else 2)
     stack = (1, 0, twin.width)
-    nothing = torch.empty(stack, dtype=twin.prompt_dtype, device=META)
     rows = max(1, config.batch_size // config.batch_parts)
     batch = equal_rows(rows, lengths.text, lengths.output, dropout=config.dropout)
     optimizer = optimizer_of(twin.model, 1.0, config.weight_decay)
 
     def step() -> None:
         for _ in range(min(2, config.batch_parts)):  # the second while there is a gradient of the first
-            twin.nll(nothing, batch, seed=batch.seed)[0].sum().backward()
+            weight_loss(twin, batch, config.loss).backward()
         optimizer.step()
 
     size = copies + traced(step, device).on(device)

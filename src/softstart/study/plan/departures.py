@@ -27,9 +27,10 @@ from softstart.study.declare.task_lists import declared_setting, some_sources
 from softstart.study.plan.inputs import FIRST, Inputs
 from softstart.training.budgets import MetaBudget
 from softstart.training.configs import AdaptConfig, FineTuneConfig
+from softstart.training.declared import Declared
 from softstart.training.evaluation import SCORINGS
+from softstart.training.losses import TokenMean
 from softstart.training.methods import BASELINES, Method
-from softstart.training.optimizers import Optimizer
 
 PUBLISHED_METHODS = (*BASELINES, "multitask", "maml", "fomaml", "reptile")
 NONE = "–"
@@ -240,7 +241,9 @@ def _meta(method: Method, study: Study) -> Rows:
     yield "algorithm", method.kind
     yield "length of meta-training", _length(meta)
     yield "outer learning rate", meta.lr
-    yield "outer optimizer", _optimizer(meta.optimizer)
+    yield "outer optimizer", _choice(meta.optimizer)
+    if meta.loss != TokenMean():
+        yield "loss in meta-training", _choice(meta.loss)
     yield "dropout", _switch(meta.dropout)
     kind = "rows" if mixture else "samples"
     yield f"order of the source {kind}", "new in every epoch" if meta.reshuffle else "the same in every epoch"
@@ -273,7 +276,7 @@ def _adaptation(study: Study) -> Rows:
     yield "learning rates of adaptation", _listed(study.learning_rates)
     yield "steps of adaptation", a.steps
     yield from _epochs(a)
-    yield "optimizer of adaptation", _optimizer(a.optimizer)
+    yield "optimizer of adaptation", _choice(a.optimizer)
     backoff = f", up to {a.eval_backoff * a.eval_every} apart" if a.eval_backoff > 1 else ""
     yield "dev evaluation", f"every {a.eval_every} steps{backoff}"
     yield "dev evaluation of the start", "yes" if a.eval_start else "no"
@@ -310,8 +313,11 @@ def _decoding(study: Study) -> Rows:
 def _epochs(config: AdaptConfig | FineTuneConfig) -> Rows:
     yield "most epochs", "no bound" if config.epochs is None else f"{config.epochs:,}"
     yield "rows of a step", config.batch_size
+    loss = "mean of all tokens" if config.loss == TokenMean() else _choice(config.loss)
     parts = config.batch_parts
-    yield "loss of a step", "mean of all tokens" if parts == 1 else f"mean of the means of {parts} parts"
+    if parts > 1:
+        loss = f"mean of the means of {parts} parts" + ("" if config.loss == TokenMean() else f": {loss}")
+    yield "loss of a step", loss
     yield "order of the rows", "new in every epoch" if config.reshuffle else "the same in every epoch"
 
 
@@ -323,13 +329,13 @@ def _switch(on: bool) -> str:
     return "on" if on else "off"
 
 
-def _optimizer(optimizer: Optimizer) -> str:
+def _choice(part: Declared) -> str:
     values = {
         _SETTINGS.get(name, name): f"{value:g}" if isinstance(value, float) else str(value)
-        for name, value in optimizer.declaration().items()
+        for name, value in part.declaration().items()
         if name != "name" and value is not None
     }
-    return ", ".join([optimizer.name, *(f"{name} {value}" for name, value in values.items())])
+    return ", ".join([part.name, *(f"{name} {value}" for name, value in values.items())])
 
 
 _SETTINGS = {
