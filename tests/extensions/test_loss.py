@@ -15,8 +15,7 @@ from helpers import margin
 from helpers.rows import STUDY
 from helpers.toy_study import command, make_world, toy
 from softstart.errors import SoftstartError
-from softstart.study import run_study
-from softstart.study.declare.reading import parse_study
+from softstart.study import parse_study, run_study
 from softstart.study.plan.departures import protocol
 from softstart.training.losses import LOSSES, RowLoss
 
