@@ -8,7 +8,7 @@ How everything else is drawn is in ``figures.css``. All text is escaped.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from itertools import pairwise
 
@@ -60,7 +60,8 @@ def bars(
 
     NaN as a value leaves the row without a bar, NaN as a limit the bar without an interval.
     """
-    width, row, left, right, top = 720, 38, 118, 172, 8
+    width, row, right, top = 720, 38, 172, 8
+    left = max(118, _room_for(values))
     finite = [v for triple in values.values() for v in triple if math.isfinite(v)]
     lowest, highest = padded(min([0.0, *finite]), max([0.0, *finite]))
     height = top + row * len(values) + 34
@@ -72,7 +73,7 @@ def bars(
     parts = _grid_x(ticks(lowest, highest), at, top, bottom, unit)
     for i, (name, (value, low, high)) in enumerate(values.items()):
         y = top + row * (i + 0.5)
-        parts.append(_text(left - 12, y + 4.5, name, "end", "name"))
+        parts.append(_text(left - 12, y + 4.5, _short(name), "end", "name"))
         reading = f"{signed(value)} {unit}" if math.isfinite(value) else "undefined"
         group = [f"<title>{escape(f'{name}: {reading} {interval(low, high)}'.strip())}</title>"]
         if math.isfinite(value):
@@ -81,10 +82,10 @@ def bars(
                 f'<rect class="bar" x="{x0:.1f}" y="{y - 9:.1f}" width="{x1 - x0:.1f}" height="18" rx="2"/>'
             )
         if math.isfinite(low) and math.isfinite(high):
-            group.append(
-                f'<path class="whisker" d="M{at(low):.1f} {y:.1f}H{at(high):.1f}'
-                f'M{at(low):.1f} {y - 5:.1f}v10M{at(high):.1f} {y - 5:.1f}v10"/>'
-            )
+            whisker = f"M{at(low):.1f} {y:.1f}H{at(high):.1f}"
+            whisker += f"M{at(low):.1f} {y - 5:.1f}v10M{at(high):.1f} {y - 5:.1f}v10"
+            # A bar can have the color of the whisker: the halo sets them apart.
+            group.append(f'<path class="halo" d="{whisker}"/><path class="whisker" d="{whisker}"/>')
         parts.append(f'<g class="s{series[name]}">{"".join(group)}</g>')
         parts.append(_text(width, y - 1, reading, "end", "value"))
         parts.append(_text(width, y + 13, interval(low, high), "end", "small"))
@@ -110,7 +111,7 @@ def dots(
     limits = limits or {}
     most = max((len(values) for values in rows.values()), default=1)
     width, row, top, right = 720, 14 + 9 * most if limits else 30, 8, 14 + 6 * len(unit)
-    left = 30 + 7.2 * min(26, max((len(name) for name in rows), default=4))
+    left = _room_for(rows)
     finite = [v for values in rows.values() for v in values.values() if math.isfinite(v)]
     finite += [v for band in limits.values() for v in band if math.isfinite(v)]
     lowest, highest = padded(min([0.0, *finite]), max([0.0, *finite]))
@@ -130,7 +131,7 @@ def dots(
     for n, (name, values) in enumerate(rows.items()):
         y = top + row * (n + 0.5)
         parts.append(f'<path class="rule" d="M{left:.1f} {y:.1f}H{width - right}"/>')
-        parts.append(_text(left - 12, y + 4.5, _short(name, 26), "end", "name"))
+        parts.append(_text(left - 12, y + 4.5, _short(name), "end", "name"))
         shown = {s: v for s, v in values.items() if math.isfinite(v)}
         if not shown and absent and name in absent:
             parts.append(_text(left + 8, y + 4.5, absent[name], "start", "small"))
@@ -202,11 +203,11 @@ def heat_map(names: Sequence[str], values: Sequence[Sequence[float]], *, title: 
     Cells of a row that have one of 20 shades are one path, and a row says which tasks are most alike, so that
     a hundred tasks stay light.
     """
-    side, left = 16, 30 + 6.6 * min(26, max(map(len, names), default=4))
+    side, left = 16, _room_for(names, 6.6)
     width, height = left + side * len(names) + 4, side * len(names) + 8
     parts = []
     for i, row in enumerate(values):
-        parts.append(_text(left - 8, 4 + side * (i + 0.72), _short(names[i], 26), "end", "small"))
+        parts.append(_text(left - 8, 4 + side * (i + 0.72), _short(names[i]), "end", "small"))
         nearest = sorted((j for j in range(len(row)) if j != i), key=lambda j: -row[j])[:3]
         tip = f"{names[i]}, most like {', '.join(f'{names[j]} {signed(row[j], 2)}' for j in nearest)}"
         shades: dict[int, str] = {}
@@ -356,8 +357,17 @@ def _text(x: float, y: float, text: str, anchor: str, kind: str) -> str:
     return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _short(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"
+_LONGEST = 26
+"""Letters of a name next to a row."""
+
+
+def _room_for(names: Iterable[str], letter: float = 7.2) -> float:
+    """Width of the column of names, given that of a letter."""
+    return 30 + letter * min(_LONGEST, max(map(len, names), default=4))
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
 
 
 def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> str:

@@ -239,7 +239,9 @@ def _draw(axes: Any, group: Comparison, methods: Sequence[str], styles: MethodSt
     for i, method in enumerate(methods):
         gain, style = group.arg[method], styles[method]
         left.barh(i, gain.arg, color=style.color.light, height=0.6)
-        left.plot([gain.arg_interval.low, gain.arg_interval.high], [i, i], color="black", linewidth=1)
+        ends = [gain.arg_interval.low, gain.arg_interval.high]
+        left.plot(ends, [i, i], color="white", linewidth=3)
+        left.plot(ends, [i, i], color="black", linewidth=1)
         values = [group.gains.get((task, method), float("nan")) for task in group.tasks]
         marker = _MATPLOTLIB_MARKERS[style.number % len(_MATPLOTLIB_MARKERS)]
         right.plot(
