@@ -81,8 +81,9 @@ def record(rows: pd.DataFrame) -> Iterator[str]:
     pairs = compare_methods(rows)
     pairs = pairs[(pairs["variant"] == "main") & (pairs["backbone"] == "t5-large") & (pairs["other"] != "pt")]
     below = pairs[pairs["p_holm"] < 0.05]
-    kept = ["setting", "method", "other", "difference", "n_tasks", "p_holm"]
-    yield from markdown(below[kept].assign(difference=below["difference"].round(1)))
+    kept = ["setting", "method", "other", "difference_points", "n_tasks", "p_holm"]
+    table = below[kept].rename(columns={"difference_points": "difference"})
+    yield from markdown(table.round({"difference": 1}))
     yield f"{len(below)} of {len(pairs)} pairs.\n"
 
 

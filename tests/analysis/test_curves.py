@@ -72,26 +72,26 @@ def test_areas_are_means_over_time(study):
     assert len(ours) == len(rows)
     of_run = {key: curve.set_index("step")["dev"] for key, curve in curves.groupby("run")}
     for row in rows.itertuples():
-        found = ours.loc[(row.method, row.task, row.sample, row.seed, row.budget)]
+        row_of_run = ours.loc[(row.method, row.task, row.sample, row.seed, row.budget)]
         dev = of_run[row.run][of_run[row.run].index <= row.budget]
         # The mean of a dense linear interpolation, midpoints of 0.01 steps.
         dense = np.interp(np.arange(0.005, row.budget, 0.01), dev.index, dev)
-        assert found["area"] == pytest.approx(dense.mean(), abs=1e-6)
+        assert row_of_run["area"] == pytest.approx(dense.mean(), abs=1e-6)
         goal = of_run[row.run.replace(row.method, "pt")]
         goal = goal[goal.index <= row.budget].max()
         reached = [step for step, score in dev.items() if score >= goal]
-        assert found["steps"] == (reached[0] if reached else math.inf)
+        assert row_of_run["steps"] == (reached[0] if reached else math.inf)
 
 
-def test_fine_tuning_without_a_first_evaluation_is_measured_beside_the_same_stretch():
+def test_fine_tuning_without_a_first_evaluation_is_compared_over_the_same_steps():
     rows = pd.DataFrame(
         [{"method": m, "task": "a", "sample": 1, "test": 0.5, "run": m} for m in ("pt", "maml", "ft")]
     )
     ways = {"pt": {0: 0.0, 20: 0.4, 40: 0.6}, "maml": {0: 0.2, 20: 0.4, 40: 0.6}, "ft": {20: 0.5, 40: 0.7}}
     curves = pd.DataFrame([(m, s, d) for m, way in ways.items() for s, d in way.items()])
-    found = speed_by_run(rows, curves.set_axis(["run", "step", "dev"], axis=1)).set_index("method")
-    assert found.loc["maml", ["area", "area_baseline"]].tolist() == pytest.approx([0.4, 0.35])
-    assert found.loc["ft", ["area", "area_baseline"]].tolist() == pytest.approx([0.6, 0.5])
+    speeds = speed_by_run(rows, curves.set_axis(["run", "step", "dev"], axis=1)).set_index("method")
+    assert speeds.loc["maml", ["area", "area_baseline"]].tolist() == pytest.approx([0.4, 0.35])
+    assert speeds.loc["ft", ["area", "area_baseline"]].tolist() == pytest.approx([0.6, 0.5])
 
 
 def test_speed_of_a_cell_is_the_median_and_censored_runs_count(study):
@@ -100,28 +100,28 @@ def test_speed_of_a_cell_is_the_median_and_censored_runs_count(study):
     assert len(table) == 6
     for method in ("pt", "maml", "ft"):
         of_cell = runs[(runs["method"] == method) & (runs["budget"] == 60)]
-        found = cell(table, method)
-        assert found["reached"] == pytest.approx(np.isfinite(of_cell["steps"]).mean())
-        assert found["steps"] == np.median(of_cell["steps"])
+        row = cell(table, method)
+        assert row["reached"] == pytest.approx(np.isfinite(of_cell["steps"]).mean())
+        assert row["steps"] == np.median(of_cell["steps"])
         by_task = of_cell.groupby("task")[["area", "area_baseline"]].mean()
         gain = 100 * (by_task["area"] - by_task["area_baseline"]).mean()
-        assert found["area_gain"] == pytest.approx(gain)
-        assert found["steps_low"] <= found["steps"] <= found["steps_high"]
-        assert found["area_gain_low"] <= found["area_gain"] <= found["area_gain_high"]
+        assert row["area_gain_points"] == pytest.approx(gain)
+        assert row["steps_low"] <= row["steps"] <= row["steps_high"]
+        assert row["area_gain_points_low"] <= row["area_gain_points"] <= row["area_gain_points_high"]
     assert cell(table, "pt")["reached"] == 1
-    assert cell(table, "pt")["area_gain_high"] == 0
+    assert cell(table, "pt")["area_gain_points_high"] == 0
     # A method that is nowhere as good as the baseline never gets there, and nothing invents a number.
     hopeless = curves.assign(dev=curves["dev"].where(~curves["run"].str.startswith("ft"), 0.0))
-    found = cell(speed_table(rows, hopeless, resamples=400), "ft")
-    assert (found["steps"], found["steps_low"], found["reached"]) == (math.inf, math.inf, 0)
+    row = cell(speed_table(rows, hopeless, resamples=400), "ft")
+    assert (row["steps"], row["steps_low"], row["reached"]) == (math.inf, math.inf, 0)
 
 
 def test_runs_without_a_curve_are_left_out(study):
     rows, curves = study
     fewer = curves[~curves["run"].isin(["pt-a-13-1", "maml-b-13-1"])]
-    found = speed_table(rows, fewer, resamples=100)
-    assert cell(found, "maml")["n_runs"] == len(TASKS) * 9 - 2
-    assert cell(found, "ft")["n_runs"] == len(TASKS) * 9 - 1
+    speeds = speed_table(rows, fewer, resamples=100)
+    assert cell(speeds, "maml")["n_runs"] == len(TASKS) * 9 - 2
+    assert cell(speeds, "ft")["n_runs"] == len(TASKS) * 9 - 1
 
 
 def test_intervals_of_every_gain_are_those_of_a_plain_loop(study):
@@ -133,7 +133,7 @@ def test_intervals_of_every_gain_are_those_of_a_plain_loop(study):
         for method, of_method in rows.groupby("method")
     }
     rng = np.random.default_rng(0)
-    found = []
+    draws = []
     for _ in range(3000):
         seeds = rng.choice(SEEDS, len(SEEDS))
         gains, differences = [], []
@@ -142,8 +142,8 @@ def test_intervals_of_every_gain_are_those_of_a_plain_loop(study):
             maml, pt = (np.mean([scores[method][run] for run in runs]) for method in ("maml", "pt"))
             gains.append((maml - pt) / pt * 100)
             differences.append((maml - pt) * 100)
-        found.append((np.mean(gains), np.median(gains), np.mean(differences)))
-    for values, name in zip(zip(*found, strict=True), ("", "median_", "abs_"), strict=True):
+        draws.append((np.mean(gains), np.median(gains), np.mean(differences)))
+    for values, name in zip(zip(*draws, strict=True), ("", "median_", "abs_"), strict=True):
         low, high = np.percentile(values, [2.5, 97.5])
         assert ours[f"{name}low"] == pytest.approx(low, abs=0.08 * (high - low))
         assert ours[f"{name}high"] == pytest.approx(high, abs=0.08 * (high - low))
@@ -166,8 +166,8 @@ def test_mean_and_median_leave_out_what_is_no_number(numbers):
     row, kept = np.array([numbers]), [v for v in numbers if not math.isnan(v)]
     with np.errstate(invalid="ignore"):
         expected = (np.mean(kept), np.median(kept)) if kept else (math.nan, math.nan)
-    for found, reference in zip((mean(row)[0], median(row)[0]), expected, strict=True):
-        assert found == pytest.approx(reference, nan_ok=True)
+    for value, reference in zip((mean(row)[0], median(row)[0]), expected, strict=True):
+        assert value == pytest.approx(reference, nan_ok=True)
 
 
 @given(st.lists(st.floats(-20, 20).map(lambda v: round(v, 3)), min_size=2, max_size=9))
@@ -197,35 +197,35 @@ def test_holm_on_a_textbook_family():
 def test_methods_are_compared_pairwise_on_the_runs_they_share(study):
     rows, _ = study
     holes = rows[~((rows["method"] == "ft") & (rows["task"] == "a"))]
-    found = compare_methods(holes)
-    assert len(found) == 2 * 3  # budgets x pairs
-    pair = found[(found["method"] == "maml") & (found["other"] == "ft") & (found["budget"] == 60)].iloc[0]
+    pairs = compare_methods(holes)
+    assert len(pairs) == 2 * 3  # budgets x pairs
+    pair = pairs[(pairs["method"] == "maml") & (pairs["other"] == "ft") & (pairs["budget"] == 60)].iloc[0]
     means = holes[holes["budget"] == 60].groupby(["method", "task"])["test"].mean().unstack()
     d = 100 * (means.loc["maml"] - means.loc["ft"]).dropna()
     assert pair["n_tasks"] == len(d) == 5
-    assert pair["difference"] == pytest.approx(d.mean())
+    assert pair["difference_points"] == pytest.approx(d.mean())
     exact = stats.permutation_test((d,), np.mean, permutation_type="samples", n_resamples=np.inf)
     assert pair["p"] == pytest.approx(exact.pvalue)
-    against = found[(found["other"] == "pt") & (found["budget"] == 60)]
+    against = pairs[(pairs["other"] == "pt") & (pairs["budget"] == 60)]
     assert list(against["p_holm"]) == pytest.approx(holm(list(against["p"])))
     assert pair["p_holm"] == pair["p"]  # the only pair of methods in its family
 
 
 def test_influence_is_arg_of_the_table_without_the_task(study):
     rows, _ = study
-    found = influence(relative_gains(rows))
+    influences = influence(relative_gains(rows))
     for task in TASKS:
         without = arg_table(rows[rows["task"] != task])
-        for row in found[found["task"] == task].itertuples():
+        for row in influences[influences["task"] == task].itertuples():
             assert row.arg_without == pytest.approx(cell(without, row.method, row.budget)["arg"])
-    assert len(found) == len(TASKS) * 6
-    assert set(CELL) < set(found)
+    assert len(influences) == len(TASKS) * 6
+    assert set(CELL) < set(influences)
 
 
 @pytest.mark.skipif(PAPER is None or not (PAPER / "arg.csv").is_file(), reason="shared/paper is not here")
 def test_one_task_carries_the_published_random_setting():
     gains = relative_gains(pd.read_csv(PAPER / "results.csv"))
-    found = influence(gains[(gains["setting"] == "random") & (gains["backbone"] == "t5-large")])
-    largest = found.loc[found[found["method"] == "maml"]["change"].abs().idxmax()]
+    influences = influence(gains[(gains["setting"] == "random") & (gains["backbone"] == "t5-large")])
+    largest = influences.loc[influences[influences["method"] == "maml"]["change"].abs().idxmax()]
     assert largest["task"] == "yelp_polarity"
     assert 200 < largest["gain"] < 260

@@ -48,18 +48,18 @@ def test_cosines_are_those_of_their_definition(prompts):
 
 
 def test_matched_rows_are_the_best_of_all_orders(prompts):
-    found = prompt_similarity(prompts, "matched")
+    cosines = prompt_similarity(prompts, "matched")
     for i, j in itertools.combinations(range(4), 2):
         best = max(np.sum(prompts[i] * prompts[j][list(o)]) for o in itertools.permutations(range(5)))
-        assert found[i, j] == pytest.approx(best / np.linalg.norm(prompts[i]) / np.linalg.norm(prompts[j]))
+        assert cosines[i, j] == pytest.approx(best / np.linalg.norm(prompts[i]) / np.linalg.norm(prompts[j]))
     shuffled = np.stack([prompts[0], prompts[0][[3, 1, 4, 0, 2]]])
     assert prompt_similarity(shuffled, "matched")[0, 1] == pytest.approx(1)
     assert prompt_similarity(shuffled)[0, 1] < 0.9
 
 
 def test_categories_agree_from_the_left():
-    found = category_agreement(["classification/nli", "classification/emotion", "qa", "classification/nli"])
-    assert found[0].tolist() == [1, 0.5, 0, 1]
+    shares = category_agreement(["classification/nli", "classification/emotion", "qa", "classification/nli"])
+    assert shares[0].tolist() == [1, 0.5, 0, 1]
 
 
 def test_clusters_lie_side_by_side():
@@ -88,11 +88,11 @@ def test_following_a_true_measure_pays_and_a_false_one_is_not_trusted():
     tasks, starts = [f"t{i}" for i in range(8)], ["near", "far", "all"]
     good = pd.DataFrame([[i % 3 == s for s in range(3)] for i in range(8)], tasks, starts, dtype=float)
     gains = good * 10 + 1
-    found = follow(gains, {"false": -good, "true": good})
-    assert set(found["measure"]) == {"true"}
-    assert (found["gain"] == 11).all()
-    assert found["random"].mean() == pytest.approx(1 + 10 / 3)
-    assert (found["best"] == 11).all()
+    followed = follow(gains, {"false": -good, "true": good})
+    assert set(followed["measure"]) == {"true"}
+    assert (followed["gain"] == 11).all()
+    assert followed["random"].mean() == pytest.approx(1 + 10 / 3)
+    assert (followed["best"] == 11).all()
     # What a left-out task gains does not choose its measure.
     trap = gains.copy()
     trap.loc["t0"] = [-500, 1000, 1000]
@@ -109,13 +109,13 @@ def test_a_target_chooses_among_the_starts_that_were_tried_on_it():
     like = pd.DataFrame(
         {"near": [0.9, 0.9, 0.9], "far": [0.1] * 3, "all": [0.5] * 3, "one": [1.0] * 3}, gains.index
     )
-    found = follow(gains, {"m": like}, {"near": 2, "far": 2, "all": 5, "one": 9}).set_index("task")
-    assert found["start"].tolist() == ["near", "near", "all"]
-    assert found["gain"].tolist() == [5, 6, 3]
-    assert found["random"].tolist() == pytest.approx([10 / 3, 4, 2.5])
-    assert found["widest"].tolist() == [4, 2, 3]
+    followed = follow(gains, {"m": like}, {"near": 2, "far": 2, "all": 5, "one": 9}).set_index("task")
+    assert followed["start"].tolist() == ["near", "near", "all"]
+    assert followed["gain"].tolist() == [5, 6, 3]
+    assert followed["random"].tolist() == pytest.approx([10 / 3, 4, 2.5])
+    assert followed["widest"].tolist() == [4, 2, 3]
     # Others' means for a: near 6, far 2, all 2.5; for b: near 5, all 3.5; for c: far 1, all 3.
-    assert found["fixed"].tolist() == [5, 6, 3]
+    assert followed["fixed"].tolist() == [5, 6, 3]
     with pytest.raises(SoftstartError, match="needs two starts"):
         follow(gains[["one", "all"]], {"m": like})
 
@@ -143,8 +143,8 @@ def test_gradients_of_tasks_are_those_of_autograd_and_states_those_of_the_encode
         assert encoder_vectors(backbone, tasks, [13, 13], part).shape == (2, backbone.width)
     texts = tasks[0].train[13].inputs
     states = [backbone.model.encoder(torch.tensor([ids])).last_hidden_state[0].mean(0) for ids in texts]
-    found = encoder_vectors(backbone, tasks, [13, 13])[0]
-    np.testing.assert_allclose(found, torch.stack(states).mean(0).detach().numpy(), rtol=1e-4, atol=1e-6)
+    vectors = encoder_vectors(backbone, tasks, [13, 13])[0]
+    np.testing.assert_allclose(vectors, torch.stack(states).mean(0).detach().numpy(), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.skipif(PAPER is None or not (PAPER / "results.csv").is_file(), reason="shared/paper is not here")

@@ -62,9 +62,9 @@ def test_a_study_is_reported_with_it(outside, world, tmp_path):
     assert expected in (folder / "report" / "report.md").read_text()
     assert interval(arg - 1, arg + 2) in page.read_text()
     assert f"bootstrap intervals ({AROUND})" in page.read_text()
-    for name, value in (("arg", "arg"), ("speed", "area")):
+    for name, value in (("arg", "arg"), ("speed", "area_points")):
         table = pd.read_csv(folder / "report" / f"{name}.csv")
-        low = "low" if name == "arg" else "area_low"
+        low = "low" if name == "arg" else "area_points_low"
         np.testing.assert_allclose(table[low], table[value] - 1, atol=1e-9)
     # The comparison itself is the same, and goes back to the default by itself.
     after = report_study(folder)
@@ -84,7 +84,7 @@ def test_every_table_takes_it(outside, monkeypatch):
     steps = pd.concat([rows[["run"]].assign(step=step, dev=rows["test"] * step / 10) for step in (0, 10)])
     for table, value, low, high in (
         (arg_table(rows, interval="around"), "arg", "low", "high"),
-        (speed_table(rows, steps, interval="around"), "area", "area_low", "area_high"),
+        (speed_table(rows, steps, interval="around"), "area_points", "area_points_low", "area_points_high"),
     ):
         np.testing.assert_allclose(table[low], table[value] - 1)
         np.testing.assert_allclose(table[high], table[value] + 2)

@@ -112,11 +112,11 @@ def test_tables_sort_by_any_column_both_ways(opened):
     ],
 )
 def test_numbers_sort_by_what_they_are_not_how_they_are_written(opened, table, column, order):
-    found = opened.find_element("css selector", f"table[aria-label='{table}']")
-    found.find_elements("css selector", "thead button")[column].send_keys("\n")
+    element = opened.find_element("css selector", f"table[aria-label='{table}']")
+    element.find_elements("css selector", "thead button")[column].send_keys("\n")
     assert [
         tr.find_elements("tag name", "td")[column].text
-        for tr in found.find_elements("css selector", "tbody tr")
+        for tr in element.find_elements("css selector", "tbody tr")
     ] == order
 
 

@@ -114,7 +114,7 @@ def test_a_page_and_tables_are_written_again_from_the_store(study, tmp_path):
     written = {f.name for f in files.iterdir()}
     assert {"arg-1.svg", "gains-1.svg", "curves-1.svg", "gains.csv", "report.md"} <= written
     speed = pd.read_csv(files / "speed.csv").set_index("method")
-    assert f"& {speed.loc['maml', 'area']:.1f} [" in (files / "speed.tex").read_text()
+    assert f"& {speed.loc['maml', 'area_points']:.1f} [" in (files / "speed.tex").read_text()
     costs = pd.read_csv(files / "costs.csv").set_index("method")
     assert f"& {int(costs.loc['maml', 'tokens']):,} &" in (files / "costs.tex").read_text()
     assert f"| {int(costs.loc['maml', 'tokens']):,} |" in text
@@ -142,17 +142,17 @@ def test_similarity_is_measured_and_put_on_the_page(softstart, study):
     assert code == 0, err
     assert "4 tasks; measures: gradient" in out
     assert "nothing to recommend" in out
-    found = json.loads((study / "similarity.json").read_text())
-    for how in ("flat", "mean", "matched"):
-        prompts = np.array(found["measures"][f"prompt, {how}"]["values"])
+    measured = json.loads((study / "similarity.json").read_text())
+    for rows in ("flat", "mean", "matched"):
+        prompts = np.array(measured["measures"][f"prompt, {rows}"]["values"])
         np.testing.assert_allclose(np.diag(prompts), 1, atol=1e-4)
         assert np.abs(np.triu(prompts, 1)).max() < 1 - 1e-4
-    table = np.array(found["measures"]["gradient"]["values"])
+    table = np.array(measured["measures"]["gradient"]["values"])
     np.testing.assert_allclose(table, table.T, atol=1e-4)
     np.testing.assert_allclose(np.diag(table), 1, atol=1e-4)
-    names = found["measures"]["gradient"]["tasks"]
+    names = measured["measures"]["gradient"]["tasks"]
     rows = pd.read_csv(study / "results.csv").groupby(["method", "task"])["test"].mean()
-    points = {(p["method"], p["task"]): p for p in found["points"] if p["measure"] == "gradient"}
+    points = {(p["method"], p["task"]): p for p in measured["points"] if p["measure"] == "gradient"}
     assert len(points) == 4 * 2  # learned starts x targets
     for (method, task), point in points.items():
         to_sources = [table[names.index(task), names.index(s)] for s in ("toy-a", "toy-b")]
@@ -163,12 +163,12 @@ def test_similarity_is_measured_and_put_on_the_page(softstart, study):
     assert "Gain in points against similarity to the sources" in page
     assert (study / "report" / "similarity.svg").exists()
     kept = pd.read_csv(study / "report" / "similarity-points.csv")
-    assert len(kept) == len(found["points"])
+    assert len(kept) == len(measured["points"])
     tips = ET.parse(study / "report" / "similarity-gain.svg").iter("{http://www.w3.org/2000/svg}title")
     assert sum("points at" in tip.text for tip in tips) == len(points)
 
 
-def test_a_new_task_is_told_where_to_start(softstart, study, tmp_path):
+def test_a_new_task_gets_a_start_recommended(softstart, study, tmp_path):
     table = tmp_path / "mine.csv"
     rows = [
         f"a {w} day,{'good' if i % 2 else 'bad'}"
@@ -207,9 +207,9 @@ def test_inspect_says_what_a_prompt_is_made_of(softstart, study):
         assert float(moved) > 0
         assert float(moved) == pytest.approx(float((a[i] - b[i]).norm()), abs=0.006)
         assert len(re.findall(r"'\S+' -?\d\.\d\d", line)) == 4  # two words now, two before
-    told = [line for line in lines if "exact and first-order meta-gradient" in line]
-    assert {line.split(":")[0] for line in told} == {"maml", "fomaml"}
-    for line in told:
+    lines_of_methods = [line for line in lines if "exact and first-order meta-gradient" in line]
+    assert {line.split(":")[0] for line in lines_of_methods} == {"maml", "fomaml"}
+    for line in lines_of_methods:
         assert -1 <= float(re.search(r"cosine (-?[\d.]+)", line).group(1)) <= 1
 
 
@@ -222,7 +222,7 @@ def test_bad_input_to_inspect_is_one_clear_line(softstart, tmp_path):
         assert len(err.strip().splitlines()) == 1
 
 
-def test_an_exported_start_tells_what_its_study_found(softstart, study, tmp_path):
+def test_an_exported_start_lists_the_scores_of_its_study(softstart, study, tmp_path):
     rows = pd.read_csv(study / "results.csv")
     with sqlite3.connect(study / "study.db") as db:
         starts = dict(db.execute("SELECT key, start FROM runs"))
@@ -231,8 +231,8 @@ def test_an_exported_start_tells_what_its_study_found(softstart, study, tmp_path
     code, _, err = softstart("export", study / "prompts" / f"{start}.safetensors", tmp_path / "adapter")
     assert code == 0, err
     card = (tmp_path / "adapter" / "README.md").read_text()
-    own = of_maml[of_maml["run"].map(starts) == start]
-    for task, runs in own.groupby("task"):
+    of_start = of_maml[of_maml["run"].map(starts) == start]
+    for task, runs in of_start.groupby("task"):
         assert re.search(rf"\| {task} \| \S+ \| {100 * runs['test'].mean():.1f} \| ", card), card
-    samples = own.groupby("task")["sample"].nunique().iloc[0]
+    samples = of_start.groupby("task")["sample"].nunique().iloc[0]
     assert samples == 1 or f"over {samples} samples" in card

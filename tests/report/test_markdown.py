@@ -1,4 +1,4 @@
-"""The committed form of a report: Markdown and its figure."""
+"""A report as Markdown, and its figure."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -47,12 +47,12 @@ def written(path, rows, **more):
 
 def tables(text):
     """Every table as lists of cells, each row as long as its header."""
-    found = []
+    blocks = []
     for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         body = [[c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]] for line in block.splitlines()]
         assert len({len(cells) for cells in body}) == 1, block
-        found.append(body)
-    return found
+        blocks.append(body)
+    return blocks
 
 
 def test_every_number_is_that_of_the_tables(tmp_path):
@@ -65,23 +65,23 @@ def test_every_number_is_that_of_the_tables(tmp_path):
     for setting in ("one", "two"):
         top = arg[(arg.setting == setting) & (arg.method == "maml")].set_index("budget")
         start = [row[0] for row in headline].index(setting)
-        found = headline[start]
-        assert found[1] == "MAML"
-        assert found[2] == f"{signed(top.arg[60])} {interval(top.low[60], top.high[60])}"
-        assert found[4] == f"{signed(top.mean_abs_gain[60])} {interval(top.abs_low[60], top.abs_high[60])}"
-        assert found[5] == f"{top.wins[60]}/{top.ties[60]}/{top.losses[60]}"
+        cells = headline[start]
+        assert cells[1] == "MAML"
+        assert cells[2] == f"{signed(top.arg[60])} {interval(top.low[60], top.high[60])}"
+        assert cells[4] == f"{signed(top.mean_abs_gain[60])} {interval(top.abs_low[60], top.abs_high[60])}"
+        assert cells[5] == f"{top.wins[60]}/{top.ties[60]}/{top.losses[60]}"
         p = tests[(tests.setting == setting) & (tests.method == "maml") & (tests.other == "pt")]
-        assert float(found[6]) == pytest.approx(p.set_index("budget").p[60], abs=5e-4)
+        assert float(cells[6]) == pytest.approx(p.set_index("budget").p[60], abs=5e-4)
         by_budget = next(t for t in rest if t[0][1] == "budget" and len(t) == 6)
         assert [row[:2] for row in by_budget[2:4]] == [["MAML", "10 steps"], ["MAML", "60 steps"]]
     speed = speed_table(rows[rows.budget == 60], curves_of(rows)).set_index(["setting", "method"])
-    faster = next(t for t in rest if t[0][2] == "area")
+    faster = next(t for t in rest if t[0][2] == "area, points")
     assert faster[2][:2] == ["one", "PT"]
-    assert faster[3][3].startswith(signed(speed.area_gain["one", "maml"]))
+    assert faster[3][3].startswith(signed(speed.area_gain_points["one", "maml"]))
     assert r"a\|b&lt;c" in text
 
 
-def test_a_figure_of_gain_against_budget_stands_beside_it(tmp_path):
+def test_a_figure_of_gain_against_budget_is_written_next_to_it(tmp_path):
     text = written(tmp_path / "r.md", results())
     assert "](r-budget.svg)" in text
     figure = ET.parse(tmp_path / "r-budget.svg").getroot()

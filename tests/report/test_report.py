@@ -280,7 +280,7 @@ def test_every_method_fits_into_the_terminal(width):
     assert "percent." in text
 
 
-def test_variants_are_plotted_and_listed_beside_the_study_as_declared(tmp_path):
+def test_variants_are_plotted_and_listed_with_the_study_as_declared(tmp_path):
     rows = pd.concat([results(), results(variant="short")])
     rows.loc[rows["variant"] == "short", "test"] *= 0.9
     page = report(tmp_path, rows)
@@ -295,7 +295,7 @@ def test_variants_are_plotted_and_listed_beside_the_study_as_declared(tmp_path):
     assert sum(e.get("class") == "variant" for e in page.all("details")) == 1
 
 
-def test_the_head_says_what_was_asked_found_and_how_sure(tmp_path):
+def test_the_head_gives_question_result_and_certainty(tmp_path):
     rows = results(methods=("pt", "maml", "reptile"))
     head = report(tmp_path, rows).all("header")[0]["text"]
     assert "Do MAML and Reptile score higher than PT on 3 target tasks, with 2 few-shot samples" in head
@@ -309,24 +309,24 @@ def test_the_head_says_what_was_asked_found_and_how_sure(tmp_path):
     assert "One meta-training seed" in head
 
 
-def test_every_table_and_scrolling_part_has_a_name_and_figures_are_told_in_numbers(tmp_path):
+def test_every_table_and_scrolling_part_has_a_name_and_figures_are_given_in_numbers(tmp_path):
     rows = results()
     page = report(tmp_path, rows, costs={"maml": {"meta_seconds": 93.2}})
     assert all(e.get("aria-label") or e.get("aria-labelledby") for e in page.all("table"))
     regions = [e for e in page.all("div") if e.get("role") == "region"]
     assert len(regions) > 8
     assert all(e["aria-label"] and e["tabindex"] == "0" for e in regions)
-    told = {e["aria-label"].partition(",")[0]: e["text"] for e in page.all("table") if "aria-label" in e}
+    numbers = {e["aria-label"].partition(",")[0]: e["text"] for e in page.all("table") if "aria-label" in e}
     gains = relative_gains(rows)
     for row in gains[gains["method"] == "maml"].itertuples():
         (line,) = (
-            li for li in told["Gain in percent by task"].splitlines() if li.strip().startswith(row.task)
+            li for li in numbers["Gain in percent by task"].splitlines() if li.strip().startswith(row.task)
         )
         assert signed(row.gain) in line
     means = 100 * rows.groupby(["task", "method"])["test"].mean()
     for (task, method), mean in means.items():
         line = f"{task}{DEFAULTS[method].label}0.00{mean / 2:.2f}{mean:.2f}"
-        assert line in told["Dev scores while adapting"]
+        assert line in numbers["Dev scores while adapting"]
 
 
 def test_a_page_of_many_settings_stays_light(tmp_path):
@@ -358,7 +358,7 @@ def test_a_recommendation_is_judged_on_the_page(tmp_path):
         for t, g in zip(targets, (1.0, 2.0, 6.0), strict=True)
     ]  # fmt: skip
     names = [*targets, "source"]
-    found = {
+    measured = {
         "measures": {"gradient": {"tasks": names, "values": np.eye(4).tolist()}},
         "correlations": [],
         "points": [
@@ -374,7 +374,7 @@ def test_a_recommendation_is_judged_on_the_page(tmp_path):
         ],
         "followed": followed,
     }
-    page = report(tmp_path, results(), similarity=found)
+    page = report(tmp_path, results(), similarity=measured)
     body = [[td["text"] for td in page.all("td")][i : i + 9] for i in range(len(page.all("td")))]
     # Gains over random are 0, 1, 5: 4 of 8 sign patterns as far from zero; over the widest 2 of 8.
     assert ["MAML", "+3.0", "+1.0", "+0.5", "+2.0", "+9.0", ".500", ".250", "3"] in body
@@ -384,14 +384,14 @@ def test_a_recommendation_is_judged_on_the_page(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("n_tasks", "told"),
+    ("n_tasks", "says"),
     [(4, "does not include zero, but the paired test, corrected for the methods compared, does not confirm"
          " it (p = .125)."), (8, "does not include zero.")],
 )  # fmt: skip
-def test_the_headline_is_no_surer_than_the_paired_test(tmp_path, n_tasks, told):
+def test_the_headline_is_no_surer_than_the_paired_test(tmp_path, n_tasks, says):
     """Equal gains everywhere: the interval excludes zero, but four tasks cannot give a small p."""
     tasks = tuple(f"t{i}" for i in range(n_tasks))
     rows = results(tasks, ("pt", "maml")).assign(test=lambda r: 0.5 + 0.1 * (r["method"] == "maml"))
-    found = next(e for e in report(tmp_path, rows).all("dd") if "result" in e.get("class", ""))["text"]
-    assert "MAML has the highest average relative gain over PT: +20.0" in found
-    assert found.endswith(told)
+    result = next(e for e in report(tmp_path, rows).all("dd") if "result" in e.get("class", ""))["text"]
+    assert "MAML has the highest average relative gain over PT: +20.0" in result
+    assert result.endswith(says)

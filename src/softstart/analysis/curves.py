@@ -36,7 +36,7 @@ _RUN = ["method", "task", "sample", "lr"]
 _PAIRED = ["area", "area_baseline", "steps", "steps_baseline"]
 _TIE = 1e-9
 
-SPEED = ["area", "area_gain", "reached", "steps"]
+SPEED = ["area_points", "area_gain_points", "reached", "steps"]
 """What ``speed_table`` gives an interval for."""
 
 
@@ -116,8 +116,8 @@ def speed_table(
     """How fast each cell adapts, against the baseline; intervals as in ``bootstrap_interval``.
 
     Returns:
-        One row per cell: the columns of ``CELL``; ``area`` (points, mean over tasks of means over runs),
-        ``area_gain`` (points over the baseline's), ``reached`` (share of runs that reach the baseline's
+        One row per cell: the columns of ``CELL``; ``area_points`` (mean over tasks of means over runs),
+        ``area_gain_points`` (over the baseline's), ``reached`` (share of runs that reach the baseline's
         best within the budget), ``steps`` (median over runs to get there; infinity: the median run never
         does), each with ``_low`` and ``_high``; ``steps_baseline`` (median over the runs compared);
         ``n_tasks`` and ``n_runs`` behind them.

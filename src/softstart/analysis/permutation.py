@@ -65,7 +65,7 @@ def compare_methods(rows: pd.DataFrame, baseline: str = "pt", *, seed: int = 0) 
 
     Returns:
         One row per pair and group (setting, backbone, prompt length, budget, variant): these columns;
-        ``method``, ``other``; ``difference`` (points, mean over tasks, positive where ``method`` is better);
+        ``method``, ``other``; ``difference_points`` (mean over tasks, positive where ``method`` is better);
         ``n_tasks``; ``p``; ``p_holm``, adjusted within the group among the comparisons with the baseline, and
         among those between methods.
 
@@ -78,12 +78,12 @@ def compare_methods(rows: pd.DataFrame, baseline: str = "pt", *, seed: int = 0) 
     for i, other in enumerate(names):
         pairs = with_baseline(table[table["method"].isin(names[i:])], other, ["test"])
         pairs = pairs[pairs["method"] != other]
-        pairs = pairs.assign(difference=points(pairs["test"] - pairs["test_baseline"]))
-        for cell, d in pairs.groupby([*CELL, "task"])["difference"].mean().dropna().groupby(CELL):
+        pairs = pairs.assign(difference_points=points(pairs["test"] - pairs["test_baseline"]))
+        for cell, d in pairs.groupby([*CELL, "task"])["difference_points"].mean().dropna().groupby(CELL):
             named = dict(zip(CELL, cell, strict=True))
             p = sign_flip_p(d.to_numpy(), seed=seed)
             comparisons.append((*(named[c] for c in _GROUP), named["method"], other, d.mean(), len(d), p))
-    columns = [*_GROUP, "method", "other", "difference", "n_tasks", "p"]
+    columns = [*_GROUP, "method", "other", "difference_points", "n_tasks", "p"]
     result = pd.DataFrame(comparisons, columns=columns)
     family = [*_GROUP, result["other"] == baseline]
     result["p_holm"] = result.groupby(family)["p"].transform(lambda p: holm(list(p)))

@@ -96,13 +96,15 @@ def speed(rows: pd.DataFrame, curves: pd.DataFrame, styles: MethodStyles, interv
 
 def speed_header(styles: MethodStyles) -> list[str]:
     """The titles of ``speed_cells``."""
-    return ["area", "area gain", f"steps to {styles.baseline_label}'s best", "reached"]
+    return ["area, points", "area gain, points", f"steps to {styles.baseline_label}'s best", "reached"]
 
 
 def speed_cells(row: Mapping[Hashable, Any], is_baseline: bool) -> list[str]:
     """Area, its gain, steps to the baseline's best and the share that gets there, with intervals, as text."""
-    area = f"{number(row['area'])} [{number(row['area_low'])}, {number(row['area_high'])}]"
-    gain = f"{signed(row['area_gain'])} {words.interval(row['area_gain_low'], row['area_gain_high'])}"
+    low, high = (number(row[f"area_points_{end}"]) for end in ("low", "high"))
+    area = f"{number(row['area_points'])} [{low}, {high}]"
+    gain = words.interval(row["area_gain_points_low"], row["area_gain_points_high"])
+    gain = f"{signed(row['area_gain_points'])} {gain}"
     low, high = (steps_or_never(row[f"steps_{end}"]) for end in ("low", "high"))
     share = ", ".join(in_percent(row[f"reached_{end}"]) for end in ("low", "high"))
     return [
