@@ -18,7 +18,7 @@ PAGES.remove(ROOT / "docs" / "peers.md")  # names files of other repositories
 
 ELSEWHERE = {"src/softstart/algorithms/sign_maml.py", "study/cls2cls"}
 """A file that a reader writes, and the name of a setting."""
-AWAITED = ("algorithm", "optimizer", "objective")
+AWAITED = ("algorithm", "optimizer")
 ELSEWHERE |= {f"tests/extensions/test_{kind}.py" for kind in AWAITED}
 
 TESTS = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))
@@ -84,3 +84,11 @@ def test_the_table_of_extensions_names_every_test_of_one():
     table = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     tests = {path.name for path in (ROOT / "tests" / "extensions").glob("test_*.py")}
     assert sorted(name for name in tests if f"`tests/extensions/{name}`" not in table) == []
+
+
+def test_the_table_of_extensions_names_registries():
+    table = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("| to add |")[1]
+    named = re.findall(r"\| `([A-Z]+)` \|", table)
+    source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    assert len(named) > 10
+    assert [name for name in named if f"{name}: Registry[" not in source] == []
