@@ -14,6 +14,8 @@ from helpers.models import prompts, random_batch, relative
 from softstart.backbone import IGNORE, Batch, CausalBackbone, Decoding
 from softstart.backbone.text_cache import VARIABLE, default_budget
 from softstart.errors import SoftstartError
+from softstart.training.kept_graphs import Graph
+from softstart.training.objective import run_gradients, run_hvps
 
 EXACT = 1e-10
 COARSE = {"gemma2": 1e-6}
@@ -142,3 +144,21 @@ def test_dropout_trained_weights_and_no_prompt_read_whole_rows(placement):
     twin.nll(stack, batch)[0].sum().backward()
     assert all(p.grad is not None for p in twin.model.transformer.h.parameters())
     assert once.once.texts.texts_read == 0
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma3_text"])
+@pytest.mark.parametrize("max_tokens", [None, 24])
+def test_training_reads_prompts_once_for_all_micro_batches(name, placement, max_tokens):
+    once, whole = pair(name, placement)
+    stack, batch = prompts(once, runs=3), twice_over(random_batch(LENGTHS))
+    vectors = torch.randn_like(stack)
+    losses, gradient = run_gradients(once, stack, batch, max_tokens)
+    expected_losses, expected = run_gradients(whole, stack, batch)
+    assert relative(losses, expected_losses) < EXACT
+    assert relative(gradient, expected) < EXACT
+    product = run_hvps(whole, stack, batch, vectors)
+    assert relative(run_hvps(once, stack, batch, vectors, max_tokens), product) < EXACT
+    graph = Graph(stack, batch)
+    assert relative(run_gradients(once, stack, batch, max_tokens, graph=graph)[1], expected) < EXACT
+    assert relative(graph.hvp(vectors), product) < EXACT

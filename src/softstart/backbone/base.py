@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
@@ -117,18 +117,17 @@ class Backbone(FrozenModel, ABC):
         """Whether the placement makes a row's numbers depend on its neighbors; then runs go one at a time."""
         return self._place.rows_interact
 
-    def shared(self, prompts: Tensor, batch: Batch, *, twice: bool = False) -> list[Tensor] | None:
-        """What the rows of a batch need of prompts [R, P, d], with its graph, for ``nll``; None: nothing."""
-        return None
+    @contextlib.contextmanager
+    def sharing(self, prompts: Tensor, batch: Batch, *, twice: bool = False) -> Iterator[list[Tensor] | None]:
+        """Compute what the rows of a batch need of prompts [R, P, d] once, for all ``nll`` of the block.
+
+        Gives the tensors with their graph; ``nll`` under the same prompts reads the list, whose items may be
+        replaced. None: rows share nothing. SoftstartError as ``nll``.
+        """
+        yield None
 
     def nll(
-        self,
-        prompts: Tensor,
-        batch: Batch,
-        *,
-        seed: int | None = None,
-        twice: bool = False,
-        shared: Sequence[Tensor] | None = None,
+        self, prompts: Tensor, batch: Batch, *, seed: int | None = None, twice: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Negative log-likelihood of the labels, each row under the prompt of its run.
 
@@ -139,7 +138,6 @@ class Backbone(FrozenModel, ABC):
             batch: token rows, ``batch.run`` in 0..R-1.
             seed: dropout seed; the same seed, batch and prompts replay the same masks. None: no dropout.
             twice: make the result differentiable twice (fused attention kernels have no double backward).
-            shared: what ``shared`` gave for these prompts.
 
         Returns:
             (sums of NLL in nats [B], label-token counts [B]); SoftstartError: a prompt that does not fit.

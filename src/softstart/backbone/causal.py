@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, ClassVar, Self
 
 import torch
@@ -44,6 +45,7 @@ class CausalBackbone(Backbone):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._once: OncePasses | None = None
+        self._shared: tuple[Tensor, list[Tensor]] | None = None
         plain_generation(self.model, self.tokenizer)
 
     def encode(self, embeds: Tensor, mask: Tensor) -> Tensor:
@@ -137,20 +139,22 @@ class CausalBackbone(Backbone):
         self.check_window(prompts.shape[1] + batch.input_ids.shape[1] + batch.labels.shape[1])
         return self.once
 
-    def shared(self, prompts: Tensor, batch: Batch, *, twice: bool = False) -> list[Tensor] | None:
-        """Keys and values [G, R, P, h] of every layer of prompts [R, P, d] that stand before the text."""
-        if self._place.first != "prompt" or (once := self._once_for(prompts, batch, batch.seed)) is None:
-            return None
-        return [tensor for pair in once.read_prompts(prompts, fused=not twice) for tensor in pair]
+    @contextlib.contextmanager
+    def sharing(self, prompts: Tensor, batch: Batch, *, twice: bool = False) -> Iterator[list[Tensor] | None]:
+        """As ``Backbone.sharing``: keys and values [G, R, P, h] of every layer of prompts before the text."""
+        once = self._once_for(prompts, batch, batch.seed) if self._place.first == "prompt" else None
+        if once is None:
+            yield None
+            return
+        tensors = [tensor for pair in once.read_prompts(prompts, fused=not twice) for tensor in pair]
+        self._shared = (prompts, tensors)
+        try:
+            yield tensors
+        finally:
+            self._shared = None
 
     def nll(
-        self,
-        prompts: Tensor,
-        batch: Batch,
-        *,
-        seed: int | None = None,
-        twice: bool = False,
-        shared: Sequence[Tensor] | None = None,
+        self, prompts: Tensor, batch: Batch, *, seed: int | None = None, twice: bool = False
     ) -> tuple[Tensor, Tensor]:
         """As ``Backbone.nll``: prompts [R, P, d] → sums [B] and counts [B]."""
         once = self._once_for(prompts, batch, seed)
@@ -159,9 +163,9 @@ class CausalBackbone(Backbone):
         if self._place.first == "text":
             logits = once.after_texts(prompts, batch, fused=not twice)
         else:
-            shared = self.shared(prompts, batch, twice=twice) if shared is None else shared
-            assert shared is not None
-            logits = once.after_prompts(list(zip(shared[::2], shared[1::2], strict=True)), batch)
+            shared = self._shared[1] if self._shared and self._shared[0] is prompts else None
+            pairs = list(zip(shared[::2], shared[1::2], strict=True)) if shared else None
+            logits = once.after_prompts(pairs or once.read_prompts(prompts, fused=not twice), batch)
         return summed_nll(logits.to(batch.labels.device), batch.labels)
 
     @torch.no_grad()

@@ -62,14 +62,52 @@ def run_gradients(
         (losses [R], gradients [R, P, d]).
     """
     losses = torch.zeros(len(prompts), dtype=prompts.dtype, device=prompts.device)
-    gradient = torch.zeros_like(prompts)
-    keep = graph is not None
-    for part, leaf, shares in _shares(backbone, prompts, batch, max_tokens, loss, twice or keep):
-        (slope,) = torch.autograd.grad(shares.sum(), leaf, create_graph=keep)
-        gradient += slope.detach()
+    gradient, keep = torch.zeros_like(prompts), graph is not None
+    leaf = prompts.detach().requires_grad_()
+    with backbone.sharing(leaf, batch, twice=twice or keep) as shared:
+        if shared is not None and not keep:
+            return _through_shared(backbone, leaf, shared, batch, max_tokens, loss)
+        totals: list[Tensor] = []
+        for part, shares in _shares(backbone, leaf, batch, max_tokens, loss, twice or keep):
+            losses.index_add_(0, part.run, shares.detach())
+            totals.append(shares.sum())
+            if shared is None:
+                gradient += _slope(totals.pop(), leaf, graph)
+        if totals:  # one graph, for the micro-batches have a part of it in common
+            gradient += _slope(torch.stack(totals).sum(), leaf, graph)
+    return losses, gradient
+
+
+def _slope(total: Tensor, leaf: Tensor, graph: Graph | None) -> Tensor:
+    """The gradient of a loss by the prompts [R, P, d]; its graph is kept if it is asked for."""
+    (slope,) = torch.autograd.grad(total, leaf, create_graph=graph is not None)
+    if graph is not None:
+        graph.parts.append((leaf, slope))
+    return slope.detach()
+
+
+def _through_shared(
+    backbone: Backbone,
+    leaf: Tensor,
+    shared: list[Tensor],
+    batch: Batch,
+    max_tokens: int | None,
+    loss: RowLoss,
+) -> tuple[Tensor, Tensor]:
+    """As ``run_gradients``, with one backward pass through the prompts for all micro-batches.
+
+    ``shared`` is what ``Backbone.sharing`` gave: it is cut from the prompts, its gradient is added up over
+    the micro-batches and then taken through the prompts.
+    """
+    losses = torch.zeros(len(leaf), dtype=leaf.dtype, device=leaf.device)
+    read = list(shared)
+    shared[:] = cut = [tensor.detach().requires_grad_() for tensor in read]
+    slopes = [torch.zeros_like(tensor) for tensor in read]
+    for part, shares in _shares(backbone, leaf, batch, max_tokens, loss, twice=False):
+        for slope, more in zip(slopes, torch.autograd.grad(shares.sum(), cut), strict=True):
+            slope += more
         losses.index_add_(0, part.run, shares.detach())
-        if graph is not None:
-            graph.parts.append((leaf, slope))
+    (gradient,) = torch.autograd.grad(read, leaf, slopes)
     return losses, gradient
 
 
@@ -88,22 +126,57 @@ def run_hvps(
         SoftstartError: the backbone cannot be differentiated twice.
     """
     product = torch.zeros_like(prompts)
-    with explaining_refusals():
-        for _, leaf, shares in _shares(backbone, prompts, batch, max_tokens, loss, twice=True):
+    leaf = prompts.detach().requires_grad_()
+    with explaining_refusals(), backbone.sharing(leaf, batch, twice=True) as shared:
+        if shared is not None:
+            return _products_through_shared(backbone, leaf, shared, batch, vectors, max_tokens, loss)
+        for _, shares in _shares(backbone, leaf, batch, max_tokens, loss, twice=True):
             (gradient,) = torch.autograd.grad(shares.sum(), leaf, create_graph=True)
             product += torch.autograd.grad((gradient * vectors).sum(), leaf)[0]
     return product
 
 
+def _products_through_shared(
+    backbone: Backbone,
+    leaf: Tensor,
+    shared: list[Tensor],
+    batch: Batch,
+    vectors: Tensor,
+    max_tokens: int | None,
+    loss: RowLoss,
+) -> Tensor:
+    """As ``run_hvps`` for a loss L(s(p)) of what prompts p share, in the memory of one micro-batch.
+
+    With J the Jacobian of s and H the Hessian of L with respect to s, the product is
+    Jᵀ H (J v) + ∇ₚ ((∂L/∂s)ᵀ J v), where ∂L/∂s is constant in the second term.
+    """
+    read = list(shared)
+    zeros = [torch.zeros_like(tensor, requires_grad=True) for tensor in read]
+    (pulled,) = torch.autograd.grad(read, leaf, zeros, create_graph=True)  # Jᵀ w, linear in w
+    pushed = torch.autograd.grad((pulled * vectors).sum(), zeros, retain_graph=True)  # J v
+    shared[:] = cut = [tensor.detach().requires_grad_() for tensor in read]
+    slopes, curved = ([torch.zeros_like(tensor) for tensor in read] for _ in range(2))
+    for _, shares in _shares(backbone, leaf, batch, max_tokens, loss, twice=True):
+        gradient = torch.autograd.grad(shares.sum(), cut, create_graph=True)
+        along = sum((g * u).sum() for g, u in zip(gradient, pushed, strict=True))
+        for slope, more in zip(slopes, gradient, strict=True):
+            slope += more.detach()
+        for curve, more in zip(curved, torch.autograd.grad(along, cut), strict=True):
+            curve += more
+    (first,) = torch.autograd.grad(read, leaf, curved, retain_graph=True)
+    (pulled,) = torch.autograd.grad(read, leaf, slopes, create_graph=True)
+    (second,) = torch.autograd.grad((pulled * vectors).sum(), leaf)
+    return first + second
+
+
 def _shares(
-    backbone: Backbone, prompts: Tensor, batch: Batch, max_tokens: int | None, loss: RowLoss, twice: bool
-) -> Iterator[tuple[Batch, Tensor, Tensor]]:
-    """Micro-batches, each with a leaf of the prompts [R, P, d] and its rows' shares of their losses [b]."""
-    weights = 1.0 / loss.divisors(batch, len(prompts)).to(prompts.dtype)  # [R]
-    for part in _micro_batches(backbone, batch, max_tokens, prompts.shape[1]):
-        leaf = prompts.detach().requires_grad_()
+    backbone: Backbone, leaf: Tensor, batch: Batch, max_tokens: int | None, loss: RowLoss, twice: bool
+) -> Iterator[tuple[Batch, Tensor]]:
+    """Micro-batches, each with its rows' shares [b] of the losses under prompts ``leaf`` [R, P, d]."""
+    weights = 1.0 / loss.divisors(batch, len(leaf)).to(leaf.dtype)  # [R]
+    for part in _micro_batches(backbone, batch, max_tokens, leaf.shape[1]):
         values = loss.values(backbone, leaf, part, twice=twice)
-        yield part, leaf, values.to(prompts.dtype) * weights[part.run]
+        yield part, values.to(leaf.dtype) * weights[part.run]
 
 
 def _micro_batches(
