@@ -20,6 +20,9 @@ WITH_EXAMPLES = [
 ]
 
 MET_FIRST = {
+    "softstart.backbone.loading.load_backbone",
+    "softstart.prompt.SoftPrompt",
+    "softstart.training.encoding.encode_task",
     "softstart.gym.metrics.score",
     "softstart.gym.sampling.kshot",
     "softstart.gym.settings.load_setting",
