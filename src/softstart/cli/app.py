@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
+from pathlib import Path
 from typing import NoReturn
 
 import typer
@@ -13,7 +15,7 @@ from softstart.cli import analysis, doctor, inspect, learn, prompt, resuming, ru
 from softstart.cli.backbone import backbone_app
 from softstart.cli.gym import gym_app
 from softstart.cli.listing import ListingCommand
-from softstart.cli.terminal import say_error
+from softstart.cli.terminal import say_error, warn
 from softstart.cli.tiny import tiny_app
 from softstart.errors import SoftstartError, memory_words
 
@@ -65,6 +67,7 @@ def main() -> NoReturn:
     # Read when torch loads: threads that spin for work make a busy machine ten times slower (measured).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.showwarning = _show_warning
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     for which in (signal.SIGINT, signal.SIGTERM):
@@ -75,6 +78,12 @@ def main() -> NoReturn:
     for which in (signal.SIGINT, signal.SIGTERM):
         signal.signal(which, signal.SIG_DFL)
     sys.exit(code)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], filename: str, *_rest: object) -> None:
+    """Our own warnings are for users: one line. Those of libraries are not."""
+    if issubclass(category, UserWarning) and "softstart" in Path(filename).parts:
+        warn(str(message))
 
 
 def _main(arguments: list[str], debug: bool) -> int:

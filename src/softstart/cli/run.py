@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 def demo(
     out: StudyOut = Path("demo"),
+    backbone: StudyBackbone = None,
+    gym: Annotated[
+        str | None, typer.Option(help="Real few-shot tasks, with --backbone: a folder in CrossFit's format.")
+    ] = None,
     device: Device = None,
     workers: Workers = None,
     threads: Threads = None,
@@ -39,11 +43,18 @@ def demo(
     Examples:
       softstart demo
       softstart demo --out somewhere --seed 43
+      softstart demo --backbone smollm2 --gym path/to/gym --out demo-real
     """
     from importlib.resources import files
 
+    from softstart.backbone import TINY
     from softstart.study import parse_study
+    from softstart.study.declare.real_demo import real_demo
 
+    if gym is not None or backbone not in (None, TINY):
+        real = real_demo(gym, backbone or "smollm2", seed)
+        _compute(real, out or Path("demo"), device, workers, threads)
+        return
     text = files("softstart.study").joinpath("demo.yaml").read_text(encoding="utf-8")
     study = parse_study(text, "demo.yaml", [f"meta_seeds=[{seed}]"])
     _compute(study, out or Path("demo"), device, workers, threads)
