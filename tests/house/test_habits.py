@@ -30,9 +30,10 @@ def test_an_unknown_check_is_refused():
     assert "unknown check 'rough'" in done.stderr
 
 
-def test_ci_runs_the_tests_then_the_checks_then_the_benchmarks():
+def test_ci_runs_tests_checks_benchmarks_and_the_real_model():
     steps = re.findall(r'^step "?(.+?)"?$', (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.M)
-    assert steps == ["$command", ".ci/check", "python -m pytest -m bench"]
+    real = "python -m pytest -m real -n 0 -rs"
+    assert steps == ["$command", ".ci/check", "python -m pytest -m bench", real]
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8"))
     assert workflow["jobs"]["tests"]["steps"][-1] == {"run": ".ci/run"}
 

@@ -8,7 +8,7 @@ from importlib.resources import files
 
 from softstart.errors import SoftstartError
 from softstart.gym.sources import open_gym
-from softstart.study.declare.reading import parse_study
+from softstart.study.declare.study_file import parse_study
 from softstart.study.declare.spec import Study
 
 SOURCE = (
