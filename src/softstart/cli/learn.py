@@ -73,6 +73,7 @@ def meta_train(
     """
     from softstart.backbone import Backbone
     from softstart.gym.tables import RawData, source_tasks
+    from softstart.prompt.formats import check_prompt_output
     from softstart.training.chat import CHAT
     from softstart.training.distributed import this_job
     from softstart.training.encoding import TextFormat
@@ -87,6 +88,7 @@ def meta_train(
         )
     sets = overrides or []
     # What is wrong with these is said before anything loads.
+    check_prompt_output(out)
     outer_loop(algorithm, steps=steps, lr=0.3 if lr is None else lr, seed=seed, overrides=sets)
     tasks = source_tasks(folder, RawData("", input=input, output=output, label=label))
     model = Backbone.from_pretrained(backbone, device=device, revision=revision)
@@ -145,6 +147,7 @@ def adapt(
     """
     from softstart.backbone import TINY
     from softstart.gym.tables import RawData, whole_task
+    from softstart.prompt.formats import check_prompt_output
     from softstart.training.chat import CHAT
     from softstart.training.configs import AdaptConfig
     from softstart.training.distributed import this_job
@@ -152,6 +155,8 @@ def adapt(
     from softstart.yourtasks import compare_starts, fit_inputs, is_named
     from softstart.yourtasks.rates import rates_for
 
+    if out:
+        check_prompt_output(out)
     learned = load_prompt(init, revision) if init and not is_named(init) else None
     raw = RawData(train, input=input, output=output, label=label, metric=metric, test=test)
     task = whole_task(raw, splits=splits)

@@ -122,6 +122,9 @@ def export(
       softstart export start.pt start.safetensors
       softstart export start.npy adapter/
     """
+    from softstart.prompt.formats import check_prompt_output
+
+    check_prompt_output(out)
     loaded = _with_scores(prompt, revision)
     if out.suffix == ".safetensors":
         loaded.save(out)

@@ -15,13 +15,15 @@ from torch import Tensor
 from softstart.errors import SoftstartError
 from softstart.prompt.facts import check_facts
 from softstart.prompt.placement import peft_places
-from softstart.storage.files import atomic
-from softstart.storage.tensors import load_tensors, save_tensors
+from softstart.storage.files import atomic, check_output_folder
+from softstart.storage.tensors import is_written_here, load_tensors, save_tensors
 
 TENSOR = "prompt_embeddings"
 WEIGHTS_FILE = "adapter_model.safetensors"
 PICKLED_FILE = "adapter_model.bin"
 CONFIG_FILE = "adapter_config.json"
+UNFINISHED = "unfinished-{}.safetensors"
+"""Name of the checkpoint of a meta-training in the folder of its prompt, by the digest of its work."""
 FURTHER = "further."
 """Prefix of the names of further tensors that belong to a prompt."""
 PAPER_KEY = "promptembedding"
@@ -41,10 +43,31 @@ def write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -
     if path.suffix == ".safetensors":
         save_tensors(path, tensors, facts)
         return
+    check_prompt_output(path)
     save_tensors(path / WEIGHTS_FILE, tensors, facts)
     if peft_places(facts["placement"]):
         length, width = tensors[TENSOR].shape
         write_text(path / CONFIG_FILE, json.dumps(peft_config(length, width, facts), indent=2) + "\n")
+
+
+def check_prompt_output(path: Path) -> None:
+    """Refuse a place for a prompt that cannot be written, or where files of others would be overwritten.
+
+    A folder is ours if it holds a prompt that Softstart wrote, or the checkpoint of a meta-training.
+
+    Raises:
+        SoftstartError: naming the place, and what is there.
+    """
+    if path.suffix != ".safetensors":
+        check_output_folder(path, lambda folder: any(map(is_written_here, _prompts_in(folder))))
+    elif path.exists() and not is_written_here(path):
+        raise SoftstartError(
+            "holds something that Softstart did not write", where=str(path), fix="Choose another name."
+        )
+
+
+def _prompts_in(folder: Path) -> list[Path]:
+    return [folder / WEIGHTS_FILE, *folder.glob(UNFINISHED.format("*"))]
 
 
 def write_text(path: Path, text: str) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from softstart.errors import SoftstartError
+from softstart.errors import SoftstartError, listed
 
 
 @contextmanager
@@ -31,3 +31,32 @@ def atomic(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def check_output_folder(folder: Path, ours: Callable[[Path], bool]) -> None:
+    """Refuse a folder that cannot be written, or that holds files of others; hidden files do not count.
+
+    Args:
+        folder: where a command is going to write; it need not be there yet, and is not made.
+        ours: whether a folder with files in it was written by this command before.
+
+    Raises:
+        SoftstartError: naming the folder, and what is in it.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    fix = "Choose a new or empty folder (--out)."
+    try:
+        if not there.is_dir():
+            raise SoftstartError("not a folder", where=str(there), fix=fix)
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise SoftstartError("cannot write (Permission denied)", where=str(there), fix=fix)
+        held = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        visible = [name for name in held if not name.startswith(".")]
+        if visible and not ours(folder):
+            raise SoftstartError(
+                f"holds files that Softstart did not write ({listed(visible)}), which could be overwritten",
+                where=str(folder),
+                fix=fix,
+            )
+    except OSError as problem:
+        raise SoftstartError(f"cannot write ({problem.strerror})", where=str(folder), fix=fix) from problem

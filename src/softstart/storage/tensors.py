@@ -68,6 +68,15 @@ def load_tensors(path: Path, of: str | None = None) -> tuple[dict[str, Tensor], 
     return tensors, header
 
 
+def is_written_here(path: Path) -> bool:
+    """Whether ``save_tensors`` wrote this file; only its metadata are read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return HEADER in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
 def content_digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
     """A digest of a text and of tensors: names, types, shapes and every bit."""
     named = [(f"{name} {t.dtype} {tuple(t.shape)}", t) for name, t in sorted(tensors.items())]

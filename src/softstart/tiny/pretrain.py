@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import GenerationConfig, T5ForConditionalGeneration
 
 from softstart.errors import SoftstartError
-from softstart.storage.files import atomic
+from softstart.storage.files import atomic, check_output_folder
 from softstart.tiny import batches, probes
 from softstart.tiny import tokenizer as tokenization
 from softstart.tiny.model import SHAPE, build_model
@@ -95,6 +95,12 @@ def pretrain(
     run.finish()
 
 
+def _ours(folder: Path) -> bool:
+    """Whether a folder holds a model of this module, a checkpoint of it, or the tokenizer it begins with."""
+    names = {path.name for path in folder.iterdir()}
+    return bool(names & {STATE, "manifest.json"}) or names <= {"tokenizer.json", "tokenizer_config.json"}
+
+
 class _Run:
     """The state of one pretraining run: model, optimizer and counters, saved and loaded together."""
 
@@ -107,6 +113,7 @@ class _Run:
         self.probes: dict[str, Any] = {}
         self.recent: list[float] = []
         self.code = code_digest()
+        check_output_folder(out, _ours)
         try:
             out.mkdir(parents=True, exist_ok=True)
             tokenization.save(tokenization.build(self.w), out)

@@ -16,6 +16,7 @@ from softstart.errors import SoftstartError
 from softstart.gym.task import Task
 from softstart.progress import Progress, silent
 from softstart.prompt import SoftPrompt
+from softstart.prompt.formats import UNFINISHED
 from softstart.storage.safe_yaml import read_yaml
 from softstart.training.configs import MetaConfig
 from softstart.training.encoding import TextFormat, encode_task
@@ -91,7 +92,7 @@ def learn_start(
 
 def unfinished(folder: Path, work: str) -> Path:
     """The checkpoint of a meta-training in its folder; ``work`` is the fingerprint of what it computes."""
-    return folder / f"unfinished-{work}.safetensors"
+    return folder / UNFINISHED.format(work)
 
 
 def outer_loop(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import IO
 
 from softstart.errors import SoftstartError
+from softstart.storage.files import check_output_folder
 
 STUDY_FILE = "study.yaml"
 """The study as it was run, every default filled in."""
@@ -32,6 +34,8 @@ REPORT_FILES = "report"
 SIMILARITY = "similarity.json"
 """What ``softstart similarity`` measured."""
 
+KEY = "(pack-|test-)?[0-9a-f]{16}"
+"""What the name of a file of prompts or of a checkpoint begins with: a key (see ``study.plan.keys``)."""
 TENSORS = ".safetensors"
 SECONDS = ".seconds"
 """Ending of the file next to a checkpoint that holds the seconds spent so far."""
@@ -59,22 +63,37 @@ def drop_checkpoint(folder: Path, key: str) -> None:
 
 
 def drop_checkpoints(folder: Path) -> None:
-    """Remove everything that interrupted work left behind, once nothing can resume from it."""
-    names = (f"*{TENSORS}", f"*{SECONDS}", ".*.tmp")
-    for pattern in (*(f"{CHECKPOINTS}/{name}" for name in names), f"{PROMPTS}/.*.tmp"):
-        for file in folder.glob(pattern):
-            file.unlink(missing_ok=True)
+    """Remove everything that interrupted work left behind, once nothing can resume from it.
+
+    Only files under a name that Softstart gives are removed.
+    """
+    for name, endings in ((CHECKPOINTS, rf"({TENSORS}|{SECONDS}|.*\.tmp)"), (PROMPTS, r".*\.tmp")):
+        left = re.compile(rf"\.?{KEY}{endings}")
+        for file in (folder / name).glob("*"):
+            if left.fullmatch(file.name):
+                file.unlink(missing_ok=True)
+
+
+def check_study_folder(folder: Path) -> None:
+    """Refuse a folder that a study cannot be written to.
+
+    Raises:
+        SoftstartError: it cannot be written, or holds files but no study.
+    """
+    check_output_folder(folder, lambda folder: (folder / DATABASE).exists() or (folder / LOCK).exists())
 
 
 def lock(folder: Path) -> IO[str]:
     """The lock file of a study folder, held until it is closed and with our process id in it.
 
     Raises:
-        SoftstartError: the folder cannot be written, or another process holds the lock.
+        SoftstartError: the folder cannot be written or holds other files, or another process has the lock.
     """
+    check_study_folder(folder)
     try:
-        (folder / PROMPTS).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         file = (folder / LOCK).open("a+")
+        (folder / PROMPTS).mkdir(exist_ok=True)
     except OSError as problem:
         raise SoftstartError(
             f"cannot write ({problem.strerror})",

@@ -16,7 +16,7 @@ from softstart.study.declare.study_file import variants_of
 from softstart.study.declare.task_lists import resolve_setting
 from softstart.study.plan.inputs import Inputs
 from softstart.study.plan.plan import make_plan
-from softstart.study.results.folder import CHECKPOINTS, STUDY_FILE
+from softstart.study.results.folder import CHECKPOINTS, STUDY_FILE, check_study_folder
 from softstart.study.results.outcome import Outcome, appearance_of, write_outcome
 from softstart.study.results.store import Store
 from softstart.study.results.stores import open_store
@@ -67,6 +67,7 @@ def run_study(
         SoftstartError: bad input; failures of single nodes are in the outcome instead.
     """
     display = display or Quiet()
+    check_study_folder(folder)
     where = EXECUTORS.find(_executor_name(executor, workers, ray))
     resources = Resources(variants_of(study), device)
     appearance_of(resources.studies.values())  # a bad color fails here, not in the report after the work

@@ -1,0 +1,87 @@
+"""No command writes into a folder of others, or deletes what it did not write."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from helpers.own_tables import softstart
+from helpers.toy_study import call, command, toy
+from softstart.errors import SoftstartError
+from softstart.prompt import SoftPrompt
+from softstart.study import run_study
+from softstart.study.results.folder import drop_checkpoints
+
+KEY = "0123456789abcdef"
+
+
+@pytest.fixture
+def taken(tmp_path):
+    """A folder of a user with names that Softstart would write to."""
+    folder = tmp_path / "taken"
+    (folder / "checkpoints").mkdir(parents=True)
+    for name in ("README.md", "study.yaml", "results.csv", "checkpoints/mine.safetensors"):
+        (folder / name).write_text("mine")
+    yield folder
+    assert {
+        str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()
+    } == dict.fromkeys(("README.md", "study.yaml", "results.csv", "checkpoints/mine.safetensors"), "mine")
+
+
+def refused(result):
+    code, _, err = result
+    assert code == 1
+    assert "holds files that Softstart did not write (README.md, checkpoints, results.csv and 1 more)" in err
+    assert err.count("\n") == 1
+
+
+def test_a_study_refuses_a_folder_of_others(world, taken):
+    done = call(*command(world, taken))
+    refused((done.returncode, done.stdout, done.stderr))
+
+
+def test_a_prompt_refuses_a_folder_of_others_before_any_work(taken, tmp_path):
+    SoftPrompt(torch.ones(2, 4), "x").save(tmp_path / "start.safetensors")
+    rows = tmp_path / "missing"
+    refused(softstart("export", "start.safetensors", taken, cwd=tmp_path))
+    refused(softstart("adapt", "--train", rows, "--out", taken, cwd=tmp_path))
+    refused(softstart("meta-train", rows, "--out", taken, cwd=tmp_path))
+    refused(softstart("tiny", "pretrain", "--tokens", "1000", "--out", taken, cwd=tmp_path))
+    with pytest.raises(SoftstartError, match="did not write"):
+        SoftPrompt(torch.ones(2, 4), "x").save_pretrained(taken)
+
+
+def test_a_prompt_does_not_replace_a_file_of_others(tmp_path):
+    SoftPrompt(torch.ones(2, 4), "x").save(tmp_path / "start.safetensors")
+    (tmp_path / "model.safetensors").write_text("weights")
+    code, _, err = softstart("export", "start.safetensors", "model.safetensors", cwd=tmp_path)
+    assert code == 1
+    assert "model.safetensors: holds something that Softstart did not write" in err
+    assert (tmp_path / "model.safetensors").read_text() == "weights"
+
+
+def test_what_was_written_before_is_written_again(tmp_path):
+    prompt = SoftPrompt(torch.ones(2, 4), "x")
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / ".gitignore").write_text("hidden files do not count")
+    for _ in range(2):
+        prompt.save_pretrained(tmp_path / "adapter")
+        prompt.save(tmp_path / "one.safetensors")
+
+
+def test_only_checkpoints_under_names_of_softstart_are_dropped(tmp_path):
+    left = [f"checkpoints/{KEY}.safetensors", f"checkpoints/pack-{KEY}.seconds", f"prompts/.{KEY}.12.tmp"]
+    kept = ["checkpoints/mine.safetensors", "checkpoints/notes.seconds", "prompts/.vim.tmp"]
+    for name in (*left, *kept):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    drop_checkpoints(tmp_path)
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()) == sorted(kept)
+
+
+def test_a_place_that_cannot_be_written_is_said_before_any_work(world, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SoftstartError, match="file: not a folder"):
+        run_study(toy(world, gym="/missing"), tmp_path / "file" / "out")
+    code, _, err = softstart("adapt", "--train", "missing.csv", "--out", "file/out", cwd=tmp_path)
+    assert (code, "file: not a folder" in err) == (1, True)
