@@ -50,7 +50,7 @@ class _Facts(_Strict):
     placement: str = "prefix"
     revision: str = ""
     tokenizer_digest: str = ""
-    peft_task: str = "SEQ_2_SEQ_LM"
+    peft_task: str = ""
     weights: str = ""
     info: _Info = _Info()
 

@@ -80,7 +80,7 @@ def peft_config(length: int, width: int, facts: Mapping[str, Any]) -> dict[str, 
     """``adapter_config.json`` of PEFT's prompt tuning."""
     return {
         "peft_type": "PROMPT_TUNING",
-        "task_type": facts["peft_task"],
+        "task_type": facts["peft_task"] or "SEQ_2_SEQ_LM",
         "base_model_name_or_path": facts["backbone"],
         "revision": facts["revision"] or None,
         "num_virtual_tokens": length,
@@ -96,7 +96,7 @@ def read(path: Path, name: str = TENSOR) -> tuple[Tensor, dict[str, Any]]:
     """The prompt [P, d] of a file or folder, and its facts; other tensors of it are in ``facts["further"]``.
 
     Raises:
-        SoftstartError: missing or damaged files, or no prompt [P, d] in them.
+        SoftstartError: missing or damaged files, no prompt [P, d] in them, or NaN or infinity in it.
     """
     file, config = path, {}
     if path.is_dir():
@@ -118,9 +118,24 @@ def read(path: Path, name: str = TENSOR) -> tuple[Tensor, dict[str, Any]]:
     if further := {k.removeprefix(FURTHER): t for k, t in tensors.items() if k.startswith(FURTHER)}:
         facts["further"] = further
     if not facts and config:
-        tensor, facts = _from_peft(tensor, config)
+        tensor, facts = _from_peft(tensor, config, path / CONFIG_FILE)
         check_facts(facts, str(path))
+    for of, values in {name: tensor, **facts.get("further", {})}.items():
+        _check_finite(of, values, file)
     return tensor, facts
+
+
+def _check_finite(name: str, tensor: Tensor, file: Path) -> None:
+    """Refuse NaN and infinity, also where only float32 cannot hold a number."""
+    wrong = ~torch.isfinite(tensor.to(torch.float32))
+    if wrong.any():
+        row = int(wrong.flatten(1).any(1).nonzero()[0]) if tensor.ndim > 1 else 0
+        raise SoftstartError(
+            f"{int(wrong.sum())} of {tensor.numel()} entries of '{name}' are NaN or infinite, the first in "
+            f"row {row + 1}",
+            where=str(file),
+            fix="Its training diverged, or the file is damaged: give another prompt.",
+        )
 
 
 def _is_prompt(tensor: Tensor, file: Path) -> bool:
@@ -129,11 +144,11 @@ def _is_prompt(tensor: Tensor, file: Path) -> bool:
     return plain and 0 < tensor.numel() * tensor.element_size() <= file.stat().st_size
 
 
-def _from_peft(tensor: Tensor, config: Mapping[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+def _from_peft(tensor: Tensor, config: Mapping[str, Any], file: Path) -> tuple[Tensor, dict[str, Any]]:
     facts: dict[str, Any] = {
         "backbone": config.get("base_model_name_or_path") or "",
         "revision": config.get("revision") or "",
-        "peft_task": config.get("task_type") or "SEQ_2_SEQ_LM",
+        "peft_task": config.get("task_type") or "",
         "info": {"from": "PEFT"},
     }
     length = config.get("num_virtual_tokens")
@@ -144,6 +159,12 @@ def _from_peft(tensor: Tensor, config: Mapping[str, Any]) -> tuple[Tensor, dict[
             "before the text and never uses or trains the others, which are left out"
         )
         tensor = tensor[:length].clone()
+    elif len(tensor) != length:
+        raise SoftstartError(
+            f"says {length} virtual tokens, but the prompt next to it has {len(tensor)} rows",
+            where=str(file),
+            fix="Give the adapter as it was saved.",
+        )
     return tensor, facts
 
 
@@ -199,7 +220,8 @@ def _numpy_file(path: Path) -> Read:
     try:
         # Mapped, so that a file cannot claim more than it holds.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-        tensor = torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
+        with np.errstate(over="ignore"):
+            tensor = torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
     except FileNotFoundError as problem:
         raise SoftstartError("no such file", where=str(path)) from problem
     except Exception as problem:  # torch and NumPy raise errors of any type here

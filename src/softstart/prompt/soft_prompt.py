@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,7 +60,7 @@ class SoftPrompt:
         info: how it was made (method, setting, task, learning rate, seed, …); JSON-compatible.
         revision: hub revision of the backbone ("" if unknown).
         tokenizer_digest: ``Backbone.tokenizer_digest`` ("" if unknown).
-        peft_task: PEFT's name for the kind of model: ``SEQ_2_SEQ_LM`` or ``CAUSAL_LM``.
+        peft_task: PEFT's name for the kind of model: ``SEQ_2_SEQ_LM`` or ``CAUSAL_LM`` ("" if unknown).
         further: tensors learned with it, by name: ``log_rates`` [P, 1] of Meta-SGD; ``sources`` [N, P, d],
             ``embeddings`` [N, P, d] and ``start`` [P, d] of SPoT. They are in its file; PEFT ignores them.
         weights: which weights the backbone has, in words, where its name alone does not say ("" otherwise).
@@ -84,7 +85,7 @@ class SoftPrompt:
     info: dict[str, Any] = field(default_factory=dict)
     revision: str = ""
     tokenizer_digest: str = ""
-    peft_task: str = "SEQ_2_SEQ_LM"
+    peft_task: str = ""
     further: Mapping[str, Tensor] = field(default_factory=dict)
     weights: str = ""
 
@@ -110,9 +111,12 @@ class SoftPrompt:
     def check_for(self, backbone: Owner, where: str = "prompt") -> Tensor:
         """The tensor [P, d], if the prompt belongs to this backbone.
 
+        A prompt that records the name of another backbone but no digest of its weights is used with a
+        warning: the same weights may lie under two names.
+
         Raises:
-            SoftstartError: naming both sides of what differs: width, weights (and revisions), tokenizer or
-                placement.
+            SoftstartError: naming both sides of what differs: width, weights (and revisions), tokenizer,
+                placement or kind of model.
         """
         self.check(
             width=backbone.width,
@@ -122,6 +126,7 @@ class SoftPrompt:
             where=where,
             revision=backbone.revision or "",
             tokenizer=backbone.tokenizer_digest,
+            peft_task=backbone.peft_task,
         )
         return self.tensor
 
@@ -135,6 +140,7 @@ class SoftPrompt:
         where: str = "prompt",
         revision: str = "",
         tokenizer: str = "",
+        peft_task: str = "",
     ) -> None:
         """Refuse a prompt that belongs to another backbone or placement; unknown facts are not compared.
 
@@ -149,6 +155,13 @@ class SoftPrompt:
                 where=where,
                 fix=f"It was trained for {trained_on}: use that one.",
             )
+        if peft_task and self.peft_task not in ("", peft_task):
+            raise SoftstartError(
+                f"the prompt was trained for task type {self.peft_task}, but backbone '{backbone}' is of "
+                f"task type {peft_task}",
+                where=where,
+                fix=f"It was trained for {trained_on}: use that one.",
+            )
         weights = bool(self.backbone_digest) and self.backbone_digest != digest
         revisions = not self.backbone_digest and revision and self.revision not in ("", revision)
         if weights or revisions:
@@ -156,6 +169,12 @@ class SoftPrompt:
                 f"the prompt was trained on {trained_on} with other weights than {used_on}",
                 where=where,
                 fix="Load the same checkpoint and revision it was trained on.",
+            )
+        if self.backbone and not self.backbone_digest and Path(self.backbone).name != Path(backbone).name:
+            warnings.warn(
+                f"{where}: the prompt was trained on {trained_on} and is used on {used_on}; whether these "
+                "are the same weights is not recorded",
+                stacklevel=3,
             )
         if tokenizer and self.tokenizer_digest not in ("", tokenizer):
             raise SoftstartError(
@@ -190,7 +209,7 @@ class SoftPrompt:
         taken, and ``info["note"]`` says so: PEFT never uses the others.
 
         Raises:
-            SoftstartError: missing or damaged files, or no prompt [P, d] in them.
+            SoftstartError: missing or damaged files, no prompt [P, d] in them, or NaN or infinity in it.
         """
         tensor, facts = formats.read(path, name)
         return cls(tensor.to(torch.float32), **facts)
