@@ -13,19 +13,19 @@ from softstart.study import run_study
 from softstart.study.results.folder import drop_checkpoints
 
 KEY = "0123456789abcdef"
+MINE = ("README.md", "study.yaml", "results.csv", "checkpoints/mine.safetensors")
 
 
 @pytest.fixture
 def taken(tmp_path):
-    """A folder of a user with names that Softstart would write to."""
+    """A folder of a user with names that Softstart would write to; nothing may change in it."""
     folder = tmp_path / "taken"
     (folder / "checkpoints").mkdir(parents=True)
-    for name in ("README.md", "study.yaml", "results.csv", "checkpoints/mine.safetensors"):
+    for name in MINE:
         (folder / name).write_text("mine")
     yield folder
-    assert {
-        str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()
-    } == dict.fromkeys(("README.md", "study.yaml", "results.csv", "checkpoints/mine.safetensors"), "mine")
+    files = {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
+    assert files == dict.fromkeys(MINE, "mine")
 
 
 def refused(result):
