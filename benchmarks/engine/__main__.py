@@ -15,7 +15,7 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
-from benchmarks.engine import adaptation, maml, padding, scaling
+from benchmarks.engine import adaptation, causal, maml, padding, scaling
 from benchmarks.engine.timing import (
     PRODUCT,
     PRODUCTS,
@@ -34,10 +34,14 @@ from softstart.diagnostics.machine import this_machine
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__)
     parser.add_argument(
-        "what", nargs="?", default="all", choices=["all", "adaptation", "maml", "scaling", "padding", "peak"]
+        "what",
+        nargs="?",
+        default="all",
+        choices=["all", "adaptation", "maml", "scaling", "padding", "causal", "peak"],
     )
     parser.add_argument("--shapes", nargs="+", default=["tiny", "embedded"], choices=[*SHAPES, "embedded"])
     parser.add_argument("--packs", nargs="+", type=int, default=[1, 4])
+    parser.add_argument("--prompts", nargs="+", type=int, default=[20, 100], help="prompt lengths of causal")
     parser.add_argument("--inner", nargs="+", type=int, default=[1, 5])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=5, help="steps of a run in a round of adaptation")
@@ -69,6 +73,12 @@ def _report(asked: argparse.Namespace) -> Iterator[str]:
     yield f"{machine.devices[0].kind}, {machine.cores} cores, {asked.threads} threads; {versions}{load}."
     if asked.what == "scaling":
         yield from scaling.report(asked.shapes, max(asked.packs), asked.rounds)
+        return
+    if asked.what == "causal":
+        for heading, case in causal.cases(asked.packs, asked.prompts):
+            yield f"\n### Causal, {heading} (unit: a gradient of a run)\n"
+            made = {name: partial(_itself, do) for name, do in causal.contenders(case).items()}
+            yield from _compare(made, asked.rounds, case.runs)
         return
     for shape in asked.shapes:
         if asked.what in ("all", "adaptation"):
