@@ -55,6 +55,12 @@ def blocks(page: Path) -> list[Block]:
     return [Block(m[2], m[3], m[1] or "", text[: m.start(3)].count("\n")) for m in fence.finditer(text)]
 
 
+def file_of(page: Path, name: str) -> str:
+    """The content of a file that a page shows."""
+    (text,) = (block.text for block in blocks(page) if block.mark == f"file: {name}")
+    return text
+
+
 def furnish(folder: Path) -> None:
     """What the pages use: tables of a user, a folder in CrossFit's format, our studies."""
     gym = open_gym("mini")

@@ -102,9 +102,14 @@ class Method:
 
     @property
     def label(self) -> str:
-        """How reports write it: a kind under its own name by its label, everything else by its name."""
+        """How reports write it: by the label of its kind, or by the name that a study gives to a variant.
+
+        A class that is named by its import path keeps its label under any name.
+        """
+        if self.name != self.kind and "." not in self.kind:
+            return self.name
         declared = BASELINES[self.kind] if self.kind in BASELINES else type(self.algorithm)
-        return str(getattr(declared, "label", self.name)) if self.name == self.kind else self.name
+        return str(getattr(declared, "label", self.name))
 
     @property
     def color(self) -> str | None:
