@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
+from helpers import toy_study
 from helpers.episodes import SMALL, episodes
 from helpers.models import prompts
 from softstart.algorithms import (
@@ -23,7 +24,8 @@ from softstart.algorithms import (
     meta_gradients,
     work_of,
 )
-from softstart.study.plan.plan import MetaNode
+from softstart.study.declare.study_file import variants_of
+from softstart.study.plan.plan import MetaNode, make_plan
 from softstart.training.budgets import MetaBudget, step_cost
 from softstart.training.configs import MetaConfig
 from softstart.training.methods import Method
@@ -111,3 +113,48 @@ def test_a_plan_prices_every_second_order_method_as_one():
     assert node(FoMAML(**SECOND)).cost == node(Outside()).cost < maml / 2
     assert node(MultiTask(query_size=4)).cost == 100 * 4
     assert node(SPoT(query_size=4), source=("a", "b", "c")).cost == 100 * 3 * 4
+
+
+def test_budgets_become_the_steps_of_equal_work():
+    maml, fomaml = MAML(support_size=4, query_size=4), FoMAML()
+    reptile, mixture = Reptile(inner_steps=10), MultiTask(query_size=16)
+    sizes = (45, 225, 56_009, 2.5)
+
+    def steps(algorithm, **budget):
+        return MetaBudget(meta_batch=2, **budget).resolved(algorithm, *sizes).steps
+
+    work = {"multitask": 16, "maml": 2 * (4 * 2.5 + 4), "fomaml": 2 * (4 + 4), "reptile": 2 * 10 * 4}
+    for algorithm, name in ((mixture, "multitask"), (maml, "maml"), (fomaml, "fomaml"), (reptile, "reptile")):
+        assert abs(steps(algorithm, gradients=100_000) * work[name] - 100_000) <= work[name] / 2
+    rows = {16: mixture, 2 * 8: maml, 2 * 40: reptile}
+    assert {n * steps(algorithm, examples=8000) for n, algorithm in rows.items()} == {8000}
+    # What the logs show: 280,060 updates of multi-task learning in cls2cls, 3,600 steps of 12 source tasks.
+    assert steps(MultiTask(), epochs=20) == 280_060
+    assert MetaBudget(max_epochs=120).resolved(MAML(), 12, 60, 0, 2.1).steps == 3600
+    assert MetaBudget(max_epochs=120).resolved(MAML(), *sizes).steps == 5000
+
+
+def test_a_budget_in_gradients_follows_the_flops_of_the_data(world):
+    shared = {"meta": {"gradients": 500, "meta_batch": 2}, "methods": {"pt": {}, "multitask": {}, "maml": {}}}
+    from softstart.study.run.resources import Resources
+
+    declared = toy_study.toy(world, **shared)
+    resources = Resources(variants_of(declared))
+    inputs = resources.inputs()
+    (part,) = inputs.parts
+    backbone, hvp, gradient = resources.backbone("main"), 0.0, 0.0
+    for name in part.source:
+        task = resources.task("main", name)
+        for sample in (task.samples[13], task.samples[21]):
+            for row in (*sample.train, *sample.dev):
+                flops = backbone.row_flops(4 + len(row.input.split()), len(row.outputs[0].split()))
+                hvp, gradient = hvp + flops.hvp, gradient + flops.gradient
+    assert part.hvp_cost == pytest.approx(hvp / gradient, rel=1e-9)
+    assert 2 < part.hvp_cost < 3
+    assert part.source_rows == 2 * 2 * 16
+    steps = {node.method.name: node.method.meta.steps for node in make_plan(declared, inputs).metas}
+    assert steps == {"multitask": 125, "maml": round(500 / (2 * (2 * part.hvp_cost + 2)))}
+    # Where a plan resolves to the same steps, it is the same work.
+    plain = {"methods": {"multitask": {"steps": 125}, "maml": {"steps": steps["maml"]}}, "meta": {}}
+    again = make_plan(toy_study.toy(world, **plain), inputs)
+    assert [n.key for n in again.metas] == [n.key for n in make_plan(declared, inputs).metas]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import io
+
+import pandas as pd
 import yaml
 
+from helpers.paths import ROOT
+from softstart.cli import app as cli
 from softstart.gym.catalog import crossfit_catalog
 from softstart.gym.settings import shipped_settings
 from softstart.prompt import PLACEMENTS, Placement
 from softstart.prompt.placement import suffix
 from softstart.study import parse_study
+from softstart.study.declare.spec import resolve_methods
 from softstart.study.plan.departures import NONE, protocol
 from softstart.study.plan.inputs import Inputs, Part, TaskFacts
 
@@ -98,3 +104,64 @@ def test_settings_that_no_published_method_has_are_listed():
     assert seen["imaml: inner learning rate"].published == NONE
     assert {what for what in seen if what.startswith("imaml: ")} >= {"imaml: strength", "imaml: iterations"}
     assert not any(what.startswith("maml: ") and value.published == NONE for what, value in seen.items())
+
+
+def test_what_the_paper_preset_says_is_what_the_released_files_say():
+    # By hand from docs/paper.md and the fact sheet behind it, not from the preset.
+    paper = study(preset="paper")
+    adaptation, tuning, how = paper.adaptation, paper.finetuning, paper.evaluation
+    assert (adaptation.steps, adaptation.epochs, adaptation.batch_size) == (3000, 1000, 16)
+    assert (adaptation.eval_every, adaptation.eval_start, adaptation.select) == (50, False, "last")
+    assert (tuning.steps, tuning.epochs, tuning.batch_size, tuning.eval_every) == (1000, 300, 16, 50)
+    assert paper.learning_rates == [0.5, 0.4, 0.3, 0.2]
+    assert paper.finetuning_learning_rates == [5e-4, 3e-4, 2e-4, 1e-4]
+    assert all(part.dropout for part in (adaptation, tuning, paper.meta))
+    decoding = how.decoding
+    assert (decoding.num_beams, decoding.repetition_penalty, decoding.length_penalty) == (4, 2.5, 1.0)
+    assert decoding.max_new_tokens + 1 == 128  # the start token counts in max_length
+    assert (how.scoring, how.f1_labels, how.bounded) == ("generate", "union", False)
+    assert (paper.prompt.length, paper.prompt.init, paper.prompt.top) == (100, "task_names", 5000)
+    assert (paper.text.template, paper.text.max_input_tokens) == (" [{task}] {input}", 512)
+    limits = {m.name: m.meta.max_output_tokens for m in resolve_methods(paper) if m.meta}
+    assert limits == {"multitask": 128, "maml": 64, "fomaml": 64, "reptile": 64}
+    sizes = {
+        m.name: (m.algorithm.inner_steps, m.algorithm.support_size, m.algorithm.query_size, m.meta.meta_batch)
+        for m in resolve_methods(paper)
+        if m.meta
+    }
+    assert sizes["maml"] == (1, 2, 2, 2)
+    assert sizes["fomaml"] == (1, 4, 4, 2)
+    assert sizes["reptile"] == (10, 4, 0, 2)
+    assert sizes["multitask"][2] == 4
+    assert {m.meta.reduction for m in resolve_methods(paper) if m.name in ("maml", "fomaml")} == {"sum"}
+    reptile = next(m for m in resolve_methods(paper) if m.name == "reptile")
+    assert reptile.algorithm.difference
+    for config in (paper.meta.optimizer, adaptation.optimizer):
+        assert (config.name, config.clip_threshold, config.decay_rate, config.weight_decay) == (
+            "adafactor", 1.0, -0.8, 1e-5,
+        )  # fmt: skip
+    assert paper.test_rows["quail"] == 1000
+    assert "glue-qqp" not in paper.test_rows
+
+
+def test_nothing_of_the_corrected_preset_is_against_our_advice():
+    assert [v.what for v in protocol(study(preset="corrected")) if not v.sound] == []
+    paper = {v.what: v for v in protocol(study(preset="paper")) if not v.sound}
+    for what in ("prompt tested", "labels of macro-F1", "work of the methods", "fine-tuning: weights"):
+        assert paper[what].reason
+        assert paper[what].evidence
+
+
+def test_explain_protocol_from_the_command_line(capsys):
+    def shown(*arguments):
+        file = str(ROOT / "studies" / "real-smoke.yaml")
+        assert cli._main(["explain-protocol", file, *arguments], debug=True) == 0
+        return capsys.readouterr().out
+
+    table = pd.read_csv(io.StringIO(shown("--format", "csv")), keep_default_na=False)
+    row = table.set_index("value").loc["prompt tested"]
+    assert (row.published, row.here, row.recommended) == ("last", "best", "best")
+    assert "58 %" in row.evidence
+    as_run = shown("--set", "preset=paper", "--format", "markdown", "--all")
+    assert "| prompt tested | last | last | best |" in as_run
+    assert "* seeds of meta-training: one learned start says nothing" in shown()

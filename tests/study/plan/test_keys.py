@@ -1,51 +1,17 @@
-"""Declaring and planning: strict files, keys that change exactly when a number could."""
+"""Keys: they change exactly when a number could, and keys of old results stay."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import sqlite3
 
 import pytest
-import yaml
 
-from helpers.rows import SOURCE, STUDY, TARGET, run_row
-from softstart.errors import SoftstartError
-from softstart.study.declare.spec import resolve_methods
-from softstart.study.declare.study_file import parse_study
-from softstart.study.plan.inputs import Inputs, Part, TaskFacts
+from helpers.declared import facts, study
+from helpers.paths import ROOT
+from helpers.rows import DIGESTS, keys, plan
+from softstart.study import load_study
+from softstart.study.cost.estimate import nominal_inputs
 from softstart.study.plan.plan import make_plan
-from softstart.study.results.folder import prompt_path
-from softstart.study.results.stores import open_store
-from softstart.training.evaluation import Assessment
-
-DIGESTS = {name: name * 2 for name in (*SOURCE, *TARGET)}
-
-
-def plan(changes=None, digests=DIGESTS, backbone="b", fits=None):
-    study = parse_study(yaml.safe_dump({**STUDY, **(changes or {})}), "study.yaml")
-    facts = {name: TaskFacts(digest, "ACC", 16) for name, digest in digests.items()}
-    sources = tuple(digests[name] for name in SOURCE)
-    part = Part("main", "x", tuple(SOURCE), tuple(TARGET), facts, sources)
-    inputs = Inputs(backbone, 8, (part,), fits=fits or {})
-    assert Inputs.from_json(inputs.to_json()) == inputs
-    return make_plan(study, inputs)
-
-
-def keys(plan):
-    return {n.key for n in plan.metas}, {r.key for r in plan.runs}
-
-
-def test_a_plan_is_the_product_of_its_axes():
-    p = plan({"meta_seeds": [1, 2]})
-    assert len(p.metas) == 2 * 2
-    assert len(p.cells) == 4 * 2 * 2 * 2  # methods x tasks x samples x seeds
-    assert {len(c.runs) for c in p.cells if c.method.kind == "ft"} == {4}
-    assert {len(c.runs) for c in p.cells if c.method.kind != "ft"} == {2}
-    assert len(keys(p)[1]) == len(list(p.runs))
-    starts = {m.key for m in p.metas}
-    assert all((r.start in starts) == (r.method.kind == "maml") for r in p.runs)
 
 
 @pytest.mark.parametrize(
@@ -133,83 +99,43 @@ def test_keys_follow_data_and_weights():
     assert not old[1] & keys(plan(backbone="c"))[1]
 
 
+def test_options_added_later_leave_the_keys_of_old_results():
+    demo = load_study(ROOT / "src/softstart/study/demo.yaml")
+    # As it was then.
+    second = {"inner_lr": 3.0, "inner_steps": 2, "support_size": 4, "query_size": 8}
+    demo = demo.model_copy(update={"methods": {**demo.methods, "maml": second, "fomaml": second}})
+    plan = make_plan(demo, nominal_inputs(demo))
+    keys = " ".join(sorted([*(m.key for m in plan.metas), *(r.key for r in plan.runs)]))
+    # Of protocol 2; a new protocol has new keys.
+    assert hashlib.md5(keys.encode()).hexdigest() == "f6b6028f257c30b03c7ec4cd594423e9"
+
+
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "which"),
     [
-        ({"metod": {}}, "study.yaml: metod: Extra inputs are not permitted"),
-        (
-            {"methods": {"mmaml": {}}},
-            "methods.mmaml: unknown method 'mmaml'. Did you mean maml or",
-        ),
-        ({"methods": {"maml": {"inner_rate": 1}}}, "'inner_rate' is not a field of maml. Known: .*inner_lr"),
-        ({"methods": {"pt": {"lr": 1}}}, "'pt' takes no overrides"),
-        ({"methods": {}}, "methods: Dictionary should have at least 1 item"),
-        ({"learning_rates": [0]}, "learning_rates.0: Input should be greater than 0"),
-        ({"adaptation": {"stepz": 1}}, "adaptation.stepz: Unexpected keyword argument"),
-        ({"adaptation": {"steps": 0}}, "AdaptConfig.steps must be greater than 0"),
-        ({"prompt": {"placement": "middle"}}, "prompt.placement: unknown placement 'middle'"),
+        ({"prompt": {"draw_per": "seed"}}, "prompts"),
+        ({"prompt": {"draw_per": "run"}}, "prompts"),
+        ({"prompt": {"frequent": "c4"}}, "prompts"),
+        ({"adaptation": {"epochs": 7}}, "adapted"),
+        ({"adaptation": {"reshuffle": False}}, "adapted"),
+        ({"adaptation": {"batch_parts": 2}}, "adapted"),
+        ({"finetuning": {"epochs": 7}}, "tuned"),
+        ({"finetuning": {"batch_parts": 2}}, "tuned"),
+        ({"finetuning_backbone": "other"}, "tuned"),
+        ({"evaluation": {"f1_labels": "gold"}}, "runs"),
+        ({"evaluation": {"bounded": False}}, "runs"),
+        ({"meta": {"reduction": "sum"}}, "learned"),
+        ({"meta": {"inner_lr_unit": "start"}}, "learned"),
+        ({"meta": {"max_output_tokens": 9}}, "learned"),
+        ({"meta": {"reshuffle": False}}, "learned"),
     ],
 )
-def test_a_mistake_is_one_line_with_its_key(changes, message):
-    with pytest.raises(SoftstartError, match=message) as caught:
-        parse_study(yaml.safe_dump({**STUDY, **changes}), "study.yaml")
-    assert "\n" not in str(caught.value)
-
-
-def test_broken_yaml_and_tags_are_refused():
-    for text in ("a: [1", "- 1", "a: !!python/object/apply:os.system [ls]"):
-        with pytest.raises(SoftstartError, match=r"study\.yaml: "):
-            parse_study(text, "study.yaml")
-
-
-def test_overrides_reach_nested_keys_and_methods():
-    text = yaml.safe_dump(STUDY)
-    study = parse_study(text, "s", ["meta.steps=7", "methods.maml.inner_lr=0.25", "samples=[42]"])
-    maml = next(m for m in resolve_methods(study) if m.name == "maml")
-    assert (maml.meta.steps, maml.algorithm.inner_lr, maml.algorithm.inner_steps) == (7, 0.25, 3)
-    assert study.samples == [42]
-    for bad in ("meta", "name.x=1"):
-        with pytest.raises(SoftstartError, match="override"):
-            parse_study(text, "s", [bad])
-
-
-def test_the_store_keeps_rows_across_processes_and_all_or_nothing(tmp_path):
-    with open_store(tmp_path) as store:
-        store.add(runs=[run_row("a"), run_row("b", dev=float("nan")), run_row("gone", prompt="p")])
-        with pytest.raises(SoftstartError):
-            store.add(runs=[run_row("c"), {"key": "d", "nonsense": 1}])
-        store.add(tests={("a", 1): Assessment(0.75, {"outside": 0.5})})
-    with open_store(tmp_path) as store:
-        runs, tests = store.runs(), store.tests()
-    assert runs.keys() == {"a", "b"}
-    assert runs["b"]["dev"] is None
-    assert runs["a"]["curve"] == [[0, 0.1, None]]
-    assert json.loads(runs["a"]["environment"]) == {}
-    assert {of: row["test"] for of, row in tests.items()} == {("a", 1): 0.75}
-    assert json.loads(tests["a", 1]["companions"]) == {"outside": 0.5}
-
-
-def test_a_meta_training_without_its_prompt_counts_as_missing(tmp_path):
-    with open_store(tmp_path) as store:
-        row = {"key": "m", "method": "maml", "seed": 1, "seconds": 1.0, "prompt": "p", "curve": []}
-        store.add(metas=[{**row, "environment": {}}])
-        assert store.metas() == {}
-        prompt_path(store.folder, "m").write_bytes(b"x")
-        assert store.metas().keys() == {"m"}
-
-
-def test_a_second_writer_a_newer_schema_and_a_damaged_file_are_refused(tmp_path):
-    with (
-        open_store(tmp_path),
-        pytest.raises(SoftstartError, match=rf"another process .* \(pid {os.getpid()}\)"),
-    ):
-        open_store(tmp_path)
-    with sqlite3.connect(tmp_path / "study.db") as db:
-        db.execute("PRAGMA user_version=99")
-    with pytest.raises(SoftstartError, match=r"schema 99, this Softstart knows 3\. Update Softstart"):
-        open_store(tmp_path)
-    (tmp_path / "study.db").write_bytes(b"not a database, but long enough to look at" * 50)
-    for name in ("study.db-wal", "study.db-shm"):
-        (tmp_path / name).unlink(missing_ok=True)
-    with pytest.raises(SoftstartError, match="move it away and run again"):
-        open_store(tmp_path)
+def test_every_option_changes_the_keys_of_what_it_changes(changes, which):
+    inputs = facts(("s1", "s2", "t1", "t2"))
+    old, new = (make_plan(study(**c), inputs) for c in ({}, changes))
+    metas = {m.key for m in old.metas} & {m.key for m in new.metas}
+    assert bool(metas) == (which not in ("prompts", "learned"))
+    for a, b in zip(old.runs, new.runs, strict=True):
+        tuned, learned = a.method.kind == "ft", a.start is not None
+        touched = {"prompts": not tuned, "adapted": not tuned, "tuned": tuned, "learned": learned}
+        assert (a.key != b.key) == touched.get(which, True)

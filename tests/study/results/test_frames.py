@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+import json
+import platform
+
 import pandas as pd
 import pytest
+import torch
 import yaml
 
+from helpers.paths import ROOT
 from helpers.study_folder import SCORES, STUDY, folder_of
 from softstart.analysis import refuse_mixed
+from softstart.backbone.devices import device_memory
 from softstart.cli import app as cli
 from softstart.errors import SoftstartError
 from softstart.study import report_study
@@ -86,3 +93,41 @@ def test_scores_read_in_two_ways_are_told_apart(told):
     refuse_mixed(pd.concat([apart, apart.tail(1).assign(method="pt")]))
     refuse_mixed(rows.drop(columns="protocol"))
     assert reading(one, "t1") == reading(parse_study(yaml.safe_dump({**STUDY, "meta_seeds": [7]}), "s"), "t1")
+
+
+def test_rows_come_out_in_three_formats(finished, tmp_path, capsys):
+    reference = pd.read_csv(finished[0] / "results.csv")
+    assert cli._main(["results", str(finished[0])], debug=False) == 0
+    assert capsys.readouterr().out == (finished[0] / "results.csv").read_text()
+    for how, read in (("parquet", pd.read_parquet), ("json", pd.read_json), ("csv", pd.read_csv)):
+        out = tmp_path / f"rows.{how}"
+        assert cli._main(["results", str(finished[0]), "--format", how, "--out", str(out)], debug=False) == 0
+        got = read(out).astype(reference.dtypes)
+        pd.testing.assert_frame_equal(got, reference, check_exact=how != "json")
+
+
+def test_every_run_says_what_it_took_and_what_it_was_made_with(finished, tmp_path):
+    out = tmp_path / "runs.parquet"
+    arguments = ["results", str(finished[0]), "--rows", "runs", "--format", "parquet", "--out", str(out)]
+    assert cli._main(arguments, debug=False) == 0
+    runs = pd.read_parquet(out)
+    assert len(runs) == runs["run"].nunique() == 44
+    for name in ("tokens", "flops", "seconds", "memory"):
+        assert (runs[name] > 0).all(), name
+    # What training reads follows from the rows alone; twice the steps would be twice the tokens.
+    assert set(runs[runs["method"] != "ft"].groupby(["task", "sample"])["tokens"].nunique()) == {1}
+    assert runs["flops_per_second"].tolist() == (runs["flops"] / runs["seconds"]).tolist()
+    assert 2**26 < runs["memory"].min() < device_memory(torch.device("cpu"))
+    assert set(runs["device"]) == {platform.machine()}
+    assert set(runs["threads"]) == {"1"}
+    for name in ("softstart", "torch", "transformers"):
+        assert set(runs[name]) == {importlib.import_module(name).__version__}, name
+    if (ROOT / ".git").exists():
+        assert runs["git"].str.fullmatch(r"[0-9a-f]{12}\+?").all()
+    with open_store(finished[0], readonly=True) as store:
+        metas, stored = store.metas(), store.runs()
+    assert len(metas) == 4
+    assert all(row[name] > 0 for row in metas.values() for name in ("tokens", "flops", "seconds", "memory"))
+    assert all(json.loads(row["environment"])["torch"] for row in metas.values())
+    assert all(len(row["curve"]) == 6 for row in metas.values())
+    assert all([step for step, *_ in row["curve"]][-2:] == [4, 8] for row in stored.values())

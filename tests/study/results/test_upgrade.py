@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from pathlib import Path
@@ -108,3 +109,32 @@ def test_an_upgrade_that_is_cut_off_leaves_the_old_database(folder, monkeypatch)
             open_store(folder)
     with open_store(folder) as again:
         assert len(again.runs()) == 5
+
+
+def test_a_database_of_the_first_schema_is_taken_over(tmp_path):
+    with sqlite3.connect(tmp_path / "study.db") as db:
+        db.executescript(
+            """
+            CREATE TABLE inputs (id INTEGER PRIMARY KEY CHECK (id = 1), data TEXT);
+            CREATE TABLE meta_trainings (
+                key TEXT PRIMARY KEY, method TEXT, seed INTEGER, seconds REAL, prompt TEXT, curve TEXT,
+                environment TEXT
+            );
+            CREATE TABLE runs (
+                key TEXT PRIMARY KEY, method TEXT, task TEXT, sample INTEGER, lr REAL, seed INTEGER,
+                start TEXT, dev REAL, best_step INTEGER, steps INTEGER, status TEXT, seconds REAL,
+                prompt TEXT, curve TEXT, test REAL, companions TEXT, environment TEXT
+            );
+            INSERT INTO runs VALUES ('a', 'pt', 't', 13, 0.5, 1, NULL, 0.5, 4, 8, 'done', 1, NULL, '[]', 0.25,
+                                     '{"outside": 0}', '{}');
+            PRAGMA user_version=1;
+            """
+        )
+    before = (tmp_path / "study.db").read_bytes()
+    for how in ({"readonly": True}, {}, {}):
+        with open_store(tmp_path, **how) as store:
+            # Who only looks leaves the file to the version that may be at work on it.
+            assert ((tmp_path / "study.db").read_bytes() == before) == bool(how)
+            assert store.runs()["a"]["dev"] == 0.5
+            test = store.tests()["a", 4]
+            assert (test["test"], json.loads(test["companions"])) == (0.25, {"outside": 0})

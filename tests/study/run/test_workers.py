@@ -11,7 +11,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from helpers.toy_study import call, command, contents, toy
@@ -214,47 +213,3 @@ def alive(pid: int) -> bool:
         return "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]
     except FileNotFoundError:
         return False
-
-
-def test_settings_budgets_and_seeds_are_one_study(world, tmp_path):
-    """Two settings with the same targets, and three meta seeds on one baseline, at three budgets."""
-    changes = {
-        "settings": [
-            {"name": "two", "source": ["toy-a", "toy-b"], "target": ["toy-c", "toy-d"]},
-            {"name": "one", "source": ["toy-a"], "target": ["toy-c", "toy-d"]},
-        ],
-        "setting": None,
-        "methods": {"pt": {}, "ft": {}, "reptile": {"inner_lr": 0.1}},
-        "meta_seeds": [1, 2],
-        "baseline_seeds": [7],
-        "adaptation": {"steps": 8, "eval_every": 4, "budgets": [2, 4, 8]},
-        "finetuning": {"steps": 8, "eval_every": 4, "budgets": [2, 8]},
-    }
-    study = toy(world, **changes)
-    run(study, tmp_path / "o")
-    rows = pd.read_csv(tmp_path / "o" / "results.csv")
-    counts = rows.groupby(["setting", "method", "budget"]).size()
-    cells = 2 * 2 * 2  # tasks x samples x meta seeds
-    assert counts.to_dict() == {
-        (setting, method, budget): cells
-        for setting in ("one", "two")
-        for method, budgets in (("pt", (2, 4, 8)), ("ft", (2, 8)), ("reptile", (2, 4, 8)))
-        for budget in budgets
-    }
-    # Shared: the baselines of both settings and all meta seeds; not shared: what is learned.
-    runs = pd.read_csv(tmp_path / "o" / "runs.csv")
-    assert runs.groupby("method")["run"].nunique().to_dict() == {"pt": 8, "ft": 4, "reptile": 32}
-    both = [
-        set(runs[(runs["setting"] == name) & (runs["method"] != "reptile")]["run"]) for name in ("one", "two")
-    ]
-    assert both[0] == both[1]
-    # What a smaller budget chose and tested is what a study of that many steps would have.
-    short = toy(world, **{**changes, "adaptation": {"steps": 4, "eval_every": 2, "budgets": [2, 4]}})
-    run(short, tmp_path / "short")
-    names = ["setting", "method", "task", "sample", "seed", "budget"]
-    columns = [*names, "lr", "dev", "best_step", "test"]
-    few, many = (
-        table[(table["method"] != "ft") & (table["budget"] <= 4)][columns].sort_values(names)
-        for table in (pd.read_csv(tmp_path / "short" / "results.csv"), rows)
-    )
-    pd.testing.assert_frame_equal(few.reset_index(drop=True), many.reset_index(drop=True))
