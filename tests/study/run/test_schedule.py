@@ -83,8 +83,7 @@ def test_one_run_that_does_not_fit_fails_alone_and_says_what_to_change(world, tm
     monkeypatch.setattr(T5Backbone, "nll", nll)
     outcome = run_study(toy(world, methods={"pt": {}}, samples=[13], learning_rates=[0.1]), tmp_path)
     assert outcome.failures == [
-        f"adaptation of {task}: out of memory (CUDA out of memory); "
-        "a smaller max_tokens needs less memory"
+        f"adaptation of {task}: out of memory (CUDA out of memory); a smaller max_tokens needs less memory"
         for task in ("toy-c", "toy-d")
     ]
 
