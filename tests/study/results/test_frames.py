@@ -122,7 +122,7 @@ def test_every_run_says_what_it_took_and_what_it_was_made_with(finished, tmp_pat
     assert set(runs["threads"]) == {"1"}
     for name in ("softstart", "torch", "transformers"):
         assert set(runs[name]) == {importlib.import_module(name).__version__}, name
-    if (ROOT / ".git").exists():
+    if ROOT.joinpath(".git").exists():
         assert runs["git"].str.fullmatch(r"[0-9a-f]{12}\+?").all()
     with open_store(finished[0], readonly=True) as store:
         metas, stored = store.metas(), store.runs()

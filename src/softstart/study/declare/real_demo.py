@@ -8,8 +8,8 @@ from importlib.resources import files
 
 from softstart.errors import SoftstartError
 from softstart.gym.sources import open_gym
-from softstart.study.declare.study_file import parse_study
 from softstart.study.declare.spec import Study
+from softstart.study.declare.study_file import parse_study
 
 SOURCE = (
     "tweet_eval-emotion", "sms_spam", "glue-cola", "tweet_eval-hate", "emotion", "superglue-cb", "emo",
