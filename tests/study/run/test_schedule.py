@@ -119,6 +119,7 @@ def test_a_prompt_that_cannot_be_written_ends_the_study_and_loses_nothing(world,
     key = next(make_plan(study, Resources(variants_of(study)).inputs()).runs).key
     obstacle = tmp_path / "prompts" / f"{key}.safetensors"
     obstacle.mkdir(parents=True)
+    (tmp_path / "study.lock").touch()
     with pytest.raises(SoftstartError, match=r"safetensors: cannot write .* Choose a writable folder"):
         run_study(study, tmp_path)
     with open_store(tmp_path, readonly=True) as store:
