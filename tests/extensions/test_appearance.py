@@ -67,5 +67,5 @@ def test_page_figures_and_latex_show_its_label_and_color(outside, world, tmp_pat
 
 def test_what_is_not_a_color_is_refused(outside, world):
     study = toy(world, methods={"pt": {}, "blue": {"algorithm": "outside_method.Blue"}})
-    with pytest.raises(SoftstartError, match=r"'blue' is no color.*#rrggbb"):
+    with pytest.raises(SoftstartError, match=r"'blue' is not a color.*#rrggbb"):
         appearance_of([study])

@@ -143,5 +143,5 @@ def test_style_sheets_name_no_color_of_their_own():
 
 
 def test_what_is_no_color_is_refused():
-    with pytest.raises(SoftstartError, match=r"'red; }' is no color"):
+    with pytest.raises(SoftstartError, match=r"'red; }' is not a color"):
         Appearance("A", "red; }")

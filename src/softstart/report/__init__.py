@@ -2,5 +2,6 @@
 
 from softstart.report.console import comparison_table
 from softstart.report.html import write_report
+from softstart.report.style import Appearance
 
-__all__ = ["comparison_table", "write_report"]
+__all__ = ["Appearance", "comparison_table", "write_report"]

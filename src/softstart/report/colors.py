@@ -87,7 +87,7 @@ def check_color(color: str) -> str:
         SoftstartError: it is not.
     """
     if not _HEX.fullmatch(color):
-        raise SoftstartError(f"'{color}' is no color", fix="Write it as #rrggbb, such as #1a3c9f.")
+        raise SoftstartError(f"'{color}' is not a color", fix="Write it as #rrggbb, such as #1a3c9f.")
     return color.lower()
 
 

@@ -198,9 +198,9 @@ def lines(
 
 
 def heat_map(names: Sequence[str], values: Sequence[Sequence[float]], *, title: str) -> str:
-    """A square of similarities in [-1, 1], names on the left; the darker, the more alike.
+    """A square of similarities in [-1, 1], names on the left; the darker, the more similar.
 
-    Cells of a row that have one of 20 shades are one path, and a row says which tasks are most alike, so that
+    Cells of a row that have one of 20 shades are one path, and a row names the most similar tasks, so that
     a hundred tasks stay light.
     """
     side, left = 16, _room_for(names, 6.6)

@@ -4,7 +4,7 @@
 (() => {
   const value = (cell) => {
     const text = (cell?.dataset.value ?? cell?.dataset.mean ?? cell?.textContent ?? "").trim();
-    // The first word counts: "<.001", "1,234", "\u22121.5* [0.2, 3.0]". A run's key is no number.
+    // The first word counts: "<.001", "1,234", "\u22121.5* [0.2, 3.0]". A run's key is not a number.
     const word = text.replace("\u2212", "-").replace(/^</, "").replaceAll(",", "").split(/[\s[(*\u2020]/)[0];
     const number = word ? Number(word) : NaN;
     return Number.isNaN(number) ? text : number;
