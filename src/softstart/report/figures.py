@@ -110,7 +110,7 @@ def dots(
     """
     limits = limits or {}
     most = max((len(values) for values in rows.values()), default=1)
-    width, row, top, right = 720, 14 + 9 * most if limits else 30, 8, 14 + 6 * len(unit)
+    width, row, top, right = 720, 14 + 9 * most if limits else 30, 8, 20 + 6 * len(unit)
     left = _room_for(rows)
     finite = [v for values in rows.values() for v in values.values() if math.isfinite(v)]
     finite += [v for band in limits.values() for v in band if math.isfinite(v)]
