@@ -77,7 +77,7 @@ def test_help_lists_what_is_registered(monkeypatch):
 @pytest.mark.parametrize("placeholder", listing.REGISTRIES)
 def test_a_placeholder_of_help_stands_for_names(placeholder):
     names = listing.registered(placeholder).split(", ")
-    assert len(names) > 2
+    assert names
     assert all(re.match(r"\w", name) for name in names)
 
 
