@@ -7,7 +7,7 @@ import signal
 import sys
 import warnings
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import typer
 
@@ -80,7 +80,14 @@ def main() -> NoReturn:
     sys.exit(code)
 
 
-def _show_warning(message: Warning | str, category: type[Warning], filename: str, *_rest: object) -> None:
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     """Our own warnings are for users: one line. Those of libraries are not."""
     if issubclass(category, UserWarning) and "softstart" in Path(filename).parts:
         warn(str(message))
