@@ -18,8 +18,6 @@ PAGES.remove(ROOT / "docs" / "peers.md")  # names files of other repositories
 
 ELSEWHERE = {"src/softstart/algorithms/sign_maml.py", "study/cls2cls"}
 """A file that a reader writes, and the name of a setting."""
-AWAITED = ("algorithm", "optimizer")
-ELSEWHERE |= {f"tests/extensions/test_{kind}.py" for kind in AWAITED}
 
 TESTS = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))
 

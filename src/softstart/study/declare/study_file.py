@@ -52,6 +52,10 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
 def parse_study(text: str, where: str, overrides: Sequence[str] = ()) -> Study:
     """A study from YAML text; see ``load_study``.
 
+    >>> text = "{name: small, gym: mini, setting: mini-cls2cls, methods: {pt: {}}}"
+    >>> parse_study(text, "small.yaml", ["prompt.length=20"]).prompt.length
+    20
+
     Raises:
         SoftstartError: broken YAML, or a value that does not fit, with its key.
     """
