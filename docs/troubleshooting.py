@@ -65,17 +65,36 @@ def errors(source: Path) -> list[Error]:
             for target in node.targets
             if isinstance(target, ast.Name)
         }
-        for node in ast.walk(tree):
-            if not (
-                isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in RAISED
-            ):
-                continue
+        for node, function in _calls(tree, tree):
             if isinstance(node.args[0], ast.Attribute):
                 continue
             fix = next((k.value for k in node.keywords if k.arg == "fix"), None)
             what = _text(node.args[0], constants) or ast.unparse(node.args[0])
-            every.append(Error(module, what, _text(fix, constants) if fix else ""))
+            every.append(Error(module, what, _fix(fix, function, constants) if fix else ""))
     return list(dict.fromkeys(every))
+
+
+def _calls(node: ast.AST, function: ast.AST) -> Iterator[tuple[ast.Call, ast.AST]]:
+    """Every place that makes an error, with the function it is in."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in RAISED:
+        yield node, function
+    inner = node if isinstance(node, ast.FunctionDef) else function
+    for child in ast.iter_child_nodes(node):
+        yield from _calls(child, inner)
+
+
+def _fix(node: ast.expr, function: ast.AST, constants: Mapping[str, object]) -> str:
+    """What to do, also where it is a variable of the function."""
+    text = _text(node, constants)
+    if text or not isinstance(node, ast.Name):
+        return text
+    assigned = (
+        each.value
+        for each in ast.walk(function)
+        if isinstance(each, ast.Assign)
+        and any(isinstance(t, ast.Name) and t.id == node.id for t in each.targets)
+    )
+    return next(filter(None, (_text(value, constants) for value in assigned)), "")
 
 
 def _text(node: ast.expr, constants: Mapping[str, object]) -> str:

@@ -112,6 +112,8 @@ def test_an_error_without_a_fix_would_be_noticed(tmp_path):
     assert "| no … here | Bring one. |" in troubleshooting.page(tmp_path, {})
     source.write_text("raise SoftstartError('no x', fix=did_you_mean(name, known) or f'Use {known}.')\n")
     assert "| no x | Use …. |" in troubleshooting.page(tmp_path, {})
+    source.write_text("def f():\n    fix = 'Look.'\n    raise SoftstartError('no y', fix=fix)\n")
+    assert "| no y | Look. |" in troubleshooting.page(tmp_path, {})
 
 
 def test_the_site_builds_and_loads_nothing_from_elsewhere(site):
