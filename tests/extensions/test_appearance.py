@@ -41,7 +41,7 @@ def outside(tmp_path, monkeypatch):
 def test_page_figures_and_latex_show_its_label_and_color(outside, world, tmp_path):
     methods = {
         "pt": {},
-        CRAWL: {"inner_lr": 0.1},
+        "crawl": {"algorithm": CRAWL, "inner_lr": 0.1},
         "slow": {"algorithm": CRAWL, "inner_lr": 0.05},
         "reptile": {"inner_lr": 0.1},
     }
@@ -49,20 +49,22 @@ def test_page_figures_and_latex_show_its_label_and_color(outside, world, tmp_pat
     outcome = run_study(study, tmp_path / "out", device="cpu")
     assert (outcome.failures, outcome.missing) == ([], 0)
     write_report_files(outcome, ["softstart run study.yaml"])
+    alone = MethodStyles(["pt", "crawl"], {"crawl": outcome.appearance["crawl"]})["crawl"]
+    assert (alone.label, alone.color.light) == ("Crawl & Co", "#8a6d3b")
+    # Two methods of one class differ by their names, and the second gets a color of its own.
     styles = MethodStyles(methods, outcome.appearance)
-    crawl, slow = styles[CRAWL], styles["slow"]
-    assert (crawl.label, crawl.color.light) == ("Crawl & Co", "#8a6d3b")
-    # A second method of the same class keeps its name and gets a color of its own.
-    assert slow.label == "slow"
-    assert all(difference(slow.color, styles[name].color) > 0.1 for name in ("pt", CRAWL, "reptile"))
+    crawl, slow = styles["crawl"], styles["slow"]
+    assert (crawl.label, slow.label) == ("Crawl & Co (crawl)", "Crawl & Co (slow)")
+    assert crawl.color == alone.color
+    assert all(difference(slow.color, styles[name].color) > 0.1 for name in ("pt", "crawl", "reptile"))
     page = (outcome.folder / "report.html").read_text()
     figure = (outcome.folder / "report" / "gains-1.svg").read_text()
     for text in (page, figure):
         assert f".s{crawl.number} {{ --c: #8a6d3b;" in text
-        assert "Crawl &amp; Co" in text
+        assert "Crawl &amp; Co (slow)" in text
     assert r"Crawl \& Co" in (outcome.folder / "report" / "scores.tex").read_text()
     assert "{HTML}{8A6D3B}" in (outcome.folder / "report" / "colors.tex").read_text()
-    assert "Crawl & Co" in (outcome.folder / "report" / "report.md").read_text()
+    assert "Crawl & Co (slow)" in (outcome.folder / "report" / "report.md").read_text()
 
 
 def test_what_is_not_a_color_is_refused(outside, world):
