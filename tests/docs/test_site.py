@@ -94,6 +94,12 @@ def test_every_error_has_a_fix(site):
     assert not mute, f"these need a fix, or 'do' in docs/errors.yaml: {mute}"
     stale = set(notes) - {key for error in errors for key in error.keys}
     assert not stale, f"docs/errors.yaml has errors that no code raises: {stale}"
+    unread = [
+        key
+        for key, note in notes.items()
+        if "do" in note and all(error.fix for error in errors if key in error.keys)
+    ]
+    assert not unread, f"these errors say themselves what to do: {unread}"
     page = (site / "build" / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
     assert "| unknown optimizer '…'" in page
 
