@@ -20,8 +20,8 @@ LOG_RATES = "log_rates"
 class Episodes:
     """One meta-batch: the episodes of M source tasks, row i of every batch pointing at its task in 0..M-1.
 
-    ``support`` holds one batch an inner step (K of them); ``query`` is the outer-loop batch, None for
-    algorithms that use none.
+    ``support`` holds one batch for each of the K inner steps; ``query`` is the batch of the outer loop, None
+    for algorithms that use none.
     """
 
     tasks: int
@@ -89,7 +89,7 @@ class Algorithm(Protocol):
 
 
 def further(algorithm: Algorithm, theta: Tensor) -> dict[str, Tensor]:
-    """What an algorithm learns besides the start θ [P, d], before it is learned: mostly nothing."""
+    """The initial values of what an algorithm learns besides the start θ [P, d]: mostly nothing."""
     values: dict[str, Tensor] = getattr(algorithm, "further", lambda _: {})(theta)
     return values
 
@@ -135,8 +135,8 @@ def inner_loop(loss: Loss, theta: Tensor, episodes: Episodes, lr: float | Tensor
     Args:
         loss: the losses of the tasks.
         theta: [P, d].
-        episodes: the meta-batch; one step a support batch.
-        lr: α, one number or one a row [P, 1].
+        episodes: the meta-batch; one step for each support batch.
+        lr: α, one number, or one for each row [P, 1].
     """
     phi = theta.expand(episodes.tasks, *theta.shape).clone()
     path = Trajectory([phi], [], [])

@@ -3,9 +3,9 @@
     inner   φ* = argmin_φ L_support(φ) + λ/2 ‖φ - θ‖², approached by K steps of gradient descent
     outer   dL_query(φ*)/dθ = (I + H/λ)⁻¹ ∇L_query(φ*),  H = ∇²L_support(φ*)
 
-The system is solved by conjugate gradient with one Hessian-vector product an iteration, so neither memory nor
-the formula knows how φ* was reached. It is exact where the inner loop has converged and I + H/λ is positive
-definite; conjugate gradient stops for a task along whose direction it is not.
+The system is solved by conjugate gradient with one Hessian-vector product per iteration, so neither memory
+nor the formula depends on how φ* was reached. The result is exact if the inner loop has converged and I + H/λ
+is positive definite. For a task with a direction in which it is not, conjugate gradient stops there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from softstart.algorithms.base import Data, Episodes, Logs, Loss, StepWork
 
 @dataclass(frozen=True)
 class IMAML:
-    """iMAML; K, λ and the iterations are of the order of the paper's few-shot experiments."""
+    """iMAML; K, λ and the number of iterations are of the order of the paper's few-shot experiments."""
 
     inner_lr: float = 0.1
     """α, the step size of the inner loop."""
@@ -50,7 +50,7 @@ class IMAML:
         """Mean over tasks of (I + H/λ)⁻¹ ∇L_query(φ*), [P, d]; H is that of the last support batch."""
         phi = theta.expand(episodes.tasks, *theta.shape).clone()
         support = []
-        # Dropout masks of the last gradient are those of the Hessian; its graph is of another φ and not kept.
+        # The last gradient and the Hessian get the same dropout masks. Its graph is of another φ and not kept.
         loss.expect(episodes.support[-1:])
         for batch in episodes.support:
             value, gradient = loss.gradient(phi, batch)
@@ -69,8 +69,8 @@ class IMAML:
 def conjugate_gradient(product: Callable[[Tensor], Tensor], b: Tensor, iterations: int) -> Tensor:
     """Solve A x = b for M symmetric systems at once (Hestenes & Stiefel, 1952), from x = 0: b [M, P, d] → x.
 
-    A task whose residual is gone, or whose direction has no positive curvature, keeps what it has; if that
-    is so from the beginning, x = b.
+    A task whose residual has vanished, or whose direction has no positive curvature, keeps its x; if that is
+    so from the beginning, x = b.
     """
 
     def dot(a: Tensor, c: Tensor) -> Tensor:

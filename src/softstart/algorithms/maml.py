@@ -3,8 +3,8 @@
     inner   φ_{k+1} = φ_k - α ∇L_support,k(φ_k),  φ_0 = θ
     outer   dL_query(φ_K)/dθ = (I - αH_0) … (I - αH_{K-1}) ∇L_query(φ_K),  H_k = ∇²L_support,k(φ_k)
 
-The product is applied right to left, one Hessian-vector product a step, so memory does not grow with K; the
-loss may keep graphs of inner gradients to save their recomputation.
+The product is applied from right to left, one Hessian-vector product per step, so memory does not grow with
+K. The loss may keep graphs of inner gradients so that they need not be computed again.
 """
 
 from __future__ import annotations

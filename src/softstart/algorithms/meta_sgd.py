@@ -4,8 +4,9 @@
     outer   with v_K = ∇L_query(φ_K) and v_k = v_{k+1} - H_k (α ∘ v_{k+1}):
             dL/dθ = v_0,  dL/dα = -Σ_k ∇L_support,k(φ_k) ∘ v_{k+1}, summed over the entries of a row
 
-The paper learns one α an entry; here it is one a row, as a logarithm ℓ relative to ``inner_lr``: rates stay
-positive, and one outer rate serves inner rates of any size. Second order is exact through θ and ℓ.
+The paper learns one α for each entry. Here there is one for each row, as a logarithm ℓ relative to
+``inner_lr``: rates stay positive, and one outer rate serves inner rates of any size. Second order is exact
+through θ and ℓ.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Reptile (Nichol et al., 2018, Algorithm 2): move the start toward the adapted prompts.
 
-The pseudo-gradient (θ - φ_K)/α is the sum of the K inner gradients. Written as that sum it is exact; taken
-as the difference in float32 it drowns in rounding when α is small against the prompt's entries (with
-α = 3e-5 and entries of 8..16, any gradient below 0.016 is lost). ``difference=True`` does it literally.
+The pseudo-gradient (θ - φ_K)/α is the sum of the K inner gradients. As that sum it is exact. As a difference
+in float32 it is lost in rounding if α is small compared with the prompt's entries (with α = 3e-5 and entries
+of 8..16, any gradient below 0.016 vanishes). ``difference=True`` computes the difference, as printed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from softstart.algorithms.base import Data, Episodes, Logs, Loss, inner_loop
 
 @dataclass(frozen=True)
 class Reptile:
-    """Reptile; the defaults are those of Qin et al. (2023), released files, but for ``difference``."""
+    """Reptile; the defaults except ``difference`` are those of Qin et al. (2023), released files."""
 
     inner_lr: float = 3e-5
     """α, the step size of the inner loop."""
@@ -29,7 +29,7 @@ class Reptile:
     query_size: int = 0
     """Reptile has no query set."""
     difference: bool = False
-    """Compute (θ - φ_K)/α as printed instead of the equal sum of gradients."""
+    """Compute (θ - φ_K)/α as printed instead of the equivalent sum of gradients."""
 
     data: ClassVar[Data] = "episodes"
     label: ClassVar[str] = "Reptile"

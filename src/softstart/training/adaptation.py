@@ -1,4 +1,4 @@
-"""Prompt-tune a pack of runs in shared batches; each has its own optimizer, stopping and best prompt."""
+"""Prompt-tune a pack of runs in shared batches; each run has its own optimizer, stopping and best prompt."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from softstart.training.rates import lr_scale
 class AdaptRun:
     """One run: a start [P, d], a sample of a target task, a learning rate.
 
-    Runs with the same ``seed`` see a sample's rows in the same order whatever their start or learning rate,
-    so that methods are compared on equal data.
+    Runs with the same ``seed`` see the rows of a sample in the same order, whatever their start or learning
+    rate, so that methods are compared on equal data.
     """
 
     start: Tensor
@@ -37,17 +37,18 @@ class AdaptRun:
     lr: float
     seed: int = 0
     group: str | None = None
-    """Runs of one group compete at the rungs, so all of them belong in one pack; None: a run of its own."""
+    """Runs of one group compete at the rungs, so all of them belong in one pack; None: no rivals."""
     rates: Tensor | None = None
-    """How fast the rows learn, relative to each other [P, 1] (Meta-SGD); ``lr`` is their mean. None: alike"""
+    """Learning rates of the prompt's rows relative to each other [P, 1] (Meta-SGD), scaled so that their mean
+    is ``lr``; None: ``lr`` for all rows."""
 
 
 @dataclass
 class Adapted:
-    """How a run went: the selected prompt [P, d], its best dev score and step, and the dev curve.
+    """The outcome of a run: the selected prompt [P, d], its best dev score and step, and the dev curve.
 
-    ``curve`` holds (step, dev score, mean training loss in nats since the last evaluation). ``kept`` holds,
-    by step, the prompts chosen at the budgets and at the end; see ``chosen_step``.
+    ``curve`` holds (step, dev score, mean training loss since the last evaluation). ``kept`` holds, by step,
+    the prompts chosen at the budgets and at the end.
     ``status`` is ``"done"``, ``"stopped"`` (by patience or at a rung, after ``steps``) or ``"diverged"``
     (loss no longer finite; the best prompt until then is kept). ``tokens`` and ``flops`` count the training
     steps as ``objective.Work`` does, without the dev evaluations.
@@ -76,7 +77,8 @@ def adapt(
     """Prompt-tune all runs as one pack; every run ends as it would alone.
 
     Under ``torchrun`` or ``accelerate launch`` every process takes its share of the runs and gets all
-    results; each has a checkpoint of its own, which only a job of as many processes goes on from.
+    results. Each process has its own checkpoint; only a job with the same number of processes can resume
+    from it.
 
     Args:
         backbone: the frozen model.
@@ -89,6 +91,16 @@ def adapt(
     Raises:
         SoftstartError: a sample the task does not have, an empty train file, a damaged checkpoint, or
             processes that were given different runs.
+
+    >>> from softstart import AdaptConfig, AdaptRun, Backbone, TextFormat, adapt, encode_task
+    >>> from softstart.gym import load_task
+    >>> backbone = Backbone.from_pretrained("softstart/tiny", device="cpu")
+    >>> task = encode_task(load_task("film_review"), backbone, TextFormat("{input}"))
+    >>> start = backbone.vocabulary[300:305].clone()  # [P, d]
+    >>> runs = [AdaptRun(start, task, sample=13, lr=lr) for lr in (0.5, 0.2)]
+    >>> results = adapt(backbone, runs, AdaptConfig(steps=2, eval_every=2))
+    >>> [(tuple(result.prompt.shape), result.steps, result.status) for result in results]
+    [((5, 128), 2, 'done'), ((5, 128), 2, 'done')]
     """
     processes = this_job()
     if processes.world == 1:
@@ -107,11 +119,11 @@ def adapt(
 
 
 def whole_groups(groups: Sequence[str | None], size: int) -> list[list[int]]:
-    """Cut runs into packs of at most ``size`` without parting a group; a larger group is a pack of its own.
+    """Cut runs into packs of at most ``size`` that keep groups whole; a larger group is a pack by itself.
 
     Args:
         groups: the group of every run, in order.
-        size: the most runs of a pack.
+        size: upper bound on the runs of a pack.
 
     Returns:
         Indices of the runs of each pack, groups in the order of their first run.
@@ -162,7 +174,7 @@ def _adapt(
 
 
 class _Pack:
-    """The state of a pack between two steps."""
+    """The state of a pack between two steps: R runs, of which the active ones are still training."""
 
     def __init__(
         self, backbone: Backbone, runs: Sequence[AdaptRun], config: AdaptConfig, evaluation: Evaluation
@@ -221,12 +233,12 @@ class _Pack:
             else:
                 self.results[r].status = "diverged"
 
-    def evaluate(self, of: Sequence[int] | None = None) -> None:
-        """Score the active runs (``of``) on dev; copy new best prompts; stop the ones out of patience."""
-        which = [r for r in self.active.nonzero().flatten().tolist() if of is None or r in of]
+    def evaluate(self, among: Sequence[int] | None = None) -> None:
+        """Score the active runs (``among``) on dev; copy new best prompts; stop runs out of patience."""
+        scored = [r for r in self.active.nonzero().flatten().tolist() if among is None or r in among]
         patience = math.inf if self.config.patience is None else self.config.patience
-        jobs = [Job(r, self.runs[r].task, self.runs[r].task.dev[self.runs[r].sample]) for r in which]
-        for r, dev in zip(which, evaluate(self.backbone, self.prompts, jobs, self.evaluation), strict=True):
+        jobs = [Job(r, self.runs[r].task, self.runs[r].task.dev[self.runs[r].sample]) for r in scored]
+        for r, dev in zip(scored, evaluate(self.backbone, self.prompts, jobs, self.evaluation), strict=True):
             result, losses = self.results[r], self.losses[r]
             result.curve.append((self.step, dev, sum(losses) / len(losses) if losses else math.nan))
             self.losses[r] = []
@@ -238,27 +250,28 @@ class _Pack:
                 result.status = "stopped"
 
     def flat(self, r: int) -> int:
-        """For how many times ``eval_every`` steps a run's best dev score has stood."""
+        """For how long a run's best dev score has not improved, in units of ``eval_every`` steps."""
         return self.step // self.config.eval_every - self.results[r].best_step // self.config.eval_every
 
     def due(self) -> list[int]:
-        """The runs to evaluate at a multiple of ``eval_every``: flat for 1, 2, 4, … of them, and so on."""
+        """Runs to evaluate at a multiple of ``eval_every``: the gaps double, up to ``eval_backoff``."""
         most = self.config.eval_backoff
         flat = [self.flat(r) for r in range(len(self.runs))]
+        # n & (n - 1) clears the lowest bit: it is 0 for 0 and for powers of two.
         return [r for r, n in enumerate(flat) if n % most == 0 or (n < most and n & (n - 1) == 0)]
 
     def last(self) -> list[int]:
-        """The runs that have had all their epochs with this step."""
+        """The runs whose last epoch ends with this step."""
         return [r for r, limit in enumerate(self.limits) if limit == self.step]
 
     def end_epochs(self) -> None:
-        """End the runs that have had all their epochs."""
+        """Mark the runs whose last epoch ends with this step as done."""
         for r in self.last():
             if self.results[r].status == "running":
                 self.results[r].status = "done"
 
     def halve(self) -> None:
-        """Stop the worse half of the running runs of every group; one of an odd number more goes on."""
+        """Stop the worse half of the running runs of every group, rounded down."""
         groups: dict[str, list[int]] = {}
         for r, (run, result) in enumerate(zip(self.runs, self.results, strict=True)):
             if run.group is not None and result.status == "running":
@@ -281,7 +294,7 @@ class _Pack:
         return self.results
 
     def keep(self) -> list[tuple[int, Tensor]]:
-        """Keep a copy of every run's prompt chosen so far: (step it is of, prompt [P, d]) of each run."""
+        """Keep a copy of the prompt [P, d] chosen so far for each run; the steps and prompts kept."""
         chosen = []
         for r, result in enumerate(self.results):
             best = self.config.select == "best" or result.status == "diverged"
@@ -291,7 +304,7 @@ class _Pack:
         return chosen
 
     def _batch(self, active: Tensor, part: int) -> Batch:
-        pairs, owners, size, of = [], [], self.config.batch_size, self.config.batch_parts
+        pairs, owners, size, parts = [], [], self.config.batch_size, self.config.batch_parts
         for r in active.nonzero().flatten().tolist():
             run = self.runs[r]
             rows = run.task.train[run.sample]
@@ -299,7 +312,7 @@ class _Pack:
             order = epoch_slice(
                 len(rows.trainable), self.step * size, size, *key, reshuffle=self.config.reshuffle
             )
-            picked = rows.pick([rows.trainable[i] for i in order], rng_for(*key, self.step, 1))[part::of]
+            picked = rows.pick([rows.trainable[i] for i in order], rng_for(*key, self.step, 1))[part::parts]
             pairs += picked
             owners += [r] * len(picked)
         masks = rng_for(self.runs[0].seed, self.step, 2, *([part] if part else []))
@@ -314,17 +327,14 @@ class _Pack:
         save_tensors(
             path,
             {"prompts": self.prompts, "best": self.best, **kept, **state},
-            {
-                "of": self._of(),
-                **{"step": self.step, "losses": self.losses, "results": results},
-            },
+            {"of": self._work(), "step": self.step, "losses": self.losses, "results": results},
         )
 
     def resume(self, path: Path | None) -> None:
-        """Take up where ``save`` left off, if there is such a file."""
+        """Go on from what ``save`` wrote, if there is such a file."""
         if path is None or not path.exists():
             return
-        tensors, header = load_tensors(path, self._of())
+        tensors, header = load_tensors(path, self._work())
         try:
             self.prompts.copy_(tensors.pop("prompts"))
             self.best.copy_(tensors.pop("best"))
@@ -344,20 +354,20 @@ class _Pack:
                 "is not a checkpoint of this pack", where=str(path), fix="Delete it to start the pack over."
             ) from problem
 
-    def _of(self) -> str:
-        """Which pack it is, of those that would have checkpoints alike."""
+    def _work(self) -> str:
+        """Fingerprint of the work that a checkpoint belongs to."""
         return _fingerprint(self.runs, self.config)
 
 
 def _fingerprint(runs: Sequence[AdaptRun], config: AdaptConfig) -> str:
-    """A digest of what some runs train on, from where and how."""
+    """A digest of everything that the numbers of these runs depend on, apart from the backbone."""
     facts = [(r.task.train.get(r.sample), r.task.dev.get(r.sample), r.lr, r.seed, r.group) for r in runs]
     starts = [tensor for r in runs for tensor in (r.start, r.rates)]
     return digest_of(facts, *starts, numeric(config))
 
 
 def _rates(runs: Sequence[AdaptRun]) -> Tensor:
-    """Learning rates [R], or [R, P] if those of the rows of a prompt differ."""
+    """Learning rates [R], or [R, P] where rows of a prompt have different ones."""
     lrs = torch.tensor([run.lr for run in runs], dtype=torch.float64)
     if all(run.rates is None for run in runs):
         return lrs

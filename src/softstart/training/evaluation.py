@@ -89,6 +89,15 @@ def predict(
 
     Raises:
         SoftstartError: an unknown scoring, or a prompt that does not fit.
+
+    >>> from softstart import Backbone, Evaluation, Job, TextFormat, encode_task, predict
+    >>> from softstart.gym import load_task
+    >>> backbone = Backbone.from_pretrained("softstart/tiny", device="cpu")
+    >>> task = encode_task(load_task("film_review"), backbone, TextFormat("{input}"))
+    >>> prompts = backbone.vocabulary[300:305].clone()[None]  # [R, P, d]
+    >>> (texts,) = predict(backbone, prompts, [Job(0, task, task.dev[13])], Evaluation(scoring="rank"))
+    >>> len(texts) == len(task.dev[13]), set(texts) <= set(task.labels)
+    (True, True)
     """
     if backbone.rows_interact and len(jobs) > 1:
         return [predict(backbone, prompts, [job], evaluation)[0] for job in jobs]
@@ -124,6 +133,16 @@ def evaluate(backbone: Backbone, prompts: Tensor, jobs: Sequence[Job], evaluatio
 
     Raises:
         SoftstartError: as ``predict``.
+
+    >>> from softstart import Backbone, Evaluation, Job, TextFormat, encode_task, evaluate
+    >>> from softstart.gym import load_task
+    >>> backbone = Backbone.from_pretrained("softstart/tiny", device="cpu")
+    >>> task = encode_task(load_task("film_review"), backbone, TextFormat("{input}"))
+    >>> prompts = backbone.vocabulary[300:310].reshape(2, 5, -1)  # [R, P, d]
+    >>> jobs = [Job(run, task, task.dev[13]) for run in range(2)]
+    >>> scores = evaluate(backbone, prompts, jobs, Evaluation(scoring="rank"))
+    >>> len(scores), all(0 <= score <= 1 for score in scores)
+    (2, True)
     """
     return [assessed.score for assessed in assess(backbone, prompts, jobs, evaluation)]
 

@@ -20,7 +20,7 @@ from softstart.training.objective import add_work, weight_loss
 
 @dataclass
 class FineTuned:
-    """How a run went; ``weights`` is a copy of the best state, on the CPU. Fields as in ``Adapted``."""
+    """The outcome of a run; ``weights`` is a copy of the best state, on the CPU. Fields as in ``Adapted``."""
 
     dev: float = math.nan
     best_step: int = 0
@@ -57,6 +57,15 @@ def finetune(
         progress: receives the number of steps done.
         at_budget: called at every budget, and at the end, with the result so far and the copy in training:
             test its weights then, for only the best ones are kept.
+
+    >>> from softstart import Backbone, Evaluation, FineTuneConfig, TextFormat, encode_task, finetune
+    >>> from softstart.gym import load_task
+    >>> backbone = Backbone.from_pretrained("softstart/tiny", device="cpu")
+    >>> task = encode_task(load_task("film_review"), backbone, TextFormat("{input}"))
+    >>> config = FineTuneConfig(steps=2, eval_every=2)
+    >>> tuned = finetune(backbone, task, sample=13, lr=1e-3, config=config, evaluation=Evaluation())
+    >>> tuned.steps, tuned.status
+    (2, 'done')
     """
     model = backbone.trainable_copy()
     optimizer = optimizer_of(model.model, lr, config.weight_decay)

@@ -13,7 +13,7 @@ from torch import Tensor
 from softstart.backbone.devices import device_memory
 from softstart.errors import SoftstartError
 
-# Kernels without the derivative, torch.compile, and kernels that cut the graph.
+# What torch says of kernels without a second derivative, of torch.compile, and of kernels that cut the graph.
 _REFUSALS = (
     "differentiate twice",
     "double backward",
@@ -28,7 +28,7 @@ class Graph:
     """A gradient that can still be differentiated.
 
     ``parts`` holds (prompts, gradient), both [R, P, d], of every micro-batch; ``bytes`` is what autograd
-    keeps for them beside the weights.
+    keeps for them in addition to the weights.
     """
 
     prompts: Tensor
@@ -37,7 +37,7 @@ class Graph:
     bytes: int = 0
 
     def hvp(self, vectors: Tensor) -> Tensor:
-        """Hessian-vector products [R, P, d]; a part's graph is gone afterwards."""
+        """Hessian-vector products [R, P, d]; frees the graphs."""
         product = torch.zeros_like(vectors)
         while self.parts:
             leaf, gradient = self.parts.pop()
@@ -47,10 +47,10 @@ class Graph:
 
     @contextlib.contextmanager
     def measured(self, weights: set[int]) -> Iterator[None]:
-        """Count the bytes of every tensor that autograd saves meanwhile; ``weights`` are free."""
+        """Count the bytes of every tensor that autograd saves meanwhile, apart from ``weights``."""
         sizes = dict.fromkeys(weights, 0)
 
-        # Autograd keeps its hooks: one that held this graph would keep it alive for good.
+        # Autograd keeps its hooks: one that held this graph would never let it go.
         def count(tensor: Tensor) -> Tensor:
             storage = tensor.untyped_storage()
             sizes.setdefault(storage.data_ptr() or storage._cdata, storage.nbytes())
@@ -65,13 +65,13 @@ class Graph:
 class KeptGraphs:
     """The last graphs of an inner loop, as many as a budget holds.
 
-    What is kept depends on the budget and on the batches alone, so a run repeats to the bit.
+    What is kept depends only on the budget and the batches, so a run repeats to the bit.
 
     Args:
         device: where the graphs live.
-        budget: bytes of graphs kept beside the one that a Hessian-vector product needs in any case; 0 keeps
-            none. None keeps the last one at most, where it fits into an eighth of the device's memory.
-        memory: bytes of the device's memory where it is not the one at hand.
+        budget: bytes of graphs kept in addition to the one that a Hessian-vector product always needs; 0
+            keeps none. None keeps at most the last one, if it fits into an eighth of the device's memory.
+        memory: bytes of memory of a device that is only planned for; None: of ``device``.
     """
 
     device: torch.device
@@ -83,8 +83,8 @@ class KeptGraphs:
     steps: int = 0
     """Inner steps since ``expect``."""
     reused: int = 0
-    """How many of them had their graph kept until it was used."""
-    _rate: float = 0.0  # bytes a token of the graph filled last
+    """How many of them had a graph that was kept until it was used."""
+    _rate: float = 0.0  # bytes per token of the graph filled last
 
     def expect(self, batches: Sequence[Any]) -> None:
         """Begin an inner loop over these batches; what was kept before is dropped."""
@@ -96,7 +96,7 @@ class KeptGraphs:
         return bool(self.expected) and self.expected[0] is batch
 
     def begin(self, prompts: Tensor, batch: Any) -> Graph | None:
-        """The graph to fill for the gradient at ``prompts``; None where it would not be kept."""
+        """The graph to fill for the gradient at ``prompts``; None if it would not be kept."""
         rest = sum(_tokens(prompts, later) for later in self.expected)
         self.expected.pop(0)
         if self.budget is None:
@@ -104,7 +104,7 @@ class KeptGraphs:
         return Graph(prompts, batch) if self.budget and self._rate * rest <= self.budget else None
 
     def keep(self, graph: Graph) -> None:
-        """Take a filled graph; the oldest ones go until all fit."""
+        """Keep a filled graph; the oldest ones are dropped until all fit."""
         self.kept.append(graph)
         self._rate = graph.bytes / _tokens(graph.prompts, graph.batch)
         most = device_memory(self.device) if self.memory is None else self.memory
@@ -113,7 +113,7 @@ class KeptGraphs:
             self.kept.pop(0)
 
     def take(self, prompts: Tensor, batch: Any) -> Graph | None:
-        """The graph kept for this gradient, if there is one; it is not kept any longer."""
+        """The graph kept for this gradient, if there is one; it is removed."""
         if not (self.kept and self.kept[-1].prompts is prompts and self.kept[-1].batch is batch):
             return None
         self.reused += 1
@@ -122,7 +122,7 @@ class KeptGraphs:
 
 @contextlib.contextmanager
 def explaining_refusals() -> Iterator[None]:
-    """Turn torch's words for a network that cannot be differentiated twice into ours.
+    """Replace torch's errors about networks that cannot be differentiated twice by one that says so.
 
     Raises:
         SoftstartError: a kernel of the network has no second derivative.

@@ -27,17 +27,17 @@ from softstart.training.rates import lr_scale
 
 @dataclass(frozen=True)
 class MetaTrained:
-    """A learned start [P, d] and the losses on the way: one dict a step (``step``, ``query``, …).
+    """A learned start [P, d] and the losses on the way: a dict for each step (``step``, ``query``, …).
 
-    Exact second order adds ``kept``, the inner steps whose graph the memory budget let it keep.
+    Exact second order adds ``kept``, the number of inner steps whose graph fitted into the memory budget.
     """
 
     prompt: Tensor
     curve: list[dict[str, float]]
     work: Work = field(default_factory=Work)
-    """Tokens and model FLOPs of all steps, those before a resumption included."""
+    """Tokens and model FLOPs of all steps, including those before a resumption."""
     further: dict[str, Tensor] = field(default_factory=dict)
-    """What the algorithm learned beside the start, by name (Meta-SGD: log rates [P, 1])."""
+    """What the algorithm learned besides the start, by name (Meta-SGD: log rates [P, 1])."""
 
 
 def meta_train(
@@ -60,16 +60,27 @@ def meta_train(
         backbone: the frozen model.
         algorithm: MAML, FoMAML, Reptile, multi-task learning, …
         tasks: the source tasks.
-        start: where the start itself starts, [P, d].
+        start: the prompt that learning begins with, [P, d].
         config: the outer loop.
         samples: seeds of the k-shot samples used; all of a task's samples by default.
         checkpoint: a file to resume from and to save to; a resumed run equals an uninterrupted one bit for
             bit on the same device.
-        progress: told about every outer step.
+        progress: receives every outer step.
 
     Raises:
         Diverged: the loss is no longer finite.
         SoftstartError: a task lacks a sample, or the checkpoint is damaged.
+
+    >>> from softstart import Backbone, MetaConfig, TextFormat, encode_task, meta_train
+    >>> from softstart.algorithms import FoMAML
+    >>> from softstart.gym import load_task
+    >>> backbone = Backbone.from_pretrained("softstart/tiny", device="cpu")
+    >>> sources = [load_task("animal_class"), load_task("film_review")]
+    >>> tasks = [encode_task(task, backbone, TextFormat("{input}")) for task in sources]
+    >>> start = backbone.vocabulary[300:305].clone()  # [P, d]
+    >>> learned = meta_train(backbone, FoMAML(inner_lr=0.1), tasks, start, MetaConfig(steps=2, lr=0.3))
+    >>> tuple(learned.prompt.shape), [sorted(step) for step in learned.curve]
+    ((5, 128), [['query', 'step', 'support'], ['query', 'step', 'support']])
     """
     items = [
         Item(task.name, task.train[seed], task.dev[seed])
@@ -81,8 +92,8 @@ def meta_train(
     theta = start.to(backbone.device, backbone.prompt_dtype)
     outer = _Outer(algorithm, theta, config, lr_scale(backbone, config.lr_unit))
     processes = this_job()
-    told = checkpoint or processes.world > 1
-    outer.of = digest_of(algorithm, items, theta, numeric(config)) if told else ""
+    if checkpoint or processes.world > 1:
+        outer.work = digest_of(algorithm, items, theta, numeric(config))
     budget = None if config.memory_budget is None else int(config.memory_budget * 2**20)
     loss = PromptObjective(backbone, config.max_tokens, budget, config.loss)
     first, curve = outer.resume(checkpoint, loss.work)
@@ -91,7 +102,7 @@ def meta_train(
             f"under placement '{backbone.placement}' rows interact, so processes cannot share meta-training",
             fix="Use one process, or placement suffix.",
         )
-    processes.agree(outer.of, config, first, *outer.values().values())
+    processes.agree(outer.work, config, first, *outer.values().values())
     progress(first, "resumed" if first else "")
     for step in range(first, config.steps):
         if backbone.rows_interact:
@@ -112,8 +123,8 @@ def meta_train(
         due = (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps
         if checkpoint and due and processes.lead:
             outer.save(checkpoint, curve, loss.work)
-        of = f", {loss.graphs.reused} of {loss.graphs.steps} graphs kept" if kept else ""
-        progress(1, f"loss {list(logs.values())[-1]:.2f}{of}")
+        note = f", {loss.graphs.reused} of {loss.graphs.steps} graphs kept" if kept else ""
+        progress(1, f"loss {list(logs.values())[-1]:.2f}{note}")
     processes.agree("done")  # and the last checkpoint written
     learned = {name: value.cpu() for name, value in outer.values().items()}
     return MetaTrained(learned.pop(THETA), curve, loss.work, learned)
@@ -131,15 +142,15 @@ def with_rate(algorithm: Algorithm, config: MetaConfig, start: Tensor) -> Algori
 def _in_turn(
     algorithm: Algorithm, loss: PromptObjective, values: Mapping[str, Tensor], episodes: Episodes
 ) -> tuple[dict[str, Tensor], Logs]:
-    """Means over tasks that are done one at a time, where rows of one would change the numbers of another."""
+    """Means over tasks, computed one task at a time: for placements under which rows interact."""
     turns = [Processes(task, episodes.tasks).share(episodes)[0] for task in range(episodes.tasks)]
-    found = [meta_gradients(algorithm, loss, values, turn) for turn in turns]
-    gradients = {name: torch.stack([of[name] for of, _ in found]).mean(0) for name in values}
-    return gradients, {name: sum(logs[name] for _, logs in found) / len(found) for name in found[0][1]}
+    gradients, logs = zip(*(meta_gradients(algorithm, loss, values, turn) for turn in turns), strict=True)
+    means = {name: torch.stack([of_task[name] for of_task in gradients]).mean(0) for name in values}
+    return means, {name: sum(of_task[name] for of_task in logs) / len(logs) for name in logs[0]}
 
 
 class _Outer:
-    """All meta-parameters [1, P, ·] by name, each with an optimizer of its own."""
+    """All meta-parameters [1, P, ·] by name, each with its optimizer."""
 
     def __init__(
         self, algorithm: Algorithm, theta: Tensor, config: MetaConfig, lr_scale: float = 1.0
@@ -151,8 +162,8 @@ class _Outer:
             name: StackedOptimizer(stack, torch.tensor([rates[name]]), config.optimizer)
             for name, stack in self.stacks.items()
         }
-        self.of = ""
-        """Which meta-training it is, of those that would have checkpoints alike."""
+        self.work = ""
+        """Fingerprint of the work that a checkpoint belongs to."""
 
     def values(self) -> dict[str, Tensor]:
         """The meta-parameters [P, ·]."""
@@ -166,23 +177,23 @@ class _Outer:
     def save(self, path: Path, curve: list[dict[str, float]], work: Work) -> None:
         """Everything ``resume`` needs, in one file."""
         state = {
-            f"{_place(name)}{key}": value
+            f"{_prefix(name)}{key}": value
             for name, optimizer in self.optimizers.items()
             for key, value in optimizer.state_dict().items()
         }
-        header = {"of": self.of, "curve": curve, "work": vars(work)}
+        header = {"of": self.work, "curve": curve, "work": vars(work)}
         save_tensors(path, {**self.stacks, **state}, header)
 
     def resume(self, path: Path | None, work: Work) -> tuple[int, list[dict[str, float]]]:
-        """Take up where ``save`` left off, if there is such a file: (steps done, curve)."""
+        """Go on from what ``save`` wrote, if there is such a file: (steps done, curve)."""
         if path is None or not path.exists():
             return 0, []
-        tensors, header = load_tensors(path, self.of)
+        tensors, header = load_tensors(path, self.work)
         try:
             for name, stack in self.stacks.items():
                 stack.copy_(tensors[name])
-                of = _place(name)
-                state = {key.removeprefix(of): t for key, t in tensors.items() if key.startswith(of)}
+                prefix = _prefix(name)
+                state = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
                 self.optimizers[name].load_state_dict(state)
             curve: list[dict[str, float]] = header["curve"]
             work.add(**header["work"])
@@ -195,6 +206,6 @@ class _Outer:
         return len(curve), curve
 
 
-def _place(name: str) -> str:
-    """Where a checkpoint keeps the optimizer of a meta-parameter."""
+def _prefix(name: str) -> str:
+    """What the optimizer state of a meta-parameter is named by in a checkpoint."""
     return "optimizer." if name == THETA else f"{name}.optimizer."

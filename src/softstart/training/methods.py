@@ -197,6 +197,17 @@ def learn(
 
     Raises:
         SoftstartError: as ``meta_train``, or nothing to learn from.
+
+    >>> from softstart import Backbone, MetaConfig, TextFormat, encode_task
+    >>> from softstart.gym import load_task
+    >>> backbone = Backbone.from_pretrained("softstart/tiny", device="cpu")
+    >>> sources = [load_task("animal_class"), load_task("film_review")]
+    >>> tasks = [encode_task(task, backbone, TextFormat("{input}")) for task in sources]
+    >>> start = backbone.vocabulary[300:305].clone()  # [P, d]
+    >>> spot = resolve_method("spot", {"embedding_steps": 1}, MetaConfig(steps=2, lr=0.3), "example")
+    >>> learned = learn(backbone, spot.algorithm, tasks, start, spot.meta)
+    >>> tuple(learned.prompt.shape), tuple(learned.further["sources"].shape)
+    ((5, 128), (2, 5, 128))
     """
     if algorithm.data == "tasks":
         return cast(TaskLearner, algorithm).learn(

@@ -187,7 +187,7 @@ def _micro_batches(
     parts = [part for _, part in backbone.parts(batch, max_tokens, prompt_length, cost)]
     if batch.seed is None:
         return parts
-    # Every micro-batch needs masks of its own, the same ones whenever the batch is seen again.
+    # Each micro-batch needs its own masks, and the same ones whenever the batch is seen again.
     return [replace(part, seed=batch.seed + i) for i, part in enumerate(parts)]
 
 
