@@ -1,8 +1,8 @@
 """ANIL for soft prompts (Raghu et al., 2020, "almost no inner loop"): only some rows adapt in the inner loop.
 
 The paper adapts only the head of a network in the inner loop. A soft prompt has no head, so its rows are
-split: the first rows are learned across tasks and stay fixed within a task, the last ``adapted`` rows take the
-inner steps. Second order is exact, as in MAML:
+split: the first rows are learned across tasks and stay fixed within a task, the last ``adapted`` rows take
+the inner steps. Second order is exact, as in MAML:
 
     inner   φ_{k+1} = φ_k - α S ∇L_support,k(φ_k),  S keeps the last rows
     outer   (I - αH_0 S) … (I - αH_{K-1} S) ∇L_query(φ_K)

@@ -50,7 +50,7 @@ class IMAML:
         """Mean over tasks of (I + H/λ)⁻¹ ∇L_query(φ*), [P, d]; H is that of the last support batch."""
         phi = theta.expand(episodes.tasks, *theta.shape).clone()
         support = []
-        # The last gradient and the Hessian get the same dropout masks. Its graph is of another φ and not kept.
+        # The last gradient and the Hessian get the same dropout masks. Its graph, at another φ, is not kept.
         loss.expect(episodes.support[-1:])
         for batch in episodes.support:
             value, gradient = loss.gradient(phi, batch)

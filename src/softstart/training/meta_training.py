@@ -105,19 +105,7 @@ def meta_train(
     processes.agree(outer.work, config, first, *outer.values().values())
     progress(first, "resumed" if first else "")
     for step in range(first, config.steps):
-        if backbone.rows_interact:
-            gradients, logs = _in_turn(algorithm, loss, outer.values(), sampler.draw(step))
-        else:
-            gradients, logs = shared_gradient(processes, algorithm, loss, outer.values(), sampler.draw(step))
-        finite = all(bool(gradient.isfinite().all()) for gradient in gradients.values())
-        if not finite or not all(map(math.isfinite, logs.values())):
-            raise Diverged(
-                f"meta-training diverged: the loss is not finite at outer step {step}",
-                fix="Lower the outer lr or inner_lr.",
-            )
-        if config.reduction == "sum" and algorithm.data == "episodes":
-            gradients = {name: config.meta_batch * gradient for name, gradient in gradients.items()}
-        outer.step(gradients)
+        logs = outer.learn(step, loss, sampler.draw(step), processes)
         kept = {"kept": float(loss.graphs.reused)} if loss.graphs.steps else {}
         curve.append({"step": step, **logs, **kept})
         due = (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps
@@ -155,6 +143,7 @@ class _Outer:
     def __init__(
         self, algorithm: Algorithm, theta: Tensor, config: MetaConfig, lr_scale: float = 1.0
     ) -> None:
+        self.algorithm, self.config = algorithm, config
         self.stacks = {n: v[None].clone() for n, v in ({THETA: theta} | further(algorithm, theta)).items()}
         rates = {name: config.lr * getattr(algorithm, "further_lr", 1.0) for name in self.stacks}
         rates[THETA] = config.lr * lr_scale
@@ -169,10 +158,27 @@ class _Outer:
         """The meta-parameters [P, ·]."""
         return {name: stack[0] for name, stack in self.stacks.items()}
 
-    def step(self, gradients: Mapping[str, Tensor]) -> None:
-        """Move each against its gradient."""
+    def learn(self, step: int, loss: PromptObjective, episodes: Episodes, processes: Processes) -> Logs:
+        """Move each meta-parameter against its gradient on a meta-batch: the losses to log.
+
+        Raises:
+            Diverged: the loss is not finite.
+        """
+        if loss.backbone.rows_interact:
+            gradients, logs = _in_turn(self.algorithm, loss, self.values(), episodes)
+        else:
+            gradients, logs = shared_gradient(processes, self.algorithm, loss, self.values(), episodes)
+        finite = all(bool(gradient.isfinite().all()) for gradient in gradients.values())
+        if not finite or not all(map(math.isfinite, logs.values())):
+            raise Diverged(
+                f"meta-training diverged: the loss is not finite at outer step {step}",
+                fix="Lower the outer lr or inner_lr.",
+            )
+        if self.config.reduction == "sum" and self.algorithm.data == "episodes":
+            gradients = {name: self.config.meta_batch * gradient for name, gradient in gradients.items()}
         for name, optimizer in self.optimizers.items():
             optimizer.step(self.stacks[name], gradients[name][None])
+        return logs
 
     def save(self, path: Path, curve: list[dict[str, float]], work: Work) -> None:
         """Everything ``resume`` needs, in one file."""

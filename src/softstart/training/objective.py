@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -158,7 +158,7 @@ def _products_through_shared(
     slopes, curved = ([torch.zeros_like(tensor) for tensor in read] for _ in range(2))
     for _, shares in _shares(backbone, leaf, batch, max_tokens, loss, twice=True):
         gradient = torch.autograd.grad(shares.sum(), cut, create_graph=True)
-        along = sum((g * u).sum() for g, u in zip(gradient, pushed, strict=True))
+        along = cast(Tensor, sum((g * u).sum() for g, u in zip(gradient, pushed, strict=True)))
         for slope, more in zip(slopes, gradient, strict=True):
             slope += more.detach()
         for curve, more in zip(curved, torch.autograd.grad(along, cut), strict=True):
