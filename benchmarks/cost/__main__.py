@@ -20,7 +20,7 @@ from softstart.storage.files import atomic
 from softstart.study import load_study
 from softstart.study.cost.estimate import estimate
 from softstart.study.cost.gpu_hours import row_flops
-from softstart.study.declare.spec import variants_of
+from softstart.study.declare.study_file import variants_of
 
 HERE = Path(__file__).parent
 STUDIES = HERE.parents[1] / "studies"
