@@ -2,8 +2,8 @@
 
     python -m benchmarks.rates.cost smollm2 [--dtype bfloat16]      # seconds; on a GPU also wall time
 
-Eight rows of 40 tokens, a prompt of 20 before or after them, outputs of 2 tokens; the median of some steps after
-one to warm up. Processor seconds hardly depend on what else the machine does.
+Eight rows of 40 tokens, a prompt of 20 before or after them, outputs of 2 tokens; the median of some steps
+after one to warm up. Processor seconds hardly depend on what else the machine does.
 """
 
 from __future__ import annotations
