@@ -10,6 +10,9 @@ import pytest
 from helpers.paths import ROOT
 
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
+REAL = ROOT / "examples" / "real_model.ipynb"
+"""Takes a real language model: run with the other tests of one (tests/real)."""
+EMBEDDED = [notebook for notebook in NOTEBOOKS if notebook != REAL]
 SMALL = {"SOURCES": 3, "TARGETS": 1, "META_STEPS": 2, "STEPS": 2, "SPLITS": 1}
 """What the cell of parameters says instead."""
 
@@ -28,7 +31,7 @@ def run(notebook, values):
     return names
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("notebook", EMBEDDED, ids=lambda path: path.stem)
 def test_a_notebook_runs(notebook, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run(notebook, SMALL)
@@ -36,14 +39,14 @@ def test_a_notebook_runs(notebook, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("notebook", EMBEDDED, ids=lambda path: path.stem)
 def test_a_notebook_runs_in_full(notebook, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run(notebook, {})
 
 
-def test_there_are_three_and_none_keeps_outputs():
-    assert [path.stem for path in NOTEBOOKS] == ["anatomy", "own_tasks", "quickstart"]
+def test_there_are_four_and_none_keeps_outputs():
+    assert [path.stem for path in NOTEBOOKS] == ["anatomy", "own_tasks", "quickstart", "real_model"]
     for notebook in NOTEBOOKS:
         assert cells(notebook, "markdown")[0]["source"][0].startswith("# ")
         for cell in cells(notebook):

@@ -6,6 +6,8 @@ Run with ``pytest -m real -n 0``. Its weights are rounded to 4 bits; every compa
 from __future__ import annotations
 
 import copy
+import json
+import warnings
 from collections import Counter
 
 import peft
@@ -14,6 +16,7 @@ import torch
 from transformers.models.llama import modeling_llama
 
 from helpers.models import relative
+from helpers.paths import ROOT
 from helpers.shared import SHARED
 from softstart import (
     AdaptConfig,
@@ -212,3 +215,19 @@ def test_its_chat_format_has_one_begin_token(smollm2):
     assert ids == made
     assert smollm2.tokenizer.decode(ids).endswith("<|im_start|>assistant\n")
     assert encode_texts(smollm2, ["yes"], 9, outputs=True, chat=True)[0][-1] == smollm2.tokenizer.eos_token_id
+
+
+def test_the_notebook_runs(gguf, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "__main__"}
+    for cell in json.loads((ROOT / "examples" / "real_model.ipynb").read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # it shows the plain format on purpose
+                exec("".join(cell["source"]), names)
+        if "parameters" in cell["metadata"].get("tags", []):
+            names |= {"STEPS": 2, "BACKBONE": "smollm2:q4_1"}
+    said = capsys.readouterr().out
+    assert "smollm2:q4_1 - SmolLM2-135M-Instruct rounded to 4 bits" in said
+    assert "chat format without a prompt" in said
+    assert "step   2" in said
