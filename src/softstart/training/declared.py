@@ -43,7 +43,7 @@ def checked(
             raise SoftstartError(
                 f"'{key}' is not a field of {of}",
                 where=where,
-                fix=f"{near} Known: {', '.join(sorted(types))}.".strip(),
+                fix=f"Known: {', '.join(sorted(types))}. {near}".strip(),
             )
         try:
             out[key] = TypeAdapter(types[key]).validate_python(value, strict=strict)

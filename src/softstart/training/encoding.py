@@ -67,13 +67,13 @@ def check_template(template: str) -> None:
         parts = list(Formatter().parse(template))
     except ValueError as problem:
         raise SoftstartError(f"template {template!r}: {problem}", fix=_TEMPLATE_FIX) from problem
+    for _, name, spec, conversion in parts:
+        if name is not None and (name not in ("task", "input") or spec or conversion):
+            raise SoftstartError(f"template {template!r}: unknown field '{{{name}}}'", fix=_TEMPLATE_FIX)
     if not any(name == "input" for _, name, _, _ in parts):
         raise SoftstartError(
             f"template {template!r} leaves out the input", fix="Write {input} where it is to go."
         )
-    for _, name, spec, conversion in parts:
-        if name is not None and (name not in ("task", "input") or spec or conversion):
-            raise SoftstartError(f"template {template!r}: unknown field '{{{name}}}'", fix=_TEMPLATE_FIX)
 
 
 _TEMPLATE_FIX = "Use {task} and {input} only; write a literal brace twice."
