@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+
 import pytest
 import torch
 
 from helpers.own_tables import softstart
-from helpers.toy_study import call, command, toy
+from helpers.toy_study import call, command, contents, toy
 from softstart.errors import SoftstartError
 from softstart.prompt import SoftPrompt
 from softstart.study import run_study
 from softstart.study.results.folder import drop_checkpoints
+from softstart.study.results.sqlite_store import SQLiteStore
 
 KEY = "0123456789abcdef"
 MINE = ("README.md", "study.yaml", "results.csv", "checkpoints/mine.safetensors")
@@ -85,3 +89,43 @@ def test_a_place_that_cannot_be_written_is_said_before_any_work(world, tmp_path)
         run_study(toy(world, gym="/missing"), tmp_path / "file" / "out")
     code, _, err = softstart("adapt", "--train", "missing.csv", "--out", "file/out", cwd=tmp_path)
     assert (code, "file: not a folder" in err) == (1, True)
+
+
+def test_prompts_that_a_power_failure_emptied_are_computed_again(finished, world, tmp_path):
+    """A file of zeros of full length, as a disk has it that got the row before the data."""
+    out = tmp_path / "study"
+    shutil.copytree(finished[0], out)
+    before = contents(out)
+    emptied = sorted((out / "prompts").glob("*.safetensors"))[:3]
+    for file in emptied:
+        file.write_bytes(bytes(file.stat().st_size))
+    (out / "study.yaml").write_text("")
+    done = call(*command(world, out))
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout + done.stderr).count("computed again") == 3
+    assert contents(out) == before
+    assert (out / "study.yaml").read_text()
+
+
+def test_a_prompt_is_on_the_disk_before_its_row(world, tmp_path, monkeypatch):
+    synced, named = [], []
+    sync, write = os.fsync, SQLiteStore.write
+
+    def fsync(descriptor):
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        sync(descriptor)
+
+    def checked(store, rows, delete=None):
+        for row in (*rows.get("runs", ()), *rows.get("meta_trainings", ())):
+            if row["prompt"]:
+                named.append(row["prompt"])
+                assert str(tmp_path / row["prompt"]) in synced
+                assert str(tmp_path / "prompts") in synced
+        write(store, rows, delete)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(SQLiteStore, "write", checked)
+    run_study(
+        toy(world, methods={"pt": {}, "fomaml": {"inner_lr": 0.1}}, samples=[13]), tmp_path, device="cpu"
+    )
+    assert len(named) > 2

@@ -99,7 +99,7 @@ def test_meta_training_resumes_where_it_was_killed(sources, tmp_path):
     for name, overrides, message in (
         ("pt", [], "learns no start"), ("mamml", [], "unknown method"),
         ("maml", ["a=1"], "not a field of maml"), ("maml", ["a"], "not of the form"),
-        ("maml", ["lr=0"], "lr must be greater than 0"),
+        ("maml", ["lr=0"], "lr: 0 is out of range"),
     ):  # fmt: skip
         with pytest.raises(SoftstartError, match=message):
             outer_loop(name, steps=1, lr=0.1, seed=0, overrides=overrides)

@@ -53,7 +53,7 @@ def test_the_same_in_python_and_the_chances_are_those_of_the_model(folder):
 
 def test_any_answer_of_a_list_counts_as_in_a_task_from_the_same_table(tmp_path):
     backbone = random_t5(torch.float32)
-    prompt = SoftPrompt.of(backbone, torch.zeros(4, backbone.width), {"labels": ["yes", "no"]})
+    prompt = SoftPrompt.of(backbone, torch.zeros(4, backbone.width), {"labels": ["w3", "w4"]})
     predictor = Predictor(backbone, prompt)
     inputs = [{"input": text} for text in ("a", "b", "c", "d")]
     first, *others = [row["prediction"] for row in predictor(inputs)]

@@ -77,6 +77,7 @@ def meta_train(
     from softstart.training.chat import CHAT
     from softstart.training.distributed import this_job
     from softstart.training.encoding import TextFormat
+    from softstart.training.ranges import check_ranges
     from softstart.yourtasks import is_named, learn_start, named_start, outer_loop
     from softstart.yourtasks.learn import unfinished
     from softstart.yourtasks.rates import outer_rate_for
@@ -88,6 +89,7 @@ def meta_train(
         )
     sets = overrides or []
     # What is wrong with these is said before anything loads.
+    check_ranges({"length": length, "max_input_tokens": max_input_tokens}, "meta-train")
     check_prompt_output(out)
     outer_loop(algorithm, steps=steps, lr=0.3 if lr is None else lr, seed=seed, overrides=sets)
     tasks = source_tasks(folder, RawData("", input=input, output=output, label=label))
@@ -152,9 +154,15 @@ def adapt(
     from softstart.training.configs import AdaptConfig
     from softstart.training.distributed import this_job
     from softstart.training.encoding import TextFormat
+    from softstart.training.ranges import check_ranges
     from softstart.yourtasks import compare_starts, fit_inputs, is_named
     from softstart.yourtasks.rates import rates_for
 
+    check_ranges(
+        {"steps": steps, "lr": lr or [], "length": length, "splits": splits, "seed": seed,
+         "max_input_tokens": max_input_tokens},
+        "adapt",
+    )  # fmt: skip
     if out:
         check_prompt_output(out)
     learned = load_prompt(init, revision) if init and not is_named(init) else None

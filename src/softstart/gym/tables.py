@@ -23,7 +23,7 @@ from softstart.gym.lines import make_lines
 from softstart.gym.rows import SUFFIXES, read_rows
 from softstart.gym.sampling import shuffled
 from softstart.gym.task import Kind, Sample, Task, check_kind
-from softstart.gym.template import Row
+from softstart.gym.template import Row, with_columns
 
 HUB = "hf:"
 """Begins the name of a dataset of the hub: ``hf:dair-ai/emotion``."""
@@ -45,7 +45,7 @@ class RawData:
     a split of the hub) a fifth of the rows becomes the test set, as CrossFit carves it.
 
     Raises:
-        SoftstartError: for an unknown kind.
+        SoftstartError: an unknown kind, a template without a column, or a label that is there twice.
     """
 
     data: str
@@ -63,7 +63,15 @@ class RawData:
     delimiter: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an unknown kind."""
+        """Refuse an unknown kind, a template without a column, and a label that is there twice."""
+        for text, name in ((self.input, "--input"), (self.output, "--output")):
+            if text is not None:
+                with_columns(text, name)
+        if isinstance(self.labels, Sequence) and len(set(self.labels)) < len(self.labels):
+            twice = next(label for label in self.labels if list(self.labels).count(label) > 1)
+            raise SoftstartError(
+                f"the label {twice!r} is there twice", where=self.where, fix="Leave one out."
+            )
         if self.kind is not None:
             check_kind(self.kind)
 

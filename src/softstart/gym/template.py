@@ -8,6 +8,7 @@ applied to a list is applied to every item.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -44,6 +45,8 @@ def text_of(value: Any, name: str) -> str:
         return value
     if value is None:
         raise SoftstartError(f"field '{name}' is empty (null)")
+    if isinstance(value, float) and math.isnan(value):
+        raise SoftstartError(f"field '{name}' is empty (NaN)")
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     if isinstance(value, (bool, int, float)):
@@ -111,6 +114,20 @@ class Template:
     def __call__(self, row: Row) -> str:
         """Fill in a row."""
         return "".join(part if isinstance(part, str) else part(row) for part in self.parts)
+
+
+def with_columns(text: str, where: str) -> Template:
+    """A template that reads at least one column: without one, every row would give the same text.
+
+    Raises:
+        SoftstartError: it has no placeholder, or as ``Template``.
+    """
+    template = Template(text)
+    if not template.fields:
+        raise SoftstartError(
+            f"template {text!r} names no column", where=where, fix=f"Write a column in braces: {{{text}}}."
+        )
+    return template
 
 
 def apply(operations: list[str], text: str, row: Row | None = None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -31,6 +31,29 @@ def atomic(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def sync(paths: Collection[Path]) -> None:
+    """Have the disk hold files and their names, so that a power failure does not lose or empty them.
+
+    Raises:
+        SoftstartError: the disk reports an error.
+    """
+    # Windows has no way to do this for a folder.
+    folders = {path.parent for path in paths} if os.name == "posix" else set()
+    for path in (*paths, *folders):
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as problem:
+            raise SoftstartError(
+                f"cannot write ({problem.strerror})",
+                where=str(path),
+                fix="Choose a writable folder with free space (--out).",
+            ) from problem
 
 
 def check_output_folder(folder: Path, ours: Callable[[Path], bool]) -> None:

@@ -19,7 +19,7 @@ def read_yaml(text: str, where: str | None = None) -> Any:
     """The data of a YAML text.
 
     Raises:
-        SoftstartError: broken YAML, tags, or more than a person would write.
+        SoftstartError: broken YAML, tags, a key that is there twice, or more than a person would write.
     """
     try:
         _check_depth(text)
@@ -45,6 +45,18 @@ def _check_depth(text: str) -> None:
             raise ValueError(f"nested more than {DEPTH} levels deep")
 
 
+def _check_keys(mapping: Any) -> None:
+    """Refuse a key that is there twice: YAML forbids it, and the parser would take the last one."""
+    lines: dict[tuple[str, str], int] = {}
+    for key, _ in mapping.value:
+        if isinstance(key, yaml.ScalarNode):
+            line = key.start_mark.line + 1
+            name = key.tag, key.value
+            if name in lines:
+                raise ValueError(f"the key '{key.value}' is there twice, in lines {lines[name]} and {line}")
+            lines[name] = line
+
+
 def _size(node: Any, known: dict[int, int | None]) -> int:
     """The number of values a node stands for; ``known`` has it for nodes seen, None while it is counted."""
     if id(node) in known:
@@ -53,6 +65,8 @@ def _size(node: Any, known: dict[int, int | None]) -> int:
             raise ValueError(f"a value that contains itself, line {node.start_mark.line + 1}")
         return size
     known[id(node)] = None
+    if isinstance(node, yaml.MappingNode):
+        _check_keys(node)
     parts = node.value if isinstance(node, yaml.CollectionNode) else ()
     size = 1 + sum(_size(p, known) for part in parts for p in (part if isinstance(part, tuple) else (part,)))
     known[id(node)] = size

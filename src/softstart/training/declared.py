@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self, cast, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import core_schema
 
-from softstart.errors import SoftstartError
+from softstart.errors import SoftstartError, did_you_mean
 from softstart.registry import Registry
 
 
@@ -39,8 +39,11 @@ def checked(
     out = {}
     for key, value in values.items():
         if key not in types:
+            near = did_you_mean(str(key), types)
             raise SoftstartError(
-                f"'{key}' is not a field of {of}", where=where, fix=f"Known: {', '.join(sorted(types))}."
+                f"'{key}' is not a field of {of}",
+                where=where,
+                fix=f"Known: {', '.join(sorted(types))}. {near}".strip(),
             )
         try:
             out[key] = TypeAdapter(types[key]).validate_python(value, strict=strict)

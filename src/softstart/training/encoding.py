@@ -58,10 +58,10 @@ class TextFormat:
 
 
 def check_template(template: str) -> None:
-    """Refuse a template that is more than text, ``{task}`` and ``{input}``.
+    """Refuse a template that is more than text, ``{task}`` and ``{input}``, or leaves out the input.
 
     Raises:
-        SoftstartError: another field, one of its attributes, or a format such as a width.
+        SoftstartError: no ``{input}``, another field, one of its attributes, or a format such as a width.
     """
     try:
         parts = list(Formatter().parse(template))
@@ -70,6 +70,10 @@ def check_template(template: str) -> None:
     for _, name, spec, conversion in parts:
         if name is not None and (name not in ("task", "input") or spec or conversion):
             raise SoftstartError(f"template {template!r}: unknown field '{{{name}}}'", fix=_TEMPLATE_FIX)
+    if not any(name == "input" for _, name, _, _ in parts):
+        raise SoftstartError(
+            f"template {template!r} leaves out the input", fix="Write {input} where it is to go."
+        )
 
 
 _TEMPLATE_FIX = "Use {task} and {input} only; write a literal brace twice."
@@ -131,7 +135,7 @@ def encode_task(task: Task, backbone: Backbone, text: TextFormat) -> EncodedTask
         text: template and limits.
 
     Raises:
-        SoftstartError: a tokenizer instead of a backbone.
+        SoftstartError: a tokenizer instead of a backbone, or labels with the same tokens.
 
     >>> from softstart import Backbone, TextFormat, encode_task
     >>> from softstart.gym import open_gym
@@ -194,7 +198,34 @@ def encode_task(task: Task, backbone: Backbone, text: TextFormat) -> EncodedTask
         (len(o) for part in (*train.values(), *dev.values()) for a in part.outputs for o in a), default=1
     )
     most, labels = longest + SPARE_TOKENS, ids["labels"]
+    check_labels(task.labels, labels, f"task '{task.name}'")
     return EncodedTask(task.name, task.metric, train, dev, rows("test"), task.labels, labels, most)
+
+
+def check_labels(labels: Sequence[str], label_ids: Sequence[Sequence[int]], where: str | None = None) -> None:
+    """Refuse labels that a model cannot tell apart.
+
+    Args:
+        labels: label words.
+        label_ids: their tokens, as they are used.
+        where: the task, for messages.
+
+    Raises:
+        SoftstartError: the same label twice, or two labels with the same tokens, naming both.
+    """
+    seen: dict[tuple[int, ...], str] = {}
+    for label, ids in zip(labels, map(tuple, label_ids), strict=True):
+        if ids not in seen:
+            seen[ids] = label
+        elif seen[ids] == label:
+            raise SoftstartError(f"the label {label!r} is there twice", where=where, fix="Leave one out.")
+        else:
+            raise SoftstartError(
+                f"the labels {seen[ids]!r} and {label!r} have the same tokens: the model cannot tell them "
+                "apart",
+                where=where,
+                fix="Use other label words, which the tokenizer knows and which differ where they are cut.",
+            )
 
 
 def encode_texts(

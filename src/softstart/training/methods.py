@@ -23,6 +23,7 @@ from softstart.training.configs import MetaConfig
 from softstart.training.declared import checked, field_types
 from softstart.training.encoding import EncodedTask
 from softstart.training.meta_training import MetaTrained, meta_train
+from softstart.training.ranges import check_ranges
 from softstart.training.spot import Near, SPoT
 
 
@@ -145,7 +146,8 @@ def resolve_method(name: str, values: Mapping[str, Any], meta: MetaConfig, where
         where: the file or option, for messages.
 
     Raises:
-        SoftstartError: an unknown method, or an override that is not a field of its algorithm or of ``meta``.
+        SoftstartError: an unknown method, an override that is not a field of its algorithm or of ``meta``,
+            or a number out of range.
     """
     values = dict(values)
     kind = values.pop("algorithm", name)
@@ -157,6 +159,7 @@ def resolve_method(name: str, values: Mapping[str, Any], meta: MetaConfig, where
         return Method(name, kind)
     own, outer = field_types(algorithm), field_types(type(meta))
     fitting = checked(own | outer, values, kind, where, strict=True)
+    check_ranges(values, where)
     # As written, so that keys stay: a whole number for a float is another text.
     values = {key: fitting[key] if isinstance(value, Mapping) else value for key, value in values.items()}
     if not LIMITS.isdisjoint(values):

@@ -21,6 +21,7 @@ from softstart.storage.safe_yaml import read_yaml
 from softstart.training.configs import MetaConfig
 from softstart.training.encoding import TextFormat, encode_task
 from softstart.training.methods import LEARNERS, Learner, learn, resolve_method
+from softstart.training.ranges import check_ranges
 from softstart.training.rates import LrUnit
 from softstart.yourtasks.lengths import input_limit
 from softstart.yourtasks.starts import plain_start
@@ -131,7 +132,5 @@ def outer_loop(
     method = resolve_method(name, values, outer, "--algorithm")
     if method.algorithm is None or method.meta is None:
         raise SoftstartError(f"'{name}' learns no start", fix=f"Use one of {', '.join(LEARNERS)}.")
-    for field in ("steps", "meta_batch", "lr", "checkpoint_every"):
-        if not getattr(method.meta, field) > 0:
-            raise SoftstartError(f"{field} must be greater than 0")
+    check_ranges(vars(method.meta))
     return method.algorithm, method.meta

@@ -13,14 +13,16 @@ from softstart.backbone import IGNORE, Backbone, candidates_tensor
 from softstart.errors import SoftstartError
 from softstart.gym.lines import answers_of, input_of
 from softstart.gym.metrics import METRICS, score
-from softstart.gym.template import Template
+from softstart.gym.template import Template, with_columns
 from softstart.prompt import SoftPrompt
-from softstart.training.encoding import TextFormat, encode_texts
+from softstart.training.encoding import TextFormat, check_labels, encode_texts
 from softstart.training.evaluation import Evaluation, text_batch
 from softstart.yourtasks.lengths import input_limit
 
 T = TypeVar("T")
 
+LABEL_TOKENS = 128
+"""Longer labels are cut."""
 CHUNK = 256
 """Rows that are read, predicted and written at a time."""
 
@@ -40,7 +42,8 @@ class Predictor:
         evaluation: decoding and scoring.
 
     Raises:
-        SoftstartError: the prompt and the backbone do not go together, or leave no room for text.
+        SoftstartError: the prompt and the backbone do not go together or leave no room for text, ``input``
+            names no column, or the model cannot tell two labels apart.
 
     >>> from softstart import Backbone
     >>> from softstart.yourtasks import plain_start
@@ -73,7 +76,10 @@ class Predictor:
             self.template = info.get("template") or "{input}"
         self.format = TextFormat(self.template)
         self.decoding = replace(self.evaluation.decoding, max_new_tokens=info.get("max_new_tokens") or 32)
-        self.fields = Template(self.input)
+        self.fields = with_columns(self.input, "--input")
+        limit, chat = LABEL_TOKENS, self.format.chat
+        self.label_ids = encode_texts(self.backbone, self.labels, limit, outputs=True, chat=chat)
+        check_labels(self.labels, self.label_ids, "--label")
         outputs = self.decoding.max_new_tokens
         self.max_input_tokens = input_limit(
             self.backbone, len(self.prompt.tensor), self.max_input_tokens, outputs
@@ -112,8 +118,7 @@ class Predictor:
             for text in self.backbone.generate(self.stack, batch, self.decoding, self.evaluation.max_tokens):
                 yield {"prediction": text.strip()}
             return
-        words = encode_texts(self.backbone, self.labels, 128, outputs=True, chat=chat)
-        candidates = candidates_tensor([words] * len(ids), IGNORE).to(self.backbone.device)
+        candidates = candidates_tensor([self.label_ids] * len(ids), IGNORE).to(self.backbone.device)
         scores = self.backbone.rank(self.stack, batch, candidates, self.evaluation.max_tokens)
         for row in torch.softmax(scores.double(), 1).tolist():
             chances = dict(zip(self.labels, row, strict=True))
@@ -155,7 +160,7 @@ def evaluate_rows(
     >>> scored.metric, scored.rows
     ('ACC', 2)
     """
-    fields = Template(output)
+    fields = with_columns(output, "--output")
     expected: list[tuple[str, ...]] = []
 
     def seen() -> Iterator[Mapping[str, Any]]:

@@ -17,7 +17,7 @@ from softstart.study.declare.study_file import variants_of
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"metod": {}}, "study.yaml: metod: Extra inputs are not permitted"),
+        ({"metod": {}}, "study.yaml: metod: no such key. Did you mean methods or meta"),
         (
             {"methods": {"mmaml": {}}},
             "methods.mmaml: unknown method 'mmaml'. Did you mean maml or",
@@ -26,7 +26,7 @@ from softstart.study.declare.study_file import variants_of
         ({"methods": {"pt": {"lr": 1}}}, "'pt' takes no overrides"),
         ({"methods": {}}, "methods: Dictionary should have at least 1 item"),
         ({"learning_rates": [0]}, "learning_rates.0: Input should be greater than 0"),
-        ({"adaptation": {"stepz": 1}}, "adaptation.stepz: Unexpected keyword argument"),
+        ({"adaptation": {"stepz": 1}}, "adaptation.stepz: no such key. Did you mean steps"),
         ({"adaptation": {"steps": 0}}, "AdaptConfig.steps must be greater than 0"),
         ({"prompt": {"placement": "middle"}}, "prompt.placement: unknown placement 'middle'"),
     ],
@@ -58,7 +58,7 @@ def test_overrides_reach_nested_keys_and_methods():
     ("changes", "message"),
     [
         ({"variants": {"x": {"name": "y"}}}, "variants.x: 'name' is shared by all variants"),
-        ({"variants": {"x": {"prompt.lenght": 5}}}, "variants.x: prompt.lenght: Extra inputs"),
+        ({"variants": {"x": {"prompt.lenght": 5}}}, "variants.x: prompt.lenght: no such key. Did you mean"),
         ({"settings": ["mini-cls2cls"]}, "one setting under 'setting' or several under 'settings'"),
         (
             {"adaptation": {"steps": 8, "budgets": [4, 9]}},
@@ -106,7 +106,7 @@ def test_another_backbone_brings_its_own_weights_to_fine_tune():
     [
         ({"preset": "papper"}, "preset: unknown preset 'papper'. Did you mean paper"),
         ({"meta": {"examples": 3, "gradients": 4}}, "examples and gradients both say how long"),
-        ({"methods": {"maml": {"epochs": -1}}}, "methods.maml: epochs must be greater than 0"),
+        ({"methods": {"maml": {"epochs": -1}}}, "methods.maml: epochs: -1 is out of range"),
         ({"methods": {"maml": {"reduction": "median"}}}, "reduction: Input should be 'mean' or 'sum'"),
         ({"methods": {"maml": {"inner_lr": "big"}}}, "inner_lr: Input should be a valid number"),
         ({"methods": {"maml": {"dropout": 1}}}, "dropout: Input should be a valid boolean"),

@@ -5,16 +5,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from pydantic import ValidationError
 
-from softstart.errors import SoftstartError
+from softstart.errors import SoftstartError, did_you_mean
 from softstart.storage.safe_yaml import read_yaml
 from softstart.study.declare.presets import filled, inherited
 from softstart.study.declare.spec import LOADING, MAIN, Study, resolve_methods
 from softstart.training.budgets import LIMITS
 from softstart.training.configs import DECLARED
+from softstart.training.ranges import check_ranges
 
 SHARED = ("name", "variants")
 """What a variant cannot override."""
@@ -107,7 +108,7 @@ def variants_of(study: Study, where: str = "study") -> dict[str, Study]:
 
 def _validated(data: Mapping[str, Any], where: str) -> Study:
     try:
-        return Study.model_validate(data)
+        study = Study.model_validate(data)
     except ValidationError as problem:
         first = problem.errors()[0]
         key = ".".join(map(str, first["loc"]))
@@ -115,7 +116,22 @@ def _validated(data: Mapping[str, Any], where: str) -> Study:
         cause = getattr(first.get("ctx", {}).get("error"), "__cause__", None)
         if isinstance(cause, SoftstartError):
             message, fix = cause.what, cause.fix or fix
+        if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            message = "no such key"
+            fix = did_you_mean(str(first["loc"][-1]), _keys_next_to(first["loc"])) or fix
         raise SoftstartError(f"{key}: {message}" if key else message, where=where, fix=fix) from problem
+    check_ranges(study.model_dump(), where)
+    return study
+
+
+def _keys_next_to(place: Sequence[Any]) -> list[str]:
+    """The keys that a study has where a key is unknown; empty if that place holds none."""
+    here: Any = Study
+    for part in place[:-1]:
+        kinds = [get_type_hints(here).get(str(part))] if isinstance(here, type) else []
+        kinds = [inner for kind in kinds for inner in (kind, *get_args(kind))]
+        here = next((kind for kind in kinds if hasattr(kind, "__annotations__")), here)
+    return list(get_type_hints(here))
 
 
 def _override(data: dict[str, Any], override: str) -> None:

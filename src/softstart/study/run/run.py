@@ -10,7 +10,7 @@ import yaml
 
 from softstart.errors import SoftstartError
 from softstart.progress import Display, Quiet
-from softstart.storage.files import atomic
+from softstart.storage.files import atomic, sync
 from softstart.study.declare.spec import MAIN, Study, resolved
 from softstart.study.declare.study_file import variants_of
 from softstart.study.declare.task_lists import resolve_setting
@@ -28,6 +28,7 @@ from softstart.study.run.resources import Resources
 from softstart.study.run.schedule import StudyRun
 from softstart.study.run.status import Recorded
 from softstart.study.run.trackers import open_tracker
+from softstart.study.run.work_graph import damaged_prompts
 
 EXECUTORS.add("here", InProcess)
 EXECUTORS.add("processes", LocalProcesses)
@@ -84,6 +85,9 @@ def run_study(
             store.forget_failures()
         with atomic(folder / STUDY_FILE) as temporary:
             temporary.write_text(yaml.safe_dump(resolved(study), sort_keys=False), encoding="utf-8")
+        sync([folder / STUDY_FILE])
+        for problem in damaged_prompts(folder):
+            display.line(f"computed again: {problem.where}: {problem.what}")
         plan = make_plan(study, inputs)
         recorded = Recorded(display, folder)
         follower = open_tracker(tracker, study.name, folder) if tracker else None

@@ -13,6 +13,7 @@ import torch
 from softstart.errors import SoftstartError
 from softstart.progress import Display, Quiet
 from softstart.prompt import SoftPrompt
+from softstart.storage.files import sync
 from softstart.study.plan.inputs import Inputs
 from softstart.study.plan.plan import MetaNode, Plan, RunNode
 from softstart.study.results.folder import PROMPTS, TENSORS, drop_checkpoint, drop_checkpoints, prompt_path
@@ -153,9 +154,13 @@ class StudyRun:
                 self._push(each)
 
     def _commit(self, unit: Unit, done: Done) -> None:
-        """Store the outcome: first the prompt files, then the rows that name them, in one transaction."""
+        """Store the outcome: first the prompt files, then the rows that name them, in one transaction.
+
+        The files are on the disk first: after a power failure no row names a file that is empty.
+        """
         for key, prompts in done.prompts.items():
             self._save_prompts(self._nodes[key], prompts)
+        sync([prompt_path(self.store.folder, key) for key in done.prompts])
         for row in (*done.metas, *done.runs):
             row["prompt"] = f"{PROMPTS}/{row['key']}{TENSORS}" if row["key"] in done.prompts else None
         self.store.add(metas=done.metas, runs=done.runs, tests=done.tests)

@@ -18,7 +18,7 @@ from softstart.study.declare.spec import MAIN
 from softstart.study.plan.choice import Choice, best_up_to, budgets_of, choose
 from softstart.study.plan.inputs import Inputs
 from softstart.study.plan.plan import EVALUATION_COST, Cell, MetaNode, Plan, RunNode, run_cost
-from softstart.study.results.folder import prompt_path
+from softstart.study.results.folder import prompt_path, stored_prompts
 from softstart.study.results.store import Store
 from softstart.study.run.work import FINAL, Adaptation, Array, FineTuning, MetaTraining, Testing, WorkItem
 from softstart.training.adaptation import whole_groups
@@ -189,18 +189,7 @@ class WorkGraph:
     def _load(self, key: str, run: RunNode, name: str) -> SoftPrompt:
         """A stored prompt [P, d], checked to be of this study; a damaged file is moved out of the way."""
         path, study = prompt_path(self.folder, key), self.plan.studies[run.variant]
-        try:
-            prompt = SoftPrompt.load(path, name)
-            if prompt.info.get("key", key) != key:
-                raise Damaged("it belongs to other work of this study")
-        except SoftstartError as problem:
-            with suppress(OSError):
-                path.replace(path.with_suffix(".damaged"))
-            raise Damaged(
-                f"{problem.what}; it now ends in .damaged",
-                where=str(path),
-                fix="Run the study again: its prompt is computed again.",
-            ) from problem
+        prompt = load_stored(path, name)
         made = self.inputs.of(run.variant)
         prompt.check(
             width=made.width,
@@ -217,6 +206,38 @@ class WorkGraph:
             unit.rank += unit.cost
             for before in (*unit.needs, *unit.after):
                 before.rank = max(before.rank, unit.rank)
+
+
+def load_stored(path: Path, name: str = TENSOR) -> SoftPrompt:
+    """A prompt of a study folder; a damaged file is moved out of the way.
+
+    Raises:
+        Damaged: the file is not what was written under its name.
+    """
+    try:
+        prompt = SoftPrompt.load(path, name)
+        if prompt.info.get("key", path.stem) != path.stem:
+            raise Damaged("it belongs to other work of this study")
+    except SoftstartError as problem:
+        with suppress(OSError):
+            path.replace(path.with_suffix(".damaged"))
+        raise Damaged(
+            f"{problem.what}; it now ends in .damaged",
+            where=str(path),
+            fix="Run the study again: its prompt is computed again.",
+        ) from problem
+    return prompt
+
+
+def damaged_prompts(folder: Path) -> list[Damaged]:
+    """Every stored prompt that cannot be read, moved out of the way: what it belongs to counts as missing."""
+    problems = []
+    for key in sorted(stored_prompts(folder)):
+        try:
+            load_stored(prompt_path(folder, key))
+        except Damaged as problem:
+            problems.append(problem)
+    return problems
 
 
 def packs(plan: Plan) -> Iterator[list[RunNode]]:
