@@ -170,7 +170,7 @@ def studentized_intervals(
     expanded = expanded_intervals(values, statistic, level=level, resamples=resamples, seed=seed)
     if 1 < tasks < FEWEST_TASKS or (tasks == 1 and samples * seeds < _FEWEST_RUNS):
         return np.full_like(expanded, np.nan)
-    kinds: Sequence[Kind] = getattr(statistic, "kinds", ("mean",) * len(expanded))
+    kinds: Sequence[Kind] = getattr(statistic, "kinds", None) or ["mean"] * len(expanded)
     observed = statistic(values[:, None])[:, 0]
     variances, freedoms = _variances(values[:, None], statistic)
     pivots = _pivots(values, statistic, min(resamples, _PIVOTS), seed) if "ratio" in kinds else None
