@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from helpers.shared import SHARED
 from softstart.analysis import (
@@ -153,7 +154,7 @@ def test_a_baseline_of_another_backbone_is_no_baseline():
 scores = st.floats(0.05, 1)
 
 
-@given(st.lists(st.lists(scores, min_size=3, max_size=3), min_size=1, max_size=6), st.floats(0.2, 3))
+@given(st.lists(st.lists(scores, min_size=3, max_size=3), min_size=4, max_size=6), st.floats(0.2, 3))
 def test_scaling_every_score_gives_exactly_that_gain(pt, factor):
     tasks = {f"task{i}": values for i, values in enumerate(pt)}
     scaled = {task: [factor * value for value in values] for task, values in tasks.items()}
@@ -170,7 +171,10 @@ def test_the_interval_is_that_of_a_plain_loop(ragged):
     better = {t: {s: min(1, v * rng.uniform(0.7, 1.6)) for s, v in row.items()} for t, row in tasks.items()}
     if ragged:
         del better["t0"][21], better["t3"][13]
-    ours = cell(bootstrap_interval(table({"pt": tasks, "maml": better}), resamples=20_000), "maml")
+    ours = cell(
+        bootstrap_interval(table({"pt": tasks, "maml": better}), interval="percentile", resamples=20_000),
+        "maml",
+    )
 
     def resample():
         gains = []
@@ -187,7 +191,7 @@ def test_the_interval_is_that_of_a_plain_loop(ragged):
 
 def test_intervals_are_seeded_and_do_not_depend_on_other_cells():
     rng = np.random.default_rng(2)
-    scores = {m: {t: list(rng.uniform(0.2, 0.9, 3)) for t in "abc"} for m in ("pt", "maml", "reptile")}
+    scores = {m: {t: list(rng.uniform(0.2, 0.9, 3)) for t in "abcd"} for m in ("pt", "maml", "reptile")}
     three = bootstrap_interval(table(scores), resamples=500)
     two = bootstrap_interval(table({m: scores[m] for m in ("pt", "maml")}), resamples=500)
     pd.testing.assert_series_equal(cell(three, "maml"), cell(two, "maml"), check_names=False)
@@ -206,11 +210,15 @@ def test_meta_seeds_are_averaged_and_widen_the_interval():
             table({"pt": pt, "maml": unlucky}, seed=2),
         ]
     )
-    summary = cell(arg_table(rows), "maml")
+    summary = cell(arg_table(rows, interval="percentile"), "maml")
     assert summary["arg"] == pytest.approx(0)
     assert summary["n_runs_min"] == 6
     # One start serves all tasks: two lucky draws out of two happen in a quarter of the resamples.
     assert (summary["low"], summary["high"]) == (pytest.approx(-20), pytest.approx(20))
+    # A t interval of two seeds: one degree of freedom, standard error 20.
+    assert cell(bootstrap_interval(rows), "maml")["low"] == pytest.approx(
+        20 * stats.t.ppf(0.025, 1), rel=1e-3
+    )
     assert not cell(average_relative_gain(rows[(rows["seed"] == 1) | (rows["task"] != "a")]), "maml")[
         "complete"
     ]
@@ -220,6 +228,23 @@ def test_a_single_run_has_no_interval():
     summary = cell(arg_table(table({"pt": {"a": {13: 0.5}}, "maml": {"a": {13: 0.6}}})), "maml")
     assert summary["arg"] == pytest.approx(20)
     assert math.isnan(summary["low"])
+
+
+@pytest.mark.parametrize(("tasks", "known"), [("ab", False), ("abc", False), ("abcd", True)])
+def test_two_or_three_tasks_have_no_interval(tasks, known):
+    rng = np.random.default_rng(3)
+    rows = table({m: {t: list(rng.uniform(0.2, 0.9, 3)) for t in tasks} for m in ("pt", "maml")})
+    ends = cell(bootstrap_interval(rows, resamples=200), "maml")[["low", "high", "abs_low", "abs_high"]]
+    assert ends.notna().tolist() == [known] * 4
+
+
+def test_tasks_without_a_gain_do_not_count_towards_an_interval_of_gains():
+    rng = np.random.default_rng(4)
+    scores = {m: {t: list(rng.uniform(0.2, 0.9, 3)) for t in "abcd"} for m in ("pt", "maml")}
+    scores["pt"]["d"] = [0.0] * 3
+    ends = cell(bootstrap_interval(table(scores), resamples=200), "maml")
+    assert math.isnan(ends["low"])
+    assert ends["abs_low"] < ends["abs_high"]
 
 
 def test_bad_tables_are_named():

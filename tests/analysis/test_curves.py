@@ -127,7 +127,7 @@ def test_runs_without_a_curve_are_left_out(study):
 def test_intervals_of_every_gain_are_those_of_a_plain_loop(study):
     rows, _ = study
     rows = rows[rows["budget"] == 60]
-    ours = cell(bootstrap_interval(rows), "maml")
+    ours = cell(bootstrap_interval(rows, interval="percentile"), "maml")
     scores = {
         method: of_method.set_index(["task", "sample", "seed"])["test"].to_dict()
         for method, of_method in rows.groupby("method")

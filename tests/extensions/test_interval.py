@@ -55,13 +55,13 @@ def test_a_study_is_reported_with_it(outside, world, tmp_path):
     before = run_study(study, folder, device="cpu")
     assert (before.failures, before.missing) == ([], 0)
     page = folder / "report.html"
-    assert "bootstrap intervals (percentile)" in page.read_text()
+    assert "intervals (studentized)" in page.read_text()
     called(tmp_path, "report", folder, "--interval", AROUND)
     (arg,) = before.arg.loc[before.arg["method"] == "reptile", "arg"]
     expected = f"{signed(arg)} {interval(arg - 1, arg + 2)}"
     assert expected in (folder / "report" / "report.md").read_text()
     assert interval(arg - 1, arg + 2) in page.read_text()
-    assert f"bootstrap intervals ({AROUND})" in page.read_text()
+    assert f"intervals ({AROUND})" in page.read_text()
     for name, value in (("arg", "arg"), ("speed", "area_points")):
         table = pd.read_csv(folder / "report" / f"{name}.csv")
         low = "low" if name == "arg" else "area_points_low"

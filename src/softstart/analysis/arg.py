@@ -33,6 +33,7 @@ from softstart.analysis.resampling import (
     intervals,
     mean,
     median,
+    numbers,
     task_means,
 )
 from softstart.analysis.units import percent, points
@@ -170,7 +171,8 @@ def bootstrap_interval(
 
     Method and baseline stay paired. Where there are several meta seeds they are resampled too, once for
     all tasks of a resample, since one meta-learned start serves all of them; with a single meta seed the
-    interval says nothing about another. A cell's interval does not depend on the other cells.
+    interval says nothing about another. A cell's interval does not depend on the other cells. How often
+    intervals hold the truth is in docs/concepts/intervals.md.
 
     Args:
         rows: the result table.
@@ -184,7 +186,8 @@ def bootstrap_interval(
     Returns:
         One row per cell: the columns of ``CELL`` and ``LIMITS``: ``low`` and ``high`` of ARG (percent),
         ``median_low`` and ``median_high`` of the median gain (percent), ``abs_low`` and ``abs_high`` of the
-        mean gain in points; NaN with fewer than two runs or no defined gain.
+        mean gain in points; NaN where the interval says nothing (too few tasks or runs) or no gain is
+        defined.
 
     Raises:
         SoftstartError: as ``relative_gains``, or for an unknown ``interval``.
@@ -193,9 +196,19 @@ def bootstrap_interval(
     limits = []
     for cell, runs in pairs.groupby(CELL):
         scores = dense(runs.dropna(), ["test", "baseline"])
-        ends = intervals(
-            scores, gain_statistics, interval=interval, level=level, resamples=resamples, seed=seed
-        )
+        options: dict[str, Any] = {
+            "interval": interval,
+            "level": level,
+            "resamples": resamples,
+            "seed": seed,
+        }
+        ends = intervals(scores, gain_statistics, **options)
+        defined = task_means(scores)[1] > 0
+        if not defined.all():
+            # Relative gains are a mean over fewer tasks, and as uncertain as one.
+            ends[:2] = (
+                intervals(scores[:, defined], gain_statistics, **options)[:2] if defined.any() else np.nan
+            )
         limits.append((*cell, *ends.ravel()))
     return pd.DataFrame(limits, columns=[*CELL, *LIMITS])
 
@@ -210,7 +223,7 @@ def arg_table(
 ) -> pd.DataFrame:
     """``average_relative_gain``, joined with the 95 % intervals of ``bootstrap_interval``.
 
-    With two tasks, each with one sample, there is no interval; a second sample gives one:
+    With fewer than four tasks there is no interval (see ``softstart.analysis.resampling``):
 
     >>> import pandas as pd
     >>> from softstart.analysis import arg_table
@@ -218,8 +231,8 @@ def arg_table(
     >>> rows = pd.DataFrame(tests, columns=["method", "task", "test"])
     >>> table = arg_table(pd.concat([rows.assign(sample=13), rows.assign(sample=21)]))
     >>> table.loc[table["method"] == "maml", ["method", "arg", "low", "high", "wins", "losses"]].round(6)
-      method   arg   low  high  wins  losses
-    0   maml  22.5  20.0  25.0     2       0
+      method   arg  low  high  wins  losses
+    0   maml  22.5  NaN   NaN     2       0
 
     Raises:
         SoftstartError: as ``relative_gains``.
@@ -387,6 +400,7 @@ def _coverage(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
     return pd.DataFrame({"tasks": tasks, "runs": runs.groupby(level=_GROUP).max()}).reset_index()
 
 
+@numbers("ratio", "quantile", "mean")
 def gain_statistics(drawn: Floats) -> Floats:
     """ARG and median gain (percent) and mean gain (points) of drawn scores [2, B, T, I, S], as [3, B]."""
     method, baseline = task_means(drawn)

@@ -28,6 +28,7 @@ from softstart.analysis.resampling import (
     intervals,
     mean,
     median,
+    numbers,
     task_means,
 )
 from softstart.analysis.units import points
@@ -138,6 +139,7 @@ def speed_table(
     return pd.DataFrame(speeds, columns=[*CELL, *columns, "steps_baseline", "n_tasks", "n_runs"])
 
 
+@numbers("mean", "mean", "quantile", "quantile")
 def _speed(drawn: Floats) -> Floats:
     """The numbers of ``SPEED`` for drawn values [4, B, T, I, S], as [4, B]."""
     area, area_baseline = task_means(drawn[:2])

@@ -20,7 +20,7 @@ def task_intervals(
 
     Returns:
         One row per cell and task: the columns of ``CELL``, ``task``, ``low`` and ``high`` (percent),
-        ``abs_low`` and ``abs_high`` (points); NaN with fewer than two runs.
+        ``abs_low`` and ``abs_high`` (points); NaN with fewer than three runs.
 
     Raises:
         SoftstartError: as ``bootstrap_interval``.

@@ -49,7 +49,7 @@ def comparison_table(
     compact = Console(width=10_000).measure(table).maximum > width
     if compact:
         table = _tasks_as_rows(groups, styles, compact=True)
-    table.caption = _caption(groups, styles, compact)
+    table.caption = _caption(groups, styles, compact, rows["seed"].nunique() if "seed" in rows else 1)
     return table
 
 
@@ -121,11 +121,13 @@ def _score(group: Comparison, task: str, method: str, compact: bool = False) -> 
     return text.append(f" ±{in_points(score.std)}", style="dim") if score.n > 1 and not compact else text
 
 
-def _caption(groups: Sequence[Comparison], styles: MethodStyles, compact: bool) -> Text:
+def _caption(groups: Sequence[Comparison], styles: MethodStyles, compact: bool, seeds: int) -> Text:
     gains = [gain for group in groups for gain in group.arg.values()]
     spread = "mean" if compact else "mean ± standard deviation"
     name = styles.baseline_label
     notes = [f"Test in points, {spread} over runs; ARG: mean gain over {name} in percent."]
+    if seeds == 1 and any(gain.arg_interval.known for gain in gains):
+        notes.append("Intervals: of one meta-training seed.")
     if not all(gain.complete for gain in gains):
         notes.append("* tasks or runs are missing.")
     if any(gain.n_undefined for gain in gains):

@@ -1,0 +1,41 @@
+"""Student's t distribution, without scipy."""
+
+from __future__ import annotations
+
+from functools import cache
+from statistics import NormalDist
+
+import numpy as np
+
+_GRID = 20_001
+
+
+@cache
+def t_quantile(probability: float, freedom: float) -> float:
+    """The quantile of Student's t distribution, exact to about 1e-5 for probabilities up to .999.
+
+    With t = sqrt(freedom) tan(angle), the density is proportional to cos(angle)^(freedom - 1), which is
+    integrated numerically.
+
+    Args:
+        probability: at least 0.5 and less than 1.
+        freedom: degrees of freedom, at least 1.
+    """
+    angle = np.linspace(0, np.pi / 2, _GRID)
+    density = np.cos(angle).clip(0) ** (freedom - 1)
+    below = np.concatenate([[0], np.cumsum((density[1:] + density[:-1]) / 2)])
+    return float(np.sqrt(freedom) * np.tan(np.interp(probability, 0.5 + below / below[-1] / 2, angle)))
+
+
+def expanded_level(level: float, units: int) -> float:
+    """The level of a percentile interval that is as wide as a t interval for a mean of ``units`` values.
+
+    Percentiles of a bootstrap are too narrow by sqrt((units - 1) / units) and by the normal quantile in place
+    of the t quantile (Hesterberg, 2015, *What teachers should know about the bootstrap*, section 5.3).
+
+    Args:
+        level: the share of cases in which an interval should hold the truth, such as 0.95.
+        units: how many values were drawn from, at least 2.
+    """
+    tail = t_quantile((1 + level) / 2, units - 1) * np.sqrt(units / (units - 1))
+    return 2 * NormalDist().cdf(float(tail)) - 1
