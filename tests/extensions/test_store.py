@@ -94,14 +94,15 @@ def test_a_study_runs_under_it_to_the_report(outside, world, tmp_path, monkeypat
 
 def test_it_forgets_failures_and_what_diverged(outside, tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, "outside_store.JSONStore")
+    folder = tmp_path / "out"
     row = {"method": "pt", "prompt": None, "curve": [[0, 0.5, 1.0]], "environment": {}}
-    with open_store(tmp_path) as store:
+    with open_store(folder) as store:
         store.add(runs=[{"key": "a", "status": "done", **row}, {"key": "b", "status": "diverged", **row}])
         store.add_failure("c", "a name", "diverged", "a reason")
         with pytest.raises(SoftstartError, match="another process is working on this study"):
-            open_store(tmp_path)
+            open_store(folder)
         store.forget_failures()
-    with open_store(tmp_path, readonly=True) as store:
+    with open_store(folder, readonly=True) as store:
         assert store.runs().keys() == {"a"}
         assert store.failures() == {}
         with pytest.raises(SoftstartError, match="no study was run here"):

@@ -159,8 +159,8 @@ SHRUNK = {
 
 def test_the_paper_preset_runs_with_other_weights_to_fine_tune(world, tmp_path):
     other = random_t5(torch.float32, seed=9)
-    other.model.save_pretrained(tmp_path / "other")
-    other.tokenizer.save_pretrained(tmp_path / "other")
+    other.model.save_pretrained(tmp_path / "weights")
+    other.tokenizer.save_pretrained(tmp_path / "weights")
     changes = {
         **SHRUNK, "preset": "paper", "samples": [13],
         "prompt": {"length": 3, "frequent": "tokenizer", "placement": "after_padding"}, "pack_size": 1,
@@ -169,7 +169,7 @@ def test_the_paper_preset_runs_with_other_weights_to_fine_tune(world, tmp_path):
         "methods": {"pt": {}, "ft": {}, "maml": {}},
     }  # fmt: skip
     tables = {}
-    for name, weights in (("same", None), ("other", str(tmp_path / "other"))):
+    for name, weights in (("same", None), ("other", str(tmp_path / "weights"))):
         declared = toy_study.toy(world, **changes, finetuning_backbone=weights)
         outcome = run_study(declared, tmp_path / name)
         assert not outcome.failures
