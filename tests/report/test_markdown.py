@@ -26,7 +26,8 @@ def results(budgets=(10, 60), settings=("one", "two")):
         [
             {"setting": s, "method": m, "task": t, "sample": i, "budget": b, "seed": seed,
              "test": rng.uniform(0.3, 0.9), "run": f"{s}-{m}-{t}-{i}-{seed}"}
-            for s in settings for m in ("pt", "maml", "a|b<c") for t in ("emo", "trec", "rte")
+            for s in settings for m in ("pt", "maml", "a|b<c")
+            for t in ("emo", "trec", "rte", "boolq", "wnli")
             for i in (13, 21) for b in budgets for seed in (1, 2)
         ]
     )  # fmt: skip

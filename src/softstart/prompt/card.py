@@ -57,9 +57,9 @@ def _scores(info: Mapping[str, Any]) -> list[str]:
         return ["No scores were recorded with this prompt.", ""]
     lines = ["| task | metric | score | 95 % interval |", "|---|---|---|---|"]
     for row in info["scores"]:
-        bounds = "not recorded"
+        over = f" over {row['over']}" if "over" in row else ""
+        bounds = f"none{over}: too few" if over else "not recorded"
         if "low" in row and "high" in row:
-            over = f" over {row['over']}" if "over" in row else ""
             bounds = f"{row['low']:.1f} to {row['high']:.1f}{over}"
         lines.append(f"| {row['task']} | {row['metric']} | {row['score']:.1f} | {bounds} |")
     return ["## Scores", "", *lines, ""]

@@ -24,8 +24,8 @@ def scores_in_study(prompt: Path) -> list[dict[str, Any]]:
 
     Returns:
         One entry per target task, as model cards hold them: ``task``, ``metric``, ``score`` (mean over
-        samples, in points) and, with several samples, ``low`` and ``high`` (bounds of a 95 % bootstrap
-        interval, in points) and ``over``.
+        samples, in points), with several samples ``over`` and, with three runs or more, ``low`` and
+        ``high`` (bounds of a 95 % interval, in points).
     """
     folder = prompt.parent.parent
     if not (folder / RESULTS).is_file():
@@ -41,8 +41,9 @@ def scores_in_study(prompt: Path) -> list[dict[str, Any]]:
     for (task, metric), runs in tested.groupby(["task", "metric"]):
         entry = {"task": str(task), "metric": str(metric), "score": points(float(runs["test"].mean()))}
         ((low, high),) = intervals(dense(runs, ["test"]), lambda v: task_means(v)[0].T)
+        if len(runs) > 1:
+            entry["over"] = f"{runs['sample'].nunique()} samples"
         if not math.isnan(low):
-            over = f"{runs['sample'].nunique()} samples"
-            entry |= {"low": points(float(low)), "high": points(float(high)), "over": over}
+            entry |= {"low": points(float(low)), "high": points(float(high))}
         scores.append(entry)
     return scores
