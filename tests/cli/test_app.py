@@ -144,7 +144,7 @@ def test_bad_input_is_one_clear_line(world, tmp_path, capsys):
         ([*base, "--backbone", tmp_path], "cannot be loaded"),
         ([*base, "--device", "cuda:99"], "device 'cuda:99' cannot be used"),
         ([*base, "--set", "dtype=float16"], "overflow in float16"),
-        ([*base[:-1], study / "below-a-file"], "cannot write"),
+        ([*base[:-1], study / "below-a-file"], "not a folder"),
         (["arg", tmp_path / "no.csv"], "cannot read the results"),
         (["report", tmp_path / "no"], "no: no such study folder"),
         (["status", world / "gym"], "cannot read the study"),

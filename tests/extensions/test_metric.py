@@ -123,7 +123,7 @@ def test_what_is_not_a_metric_is_refused_where_it_is_named(outside, tmp_path, me
 
 def test_the_name_in_a_prompt_file_is_never_imported(outside):
     backbone = random_t5(torch.float32)
-    info = {"metric": HALF, "labels": ["yes", "no"]}
+    info = {"metric": HALF, "labels": ["w3", "w4"]}
     prompt = SoftPrompt.of(backbone, torch.zeros(4, backbone.width), info)
     rows = [{"input": "a", "output": "yes"}, {"input": "b", "output": "no"}]
     with pytest.raises(SoftstartError, match="tuned by a metric that is not registered"):

@@ -94,7 +94,7 @@ PLAIN = TextFormat(template="{input}")
 
 def reads_with(tokenizer, continues_input: bool = False) -> SimpleNamespace:
     """What encoding needs of a backbone, without a model."""
-    return SimpleNamespace(tokenizer=tokenizer, continues_input=continues_input)
+    return SimpleNamespace(name="words", tokenizer=tokenizer, continues_input=continues_input)
 
 
 def toy_encoded(backbone: T5Backbone, name: str = "toy", seed: int = 0) -> EncodedTask:

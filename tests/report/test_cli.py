@@ -171,7 +171,7 @@ def test_similarity_is_measured_and_put_on_the_page(softstart, study):
 def test_a_new_task_gets_a_start_recommended(softstart, study, tmp_path):
     table = tmp_path / "mine.csv"
     rows = [
-        f"a {w} day,{'good' if i % 2 else 'bad'}"
+        f"a {w} day,{'w3' if i % 2 else 'w4'}"
         for i, w in enumerate(["red", "big", "old", "new", "wet", "dry"] * 4)
     ]
     table.write_text("\n".join(["input,output", *rows]) + "\n")

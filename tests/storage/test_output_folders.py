@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 
@@ -103,7 +104,15 @@ def test_prompts_that_a_power_failure_emptied_are_computed_again(finished, world
     done = call(*command(world, out))
     assert done.returncode == 0, done.stderr
     assert (done.stdout + done.stderr).count("computed again") == 3
-    assert contents(out) == before
+    after = contents(out)
+    # Recomputed in a smaller pack: the mean losses of a curve may differ in their last bits.
+    for row, expected in zip(
+        map(json.loads, after.pop("runs")), map(json.loads, before.pop("runs")), strict=True
+    ):
+        for mine, theirs in zip(json.loads(row.pop("curve")), json.loads(expected.pop("curve")), strict=True):
+            assert mine == pytest.approx(theirs, rel=1e-5, nan_ok=True)
+        assert row == expected
+    assert after == before
     assert (out / "study.yaml").read_text()
 
 

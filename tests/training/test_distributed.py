@@ -177,7 +177,8 @@ def learn(sources, out, steps):
     return [
         "meta-train", str(sources / "sources"), "--out", str(out), "--backbone", str(sources / "model"),
         "--device", "cpu", "--algorithm", "maml", "--set", "meta_batch=3", "--set", "inner_lr=0.1",
-        "--set", "checkpoint_every=1", "--steps", str(steps), "--length", "3",
+        "--set", "checkpoint_every=1", "--steps", str(steps), "--length", "3", "--lr", "0.3",
+        "--lr-unit", "absolute",
     ]  # fmt: skip
 
 

@@ -95,9 +95,9 @@ def load_backbone(
     from transformers import AutoConfig, AutoTokenizer
 
     at = _located(name_or_path, revision, dtype, weights)
-    files = {"revision": at.revision, "trust_remote_code": False}
+    files = {"revision": at.revision}
     with _loading(name_or_path):
-        config = AutoConfig.from_pretrained(at.path, **files, **_gguf(at))
+        config = AutoConfig.from_pretrained(at.path, trust_remote_code=False, **files, **_gguf(at))
     family, tested = _family(name_or_path, config)
     if dtype == "float16" and config.model_type in OVERFLOW:
         raise SoftstartError("T5-type models overflow in float16", fix="Use dtype bfloat16 or float32.")
@@ -106,7 +106,7 @@ def load_backbone(
         device_map = {"": str(prefer_device(device))}  # quantized weights cannot be moved
     model: Any
     with _loading(name_or_path), quiet():
-        tokenizer = AutoTokenizer.from_pretrained(at.path, **files, **_gguf(at))
+        tokenizer = AutoTokenizer.from_pretrained(at.path, trust_remote_code=False, **files, **_gguf(at))
         if not weights:
             with torch.device("meta"):
                 model = untie(auto.from_config(config, dtype=stored, trust_remote_code=False))

@@ -80,7 +80,7 @@ def check_report(report: dict[str, Collection[Any]], name: str) -> None:
 
 def _loaded(auto: Any, path: str, arguments: dict[str, Any]) -> tuple[Any, dict[str, Collection[Any]]]:
     model, report = auto.from_pretrained(
-        path, output_loading_info=True, ignore_mismatched_sizes=True, **arguments
+        path, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=False, **arguments
     )
     return model, report
 

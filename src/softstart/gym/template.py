@@ -46,7 +46,7 @@ def text_of(value: Any, name: str) -> str:
     if value is None:
         raise SoftstartError(f"field '{name}' is empty (null)")
     if isinstance(value, float) and math.isnan(value):
-        raise SoftstartError(f"field '{name}' is empty (NaN)")
+        raise SoftstartError(f"field '{name}' is empty (NaN)", fix="Fill it in, or drop the row.")
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     if isinstance(value, (bool, int, float)):

@@ -106,7 +106,7 @@ def test_another_backbone_brings_its_own_weights_to_fine_tune():
     [
         ({"preset": "papper"}, "preset: unknown preset 'papper'. Did you mean paper"),
         ({"meta": {"examples": 3, "gradients": 4}}, "examples and gradients both say how long"),
-        ({"methods": {"maml": {"epochs": -1}}}, "methods.maml: epochs: -1 is out of range"),
+        ({"methods": {"maml": {"epochs": -1}}}, "methods.maml.epochs: -1 is out of range"),
         ({"methods": {"maml": {"reduction": "median"}}}, "reduction: Input should be 'mean' or 'sum'"),
         ({"methods": {"maml": {"inner_lr": "big"}}}, "inner_lr: Input should be a valid number"),
         ({"methods": {"maml": {"dropout": 1}}}, "dropout: Input should be a valid boolean"),

@@ -26,14 +26,15 @@ from softstart.study.run.status import read_status
 def test_what_diverged_is_recorded_and_tried_again_only_on_request(world, tmp_path):
     study = toy(
         world,
-        methods={"pt": {}, "maml": {"inner_lr": 0.1, "lr": float("inf")}},
-        learning_rates=[float("inf"), 0.2],
+        methods={"pt": {}, "maml": {"inner_lr": 0.1, "lr": 1e6, "optimizer": {"weight_decay": 1e30}}},
+        learning_rates=[1e6, 0.2],
+        adaptation={"steps": 8, "eval_every": 8, "optimizer": {"weight_decay": 1e4}},
     )
     first = run_study(study, tmp_path)
     assert len(first.failures) == 1
     assert "meta-training maml: meta-training diverged: the loss is not finite" in first.failures[0]
     runs = pd.read_csv(tmp_path / "runs.csv").groupby("lr")["status"].unique().map(list)
-    assert runs.to_dict() == {0.2: ["done"], float("inf"): ["diverged"]}
+    assert runs.to_dict() == {0.2: ["done"], 1e6: ["diverged"]}
     assert any("diverged after step" in reason for reason in read_status(tmp_path).failures.values())
     before = contents(tmp_path)
     second = run_study(study, tmp_path)

@@ -83,8 +83,8 @@ def read_gguf(file: Path, dtype: str, name: str) -> tuple[Any, Any]:
     header = read_header(file)
     try:
         with _silent():
-            place = {"gguf_file": file.name, "trust_remote_code": False}
-            tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **place)
+            place = {"gguf_file": file.name}
+            tokenizer = AutoTokenizer.from_pretrained(str(file.parent), trust_remote_code=False, **place)
             found = strictly_loaded(
                 AutoModelForCausalLM, str(file.parent), name, dtype=getattr(torch, dtype), **place
             )

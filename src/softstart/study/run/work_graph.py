@@ -233,8 +233,10 @@ def damaged_prompts(folder: Path) -> list[Damaged]:
     """Every stored prompt that cannot be read, moved out of the way: what it belongs to counts as missing."""
     problems = []
     for key in sorted(stored_prompts(folder)):
+        path = prompt_path(folder, key)
         try:
-            load_stored(prompt_path(folder, key))
+            if path.is_file():
+                load_stored(path)
         except Damaged as problem:
             problems.append(problem)
     return problems
