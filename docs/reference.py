@@ -32,6 +32,7 @@ PACKAGES = {
     "softstart.backbone": "Frozen models that take stacked prompts.",
     "softstart.prompt": "Soft prompts: where they start, how they are stored.",
     "softstart.training.optimizers": "Optimizers over stacked runs.",
+    "softstart.training.losses": "What training minimizes.",
     "softstart.study": "Declare, run and report a comparison.",
     "softstart.analysis": "Gains with intervals, tests, speed of adaptation.",
     "softstart.diagnostics.inspection": "What a prompt looks like, and how far it moved.",
@@ -245,7 +246,9 @@ def command_page() -> str:
 
 def study_page() -> str:
     """Every key of a study file."""
+    from softstart.training.losses import LOSSES
     from softstart.training.methods import LEARNERS
+    from softstart.training.optimizers import OPTIMIZERS
 
     out = [
         "# Study files", "",
@@ -256,11 +259,21 @@ def study_page() -> str:
     ]  # fmt: skip
     for name, module in STUDY.items():
         out += _model(name, module)
-    out += ["## Algorithms", "", "Under `methods`, a method's name (or its `algorithm`) is one of these.", ""]
-    for kind, algorithm in LEARNERS.items():
-        defined = definition(algorithm.__module__, algorithm.__name__)
-        out += [f"### {kind}", "", *_docstring(defined.doc)]
-        out += [*_table("key", "type", "default", ""), *map(_row, defined.fields), ""]
+    chosen = {
+        "Algorithms": (LEARNERS, "Under `methods`, a method's name (or its `algorithm`) is one of these."),
+        "Optimizers": (
+            OPTIMIZERS,
+            "The `name` of an `optimizer`; the keys of `Optimizer` are theirs too.",
+        ),
+        "Losses": (LOSSES, "The `name` of a `loss`."),
+    }
+    for title, (registry, text) in chosen.items():
+        out += [f"## {title}", "", f"{text} The import path of a class of your own works too.", ""]
+        for kind, made in registry.items():
+            defined = definition(made.__module__, made.__name__)
+            out += [f"### {kind}", "", *_docstring(defined.doc)]
+            if defined.fields:
+                out += [*_table("key", "type", "default", ""), *map(_row, defined.fields), ""]
     return "\n".join(out)
 
 

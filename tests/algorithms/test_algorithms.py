@@ -176,9 +176,9 @@ def test_tasks_batched_together_are_the_mean_of_each_alone(t5, name):
     alone = [
         Episodes(1, [only(b, m) for b in meta_batch.support], only(meta_batch.query, m)) for m in range(TASKS)
     ]
-    found = [meta_gradients(algorithm, PromptObjective(t5), values, each)[0] for each in alone]
+    gradients = [meta_gradients(algorithm, PromptObjective(t5), values, each)[0] for each in alone]
     for name_, value in together.items():
-        assert relative(value, torch.stack([each[name_] for each in found]).mean(0)) < 1e-10
+        assert relative(value, torch.stack([each[name_] for each in gradients]).mean(0)) < 1e-10
 
 
 def test_multitask_is_the_gradient_of_the_mixture(t5):

@@ -25,7 +25,7 @@ def contrary(backbone, prompts, jobs, evaluation):
     return [[f" {opposite[text]} " for text in texts] for texts in ranked]
 
 
-least = Scoring(contrary, "least likely label")
+least = Scoring(contrary, "least likely label", ranks=True)
 nothing = "rank"
 """
 LEAST = "outside_scoring.least"

@@ -44,8 +44,8 @@ def environment():
 @functools.cache
 def alone():
     """What one process computes without any group."""
-    found = long(*small_world())
-    return [*everything(), ("resumed", found.prompt, {"curve": found.curve, "work": vars(found.work)})]
+    learned = long(*small_world())
+    return [*everything(), ("resumed", learned.prompt, {"curve": learned.curve, "work": vars(learned.work)})]
 
 
 def compared(tensors, facts, tolerance):
@@ -85,16 +85,16 @@ def test_several_processes_compute_what_one_does(tmp_path, count):
     job = [*launcher(count), str(HELPERS / "distributed_job.py"), str(tmp_path)]
     done = subprocess.run(job, capture_output=True, text=True, env=environment(), timeout=ENOUGH)
     assert done.returncode == 0, done.stderr
-    found = [load_tensors(tmp_path / f"{rank}.safetensors") for rank in range(count)]
-    compared(*found[0], 1e-6)
+    loaded = [load_tensors(tmp_path / f"{rank}.safetensors") for rank in range(count)]
+    compared(*loaded[0], 1e-6)
     # One process goes on from what several have begun, as they did from what one had begun.
     assert len(load_tensors(tmp_path / "together.safetensors")[1]["curve"]) == 2
     resumed = long(backbone, tasks, tmp_path / "together.safetensors")
     assert relative(resumed.prompt, alone()[-1][1]) < 1e-6
-    for tensors, facts in found[1:]:
-        assert all(torch.equal(tensors[name], prompt) for name, prompt in found[0][0].items())
+    for tensors, facts in loaded[1:]:
+        assert all(torch.equal(tensors[name], prompt) for name, prompt in loaded[0][0].items())
         for name, mine in facts.items():
-            assert mine.get("work") == found[0][1][name].get("work")
+            assert mine.get("work") == loaded[0][1][name].get("work")
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 5])
@@ -135,7 +135,7 @@ def accelerate(count):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("by", ["torchrun", "accelerate"])
-def test_processes_that_differ_are_told_before_they_mix(tmp_path, by):
+def test_processes_that_differ_stop_before_they_mix(tmp_path, by):
     script = tmp_path / "job.py"
     script.write_text(
         "import sys\n"
@@ -185,13 +185,13 @@ def learn(sources, out, steps):
 @pytest.mark.slow
 def test_accelerate_learns_the_start_that_one_process_learns(sources):
     pytest.importorskip("accelerate")
-    found = []
+    learned = []
     for name, command in (("one", [sys.executable]), ("two", accelerate(2))):
         job = [*command, "-m", "softstart", *learn(sources, sources / name, 4)]
         done = subprocess.run(job, capture_output=True, text=True, env=environment(), timeout=ENOUGH)
         assert done.returncode == 0, done.stderr
-        found.append(SoftPrompt.load(sources / name).tensor)
-    assert relative(found[1], found[0]) < 1e-6
+        learned.append(SoftPrompt.load(sources / name).tensor)
+    assert relative(learned[1], learned[0]) < 1e-6
 
 
 def test_a_lost_process_ends_the_job_and_fewer_go_on_from_its_checkpoint(sources):
@@ -213,11 +213,11 @@ def test_a_lost_process_ends_the_job_and_fewer_go_on_from_its_checkpoint(sources
     finally:
         job.kill()
     assert job.returncode != 0
-    told = [line for line in errors.splitlines() if line.startswith("error: ")]
-    assert len(told) == 1
+    reported = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert len(reported) == 1
     assert (
-        "another process of this job has ended" in told[0]
-        or "interrupted; what was finished is kept" in told[0]
+        "another process of this job has ended" in reported[0]
+        or "interrupted; what was finished is kept" in reported[0]
     )
     # The checkpoint is whole, and one process goes on from it.
     (file,) = saved

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from helpers.families import random_backbone, random_model
 from helpers.models import reads_with, word_tokenizer
 from softstart.backbone import IGNORE, CausalBackbone, Seq2SeqBackbone
 from softstart.errors import SoftstartError
 from softstart.gym.task import Example, Sample, Task
-from softstart.training.encoding import SPARE_TOKENS, TextFormat, encode_task, rng_for, to_batch
+from softstart.training.encoding import SPARE_TOKENS, TextFormat, encode_task, epoch_slice, rng_for, to_batch
 
 
 def task(*rows: Example, kind="text2text"):
@@ -77,3 +79,14 @@ def test_a_tokenizer_in_place_of_the_backbone_is_refused():
     gpt2 = random_backbone("gpt2")
     with pytest.raises(SoftstartError, match="encode_task needs the backbone, not a"):
         encode_task(task(Example("w5", ("w6",))), gpt2.tokenizer, TextFormat())
+
+
+@given(n=st.integers(1, 9), start=st.integers(0, 40), count=st.integers(0, 30), cut=st.integers(0, 30))
+def test_epochs_are_permutations_and_can_be_entered_anywhere(n, start, count, cut):
+    whole = epoch_slice(n, 0, 100, 7)
+    assert epoch_slice(n, start, count, 7) == whole[start : start + count]
+    for epoch in range(100 // n):
+        assert sorted(whole[epoch * n : (epoch + 1) * n]) == list(range(n))
+    cut = min(cut, count)
+    parts = epoch_slice(n, start, cut, 7) + epoch_slice(n, start + cut, count - cut, 7)
+    assert parts == epoch_slice(n, start, count, 7)

@@ -1,4 +1,4 @@
-"""Kept graphs of inner gradients: the same numbers at every budget, what they weigh, and who is told no."""
+"""Kept graphs of inner gradients: the same numbers at every budget, their sizes, and which networks are refused."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def step_bytes(t5, batch):
 
 
 def seeded(meta_batch, t5):
-    """The same episodes with dropout masks of their own for every batch."""
+    """The same episodes with their own dropout masks for every batch."""
     support = [dataclasses.replace(b, seed=40 + k) for k, b in enumerate(meta_batch.support)]
     return dataclasses.replace(
         meta_batch, support=support, query=dataclasses.replace(meta_batch.query, seed=39)
@@ -177,8 +177,8 @@ def test_batches_of_unequal_lengths_keep_the_one_that_fits(t5, long_last):
 
 @pytest.mark.parametrize("budget", [0, None])
 def test_a_network_without_second_derivatives_is_named_in_our_words(t5, budget, monkeypatch):
-    how = t5_layers.Pass(twice=False, activation="gelu_new")
-    monkeypatch.setattr(t5, "_pass", lambda: how)  # torch itself refuses from here on
+    layers = t5_layers.Pass(twice=False, activation="gelu_new")
+    monkeypatch.setattr(t5, "_pass", lambda: layers)  # torch itself refuses from here on
     with pytest.raises(SoftstartError, match=r"differentiated twice.*fomaml"):
         MAML(inner_lr=LR).meta_gradient(PromptObjective(t5, None, budget), prompts(t5)[0], episodes(1))
     FoMAML(inner_lr=LR).meta_gradient(PromptObjective(t5), prompts(t5)[0], episodes(1))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from helpers.families import random_backbone
 from helpers.margin import Margin
 from helpers.models import prompts, random_batch, random_t5, relative, toy_encoded
 from softstart.algorithms import MAML, Episodes, MultiTask
@@ -81,6 +84,47 @@ def test_its_hessian_vector_products_are_those_of_the_full_hessian(t5, budget):
         hessian = torch.autograd.functional.hessian(lambda p, run=run: margins(t5, p, batch, run), stack[run])
         expected = hessian.reshape(size, size) @ vectors[run].flatten()
         assert relative(product[run].flatten(), expected) < 1e-8
+
+
+@pytest.mark.parametrize("budget", [None, 30])
+def test_it_works_on_a_causal_model_that_reads_prompts_once(budget):
+    """Rows share what their run's prompt is read to; the reference passes every run and label alone."""
+    backbone = random_backbone("gpt2")
+    g = torch.Generator().manual_seed(4)
+    stack = torch.randn(2, 2, backbone.width, generator=g, dtype=backbone.prompt_dtype)
+    vectors, batch = torch.randn(stack.shape, generator=g, dtype=stack.dtype), labeled(ROWS[:2] + ROWS[3:4])
+    batch = replace(batch, run=batch.run % 2)
+    losses, gradients = run_gradients(backbone, stack, batch, budget, loss=MARGIN)
+    products = run_hvps(backbone, stack, batch, vectors, budget, loss=MARGIN)
+    for run in range(2):
+        rows = batch.select((batch.run == run).nonzero().squeeze(1))
+
+        def loss(prompt, rows=rows):
+            likelihoods = []
+            for word in WORDS:
+                parts = []
+                for b in range(len(rows)):
+                    text = rows.input_ids[b][rows.attention_mask[b].bool()]
+                    ids = torch.cat((text, torch.tensor(word)))
+                    embeds = torch.cat((prompt, backbone.embedding(ids)))[None]
+                    with sdpa_kernel(SDPBackend.MATH):
+                        logits = backbone.model(inputs_embeds=embeds).logits[0]
+                    at = slice(len(prompt) + len(text) - 1, -1)
+                    parts.append(logits[at].log_softmax(-1).gather(1, torch.tensor(word)[:, None]).sum())
+                likelihoods.append(torch.stack(parts))
+            values = []
+            for b in range(len(rows)):
+                right = WORDS.index(tuple(i for i in rows.labels[b].tolist() if i >= 0))
+                wrong = torch.stack([of[b] for i, of in enumerate(likelihoods) if i != right]).max()
+                values.append((2.0 + wrong - likelihoods[right][b]).clamp_min(0))
+            return torch.stack(values).mean()
+
+        leaf = stack[run].clone().requires_grad_()
+        value = loss(leaf)
+        assert relative(losses[run], value.detach()) < 1e-9
+        assert relative(gradients[run], torch.autograd.grad(value, leaf)[0]) < 1e-8
+        hessian = torch.autograd.functional.hessian(loss, stack[run]).reshape(leaf.numel(), -1)
+        assert relative(products[run].flatten(), hessian @ vectors[run].flatten()) < 1e-7
 
 
 @pytest.mark.parametrize("kept", [0, None])

@@ -12,11 +12,11 @@ from softstart.training.objective import run_gradients, run_hvps, run_losses
 
 
 def alone(backbone, stack, batch, run):
-    """The loss of one run as a function of its prompt: token mean over its own rows."""
-    own = batch.select((batch.run == run).nonzero().squeeze(1))
+    """The loss of one run as a function of its prompt: token mean over its rows."""
+    rows = batch.select((batch.run == run).nonzero().squeeze(1))
 
     def loss(prompt):
-        sums, counts = backbone.nll(prompt[None].expand(len(stack), -1, -1), own, twice=True)
+        sums, counts = backbone.nll(prompt[None].expand(len(stack), -1, -1), rows, twice=True)
         return sums.sum() / counts.sum()
 
     return loss

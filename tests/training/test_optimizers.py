@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Annotated
+
 import pytest
 import torch
 from transformers.optimization import Adafactor as LibraryAdafactor
 
 from softstart.errors import SoftstartError
+from softstart.training.identity import Added
 from softstart.training.optimizers import OPTIMIZERS, SGD, Adafactor, AdamW, Optimizer, StackedOptimizer
 
 RUNS, P, D = 4, 5, 7
@@ -110,6 +114,25 @@ def test_a_mistake_is_one_error_with_its_place(declared, message):
     with pytest.raises(SoftstartError, match=message) as caught:
         Optimizer.declared(declared, "optimizer")
     assert "\n" not in str(caught.value)
+
+
+def test_keys_of_the_first_version_hold_all_settings_and_those_of_others_their_own():
+    shared = {"clip_threshold": 1.0, "decay_rate": -0.8, "betas": (0.9, 0.999)}
+    first = {"weight_decay": 1e-5, "max_grad_norm": None, **shared}
+    for name in ("adafactor", "adamw", "sgd"):
+        assert OPTIMIZERS[name]().identity() == {"name": name, **first}
+    assert AdamW(betas=(0.5, 0.6)).identity()["betas"] == (0.5, 0.6)
+
+    @dataclass(frozen=True)
+    class Later(Optimizer):
+        speed: float = 2.0
+        damping: Annotated[float, Added(0.0)] = 0.0
+
+        def update(self, prompts, gradient, state, clock):
+            return self.speed * gradient
+
+    assert set(Later().identity()) == {"name", "weight_decay", "max_grad_norm", "speed"}
+    assert Later(damping=0.5).identity()["damping"] == 0.5
 
 
 def test_another_name_brings_its_own_settings():

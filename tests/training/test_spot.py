@@ -45,10 +45,10 @@ def test_source_prompts_are_those_of_each_task_tuned_alone_on_all_its_rows(backb
             both[0].outputs + both[1].outputs,
             both[0].references + both[1].references,
         )
-        own = replace(task, train={0: rows}, dev={0: task.dev[13]})
+        joined = replace(task, train={0: rows}, dev={0: task.dev[13]})
         for name, steps in ((EMBEDDINGS, 3), (SOURCES, 7)):
             config = AdaptConfig(steps=steps, batch_size=4, eval_every=100, select="last", eval_start=False)
-            (alone,) = adapt(backbone, [AdaptRun(start, own, 0, 0.3, CONFIG.seed)], config)
+            (alone,) = adapt(backbone, [AdaptRun(start, joined, 0, 0.3, CONFIG.seed)], config)
             assert torch.allclose(learned.further[name][i], alone.prompt, rtol=1e-9)
     assert torch.equal(learned.prompt, learned.further[SOURCES].mean(0))
     assert torch.equal(learned.further[START], start)
@@ -63,8 +63,8 @@ def test_the_nearest_source_is_that_of_a_prompt_tuned_on_the_target(backbone, ta
     library[EMBEDDINGS] = library[EMBEDDINGS] + torch.randn(
         (3, 3, backbone.width), generator=torch.Generator().manual_seed(2), dtype=torch.float64
     )
-    found = SPOT.nearest(backbone, library, [(target, 13, 5), (target, 21, 6)], CONFIG)
-    for near, sample, seed in zip(found, (13, 21), (5, 6), strict=True):
+    chosen = SPOT.nearest(backbone, library, [(target, 13, 5), (target, 21, 6)], CONFIG)
+    for near, sample, seed in zip(chosen, (13, 21), (5, 6), strict=True):
         config = AdaptConfig(steps=3, batch_size=4, eval_every=100, select="last")
         (alone,) = adapt(backbone, [AdaptRun(start, target, sample, 0.3, seed)], config)
         cosines = [
@@ -81,12 +81,12 @@ def test_rows_with_rates_learn_at_their_own(backbone, tasks):
     plain = SGD(weight_decay=0.0)
     config = AdaptConfig(steps=1, eval_every=1, select="last", optimizer=plain)
     run = AdaptRun(start, tasks[0], 13, 0.3)
-    found = adapt(backbone, [run, replace(run, rates=rates), replace(run, rates=7 * rates)], config)
-    moved, scaled, same = (result.prompt - start for result in found)
+    results = adapt(backbone, [run, replace(run, rates=rates), replace(run, rates=7 * rates)], config)
+    moved, scaled, same = (result.prompt - start for result in results)
     assert torch.allclose(scaled, moved * torch.tensor([[2.25], [0.75], [0.0]], dtype=torch.float64))
     assert torch.allclose(same, scaled)  # only their ratios count
     (alone,) = adapt(backbone, [run], config)
-    assert torch.equal(alone.prompt, found[0].prompt)
+    assert torch.equal(alone.prompt, results[0].prompt)
 
 
 METHODS = {

@@ -13,6 +13,7 @@ from pydantic_core import core_schema
 
 from softstart.errors import SoftstartError, did_you_mean
 from softstart.registry import Registry
+from softstart.training.identity import keyed_fields
 
 
 def field_types(cls: Any) -> dict[str, Any]:
@@ -82,8 +83,9 @@ class Declared:
         return {"name": self.name, **{field.name: getattr(self, field.name) for field in fields(self)}}
 
     def identity(self) -> dict[str, Any]:
-        """What the key of a result holds of it; the same for as long as its numbers are."""
-        return {**self.formerly, **self.declaration()}
+        """What the key of a result holds of it; fields can be marked as in other configurations."""
+        values = {name: getattr(self, name) for name in keyed_fields(self)}
+        return {**self.formerly, "name": self.name, **values}
 
     @classmethod
     def declared(cls, values: Mapping[str, Any], where: str | None = None) -> Self:

@@ -25,10 +25,12 @@ class Scoring:
         function: backbone, prompts [R, P, d], jobs and evaluation to the predictions of every job, in order
             of its rows. Jobs should share forward passes.
         label: what it does, in a word or two, for reports.
+        ranks: whether it ranks label words, which takes memory that plans count.
     """
 
     function: Callable[[Backbone, Tensor, Sequence[Job], Evaluation], list[list[str]]]
     label: str
+    ranks: bool = False
 
 
 SCORINGS: Registry[Scoring] = Registry("scoring", accepts=lambda thing: isinstance(thing, Scoring))
@@ -186,7 +188,7 @@ def rank_labels(
 
 
 SCORINGS.add("generate", Scoring(generate_outputs, "generated"))
-SCORINGS.add("rank", Scoring(rank_labels, "likeliest label"))
+SCORINGS.add("rank", Scoring(rank_labels, "likeliest label", ranks=True))
 
 
 def _batch(backbone: Backbone, jobs: Sequence[Job]) -> Batch:

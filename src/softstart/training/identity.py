@@ -48,7 +48,7 @@ def identity_of(value: Any) -> Any:
     if hasattr(value, "identity"):
         return identity_of(value.identity())
     if isinstance(value, BaseModel) or (is_dataclass(value) and not isinstance(value, type)):
-        return {name: identity_of(getattr(value, name)) for name in _keyed(value)}
+        return {name: identity_of(getattr(value, name)) for name in keyed_fields(value)}
     if isinstance(value, Mapping):
         return {name: identity_of(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -56,7 +56,7 @@ def identity_of(value: Any) -> Any:
     return value
 
 
-def _keyed(config: Any) -> Iterator[str]:
+def keyed_fields(config: Any) -> Iterator[str]:
     """The names of the fields that belong to a key, under their present values."""
     for name, (marks, default) in _fields(cast(Hashable, type(config))).items():
         value = getattr(config, name)

@@ -19,6 +19,7 @@ from softstart.study.declare.spec import MAIN, Study, resolve_methods
 from softstart.study.declare.study_file import variants_of
 from softstart.study.declare.task_lists import resolve_setting
 from softstart.study.run.resources import Resources
+from softstart.training.evaluation import SCORINGS
 from softstart.training.finetuning import optimizer_of
 from softstart.training.methods import Method
 from softstart.training.objective import PromptObjective, run_gradients, weight_loss
@@ -322,7 +323,7 @@ def _evaluation(
         with torch.no_grad():
             once = traced(lambda: backbone.nll(prompts, batch), device).on(device)
         ranked = 0
-        if study.evaluation.scoring == "rank" and lengths.labels[0]:
+        if SCORINGS.find(study.evaluation.scoring).ranks and lengths.labels[0]:
             words = torch.full((rows, *lengths.labels), 3)
             ranked = traced(lambda: backbone.rank(prompts, batch, words, tokens), device).on(device)
         return resident + max(ranked, once + rows * searched)
