@@ -157,10 +157,10 @@ def resolve_method(name: str, values: Mapping[str, Any], meta: MetaConfig, where
         if values:
             raise SoftstartError(f"'{kind}' takes no overrides", where=where)
         return Method(name, kind)
-    own, outer = field_types(algorithm), field_types(type(meta))
-    fitting = checked(own | outer, values, kind, where, strict=True)
+    settings, outer = field_types(algorithm), field_types(type(meta))
+    fitting = checked(settings | outer, values, kind, where, strict=True)
     check_ranges(values, where)
-    # As written, so that keys stay: a whole number for a float is another text.
+    # As written, so that keys stay: a key holds 1 and 1.0 as different texts.
     values = {key: fitting[key] if isinstance(value, Mapping) else value for key, value in values.items()}
     if not LIMITS.isdisjoint(values):
         values = {**{key: None for key in LIMITS - {"steps"} if key in outer}, **values}
@@ -168,7 +168,7 @@ def resolve_method(name: str, values: Mapping[str, Any], meta: MetaConfig, where
         return Method(
             name,
             kind,
-            algorithm(**{k: v for k, v in values.items() if k in own}),
+            algorithm(**{k: v for k, v in values.items() if k in settings}),
             replace(meta, **{k: v for k, v in values.items() if k in outer}),
         )
     except ValueError as problem:
