@@ -1,4 +1,4 @@
-"""Kept graphs of inner gradients: the same numbers at every budget, their sizes, and which networks are refused."""
+"""Kept graphs of inner gradients: equal numbers at every budget, their sizes, which networks are refused."""
 
 from __future__ import annotations
 
