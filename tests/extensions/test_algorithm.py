@@ -146,6 +146,17 @@ def test_a_registered_one_is_a_method_by_name(outside, tmp_path, monkeypatch):
     assert prompt.tensor.shape == (3, 16)
 
 
+def test_workers_find_what_a_program_registered(outside, tmp_path, monkeypatch):
+    from sign_maml import SignMAML
+
+    monkeypatch.setattr(ALGORITHMS, "_entries", dict(ALGORITHMS))
+    ALGORITHMS.add("signmaml", SignMAML)
+    study = toy(make_world(tmp_path), methods={"pt": {}, "signmaml": {}}, samples=[13], learning_rates=[0.2])
+    outcome = run_study(study, tmp_path / "out", device="cpu", workers=2)
+    assert (outcome.failures, outcome.missing) == ([], 0)
+    assert outcome.appearance["signmaml"].label == "Sign-MAML"
+
+
 @pytest.mark.parametrize(
     ("method", "message"),
     [
