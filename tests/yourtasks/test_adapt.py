@@ -10,12 +10,14 @@ import torch
 
 from helpers.families import random_backbone
 from helpers.models import prompts, random_t5, toy_task
-from helpers.own_tables import documented, failed, softstart, write_rows
+from helpers.own_tables import documented, failed, softstart, table, write_rows
 from softstart import Backbone
 from softstart.algorithms import LOG_RATES
 from softstart.gym import open_gym
 from softstart.gym.metrics import score
 from softstart.gym.mini import mini_settings
+from softstart.gym.rows import read_rows
+from softstart.gym.tables import RawData, whole_task
 from softstart.prompt import SoftPrompt
 from softstart.training.adaptation import AdaptRun, adapt
 from softstart.training.configs import AdaptConfig
@@ -43,6 +45,24 @@ def test_adapt_compares_the_learned_start_with_plain_tuning(folder):
         f"{row_of_card['score']:.1f} | {row_of_card['low']:.1f} to {row_of_card['high']:.1f} over test rows |"
     )
     assert f"| mine | Classification-F1 | {row}" in (here / "tuned" / "README.md").read_text()
+
+
+def test_a_dev_file_takes_the_place_of_rows_drawn_from_train(folder, tmp_path):
+    here, _ = folder
+    table(tmp_path / "dev.csv", 14, seed=2)
+    options = ("--input", "{title}: {body}", "--steps", 2, "--lr", 0.3, "--length", 4, "--device", "cpu")
+    given = ("adapt", "--train", here / "mine.csv", "--dev", "dev.csv", *options)
+    done = softstart(*given, cwd=tmp_path)
+    assert done[0] == 0, done[2]
+    assert "38 rows to learn from, 14 dev, 10 test (a fifth of --train)" in done[1]
+    assert "--dev and --splits cannot go together" in failed(*given, "--splits", 2, cwd=tmp_path)
+    (tmp_path / "dev.csv").write_text("title,body,label\n")
+    assert "dev.csv" in failed(*given, cwd=tmp_path)
+    whole = whole_task(RawData(str(here / "mine.csv"), input="{title}: {body}", dev=str(here / "more.csv")))
+    (sample,) = whole.samples.values()
+    assert [row.outputs for row in sample.dev] == [
+        (row["label"],) for row in read_rows(here / "more.csv", None, header=True)
+    ]
 
 
 def test_equal_starts_end_equal_whatever_their_name():

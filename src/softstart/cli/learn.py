@@ -120,6 +120,9 @@ def adapt(
     test: Annotated[
         str | None, typer.Option(help="Labeled rows to test on; else a fifth of --train.")
     ] = None,
+    dev: Annotated[
+        str | None, typer.Option(help="Labeled rows to choose the rate and step by; else a quarter of --train.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the tuned prompt, as a PEFT adapter.")] = None,
     backbone: PromptBackbone = None,
     revision: PromptRevision = None,
@@ -133,8 +136,9 @@ def adapt(
     steps: Annotated[int, typer.Option(min=1, help="Steps of tuning.")] = 300,
     length: Annotated[int, typer.Option(min=1, help="Prompt length, without --init.")] = 20,
     splits: Annotated[
-        int, typer.Option(min=1, help="Splits of --train into train and dev; all are tuned and shown.")
-    ] = 3,
+        int | None,
+        typer.Option(min=1, help="Splits of --train into train and dev; all are tuned and shown (3)."),
+    ] = None,
     seed: Seed = 0,
     max_input_tokens: MaxInput = 512,
     strict: Strict = False,
@@ -158,6 +162,11 @@ def adapt(
     from softstart.yourtasks import compare_starts, fit_inputs, is_named
     from softstart.yourtasks.rates import rates_for
 
+    if dev and splits:
+        raise SoftstartError(
+            "--dev and --splits cannot go together", fix="Leave one out: --dev fixes the only split."
+        )
+    splits = splits or (1 if dev else 3)
     check_ranges(
         {"steps": steps, "lr": lr or [], "length": length, "splits": splits, "seed": seed,
          "max_input_tokens": max_input_tokens},
@@ -166,7 +175,7 @@ def adapt(
     if out:
         check_prompt_output(out)
     learned = load_prompt(init, revision) if init and not is_named(init) else None
-    raw = RawData(train, input=input, output=output, label=label, metric=metric, test=test)
+    raw = RawData(train, input=input, output=output, label=label, metric=metric, test=test, dev=dev)
     task = whole_task(raw, splits=splits)
     model = backbone_of(learned, backbone or (None if learned else TINY), device)
     starts, length = _starts(model, task, init, learned, length, seed)

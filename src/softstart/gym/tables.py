@@ -22,7 +22,7 @@ from softstart.gym.hub import hub_rows
 from softstart.gym.lines import make_lines
 from softstart.gym.rows import SUFFIXES, read_rows
 from softstart.gym.sampling import shuffled
-from softstart.gym.task import Kind, Sample, Task, check_kind
+from softstart.gym.task import Example, Kind, Sample, Task, check_kind
 from softstart.gym.template import Row, with_columns
 
 HUB = "hf:"
@@ -42,7 +42,8 @@ class RawData:
     Without ``input``, ``output`` and ``label`` the columns of these names are taken. ``label`` names the
     column whose values are balanced: samples hold k rows of each. ``labels`` are the label words, all of
     them, or a mapping from values to words; a value outside them is an error. Without ``test`` (a file, or
-    a split of the hub) a fifth of the rows becomes the test set, as CrossFit carves it.
+    a split of the hub) a fifth of the rows becomes the test set, as CrossFit carves it. ``dev`` (likewise)
+    holds the dev rows of ``whole_task``, which are else drawn from the rows.
 
     Raises:
         SoftstartError: an unknown kind, a template without a column, or a label that is there twice.
@@ -58,6 +59,7 @@ class RawData:
     metric: str | None = None
     category: str = "own"
     test: str | None = None
+    dev: str | None = None
     config: str | None = None
     split: str = "train"
     delimiter: str | None = None
@@ -128,7 +130,7 @@ def whole_task(raw: RawData, *, splits: int = 1, dev_share: float = 0.25, max_de
     """A task with all rows of a table: each sample is another split of them into train and dev.
 
     Without a test file a fifth of the rows becomes the test set, the same for all splits. The samples are
-    named ``WHOLE``, ``WHOLE + 1``, …
+    named ``WHOLE``, ``WHOLE + 1``, … With a dev file, all samples hold the same rows, in other orders.
 
     Args:
         raw: the table.
@@ -141,7 +143,8 @@ def whole_task(raw: RawData, *, splits: int = 1, dev_share: float = 0.25, max_de
     """
     entry = entry_of(raw)
     drawn = draw(Job(entry, Path(), False, allow_short=True))
-    dev = min(max_dev, max(1, int(dev_share * len(drawn.pool))))
+    own_dev = _dev_rows(raw, entry) if raw.dev else None
+    dev = 0 if own_dev else min(max_dev, max(1, int(dev_share * len(drawn.pool))))
     if len(drawn.pool) <= dev:
         raise SoftstartError(
             f"{len(drawn.pool)} row to learn from, at least two are needed",
@@ -151,9 +154,23 @@ def whole_task(raw: RawData, *, splits: int = 1, dev_share: float = 0.25, max_de
     samples = {}
     for seed in range(WHOLE, WHOLE + splits):
         rows = examples_of([keyed.line for keyed in shuffled(drawn.pool, seed)])
-        samples[seed] = Sample(seed, rows[dev:], rows[:dev])
+        samples[seed] = Sample(seed, rows[dev:], own_dev or rows[:dev])
     test = examples_of(drawn.test)
     return Task(entry.name, entry.kind, entry.metric, entry.category, samples, test, raw.data)
+
+
+def _dev_rows(raw: RawData, entry: Entry) -> tuple[Example, ...]:
+    """The rows of the dev file (or split of the hub), read as those of the table are."""
+    dev = str(raw.dev)
+    rows = (
+        hub_rows(entry.dataset, dev)
+        if raw.on_hub
+        else read_rows(dev, raw.delimiter, header=raw.input is not None)
+    )
+    examples = examples_of([keyed.line for keyed in make_lines(entry, rows, dev, tidy=True)])
+    if not examples:
+        raise SoftstartError("no rows", where=dev, fix="Give a table with labeled rows.")
+    return examples
 
 
 def source_tasks(folder: str | Path, like: RawData | None = None) -> list[Task]:
