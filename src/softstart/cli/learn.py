@@ -121,7 +121,7 @@ def adapt(
         str | None, typer.Option(help="Labeled rows to test on; else a fifth of --train.")
     ] = None,
     dev: Annotated[
-        str | None, typer.Option(help="Labeled rows to choose the rate and step by; else a quarter of --train.")
+        str | None, typer.Option(help="Labeled rows to select by; else a quarter of --train.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the tuned prompt, as a PEFT adapter.")] = None,
     backbone: PromptBackbone = None,
@@ -162,16 +162,9 @@ def adapt(
     from softstart.yourtasks import compare_starts, fit_inputs, is_named
     from softstart.yourtasks.rates import rates_for
 
-    if dev and splits:
-        raise SoftstartError(
-            "--dev and --splits cannot go together", fix="Leave one out: --dev fixes the only split."
-        )
-    splits = splits or (1 if dev else 3)
-    check_ranges(
-        {"steps": steps, "lr": lr or [], "length": length, "splits": splits, "seed": seed,
-         "max_input_tokens": max_input_tokens},
-        "adapt",
-    )  # fmt: skip
+    splits = _splits(splits, dev)
+    given = {"steps": steps, "lr": lr or [], "length": length, "splits": splits, "seed": seed}
+    check_ranges(given | {"max_input_tokens": max_input_tokens}, "adapt")
     if out:
         check_prompt_output(out)
     learned = load_prompt(init, revision) if init and not is_named(init) else None
@@ -179,10 +172,9 @@ def adapt(
     task = whole_task(raw, splits=splits)
     model = backbone_of(learned, backbone or (None if learned else TINY), device)
     starts, length = _starts(model, task, init, learned, length, seed)
-    template = "{input}"
-    if chat or (learned is not None and learned.info.get("template") == CHAT):
-        template = CHAT
-    text, too_long = fit_inputs(model, length, task, TextFormat(template, max_input_tokens))
+    chat = chat or (learned is not None and learned.info.get("template") == CHAT)
+    asked = TextFormat(CHAT if chat else "{input}", max_input_tokens)
+    text, too_long = fit_inputs(model, length, task, asked)
     check_lengths(too_long, text.max_input_tokens, strict)
     rates, unit = rates_for(model, lr, lr_unit)
     config = AdaptConfig(steps=steps, eval_every=max(1, steps // 12), max_tokens=2048, lr_unit=unit)
@@ -191,14 +183,22 @@ def adapt(
         tuned = compare_starts(
             model, task, starts, text=text, rates=rates, config=config, seed=seed, progress=progress
         )
-    if not lead:
-        return
-    _show_tuned(task, tuned, test is not None)
-    if out:
+    if lead:
+        _show_tuned(task, tuned, test is not None)
+    if lead and out:
         wanted = list(starts)[-1]
         fields = {"input": input or "{input}", "output": output or (f"{{{label}}}" if label else None)}
         _save(tuned[wanted].prompt, out, fields)
         say(f"{wanted}: {out}")
+
+
+def _splits(splits: int | None, dev: str | None) -> int:
+    """Into how many splits of train and dev the rows go."""
+    if dev and splits:
+        raise SoftstartError(
+            "--dev and --splits cannot go together", fix="Leave one out: --dev fixes the only split."
+        )
+    return splits or (1 if dev else 3)
 
 
 def _starts(

@@ -59,10 +59,10 @@ class RawData:
     metric: str | None = None
     category: str = "own"
     test: str | None = None
-    dev: str | None = None
     config: str | None = None
     split: str = "train"
     delimiter: str | None = None
+    dev: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse an unknown kind, a template without a column, and a label that is there twice."""
