@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
+from helpers.own_tables import softstart
 from helpers.toy_study import SOFTSTART, STUDY, TASKS, call, command, contents
 from softstart.cli import app as cli
 from softstart.prompt import SoftPrompt
@@ -72,19 +73,26 @@ def test_a_second_call_computes_nothing_and_a_wider_grid_only_the_rest(finished,
     out = tmp_path / "study"
     subprocess.run(["cp", "-rp", finished[0], out], check=True)
     before = {f: f.stat().st_mtime_ns for f in (out / "prompts").iterdir()}
-    assert call(*command(world, out)).returncode == 0
+    assert softstart(*command(world, out)[1:], cwd=tmp_path)[0] == 0
     assert {f: f.stat().st_mtime_ns for f in (out / "prompts").iterdir()} == before
-    wider = call(*command(world, out, "--set", "learning_rates=[0.5,0.2,0.05]"))
-    assert wider.returncode == 0
+    wider = command(world, out, "--set", "learning_rates=[0.5,0.2,0.05]")
+    assert softstart(*wider[1:], cwd=tmp_path)[0] == 0
     after = {f: f.stat().st_mtime_ns for f in (out / "prompts").iterdir()}
     assert {f: after[f] for f in before} == before
     assert len(after) - len(before) == 5 * 2 * 2
-    assert call(*command(world, out)).returncode == 0
-    status = call(SOFTSTART, "status", out)
-    assert re.search(r"0 runs missing, 24 results, 24 of them tested", status.stdout)
+    assert softstart(*command(world, out)[1:], cwd=tmp_path)[0] == 0
+    _, status, _ = softstart("status", out, cwd=tmp_path)
+    assert re.search(r"0 runs missing, 24 results, 24 of them tested", status)
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "ending",
+    [
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        signal.SIGKILL,
+    ],
+)
 def test_killed_and_repeated_equals_uninterrupted(finished, world, tmp_path, ending):
     reference = pd.read_csv(finished[0] / "results.csv")
     out, stops = tmp_path / "study", 0
@@ -183,17 +191,16 @@ def test_a_prompt_of_another_backbone_or_a_damaged_one_is_named(finished, world,
     rows = pd.read_csv(out / "results.csv")
     start = next(f for f in (out / "prompts").iterdir() if SoftPrompt.load(f).info.get("algorithm") == "maml")
     SoftPrompt(torch.zeros(4, 99), "other/model").save(start)
-    done = call(*command(world, out, "--set", "learning_rates=[0.01]"))
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert f"{start.name}: the prompt has width 99 but backbone" in done.stderr
+    code, _, errors = softstart(*command(world, out, "--set", "learning_rates=[0.01]")[1:], cwd=tmp_path)
+    assert code == 1
+    assert f"{start.name}: the prompt has width 99 but backbone" in errors
     assert set(pd.read_csv(out / "results.csv")["method"]) == set(STUDY["methods"]) - {
         "maml"
     }  # the rest went on
     start.write_bytes(b"junk")
-    done = call(*command(world, out, "--set", "learning_rates=[0.02]"))
-    assert done.returncode == 0
-    assert f"{start.name}: not a readable safetensors file" in done.stdout + done.stderr
+    code, *shown = softstart(*command(world, out, "--set", "learning_rates=[0.02]")[1:], cwd=tmp_path)
+    assert code == 0
+    assert f"{start.name}: not a readable safetensors file" in "".join(shown)
     again = pd.read_csv(out / "results.csv")
     assert set(again["method"]) == set(STUDY["methods"])
     assert len(rows) == 24
@@ -204,9 +211,10 @@ DIVERGES = "methods.maml.optimizer={name: adafactor, decay_rate: 1000}"
 
 
 def test_a_diverging_method_is_reported_and_the_others_go_on(world, tmp_path):
-    done = call(*command(world, tmp_path / "o", "--set", DIVERGES))
-    assert done.returncode == 1
-    assert "meta-training maml: meta-training diverged" in done.stderr
+    run = command(world, "o", "--set", DIVERGES, "--set", "samples=[13]")
+    code, _, errors = softstart(*run[1:], cwd=tmp_path)
+    assert code == 1
+    assert "meta-training maml: meta-training diverged" in errors
     methods = set(pd.read_csv(tmp_path / "o" / "results.csv")["method"])
     assert methods == set(STUDY["methods"]) - {"maml"}
 

@@ -11,7 +11,8 @@ import subprocess
 import pytest
 from rich.console import Console
 
-from helpers.toy_study import SOFTSTART, call, command
+from helpers.own_tables import softstart
+from helpers.toy_study import command
 from softstart.cli import terminal
 from softstart.cli.display import TerminalDisplay
 
@@ -86,9 +87,9 @@ def test_a_study_of_odd_names_through_the_command_line(world, tmp_path):
     assert str(out / "report.html") in shown
     assert "m[/b]" in shown
     for arguments in (("status", out), ("report", out), ("arg", out / "results.csv")):
-        done = call(SOFTSTART, *arguments)
-        assert done.returncode == 0, done.stderr
-        assert str(out) in done.stdout or "m[/b]" in done.stdout
+        code, shown, errors = softstart(*arguments, cwd=tmp_path)
+        assert code == 0, errors
+        assert str(out) in shown or "m[/b]" in shown
     lost = tmp_path / "[/b]"
-    done = call(SOFTSTART, "status", lost)
-    assert done.stderr.strip() == f"error: {lost}: no such study folder. Give the --out of a run."
+    _, _, errors = softstart("status", lost, cwd=tmp_path)
+    assert errors.strip() == f"error: {lost}: no such study folder. Give the --out of a run."

@@ -58,6 +58,7 @@ def test_a_study_trains_by_it_to_the_report(outside, tmp_path):
     assert len(shown) == 2  # adaptation with fine-tuning, meta-training
 
 
+@pytest.mark.slow
 def test_worker_processes_find_it(outside, tmp_path):
     world, out = make_world(tmp_path), tmp_path / "out"
     environment = {**os.environ, "PYTHONPATH": f"{os.environ.get('PYTHONPATH', '')}:{tmp_path}"}

@@ -59,6 +59,7 @@ def test_a_study_trains_by_it_to_the_report_with_its_own_settings(outside, tmp_p
     assert not runs["lion"] & runs["adamw"]
 
 
+@pytest.mark.slow
 def test_worker_processes_and_a_later_report_find_it(outside, tmp_path):
     world, out = make_world(tmp_path), tmp_path / "out"
     changed = {**STUDY, "methods": METHODS, "adaptation": {**STEPS, "optimizer": LION}}

@@ -64,6 +64,7 @@ def test_a_study_is_scored_by_it_to_the_report(outside, tmp_path):
     assert scores(folders["rank"]) == pytest.approx([1 - score for score in scores(folders[LEAST])])
 
 
+@pytest.mark.slow
 def test_worker_processes_and_a_later_report_find_it(outside, tmp_path):
     world = make_world(tmp_path)
     environment = {**os.environ, "PYTHONPATH": f"{os.environ.get('PYTHONPATH', '')}:{tmp_path}"}

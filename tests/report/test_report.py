@@ -330,6 +330,7 @@ def test_every_table_and_scrolling_part_has_a_name_and_figures_are_given_in_numb
         assert line in numbers["Dev scores while adapting"]
 
 
+@pytest.mark.slow
 def test_a_page_of_many_settings_stays_light(tmp_path):
     """As large as a study of all published settings with five samples: 10 x 10 tasks x 6 methods x 5."""
     tasks = [f"a_task_of_some_length_{i}" for i in range(10)]

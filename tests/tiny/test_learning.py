@@ -37,6 +37,7 @@ def chance(task):
     return max(constant, 1 / len(task.labels) if task.labels else 0.0)
 
 
+@pytest.mark.slow
 def test_prompt_tuning_beats_chance_with_a_margin_on_most_targets(backbone):
     gym = MiniGym()
     tasks = {name: gym.load(name) for name in TARGETS}

@@ -33,6 +33,7 @@ def test_source_tasks_keep_no_row_for_a_test(sources):
         source_tasks(here)
 
 
+@pytest.mark.slow
 def test_a_start_learned_from_a_folder_of_tables_beats_plain_tuning_in_few_steps(sources):
     """The command, the code of docs/ecosystem.md, and whether it is worth it on tasks it never saw."""
     here, names = sources

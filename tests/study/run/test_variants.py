@@ -46,7 +46,7 @@ def test_variants_change_what_they_name_and_share_the_rest(world, tmp_path):
 def test_variants_may_have_another_backbone(world, tmp_path):
     methods = {"pt": {}, "reptile": {"inner_lr": 0.1}}
     variants = {"tiny": {"backbone": TINY}, "half": {"dtype": "bfloat16"}}
-    study = toy(world, methods=methods, variants=variants)
+    study = toy(world, methods=methods, variants=variants, samples=[13])
     assert not run_study(study, tmp_path).failures
     rows = pd.read_csv(tmp_path / "results.csv")
     assert rows.groupby("variant")["backbone"].unique().map(list).to_dict() == {
@@ -58,7 +58,7 @@ def test_variants_may_have_another_backbone(world, tmp_path):
         for variant, of in rows.groupby("variant")
     }
     assert widths == {"main": {16}, "half": {16}, "tiny": {load_backbone(TINY).width}}
-    alone = toy(world, methods=methods, backbone=TINY)
+    alone = toy(world, methods=methods, backbone=TINY, samples=[13])
     assert not run_study(alone, tmp_path / "alone").failures
     columns = ["method", "task", "sample", "lr", "dev", "test", "run"]
     got = rows[rows["variant"] == "tiny"][columns].reset_index(drop=True)

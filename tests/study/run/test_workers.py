@@ -80,6 +80,7 @@ class Harmless:
         return Done(runs=[{"pid": os.getpid()}])
 
 
+@pytest.mark.slow
 def test_work_that_kills_its_workers_fails_alone(world, tmp_path):
     executor = LocalProcesses(Setup({}, None, tmp_path), 2)
     deadly, harmless = Deadly(), Harmless()
@@ -113,6 +114,7 @@ class Host(Quiet):
             self.joined[0].wait()
 
 
+@pytest.mark.slow
 def test_processes_join_and_die_and_the_numbers_stay(world, finished, tmp_path):
     out = tmp_path / "o"
     host = Host(world, out)
@@ -147,7 +149,7 @@ def test_joining_what_does_not_run_is_one_clear_line(tmp_path):
         join_study(tmp_path)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
 def test_no_worker_outlives_its_study_and_the_next_call_goes_on(world, finished, tmp_path, how):
     out = tmp_path / "study"
     # As in a terminal, the whole group hears of Ctrl-C.
