@@ -110,7 +110,7 @@ def test_a_chat_model_without_its_format_is_mentioned_once():
         encode_task(toy_task("toy"), backbone, TextFormat("{input}"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        encode_task(toy_task("toy"), backbone, TextFormat("{input}"))
+        encode_task(toy_task("toy"), chat_backbone(), TextFormat("{input}"))
         encode_task(toy_task("toy"), chat_backbone(), TextFormat("chat"))
         mention_chat(word_tokenizer(), "plain")
 

@@ -10,14 +10,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from typing import Any
-from weakref import WeakSet
 
 from softstart.errors import SoftstartError
 
 CHAT = "chat"
 """The template that is the tokenizer's own; ``chat:TEXT`` fills TEXT and makes it the user's turn."""
 
-_MENTIONED: WeakSet[Any] = WeakSet()
+_MENTIONED: set[str] = set()
+"""Backbones with a chat format that this process has warned of."""
+
 _SLOT = "\x1asoftstart\x1a"
 
 
@@ -52,9 +53,9 @@ def chat_ids(tokenizer: Any, name: str, texts: Sequence[str], limit: int | None)
 
 def mention_chat(tokenizer: Any, name: str) -> None:
     """Warn once that a model with a chat format is used without it."""
-    if not getattr(tokenizer, "chat_template", None) or tokenizer in _MENTIONED:
+    if not getattr(tokenizer, "chat_template", None) or name in _MENTIONED:
         return
-    _MENTIONED.add(tokenizer)
+    _MENTIONED.add(name)
     warnings.warn(
         f"backbone '{name}' has a chat format and is used without: template: chat (--chat) may fit it better",
         stacklevel=4,

@@ -165,3 +165,16 @@ def test_explain_protocol_from_the_command_line(capsys):
     as_run = shown("--set", "preset=paper", "--format", "markdown", "--all")
     assert "| prompt tested | last | last | best |" in as_run
     assert "* seeds of meta-training: one learned start says nothing" in shown()
+
+
+def test_rates_are_shown_with_their_unit():
+    by_embedding = study(
+        methods={"pt": {}, "maml": {}},
+        adaptation={"lr_unit": "embedding"},
+        meta={"lr_unit": "embedding", "lr": 0.25, "inner_lr_unit": "start"},
+        learning_rates=[0.4, 0.25],
+    )
+    shown = {value.what: value.here for value in protocol(by_embedding)}
+    assert shown["learning rates of adaptation"] == "in units of the embedding's entries: 0.4, 0.25"
+    assert shown["maml: outer learning rate"] == "in units of the embedding's entries: 0.25"
+    assert shown["maml: inner learning rate"].startswith("in units of the prompt's entries: ")

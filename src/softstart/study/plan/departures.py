@@ -240,7 +240,7 @@ def _meta(method: Method, study: Study) -> Rows:
     mixture = algorithm.data != "episodes"
     yield "algorithm", method.kind
     yield "length of meta-training", _length(meta)
-    yield "outer learning rate", meta.lr
+    yield "outer learning rate", f"{_UNITS[meta.lr_unit]}{meta.lr:g}"
     yield "outer optimizer", _choice(meta.optimizer)
     if meta.loss != TokenMean():
         yield "loss in meta-training", _choice(meta.loss)
@@ -254,8 +254,7 @@ def _meta(method: Method, study: Study) -> Rows:
     values = asdict(cast(Any, algorithm))
     yield "tasks of an outer step", meta.meta_batch
     if "inner_lr" in values:
-        unit = "in units of the prompt's entries: " if meta.inner_lr_unit == "start" else ""
-        yield "inner learning rate", f"{unit}{values.pop('inner_lr'):g}"
+        yield "inner learning rate", f"{_UNITS[meta.inner_lr_unit]}{values.pop('inner_lr'):g}"
     yield "inner steps", algorithm.inner_steps
     yield "support rows", algorithm.support_size
     yield "query rows", algorithm.query_size
@@ -268,12 +267,17 @@ def _meta(method: Method, study: Study) -> Rows:
     yield from ((name.replace("_", " "), value) for name, value in values.items() if name not in _SIZES)
 
 
+_UNITS = {
+    "absolute": "",
+    "embedding": "in units of the embedding's entries: ",
+    "start": "in units of the prompt's entries: ",
+}
 _SIZES = ("inner_steps", "support_size", "query_size")
 
 
 def _adaptation(study: Study) -> Rows:
     a = study.adaptation
-    yield "learning rates of adaptation", _listed(study.learning_rates)
+    yield "learning rates of adaptation", _UNITS[a.lr_unit] + _listed(study.learning_rates)
     yield "steps of adaptation", a.steps
     yield from _epochs(a)
     yield "optimizer of adaptation", _choice(a.optimizer)
