@@ -15,6 +15,7 @@ from softstart.backbone.base import Backbone, Reader, summed_nll
 from softstart.backbone.batch import Batch
 from softstart.backbone.causal_once import OncePasses
 from softstart.backbone.decoding import Decoding, plain_generation
+from softstart.backbone.quantization import refuse_second_order
 from softstart.errors import SoftstartError
 from softstart.prompt.placement import suffix
 
@@ -128,8 +129,12 @@ class CausalBackbone(Backbone):
             self.read_once = False
         return self._once
 
-    def _once_for(self, prompts: Tensor, batch: Batch, seed: int | None = None) -> OncePasses | None:
+    def _once_for(
+        self, prompts: Tensor, batch: Batch, seed: int | None = None, *, twice: bool = False
+    ) -> OncePasses | None:
         """``once``, where it serves these prompts [R, P, d] and rows; SoftstartError: they do not fit."""
+        if twice:
+            refuse_second_order(self.name, self.quantization)
         if seed is not None or not prompts.shape[1] or self.once is None:
             return None
         if self._place.first == "prompt" and not int(batch.attention_mask.sum(1).min()):
@@ -142,7 +147,9 @@ class CausalBackbone(Backbone):
     @contextlib.contextmanager
     def sharing(self, prompts: Tensor, batch: Batch, *, twice: bool = False) -> Iterator[list[Tensor] | None]:
         """As ``Backbone.sharing``: keys and values [G, R, P, h] of every layer of prompts before the text."""
-        once = self._once_for(prompts, batch, batch.seed) if self._place.first == "prompt" else None
+        once = (
+            self._once_for(prompts, batch, batch.seed, twice=twice) if self._place.first == "prompt" else None
+        )
         if once is None:
             yield None
             return
@@ -157,7 +164,7 @@ class CausalBackbone(Backbone):
         self, prompts: Tensor, batch: Batch, *, seed: int | None = None, twice: bool = False
     ) -> tuple[Tensor, Tensor]:
         """As ``Backbone.nll``: prompts [R, P, d] → sums [B] and counts [B]."""
-        once = self._once_for(prompts, batch, seed)
+        once = self._once_for(prompts, batch, seed, twice=twice)
         if once is None:
             return super().nll(prompts, batch, seed=seed, twice=twice)
         if self._place.first == "text":

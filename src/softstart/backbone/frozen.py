@@ -15,7 +15,12 @@ from torch import Tensor, nn
 
 from softstart.backbone import kernels
 from softstart.backbone.devices import device_of, every_weight, refuse_sharded
-from softstart.backbone.quantization import quantization_of, refuse_training
+from softstart.backbone.quantization import (
+    keep_differentiable,
+    plain_tensors,
+    quantization_of,
+    refuse_training,
+)
 from softstart.errors import SoftstartError
 from softstart.storage.token_cache import fingerprint
 
@@ -42,6 +47,7 @@ class FrozenModel:
         refuse_sharded(model)
         self.model: Any = model.requires_grad_(False).eval()
         self.quantization = quantization_of(model.config)
+        keep_differentiable(model)
         kernels.keep_freed_memory()
         for module in model.modules():
             if type(module) is nn.Linear and not self.quantization:
@@ -96,7 +102,8 @@ class FrozenModel:
         digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
         for key, tensor in sorted(every_weight(self.model).items()):
             digest.update(key.encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+            for part in plain_tensors(tensor.detach()):
+                digest.update(part.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
     @cached_property

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
+
+from torch import Tensor
 
 from softstart.errors import SoftstartError
 
@@ -14,6 +17,27 @@ def quantization_of(config: Any) -> str | None:
         return None
     method = facts.get("quant_method") if isinstance(facts, dict) else getattr(facts, "quant_method", None)
     return str(getattr(method, "value", method) or "an unknown method")
+
+
+def keep_differentiable(model: Any) -> None:
+    """Keep the 4-bit layers of bitsandbytes in the form that has a backward pass, in place.
+
+    With AVX512-BF16 the first forward pass without a gradient repacks the weights of a layer for inference.
+    From then on its products pass no gradient on; what remains, through the residual stream, is wrong.
+    """
+    # It warns of its casts to half precision in every product.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def plain_tensors(tensor: Tensor) -> list[Tensor]:
+    """The tensors that hold the numbers of a weight: itself, or the parts of a quantized one (torchao)."""
+    if not hasattr(tensor, "__tensor_flatten__"):
+        return [tensor]
+    names, _ = tensor.__tensor_flatten__()
+    return [part for name in sorted(names) for part in plain_tensors(getattr(tensor, name))]
 
 
 def refuse_second_order(name: str, quantization: str | None) -> None:
