@@ -14,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 
+from softstart import Backbone
+from softstart.errors import SoftstartError
 from softstart.prompt import SoftPrompt
 
 COMMIT = hashlib.sha1(b"softstart").hexdigest()
@@ -139,7 +141,7 @@ for revision in (None, "{commit}"):
     assert torch.equal(prompt.tensor, torch.arange(6.0).view(2, 3)), prompt
     assert (prompt.backbone, prompt.revision, prompt.info["setting"]) == (
         "google/t5-large-lm-adapt", "f00d", "cls2cls")
-for name, revision in (("me/start", "missing"), ("me/other", None), ("no name", None)):
+for name, revision in (("me/start", "missing"), ("me/other", None), ("no name/it", None)):
     try:
         SoftPrompt.from_pretrained(name, revision=revision)
     except SoftstartError as problem:
@@ -183,3 +185,15 @@ def test_a_card_without_scores_says_so():
     assert "No scores were recorded" in card
     assert "AutoModelForCausalLM" in card
     assert 'license: "other"' in card
+
+
+@pytest.mark.parametrize("name", ["./start", "a/b/c", "start", "here/start"])
+def test_a_path_is_not_looked_for_on_the_hub(name, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", None)
+    with pytest.raises(SoftstartError, match=f"{name}: no such file or folder with a prompt"):
+        SoftPrompt.from_pretrained(name)
+    if "/" in name:
+        with pytest.raises(SoftstartError, match=f"{name}: no such folder for a backbone"):
+            Backbone.from_pretrained(name)

@@ -8,6 +8,10 @@ from softstart.errors import SoftstartError, did_you_mean
 from softstart.gym.task import Gym
 
 
+class UnknownTasks(SoftstartError):
+    """A setting names tasks that a gym at hand does not have."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """A named choice of source and target tasks ("mini-cls2cls"), disjoint and without repetition.
@@ -58,9 +62,10 @@ class Setting:
         missing = [task for task in self.tasks if task not in known]
         if missing:
             hints = [f"{task}: {hint}" for task in missing if (hint := did_you_mean(task, known))]
-            self._refuse(
+            raise UnknownTasks(
                 f"names tasks that gym '{gym.name}' does not have: {', '.join(missing)}",
-                " ".join(hints) or f"The gym has {len(known)} tasks.",
+                where=f"setting '{self.name}'",
+                fix=" ".join(hints) or f"The gym has {len(known)} tasks.",
             )
 
     def _refuse(self, what: str, fix: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from softstart.errors import SoftstartError
 from softstart.prompt.formats import CONFIG_FILE, PICKLED_FILE, WEIGHTS_FILE
+from softstart.storage.files import only_a_path
 
 
 def download(repo_id: str, revision: str | None) -> Path:
@@ -17,6 +18,11 @@ def download(repo_id: str, revision: str | None) -> Path:
     Raises:
         SoftstartError: no such repository or revision, or the hub cannot be reached.
     """
+    if "/" not in repo_id or only_a_path(repo_id):
+        raise SoftstartError(
+            "no such file or folder with a prompt", where=repo_id,
+            fix="Give a prompt file, a folder, or a hub id (owner/name).",
+        )  # fmt: skip
     from huggingface_hub import snapshot_download
 
     with _explained(repo_id, "cannot be loaded from the hub"):

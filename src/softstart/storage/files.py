@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -83,3 +84,15 @@ def check_output_folder(folder: Path, ours: Callable[[Path], bool]) -> None:
             )
     except OSError as problem:
         raise SoftstartError(f"cannot write ({problem.strerror})", where=str(folder), fix=fix) from problem
+
+
+def only_a_path(name: str) -> bool:
+    """Whether a name can be a path alone and no hub id, which is ``NAME`` or ``OWNER/NAME``.
+
+    >>> only_a_path("./start"), only_a_path("a/b/c"), only_a_path("owner/name")
+    (True, True, False)
+    """
+    parts = re.split(r"[/\\]", name)
+    if len(parts) > 2 or "\\" in name or name.startswith((".", "~")):
+        return True
+    return len(parts) == 2 and Path(parts[0] or "/").is_dir()

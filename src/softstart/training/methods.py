@@ -143,7 +143,7 @@ def resolve_method(name: str, values: Mapping[str, Any], meta: MetaConfig, where
         name: its name in the study; ``values["algorithm"]`` names what it is if its name does not.
         values: overrides of fields of the algorithm and of ``meta``.
         meta: the outer loop of all methods; the result's is of the same type.
-        where: the file or option, for messages.
+        where: the option, or the file and the key, for messages.
 
     Raises:
         SoftstartError: an unknown method, an override that is not a field of its algorithm or of ``meta``,
@@ -151,7 +151,6 @@ def resolve_method(name: str, values: Mapping[str, Any], meta: MetaConfig, where
     """
     values = dict(values)
     kind = values.pop("algorithm", name)
-    where = f"{where}: methods.{name}"
     algorithm = find_method(kind, where)
     if isinstance(algorithm, Baseline):
         if values:

@@ -20,7 +20,7 @@ from softstart.prompt.formats import UNFINISHED
 from softstart.storage.safe_yaml import read_yaml
 from softstart.training.configs import MetaConfig
 from softstart.training.encoding import TextFormat, encode_task
-from softstart.training.methods import LEARNERS, Learner, learn, resolve_method
+from softstart.training.methods import LEARNERS, Learner, find_method, learn, resolve_method
 from softstart.training.ranges import check_ranges
 from softstart.training.rates import LrUnit
 from softstart.yourtasks.lengths import input_limit
@@ -129,7 +129,8 @@ def outer_loop(
             raise SoftstartError(f"'{override}' is not of the form field=value", where="--set")
         values[key] = read_yaml(value, f"--set {override}")
     outer = replace(QUICK_META, steps=steps, lr=lr, lr_unit=lr_unit, seed=seed)
-    method = resolve_method(name, values, outer, "--algorithm")
+    find_method(name, "--algorithm")
+    method = resolve_method(name, values, outer, "--set")
     if method.algorithm is None or method.meta is None:
         raise SoftstartError(f"'{name}' learns no start", fix=f"Use one of {', '.join(LEARNERS)}.")
     check_ranges(vars(method.meta))

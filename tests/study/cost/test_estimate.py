@@ -34,3 +34,9 @@ def test_a_dry_run_needs_no_weights_and_no_data(name, tmp_path, monkeypatch, cap
     assert re.search(r"tokens to process: about [\d.]+e\+\d\d\n", printed.out)
     assert "planned from the settings alone, with tasks of usual size (backbone" in printed.out
     assert not list(tmp_path.iterdir())
+
+
+def test_tasks_that_the_gym_does_not_have_are_refused_and_not_planned_around(world, tmp_path, capsys):
+    arguments = command(world, tmp_path / "new", "--dry-run", "--set", "setting.target=[toy-e]")[1:]
+    assert cli._main(arguments, debug=False) == 1
+    assert "names tasks that gym" in capsys.readouterr().err

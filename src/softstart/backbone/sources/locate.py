@@ -12,6 +12,7 @@ from softstart.backbone.sources.named import NAMED, fetch, parse, state_of
 from softstart.backbone.sources.wheels import digest_of_file
 from softstart.errors import SoftstartError, did_you_mean
 from softstart.storage.cache import cache_folder, exclusive
+from softstart.storage.files import only_a_path
 
 _HUB_GGUF = re.compile(r"([\w.-]+/[\w.-]+)[:/](.+\.gguf)")
 
@@ -71,6 +72,8 @@ def locate(
             file, commit = _from_hub(name, on_hub[1], on_hub[2], revision)
             return _gguf(name, file, dtype, commit)
         raise SoftstartError("no such GGUF file", where=name, fix="Check the path.")
+    if only_a_path(name) and not Path(name).exists():
+        raise SoftstartError("no such folder for a backbone", where=name, fix="Check the path.")
     return Located(name, name, revision)
 
 

@@ -12,6 +12,7 @@ from statistics import fmean
 
 from softstart.backbone.devices import peak_memory
 from softstart.errors import SoftstartError
+from softstart.gym.setting import UnknownTasks
 from softstart.study.declare.spec import Study
 from softstart.study.declare.study_file import variants_of
 from softstart.study.declare.task_lists import declared_setting, some_sources
@@ -59,7 +60,8 @@ def estimate(study: Study, folder: Path, device: str | None = None) -> Estimate:
     tasks were of usual size.
 
     Raises:
-        SoftstartError: an unknown setting, or a study folder that cannot be read.
+        SoftstartError: an unknown setting, tasks that the gym does not have, or a study folder that cannot be
+            read.
     """
     resources = Resources(variants_of(study), device)
     state = StoredRows({}, {}, {}, {})
@@ -68,6 +70,8 @@ def estimate(study: Study, folder: Path, device: str | None = None) -> Estimate:
             state = StoredRows.of(store)
     try:
         inputs = resources.inputs()
+    except UnknownTasks:
+        raise  # the gym is at hand: nothing to guess
     except (SoftstartError, OSError) as problem:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

@@ -169,4 +169,7 @@ def resolve_methods(study: Study, where: str = "study") -> list[Method]:
     Raises:
         SoftstartError: an unknown method, or an override that is not a field of its algorithm or of ``meta``.
     """
-    return [resolve_method(name, values, study.meta, where) for name, values in study.methods.items()]
+    return [
+        resolve_method(name, values, study.meta, f"{where}: methods.{name}")
+        for name, values in study.methods.items()
+    ]
