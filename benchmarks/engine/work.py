@@ -11,7 +11,6 @@ import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
 from softstart.backbone import TINY, Backbone, Batch, T5Backbone, collate, load_backbone
-from softstart.training.objective import row_work
 
 PROMPT = 100
 RAGGED = (151, 60, 23, 93, 40, 34, 85, 106)
@@ -102,7 +101,7 @@ class Work:
     def flops(self) -> float:
         """Model FLOPs of a step of one run, padding not counted."""
         batch = self.batch(0)
-        return sum(flops.gradient for _, flops in row_work(self.backbone, batch, self.prompt))
+        return sum(flops.gradient for _, flops in self.backbone.whole_rows(batch, self.prompt))
 
     @cached_property
     def starts(self) -> torch.Tensor:

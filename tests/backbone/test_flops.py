@@ -11,7 +11,7 @@ from helpers.models import prompts, random_batch, random_t5, toy_encoded
 from softstart.training.adaptation import AdaptRun, adapt
 from softstart.training.configs import AdaptConfig
 from softstart.training.evaluation import Evaluation
-from softstart.training.objective import Work, row_work
+from softstart.training.objective import PromptObjective, Work
 
 
 def counted(work):
@@ -25,7 +25,7 @@ def test_the_formulas_are_what_torch_counts():
     backbone.lean = False
     backbone.model.set_attn_implementation("eager")
     batch, stack = random_batch([(40, 6, 0), (40, 6, 0)]), prompts(backbone, runs=1)
-    (tokens, row), _ = row_work(backbone, batch, stack.shape[1])
+    (tokens, row), _ = backbone.whole_rows(batch, stack.shape[1])
     assert tokens == 40 + 3 + 6
 
     def gradient(twice):
@@ -69,5 +69,58 @@ def test_every_run_of_a_pack_counts_its_own_rows():
         expected = Work()
         for text, output in lengths * 4:
             expected.add(text + output, backbone.row_flops(text, output).gradient)
-        assert result.tokens == expected.tokens
+        assert result.tokens == result.computed_tokens == expected.tokens
         assert abs(result.flops / expected.flops - 1) < 1e-12
+        assert result.flops == result.computed_flops
+
+
+class Vectors:
+    """Counts the vectors that go through the first layer of a Llama."""
+
+    def __init__(self, backbone):
+        self.seen = 0
+        backbone.model.model.layers[0].register_forward_pre_hook(self.count, with_kwargs=True)
+
+    def count(self, module, given, named):
+        states = given[0] if given else named["hidden_states"]
+        self.seen += states.shape[0] * states.shape[1]
+
+
+@pytest.mark.parametrize(
+    ("placement", "once", "expected"),
+    [
+        ("prefix", False, 6 * (3 + 5 + 2)),
+        ("prefix", True, 2 * 3 + 6 * (5 + 2)),
+        ("suffix", True, 6 * (3 + 2)),
+    ],
+)
+def test_computed_tokens_are_the_vectors_that_pass(placement, once, expected):
+    backbone = random_backbone("llama", torch.float32, placement)
+    backbone.read_once = once
+    stack, batch = prompts(backbone, runs=2), random_batch([(5, 2, 0), (5, 2, 1)] * 3)
+    texts = 6 * 5 if placement == "suffix" else 0
+    passed, objective = Vectors(backbone), PromptObjective(backbone)
+    for step in range(2):
+        objective.gradient(stack, batch)
+        computed = (step + 1) * expected + texts
+        # What follows the last token of an output is not asked for, so that token is not read.
+        assert passed.seen == computed - once * 6 * (step + 1)
+        assert objective.work.computed_tokens == computed
+    assert objective.work.tokens == 2 * 6 * (3 + 5 + 2)
+    weights = objective.work.flops / objective.work.tokens  # FLOPs of a token, forward and backward
+    assert objective.work.computed_flops == pytest.approx(weights * (2 * expected + texts / 2))
+    objective.hvp(stack, batch, stack)
+    assert objective.work.computed_flops == pytest.approx(weights * (4 * expected + texts / 2))
+
+
+def test_runs_of_a_pack_share_the_texts_that_were_read():
+    backbone = random_backbone("llama", torch.float32, "suffix")
+    task = toy_encoded(backbone)
+    runs = [AdaptRun(prompts(backbone)[0], task, sample, 0.1) for sample in (13, 21)]
+    config = AdaptConfig(steps=4, batch_size=8, eval_every=4)
+    results = adapt(backbone, runs, config, Evaluation(scoring="rank"))
+    texts = {tuple(ids) for run in runs for ids in task.train[run.sample].inputs}
+    whole = sum(result.tokens for result in results)
+    rows = sum(3 + len(o[0]) for run in runs for o in task.train[run.sample].outputs)
+    assert sum(result.computed_tokens for result in results) == 4 * rows + sum(map(len, texts))
+    assert whole == 4 * (rows + sum(len(i) for run in runs for i in task.train[run.sample].inputs))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from softstart.backbone.batch import Batch
+from softstart.backbone.batch import IGNORE, Batch
 from softstart.backbone.decoding import Decoding
 from softstart.backbone.flops import Flops
 from softstart.backbone.frozen import FrozenModel
@@ -212,6 +212,21 @@ class Backbone(FrozenModel, ABC):
         # Two for each token and each weight outside the embedding, unless the family has its own formula.
         weights = sum(p.numel() for p in self.model.parameters()) - self.embedding.weight.numel()
         return Flops(2.0 * weights * (text + output))
+
+    def whole_rows(self, batch: Batch, prompt_length: int) -> list[tuple[int, Flops]]:
+        """(tokens, FLOPs) of a forward pass of each row [B] read as a whole, its padding not counted."""
+        texts = (batch.attention_mask.sum(1) + prompt_length).tolist()
+        outputs = (batch.labels != IGNORE).sum(1).tolist()
+        return [(s + t, self.row_flops(s, t)) for s, t in zip(texts, outputs, strict=True)]
+
+    def computed_rows(self, batch: Batch, prompt_length: int) -> list[tuple[int, Flops]]:
+        """As ``whole_rows``, without what is read once; the first row of a run counts what its rows share."""
+        return self.whole_rows(batch, prompt_length)
+
+    @property
+    def text_tokens_read(self) -> int:
+        """Tokens of texts read so far to be kept for all later passes (``text_cache``); most families: 0."""
+        return 0
 
     def place(self, prompts: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Embeddings [B, P+S, d] of text and prompts, and mask [B, P+S]; SoftstartError as ``nll``."""

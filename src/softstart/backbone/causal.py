@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from softstart.backbone.base import Backbone, Reader, summed_nll
-from softstart.backbone.batch import Batch
+from softstart.backbone.batch import IGNORE, Batch
 from softstart.backbone.causal_once import OncePasses
 from softstart.backbone.decoding import Decoding, plain_generation
+from softstart.backbone.flops import Flops
 from softstart.backbone.quantization import refuse_second_order
 from softstart.errors import SoftstartError
 from softstart.prompt.placement import suffix
@@ -108,9 +109,19 @@ class CausalBackbone(Backbone):
 
     def generate_ids(self, embeds: Tensor, mask: Tensor, decoding: Decoding) -> Tensor:
         """Token ids [B, T] by greedy or beam search; the repetition penalty counts generated tokens only."""
+        from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
+
         self.check_window(mask.shape[1] + decoding.max_new_tokens)
         joined, flags = left_padded(embeds, mask)
-        ids: Tensor = self.model.generate(inputs_embeds=joined, attention_mask=flags, **decoding.arguments)
+        # Given embeddings, transformers 5 takes a row's padding for tokens that it has written and does not
+        # penalize the first ones it writes; this processor knows of no padding.
+        penalty = RepetitionPenaltyLogitsProcessor(decoding.repetition_penalty)
+        ids: Tensor = self.model.generate(
+            inputs_embeds=joined,
+            attention_mask=flags,
+            logits_processor=LogitsProcessorList([penalty]),
+            **{**decoding.arguments, "repetition_penalty": 1.0},
+        )
         return ids
 
     # What a row begins with is read once (``causal_once``).
@@ -135,14 +146,42 @@ class CausalBackbone(Backbone):
         """``once``, where it serves these prompts [R, P, d] and rows; SoftstartError: they do not fit."""
         if twice:
             refuse_second_order(self.name, self.quantization)
-        if seed is not None or not prompts.shape[1] or self.once is None:
+        once = self._once_of_length(prompts.shape[1], batch, seed)
+        if once is None:
             return None
-        if self._place.first == "prompt" and not int(batch.attention_mask.sum(1).min()):
-            return None  # an output right behind its prompt
         self.check_width(prompts)
         self.check_window(prompts.shape[1] + batch.input_ids.shape[1])
         self.check_window(prompts.shape[1] + batch.input_ids.shape[1] + batch.labels.shape[1])
+        return once
+
+    def _once_of_length(self, length: int, batch: Batch, seed: int | None) -> OncePasses | None:
+        """``once``, where it serves prompts of P = ``length`` vectors."""
+        if seed is not None or not length or self.once is None:
+            return None
+        if self._place.first == "prompt" and not int(batch.attention_mask.sum(1).min()):
+            return None  # an output right behind its prompt
         return self.once
+
+    def computed_rows(self, batch: Batch, prompt_length: int) -> list[tuple[int, Flops]]:
+        """As ``Backbone.computed_rows``: prompts before the text count once a run, kept texts not at all."""
+        if self._once_of_length(prompt_length, batch, batch.seed) is None:
+            return super().computed_rows(batch, prompt_length)
+        outputs = (batch.labels != IGNORE).sum(1).tolist()
+        if self._place.first == "text":
+            read = [prompt_length] * len(batch)
+        else:
+            runs, texts = batch.run.tolist(), batch.attention_mask.sum(1).tolist()
+            first = {run: row for row, run in reversed(list(enumerate(runs)))}
+            read = [
+                text + prompt_length * (first[run] == row)
+                for row, (run, text) in enumerate(zip(runs, texts, strict=True))
+            ]
+        return [(s + t, self.row_flops(s, t)) for s, t in zip(read, outputs, strict=True)]
+
+    @property
+    def text_tokens_read(self) -> int:
+        """As ``Backbone.text_tokens_read``."""
+        return self._once.texts.tokens_read if self._once else 0
 
     @contextlib.contextmanager
     def sharing(self, prompts: Tensor, batch: Batch, *, twice: bool = False) -> Iterator[list[Tensor] | None]:
@@ -193,12 +232,12 @@ class CausalBackbone(Backbone):
         return scores
 
     def part_ids(self, prompts: Tensor, part: Batch, decoding: Decoding) -> Tensor:
-        """As ``Backbone.part_ids``, [B, ≤ max_new_tokens]; a search with beams reads its rows as a whole."""
+        """As ``Backbone.part_ids``, [B, ≤ max_new_tokens]; outputs continue from what has been read."""
         once = self._once_for(prompts, part)
-        if once is None or decoding.num_beams > 1:
+        if once is None:
             return super().part_ids(prompts, part, decoding)
         self.check_window(prompts.shape[1] + part.input_ids.shape[1] + decoding.max_new_tokens)
-        return once.greedy(prompts, part, decoding, first=self._place.first == "prompt")
+        return once.write(prompts, part, decoding, first=self._place.first == "prompt")
 
     def parts(
         self, batch: Batch, max_tokens: int | None, extra: int, cost: int | None = None

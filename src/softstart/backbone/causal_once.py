@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from softstart.backbone.batch import IGNORE, Batch
 from softstart.backbone.decoding import Decoding
 from softstart.backbone.read_once import Context, Pairs, Reading, reading, recorded
+from softstart.backbone.searches import beam_search, greedy_search
 from softstart.backbone.text_cache import TextCache
 from softstart.prompt.placement import suffix
 
@@ -125,30 +126,14 @@ class OncePasses:
         return -losses.sum(1).view(count, choices)
 
     @torch.no_grad()
-    def greedy(self, prompts: Tensor, batch: Batch, decoding: Decoding, *, first: bool) -> Tensor:
-        """Token ids [B, ≤ max_new_tokens] by greedy search, the padding token after the end token."""
+    def write(self, prompts: Tensor, batch: Batch, decoding: Decoding, *, first: bool) -> Tensor:
+        """Token ids [B, ≤ max_new_tokens] by greedy or beam search, the padding token after the end token."""
         contexts, order, logits = self._begun(prompts, batch, first=first)
         config = self.model.generation_config
         ends = torch.as_tensor(config.eos_token_id, device=logits.device).flatten()
-        rows = len(logits)
-        ids = torch.empty(rows, 0, dtype=torch.long, device=logits.device)
-        going = torch.ones(rows, dtype=torch.bool, device=logits.device)
-        written: list[tuple[Tensor, Tensor]] = []
-        while True:
-            token = _penalized(logits, ids, decoding.repetition_penalty).argmax(-1)
-            token = torch.where(going, token, torch.full_like(token, config.pad_token_id))
-            ids = torch.cat((ids, token[:, None]), 1)
-            going = going & ~torch.isin(token, ends)
-            if ids.shape[1] == decoding.max_new_tokens or not bool(going.any()):
-                break
-            record: dict[int, tuple[Tensor, Tensor]] = {}
-            mine = [Context(written)] if written else []
-            out = self._pass(self.embedding(token[:, None]), Reading([*contexts, *mine], record), keep=1)
-            logits, latest = out[:, -1], recorded(record)
-            written = [
-                (torch.cat((k, key), 2), torch.cat((v, value), 2))
-                for (k, v), (key, value) in zip(written, latest, strict=True)
-            ] if written else list(latest)  # fmt: skip
+        written = _Written(self, [_repeated(context, decoding.num_beams) for context in contexts])
+        search = greedy_search if decoding.num_beams == 1 else beam_search
+        ids = search(logits, written.step, decoding, ends, config.pad_token_id)
         return ids if order is None else ids.index_select(0, torch.argsort(order))
 
     def _begun(
@@ -191,6 +176,33 @@ class OncePasses:
         return out
 
 
+@dataclass
+class _Written:
+    """What rows have written behind their contexts: its keys and values, None before the first token."""
+
+    passes: OncePasses
+    contexts: Sequence[Context]
+    pairs: Pairs | None = None
+
+    def step(self, parents: Tensor, tokens: Tensor) -> Tensor:
+        """Let rows [N] go on from where rows ``parents`` [N] were, with tokens [N]: logits [N, V]."""
+        record: dict[int, tuple[Tensor, Tensor]] = {}
+        mine: list[Context] = []
+        if self.pairs is not None:
+            self.pairs = [(k.index_select(1, parents), v.index_select(1, parents)) for k, v in self.pairs]
+            mine = [Context(self.pairs)]
+        embeds = self.passes.embedding(tokens[:, None])
+        out = self.passes._pass(embeds, Reading([*self.contexts, *mine], record), keep=1)
+        latest = recorded(record)
+        if self.pairs is not None:
+            latest = [
+                (torch.cat((k, key), 2), torch.cat((v, value), 2))
+                for (k, v), (key, value) in zip(self.pairs, latest, strict=True)
+            ]
+        self.pairs = latest
+        return out[:, -1]
+
+
 def _repeated(context: Context, times: int) -> Context:
     """A context for rows that each come ``times`` times, one behind the other."""
     of = None if context.of is None else context.of.repeat_interleave(times)
@@ -207,11 +219,3 @@ def _rows(contexts: Sequence[Context], rows: Tensor, total: int) -> list[Context
         of = rows // shared if context.of is None else context.of[rows]
         some.append(Context(context.pairs, context.sizes, of))
     return some
-
-
-def _penalized(logits: Tensor, ids: Tensor, penalty: float) -> Tensor:
-    """Logits [B, V] with those of tokens already written [B, t] made less likely (Keskar et al., 2019)."""
-    if penalty == 1.0 or not ids.shape[1]:
-        return logits
-    seen = logits.gather(1, ids)
-    return logits.scatter(1, ids, torch.where(seen < 0, seen * penalty, seen / penalty))

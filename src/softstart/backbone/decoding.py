@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
+
 
 @dataclass(frozen=True)
 class Decoding:
@@ -31,6 +34,14 @@ class Decoding:
             "length_penalty": self.length_penalty,
             "early_stopping": self.num_beams > 1,
         }
+
+
+def penalized(logits: Tensor, ids: Tensor, penalty: float) -> Tensor:
+    """Logits or log-likelihoods [B, V], lower for tokens already written [B, t] (Keskar et al., 2019)."""
+    if penalty == 1.0 or not ids.shape[1]:
+        return logits
+    seen = logits.gather(1, ids)
+    return logits.scatter(1, ids, torch.where(seen < 0, seen * penalty, seen / penalty))
 
 
 def plain_generation(model: Any, tokenizer: Any) -> None:

@@ -64,7 +64,7 @@ class TextCache:
 
     def __init__(self, read: Read, budget: int | None = None, dtype: torch.dtype | None = None) -> None:
         self.read, self.budget, self.dtype = read, budget, dtype
-        self.texts_read = self.texts_kept = 0
+        self.texts_read = self.texts_kept = self.tokens_read = 0
         self._slots: OrderedDict[Text, Tensor] = OrderedDict()
         self._free: list[Tensor] = []
         self._stores: list[Tensor] = []  # a layer's keys and values [2, G, room, h]
@@ -113,8 +113,14 @@ class TextCache:
         return pairs
 
     def _read_now(self, texts: Sequence[Text], device: torch.device) -> Pairs:
+        return self._read(texts, device)[0]
+
+    def _read(self, texts: Sequence[Text], device: torch.device) -> tuple[Pairs, Tensor]:
+        """Keys and values of texts, and their mask."""
         self.texts_read += len(texts)
-        return self.read(*_padded(texts, device))
+        self.tokens_read += sum(map(len, texts))
+        ids, mask = _padded(texts, device)
+        return self.read(ids, mask), mask
 
     def _fill(self, missing: list[Text], wanted: set[Text], device: torch.device) -> bool:
         """Read and keep texts; False where there is no room for all that a batch needs."""
@@ -127,9 +133,7 @@ class TextCache:
             while last < len(missing) and (last + 1 - first) * len(missing[last]) <= PASS_TOKENS:
                 last += 1
             part = missing[first:last]
-            ids, mask = _padded(part, device)
-            pairs = self.read(ids, mask)
-            self.texts_read += len(part)
+            pairs, mask = self._read(part, device)
             if not self._stores:
                 self._open(pairs, device)
             if not self._make_room(sum(map(len, part)), wanted):

@@ -205,9 +205,12 @@ def _show_estimate(
     for name, (planned, done) in needed.counts.items():
         table.add_row(name, f"{planned:,}", f"{done:,}")
     show_table(table)
+    fewer = (needed.computed_tokens or needed.tokens or 0) < (needed.tokens or 0)
     for name, text in (
         ("tokens to process", needed.tokens and f"{needed.tokens:.2g}"),
         ("floating-point operations", needed.flops and f"{needed.flops:.2g}"),
+        ("tokens computed, as prompts or texts are read once", fewer and f"{needed.computed_tokens:.2g}"),
+        ("floating-point operations of them", fewer and f"{needed.computed_flops:.2g}"),
         (
             f"time with {workers} worker{'s' if workers > 1 else ''}",
             None if needed.seconds is None else duration(needed.seconds / workers),

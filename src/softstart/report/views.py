@@ -278,7 +278,7 @@ def _cost(column: str, value: Any, styles: MethodStyles) -> str:
         return "–"
     if column.endswith("seconds"):
         return duration(float(value))
-    if column == "flops":
+    if column.endswith("flops"):
         return f"{value:.2g}".replace("e+", "e")
     if column == "memory":
         return f"{value / 2**20:,.0f} MiB"

@@ -18,7 +18,7 @@ from softstart.training.configs import AdaptConfig, steps_of
 from softstart.training.distributed import this_job
 from softstart.training.encoding import EncodedTask, epoch_slice, rng_for, to_batch
 from softstart.training.evaluation import Evaluation, Job, evaluate
-from softstart.training.objective import add_work, run_gradients
+from softstart.training.objective import counting, run_gradients
 from softstart.training.optimizers import StackedOptimizer
 from softstart.training.rates import lr_scale
 
@@ -50,8 +50,8 @@ class Adapted:
     ``curve`` holds (step, dev score, mean training loss since the last evaluation). ``kept`` holds, by step,
     the prompts chosen at the budgets and at the end.
     ``status`` is ``"done"``, ``"stopped"`` (by patience or at a rung, after ``steps``) or ``"diverged"``
-    (loss no longer finite; the best prompt until then is kept). ``tokens`` and ``flops`` count the training
-    steps as ``objective.Work`` does, without the dev evaluations.
+    (loss no longer finite; the best prompt until then is kept). ``tokens``, ``flops`` and what was computed
+    of them count the training steps as ``objective.Work`` does, without the dev evaluations.
     """
 
     prompt: Tensor
@@ -63,6 +63,8 @@ class Adapted:
     kept: dict[int, Tensor] = field(default_factory=dict)
     tokens: int = 0
     flops: float = 0.0
+    computed_tokens: int = 0
+    computed_flops: float = 0.0
 
 
 def adapt(
@@ -215,12 +217,12 @@ class _Pack:
         parts = []
         for part in range(self.config.batch_parts):
             batch = self._batch(active, part)
-            add_work(self.results.__getitem__, self.backbone, batch, self.prompts.shape[1])
-            parts.append(
-                run_gradients(
-                    self.backbone, self.prompts, batch, self.config.max_tokens, loss=self.config.loss
+            with counting(self.results.__getitem__, self.backbone, batch, self.prompts.shape[1]):
+                parts.append(
+                    run_gradients(
+                        self.backbone, self.prompts, batch, self.config.max_tokens, loss=self.config.loss
+                    )
                 )
-            )
         losses, gradient = (torch.stack(t).mean(0) for t in zip(*parts, strict=True))
         finite = losses.isfinite() & gradient.flatten(1).isfinite().all(1)
         self.optimizer.step(self.prompts, gradient, active & finite)

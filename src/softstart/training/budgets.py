@@ -31,7 +31,9 @@ class MetaBudget(MetaConfig):
     examples: int | None = None
     """Rows read, those of support and query sets together."""
     gradients: int | None = None
-    """Compute, in gradients of a row; a Hessian-vector product counts by the backbone's FLOPs."""
+    """Compute, in gradients of a row; a Hessian-vector product counts by the backbone's FLOPs. Every
+    row counts as if it were read whole, also where a causal model reads prompts or texts once;
+    ``computed_flops`` in a study's tables says what that left to compute."""
     max_epochs: float | None = None
     """Upper bound on passes, whatever the other limits say: 120 as published."""
 

@@ -153,18 +153,19 @@ def shared_gradient(
     """
     if processes.world == 1 and not (dist.is_available() and dist.is_initialized()):
         return meta_gradients(algorithm, loss, values, episodes)
-    work, before = loss.work, (loss.work.tokens, loss.work.flops)
+    work, before = loss.work, vars(loss.work).copy()
     mine, weight = processes.share(episodes, mixture=algorithm.data == "mixture", loss=loss.loss)
     gradients, logs = meta_gradients(algorithm, loss, values, mine)
-    counted = [n * (weight > 0) for n in (work.tokens - before[0], work.flops - before[1])]
+    counted = [(n - before[name]) * (weight > 0) for name, n in vars(work).items()]
     parts = list(gradients.values())
     losses = torch.tensor([*logs.values()], dtype=torch.float64)
     weighed = [weight * part.detach().double().cpu().flatten() for part in (*parts, losses)]
     flat = torch.cat([*weighed, torch.tensor([weight, *counted], dtype=torch.float64)])
     _all_reduce(flat, dist.ReduceOp.SUM)
-    *sums, tail = flat.split([*(part.numel() for part in weighed), 3])
-    total, tokens, flops = tail.tolist()
-    work.tokens, work.flops = before[0] + int(tokens), before[1] + flops
+    *sums, tail = flat.split([*(part.numel() for part in weighed), 1 + len(counted)])
+    total, *counted = tail.tolist()
+    for name, more in zip(before, counted, strict=True):
+        setattr(work, name, before[name] + type(before[name])(more))
     *means, losses = (part / total for part in sums)
     shaped = [mean.view_as(part).to(part) for mean, part in zip(means, parts, strict=True)]
     return dict(zip(gradients, shaped, strict=True)), dict(zip(logs, losses.tolist(), strict=True))

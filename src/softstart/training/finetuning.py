@@ -15,7 +15,7 @@ from softstart.training.configs import FineTuneConfig, steps_of
 from softstart.training.encoding import EncodedTask, Rows, epoch_slice, rng_for, to_batch
 from softstart.training.evaluation import Assessment, Evaluation, Job, assess, evaluate, no_prompt
 from softstart.training.losses import RowLoss
-from softstart.training.objective import add_work, weight_loss
+from softstart.training.objective import counting, weight_loss
 
 
 @dataclass
@@ -30,6 +30,8 @@ class FineTuned:
     weights: dict[str, Tensor] = field(default_factory=dict)
     tokens: int = 0
     flops: float = 0.0
+    computed_tokens: int = 0
+    computed_flops: float = 0.0
 
 
 def finetune(
@@ -128,11 +130,11 @@ def _descend(
     """Take one step, unless the loss is not finite: the mean loss of the batches; their work is counted."""
     total = 0.0
     for batch in batches:
-        add_work(lambda run: result, model, batch, 0, lambda flops: flops.full_gradient)
-        value = weight_loss(model, batch, loss) / len(batches)
-        total += float(value.detach())
-        if math.isfinite(total):
-            value.backward()
+        with counting(lambda run: result, model, batch, 0, lambda flops: flops.full_gradient):
+            value = weight_loss(model, batch, loss) / len(batches)
+            total += float(value.detach())
+            if math.isfinite(total):
+                value.backward()
     if math.isfinite(total):
         optimizer.step()
         optimizer.zero_grad()  # an evaluation needs the memory

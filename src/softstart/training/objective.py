@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol, cast
@@ -10,7 +11,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
-from softstart.backbone import IGNORE, Backbone, Batch
+from softstart.backbone import Backbone, Batch
 from softstart.backbone.batch import PASS
 from softstart.backbone.flops import Flops
 from softstart.training.kept_graphs import Graph, KeptGraphs, explaining_refusals
@@ -192,32 +193,42 @@ def _micro_batches(
 
 
 class Worked(Protocol):
-    """What counts the work of a run: its tokens (prompt, text and output) and its model FLOPs."""
+    """What counts the work of a run, see ``Work``."""
 
     tokens: int
     flops: float
+    computed_tokens: int
+    computed_flops: float
 
 
 @dataclass
 class Work:
-    """What training has read and computed so far: tokens (prompt, text and output) and model FLOPs."""
+    """The work of training so far: tokens (prompt, text and output) and model FLOPs."""
 
     tokens: int = 0
     flops: float = 0.0
+    """As if every row were read whole: the same for every placement, kernel and machine."""
+    computed_tokens: int = 0
+    computed_flops: float = 0.0
+    """Without what was read once for many rows, see ``Backbone.computed_rows``."""
 
-    def add(self, tokens: int, flops: float) -> None:
+    def add(self, tokens: int, flops: float, computed_tokens: int = 0, computed_flops: float = 0.0) -> None:
         """Count more."""
         self.tokens, self.flops = self.tokens + tokens, self.flops + flops
+        self.computed_tokens += computed_tokens
+        self.computed_flops += computed_flops
+
+    @classmethod
+    def of(cls, counters: Sequence[Worked]) -> Work:
+        """The sum of several counters."""
+        total = cls()
+        for one in counters:
+            total.add(one.tokens, one.flops, one.computed_tokens, one.computed_flops)
+        return total
 
 
-def row_work(backbone: Backbone, batch: Batch, prompt_length: int) -> list[tuple[int, Flops]]:
-    """(tokens, FLOPs) of one forward pass of every row, its padding not counted."""
-    texts = (batch.attention_mask.sum(1) + prompt_length).tolist()
-    outputs = (batch.labels != IGNORE).sum(1).tolist()
-    return [(s + t, backbone.row_flops(s, t)) for s, t in zip(texts, outputs, strict=True)]
-
-
-def add_work(
+@contextmanager
+def counting(
     of_run: Callable[[int], Worked],
     backbone: Backbone,
     batch: Batch,
@@ -225,8 +236,11 @@ def add_work(
     price: Callable[[Flops], float] = lambda flops: flops.gradient,
     *,
     read: bool = True,
-) -> None:
-    """Count the work of every row of a batch for its run.
+) -> Iterator[None]:
+    """Count the work of every row of a batch for its run, once the block has done it.
+
+    Texts that were read in the block to be kept went forward only, whatever the price; every row counts an
+    equal share of them.
 
     Args:
         of_run: what counts the work of a run, by the run's number.
@@ -236,12 +250,20 @@ def add_work(
         price: what of a row's FLOPs was computed: by default a gradient by the prompt.
         read: count tokens too; False where they were counted with an earlier pass.
     """
-    for run, (tokens, flops) in zip(
-        batch.run.tolist(), row_work(backbone, batch, prompt_length), strict=True
-    ):
+    before = backbone.text_tokens_read
+    yield
+    kept, rows = backbone.text_tokens_read - before, len(batch)
+    whole, computed = (
+        of_rows(batch, prompt_length) for of_rows in (backbone.whole_rows, backbone.computed_rows)
+    )
+    for row, run in enumerate(batch.run.tolist()):
+        (tokens, flops), (fewer, fewer_flops) = whole[row], computed[row]
+        share = kept * (row + 1) // rows - kept * row // rows  # whole numbers whose sum is ``kept``
         counter = of_run(run)
         counter.tokens += tokens if read else 0
         counter.flops += price(flops)
+        counter.computed_tokens += share + (fewer if read else 0)
+        counter.computed_flops += price(fewer_flops) + (backbone.row_flops(share, 0).forward if share else 0)
 
 
 @dataclass
@@ -268,7 +290,10 @@ class PromptObjective:
 
     def gradient(self, prompts: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """(losses [R], gradients [R, P, d]); see ``run_gradients``."""
-        add_work(lambda run: self.work, self.backbone, batch, prompts.shape[1])
+        with self._counting(prompts, batch):
+            return self._counted_gradient(prompts, batch)
+
+    def _counted_gradient(self, prompts: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         if not self.graphs.awaits(batch):
             return self._gradient(prompts, batch)
         graph = self.graphs.begin(prompts, batch)
@@ -284,14 +309,21 @@ class PromptObjective:
         """Hessian-vector products [R, P, d]; see ``run_hvps``."""
         graph = self.graphs.take(prompts, batch)
         if graph is None:
-            add_work(lambda run: self.work, self.backbone, batch, prompts.shape[1], lambda flops: flops.hvp)
-            return run_hvps(self.backbone, prompts, batch, vectors, self.max_tokens, loss=self.loss)
+            with self._counting(prompts, batch, lambda flops: flops.hvp):
+                return run_hvps(self.backbone, prompts, batch, vectors, self.max_tokens, loss=self.loss)
         # The gradient whose graph was kept was counted when it was asked for.
-        add_work(
-            lambda run: self.work, self.backbone, batch, prompts.shape[1],
-            lambda flops: flops.hvp - flops.gradient, read=False,
-        )  # fmt: skip
-        return graph.hvp(vectors)
+        with self._counting(prompts, batch, lambda flops: flops.hvp - flops.gradient, read=False):
+            return graph.hvp(vectors)
+
+    def _counting(
+        self,
+        prompts: Tensor,
+        batch: Batch,
+        price: Callable[[Flops], float] = lambda flops: flops.gradient,
+        *,
+        read: bool = True,
+    ) -> AbstractContextManager[None]:
+        return counting(lambda run: self.work, self.backbone, batch, prompts.shape[1], price, read=read)
 
     def _gradient(
         self, prompts: Tensor, batch: Batch, *, twice: bool = False, graph: Graph | None = None

@@ -45,8 +45,7 @@ class Near:
 
     start: Tensor
     similarity: Tensor
-    tokens: int
-    flops: float
+    work: Work
 
     @property
     def source(self) -> int:
@@ -99,8 +98,7 @@ class SPoT:
         prompts = torch.stack([result.prompt for result in tuned])
         embeddings = torch.stack([result.kept.get(early, result.prompt) for result in tuned])
         further = {SOURCES: prompts, EMBEDDINGS: embeddings, START: start.to(prompts)}
-        work = Work(sum(result.tokens for result in tuned), sum(result.flops for result in tuned))
-        return MetaTrained(prompts.mean(0), _curve(tuned), work, further)
+        return MetaTrained(prompts.mean(0), _curve(tuned), Work.of(tuned), further)
 
     def nearest(
         self,
@@ -123,7 +121,7 @@ class SPoT:
         for result in adapt(backbone, runs, brief):
             near = similarity(result.prompt, library[EMBEDDINGS])
             start = library[SOURCES][int(near.argmax())]
-            chosen.append(Near(start, near, result.tokens, result.flops))
+            chosen.append(Near(start, near, Work.of([result])))
         return chosen
 
     def _tuning(self, config: MetaConfig, steps: int) -> AdaptConfig:

@@ -112,7 +112,7 @@ def test_every_run_says_what_it_took_and_what_it_was_made_with(finished, tmp_pat
     assert cli._main(arguments, debug=False) == 0
     runs = pd.read_parquet(out)
     assert len(runs) == runs["run"].nunique() == 44
-    for name in ("tokens", "flops", "seconds", "memory"):
+    for name in ("tokens", "flops", "computed_tokens", "computed_flops", "seconds", "memory"):
         assert (runs[name] > 0).all(), name
     # What training reads follows from the rows alone; twice the steps would be twice the tokens.
     assert set(runs[runs["method"] != "ft"].groupby(["task", "sample"])["tokens"].nunique()) == {1}

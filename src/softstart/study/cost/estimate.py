@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 
+from softstart.backbone import Backbone, Batch
 from softstart.backbone.devices import peak_memory
+from softstart.backbone.flops import Flops
 from softstart.errors import SoftstartError
 from softstart.gym.setting import UnknownTasks
 from softstart.study.declare.spec import Study
@@ -23,6 +25,7 @@ from softstart.study.results.stores import open_store
 from softstart.study.run.pack_sizes import try_out
 from softstart.study.run.resources import Resources
 from softstart.study.run.work_graph import StoredRows, WorkGraph, packs
+from softstart.training.encoding import to_batch
 
 NOMINAL = TaskFacts("", "", 16, 32, 1000)
 """Stands for a task that cannot be loaded: rows of dev and test roughly as in the few-shot gym."""
@@ -39,9 +42,11 @@ class Estimate:
     """What a study takes.
 
     ``counts`` maps each kind of work to (planned, done). ``tokens`` and ``flops`` are those of the work that
-    is left; evaluation and fine-tuning count as the trained tokens that cost the same. ``seconds`` are those
-    of one worker, ``memory`` is in bytes. None: not known, for the reasons in ``notes``. ``work`` is what is
-    left of each variant: rows, and the tokens of a mean row, prompt included.
+    is left, as if every row were read whole; evaluation and fine-tuning count as the trained tokens that cost
+    the same. ``computed_tokens`` and ``computed_flops`` leave out what a causal model reads once: prompts
+    once a step, texts once a worker. ``seconds`` are those of one worker, ``memory`` is in bytes. None: not
+    known, for the reasons in ``notes``. ``work`` is what is left of each variant: rows, and the tokens of a
+    mean row, prompt included.
     """
 
     counts: Mapping[str, tuple[int, int]]
@@ -51,6 +56,8 @@ class Estimate:
     memory: int | None
     notes: Sequence[str]
     work: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    computed_tokens: float | None = None
+    computed_flops: float | None = None
 
 
 def estimate(study: Study, folder: Path, device: str | None = None) -> Estimate:
@@ -94,7 +101,13 @@ def estimate(study: Study, folder: Path, device: str | None = None) -> Estimate:
     # Of one weight and one token.
     seconds /= lengths[first.variant] * sizes[first.variant]
     total = sum(rows * length * sizes[variant] for variant, (rows, length) in work.items())
-    return Estimate(_counts(plan, state), _tokens(work), total * FLOPS, total * seconds, memory, (), work)
+    fewer = computed_lengths(resources, plan)
+    computed = {variant: rows * fewer[variant] for variant, (rows, _) in work.items()}
+    flops = FLOPS * sum(tokens * sizes[variant] for variant, tokens in computed.items())
+    return Estimate(
+        _counts(plan, state), _tokens(work), total * FLOPS, total * seconds, memory, (), work,
+        sum(computed.values()), flops,
+    )  # fmt: skip
 
 
 def _work(left: WorkGraph, lengths: Mapping[str, float]) -> dict[str, tuple[float, float]]:
@@ -148,15 +161,32 @@ def _counts(plan: Plan, state: StoredRows) -> dict[str, tuple[int, int]]:
 
 
 def _row_lengths(resources: Resources, plan: Plan) -> dict[str, float]:
-    """Mean tokens of a row of each variant (prompt, input, output), over first train rows of target tasks."""
+    """Mean tokens of a row (prompt, input, output) by variant, over first train rows of target tasks."""
+    return _mean_rows(resources, plan, lambda backbone, batch, length: backbone.whole_rows(batch, length))
+
+
+def computed_lengths(resources: Resources, plan: Plan) -> dict[str, float]:
+    """As the mean tokens of a row, without those of prompts and texts that are read once, by variant."""
+    return _mean_rows(resources, plan, lambda backbone, batch, length: backbone.computed_rows(batch, length))
+
+
+def _mean_rows(
+    resources: Resources, plan: Plan, count: Callable[[Backbone, Batch, int], list[tuple[int, Flops]]]
+) -> dict[str, float]:
     lengths: dict[str, list[int]] = {}
     for part in {id(cell.part): cell.part for cell in plan.cells}.values():
-        study = resources.studies[part.variant]
+        study, backbone = resources.studies[part.variant], resources.backbone(part.variant)
+        size = study.adaptation.batch_size
         for name in part.target:
             rows = resources.encoded(part.variant, name).train[study.samples[0]]
-            for given, answers in zip(rows.inputs[:PROBE_ROWS], rows.outputs, strict=False):
-                tokens = study.prompt.length + len(given) + len(answers[0] if answers else ())
-                lengths.setdefault(part.variant, []).append(tokens)
+            pairs = [
+                (given, answers[0] if answers else [])
+                for given, answers in zip(rows.inputs[:PROBE_ROWS], rows.outputs, strict=False)
+            ]
+            # As many rows of a run as a batch has.
+            batch = to_batch(pairs, [i // size for i in range(len(pairs))], 0)
+            counted = count(backbone, batch, study.prompt.length)
+            lengths.setdefault(part.variant, []).extend(tokens for tokens, _ in counted)
     return {variant: fmean(tokens) for variant, tokens in lengths.items()}
 
 

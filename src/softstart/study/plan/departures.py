@@ -220,7 +220,10 @@ def _test_sets(rows: int | Mapping[str, int] | None) -> str:
 
 
 def _work(budgets: list[MetaBudget]) -> str:
-    for limit, what in (("gradients", "equal FLOPs"), ("examples", "equal numbers of rows")):
+    for limit, what in (
+        ("gradients", "equal FLOPs, as if every row were read whole"),
+        ("examples", "equal numbers of rows"),
+    ):
         if budgets and len({getattr(b, limit) for b in budgets}) == 1 and getattr(budgets[0], limit):
             return what
     return "unequal" if len(budgets) > 1 else NONE

@@ -21,9 +21,10 @@ RESULT_COLUMNS = [
     "lr", "budget", "dev", "test", "gold_f1", "outside", "best_step", "steps", "status", "seconds", "run",
     "protocol",
 ]  # fmt: skip
-MEASURED = ("tokens", "flops", "memory")
+MEASURED = ("tokens", "flops", "computed_tokens", "computed_flops", "memory")
 ENVIRONMENT = ("device", "threads", "softstart", "torch", "transformers", "python", "git")
-"""What a run was made with; ``MEASURED`` is what it took: tokens and FLOPs of training, peak bytes."""
+"""What a run was made with; ``MEASURED`` is what it took: tokens and FLOPs of training (as if rows were read
+whole, and computed without what was read once for many rows), peak bytes."""
 RATE = "flops_per_second"
 """FLOPs of training over all seconds of a run, those of its dev evaluations included."""
 RUN_COLUMNS = [*RESULT_COLUMNS, "selected", *MEASURED, RATE, *ENVIRONMENT]
@@ -172,8 +173,7 @@ def _table(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
 def costs(plan: Plan, done: Mapping[str, Any], metas: Mapping[str, Any]) -> pd.DataFrame:
     """The costs of each method: seconds of meta-training and of adaptation, runs and steps.
 
-    Where they were recorded, ``tokens`` and ``flops`` are the sums over both, and ``memory`` (bytes) is the
-    largest.
+    Where they were recorded, tokens and FLOPs are the sums over both, and ``memory`` (bytes) is the largest.
     """
     table = []
     for name in dict.fromkeys(cell.method.name for cell in plan.cells):
@@ -192,7 +192,9 @@ def costs(plan: Plan, done: Mapping[str, Any], metas: Mapping[str, Any]) -> pd.D
     return pd.DataFrame(table).dropna(axis="columns", how="all")
 
 
-_MEASURED: dict[str, Callable[[list[float]], float]] = {"tokens": sum, "flops": sum, "memory": max}
+_MEASURED: dict[str, Callable[[list[float]], float]] = {
+    name: max if name == "memory" else sum for name in MEASURED
+}
 
 
 def _over(fold: Callable[[list[float]], float], name: str, rows: list[dict[str, Any]]) -> float:

@@ -23,18 +23,20 @@ from softstart.study.results.sqlite_rows import (
 )
 from softstart.study.results.store import KEYS, NothingRun, Row, Store
 
-SCHEMA = 3
+SCHEMA = 4
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS inputs (id INTEGER PRIMARY KEY CHECK (id = 1), data TEXT, digest TEXT);
 CREATE TABLE IF NOT EXISTS meta_trainings (
     key TEXT PRIMARY KEY, method TEXT, seed INTEGER, seconds REAL, prompt TEXT, curve TEXT,
-    tokens INTEGER, flops REAL, memory INTEGER, environment TEXT, digest TEXT
+    tokens INTEGER, flops REAL, computed_tokens INTEGER, computed_flops REAL, memory INTEGER,
+    environment TEXT, digest TEXT
 );
 CREATE TABLE IF NOT EXISTS runs (
     key TEXT PRIMARY KEY, method TEXT, task TEXT, sample INTEGER, lr REAL, seed INTEGER, start TEXT,
     dev REAL, best_step INTEGER, steps INTEGER, status TEXT, seconds REAL, prompt TEXT, curve TEXT,
-    tokens INTEGER, flops REAL, memory INTEGER, environment TEXT, digest TEXT
+    tokens INTEGER, flops REAL, computed_tokens INTEGER, computed_flops REAL, memory INTEGER,
+    environment TEXT, digest TEXT
 );
 CREATE TABLE IF NOT EXISTS tests (
     run TEXT, step INTEGER, test REAL, companions TEXT, digest TEXT, PRIMARY KEY (run, step)
@@ -62,6 +64,11 @@ ALTER TABLE runs DROP COLUMN companions;
 DELETE FROM inputs;
 """,
     2: " ".join(f"ALTER TABLE {name} ADD COLUMN digest TEXT;" for name in NAMES),
+    3: " ".join(
+        f"ALTER TABLE {name} ADD COLUMN computed_tokens INTEGER; "
+        f"ALTER TABLE {name} ADD COLUMN computed_flops REAL;"
+        for name in ("meta_trainings", "runs")
+    ),
 }
 """The SQL that brings a database of each older schema to the next one."""
 

@@ -51,7 +51,7 @@ class Pace:
     def finished(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Count meta-trainings or runs that are in the store."""
         for row in rows:
-            self.tokens += row.get("tokens") or 0
+            self.tokens += row.get("computed_tokens") or row.get("tokens") or 0
             if row["key"] in self.tasks:
                 self.runs += 1
                 dev, task = row["dev"], self.tasks[row["key"]]

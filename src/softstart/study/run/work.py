@@ -6,7 +6,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,10 +28,13 @@ from softstart.training.adaptation import AdaptRun, adapt
 from softstart.training.evaluation import Assessment, Job, assess
 from softstart.training.finetuning import FineTuned, finetune, score_finetuned
 from softstart.training.methods import TaskLearner, learn
+from softstart.training.objective import Work
 from softstart.training.spot import Near
 from softstart.training.starts import draw_start
 
 Array = npt.NDArray[Any]
+WORK = tuple(of.name for of in fields(Work))
+"""What is counted of training."""
 FINAL = "final"
 """The name of a run's final prompt; the other prompts it kept are named by their step."""
 
@@ -117,8 +120,7 @@ class MetaTraining:
             "method": method.name,
             "seed": node.seed,
             "curve": learned.curve,
-            "tokens": learned.work.tokens,
-            "flops": learned.work.flops,
+            **vars(learned.work),
         }
         return Done(
             metas=[worker.measured(node.variant, row, began)],
@@ -178,8 +180,8 @@ class Adaptation:
             done.prompts[run.key] = {FINAL: final.numpy(), **further}
         for chosen in near.values():  # the costs of choosing a start, in equal shares
             for row in done.runs:
-                row["tokens"] += chosen.tokens // len(done.runs)
-                row["flops"] += chosen.flops / len(done.runs)
+                for name, amount in vars(chosen.work).items():
+                    row[name] += type(amount)(amount / len(done.runs))
         return done
 
     def _nearest(self, worker: Worker) -> dict[str, Near]:
@@ -291,9 +293,7 @@ def _row(run: RunNode, result: Any) -> dict[str, Any]:
         "key": run.key,
         **{name: getattr(run, name) for name in names},
         "method": run.method.name,
-        **{
-            name: getattr(result, name) for name in ("dev", "best_step", "steps", "status", "tokens", "flops")
-        },
+        **{name: getattr(result, name) for name in ("dev", "best_step", "steps", "status", *WORK)},
         "curve": [list(point) for point in result.curve],
     }
 
