@@ -2,7 +2,8 @@
 
 Writes ``results.json``: what each study would compute (meta-trainings, adaptations, fine-tunings), the rows
 that go forward and backward, and their model FLOPs. Nothing is trained, and no data or weights are needed:
-tasks have the usual size (``NOMINAL`` in ``softstart.study.cost.estimate``), backbones their published shape.
+tasks have the size that the catalog says (``nominal_task`` in ``softstart.study.cost.estimate``), backbones
+their published shape.
 ``docs/cost.md`` turns this and the rates of ``benchmarks/gpu`` into hours.
 """
 
@@ -50,10 +51,11 @@ def planned(name: str, overrides: list[str]) -> dict[str, float]:
         plan = estimate(study, folder / "nowhere", "cpu")
         studies = variants_of(study)
         flops = sum(
-            rows * row_flops(studies[variant], length) for variant, (rows, length) in plan.work.items()
+            rows.count * row_flops(studies[variant], rows.text, rows.output)
+            for variant, rows in plan.work.items()
         )
     counts = {what: count for what, (count, _) in plan.counts.items()}
-    return {**counts, "rows": round(sum(rows for rows, _ in plan.work.values())), "flops": flops}
+    return {**counts, "rows": round(sum(rows.count for rows in plan.work.values())), "flops": flops}
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from softstart.analysis.similarity import (
     cluster_order,
     cosine,
     follow,
+    follow_p,
     prompt_similarity,
     rank_correlation,
 )
@@ -118,6 +119,42 @@ def test_a_target_chooses_among_the_starts_that_were_tried_on_it():
     assert followed["fixed"].tolist() == [5, 6, 3]
     with pytest.raises(SoftstartError, match="needs two starts"):
         follow(gains[["one", "all"]], {"m": like})
+
+
+def world(rng, helps=0.0, targets=12, measures=7):
+    """Gains of three starts, of which a third of the targets tried two, and similarities that say nothing but
+    ``helps`` times the gains."""
+    tasks, starts = [f"t{i}" for i in range(targets)], ["a", "b", "c"]
+    gains = rng.normal(8, 5, (targets, 1)) + rng.normal(0, 1, 3) + rng.normal(0, 2, (targets, 3))
+    shared = rng.normal(size=(targets, 3))  # measures agree in part
+    like = {
+        f"m{i}": pd.DataFrame(shared + rng.normal(size=(targets, 3)) + helps * gains, tasks, starts)
+        for i in range(measures)
+    }
+    table = pd.DataFrame(gains, tasks, starts)
+    table.iloc[: targets // 3, 2] = math.nan
+    return table, like
+
+
+def test_the_p_value_of_following_holds_its_size():
+    rng, rounds = np.random.default_rng(5), 200
+    p = np.array([follow_p(*world(rng), permutations=199) for _ in range(rounds)])
+    # Three standard errors around .05 and .2; the paired test over the rows of ``follow`` was at .26.
+    assert (p <= 0.05).mean() <= 0.097
+    assert 0.11 < (p <= 0.2).mean() < 0.29
+    assert np.median([follow_p(*world(rng, helps=1.0), permutations=199) for _ in range(20)]) < 0.1
+
+
+def test_the_p_value_of_following_counts_every_swap():
+    """Three targets that tried the same starts, one measure: the six orders, by ``follow`` itself."""
+    gains, like = world(np.random.default_rng(1), targets=3, measures=2)
+    gains = gains.fillna(5.0)
+    means = []
+    for order in itertools.permutations(range(3)):
+        swapped = {name: table.iloc[list(order)].set_axis(table.index) for name, table in like.items()}
+        means.append(follow(gains, swapped)["gain"].mean())
+    expected = np.mean(np.array(means) >= means[0] - 1e-9)
+    assert follow_p(gains, like, permutations=20_000) == pytest.approx(expected, abs=0.02)
 
 
 def test_affinity_is_the_mean_over_sources():

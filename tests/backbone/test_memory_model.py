@@ -20,7 +20,7 @@ from softstart.backbone.memory_model import META, Heap, Ledger, equal_rows, trac
 from softstart.backbone.unpadded import Unpadded
 from softstart.errors import SoftstartError
 from softstart.study.cost import memory_needs as needs
-from softstart.study.cost.estimate import Estimate, estimate
+from softstart.study.cost.estimate import Estimate, Rows, estimate
 from softstart.study.cost.gpu_hours import cost_lines, measured_rate, row_flops
 from softstart.study.cost.memory_needs import Lengths, Needs, WorkPeak, shape_of, study_needs
 from softstart.study.declare.study_file import variants_of
@@ -244,11 +244,11 @@ def test_doctor_plans_a_study(world):
 def test_gpu_hours_are_the_arithmetic_that_is_shown(world, tmp_path):
     study = toy(world, backbone="google/t5-large-lm-adapt", dtype="bfloat16")
     # The engine's own arithmetic: 170 + 4 tokens, 0.268 TFLOP a gradient.
-    assert row_flops(study, 174) == pytest.approx(0.268e12, rel=0.05)
-    found = Estimate({}, 174e6, None, None, None, (), {"main": (1e6, 174.0)})
+    assert row_flops(study, 170, 4) == pytest.approx(0.268e12, rel=0.05)
+    found = Estimate({}, 174e6, None, None, None, (), {"main": Rows(1e6, 170, 4)})
     missing = tmp_path / "none.json"
     lines = list(cost_lines(study, found, "H200", file=missing))
-    floor = 1e6 * row_flops(study, 174) / 989e12 / 3600
+    floor = 1e6 * row_flops(study, 170, 4) / 989e12 / 3600
     assert f"{floor:,.3g} h at the 989 TFLOP/s of its data sheet (a floor)" in lines[1]
     assert f"{floor / 0.3:,.3g} h at 30%" in lines[1]
     assert "assumed, not measured" in lines[1]
@@ -280,10 +280,13 @@ def test_gpu_hours_of_variants_are_those_of_their_backbones_and_lengths(world, t
     methods = {"pt": {}, "maml": {}}
     study = toy(world, backbone=large, gym="no", setting="study/cls2cls", variants=variants, methods=methods)
     found = estimate(study, tmp_path, "cpu")
-    assert [length for _, length in found.work.values()] == [132, 132, 130]  # main, base, short
-    assert found.tokens == sum(rows * length for rows, length in found.work.values())
+    assert [rows.length for rows in found.work.values()] == [132, 132, 130]  # main, base, short
+    assert found.tokens == sum(rows.count * rows.length for rows in found.work.values())
     studies = variants_of(study)
-    flops = {name: rows * row_flops(studies[name], length) for name, (rows, length) in found.work.items()}
+    flops = {
+        name: rows.count * row_flops(studies[name], rows.text, rows.output)
+        for name, rows in found.work.items()
+    }
     seconds = (flops["main"] + flops["short"]) / 67e12 + flops["base"] / 989e12
     lines = list(cost_lines(study, found, file=tmp_path / "none.json"))
     assert [line.split(",")[0].rpartition(" ")[2] for line in lines[:3]] == [large, base, large]

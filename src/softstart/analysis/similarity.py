@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from softstart.analysis.permutation import sign_flip_p
 from softstart.errors import SoftstartError
 
 Floats = npt.NDArray[np.float64]
@@ -146,14 +145,7 @@ def follow(
     Raises:
         SoftstartError: fewer than two starts or targets, or no measure.
     """
-    gains = gains[gains.notna().sum(axis=1) >= 2]
-    if len(gains) < 2 or not affinities:
-        raise SoftstartError("a recommendation needs two starts, two targets and a measure of similarity")
-    tried = gains.notna()
-    picks = {
-        name: table.loc[gains.index, gains.columns].where(tried).idxmax(axis=1)
-        for name, table in affinities.items()
-    }
+    gains, picks = _picks(gains, affinities)
     taken = pd.DataFrame(
         {
             name: [gains.at[task, start] for task, start in zip(gains.index, pick, strict=True)]
@@ -182,22 +174,79 @@ def follow(
     return pd.DataFrame(rows)
 
 
+def follow_p(
+    gains: pd.DataFrame,
+    affinities: Mapping[str, pd.DataFrame],
+    *,
+    permutations: int = 10_000,
+    seed: int = 0,
+) -> float:
+    """How likely ``follow`` gains at least as much where similarity says nothing about gains.
+
+    A paired test over the rows of ``follow`` takes the measure as given, though it was chosen on the same
+    targets, and rejects far too often. Here the whole selection is done again in every permutation: targets
+    that tried the same starts swap their similarities (those of all measures together), the measure is chosen
+    anew for every target left out, and its rule is followed. What a choice is compared with (a random start,
+    the one with most sources) does not depend on similarity, so this is the p-value against each of them.
+
+    Args:
+        gains: as in ``follow``.
+        affinities: as in ``follow``.
+        permutations: how many times similarities are swapped; the observed order counts as one more.
+        seed: of the permutations.
+
+    Returns:
+        One-sided p: small where following gained more than swapped similarities do.
+
+    Raises:
+        SoftstartError: as ``follow``.
+    """
+    gains, picks = _picks(gains, affinities)
+    tasks, rng = np.arange(len(gains)), np.random.default_rng(seed)
+    swapped = np.tile(tasks, (permutations + 1, 1))  # the first row stays as observed
+    for alike in gains.notna().groupby(list(gains.columns)).indices.values():
+        swapped[1:, alike] = rng.permuted(np.tile(alike, (permutations, 1)), axis=1)
+    # [measures, targets]: the column of the start that each measure names.
+    named = np.stack([gains.columns.get_indexer(pd.Index(pick)) for pick in picks.values()])
+    taken = gains.to_numpy()[tasks, named[:, swapped]]  # [measures, permutations + 1, targets]
+    of_others = taken.sum(axis=-1, keepdims=True) - taken
+    chosen = np.round(of_others, 9).argmax(axis=0)
+    means = np.take_along_axis(taken, chosen[None], axis=0)[0].mean(axis=-1)
+    return float(np.mean(means >= means[0] - 1e-9))
+
+
+def _picks(
+    gains: pd.DataFrame, affinities: Mapping[str, pd.DataFrame]
+) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
+    """The targets that tried several starts, and the start that each measure names for them.
+
+    Raises:
+        SoftstartError: fewer than two starts or targets, or no measure.
+    """
+    gains = gains[gains.notna().sum(axis=1) >= 2]
+    if len(gains) < 2 or not affinities:
+        raise SoftstartError("a recommendation needs two starts, two targets and a measure of similarity")
+    tried = gains.notna()
+    return gains, {
+        name: table.loc[gains.index, gains.columns].where(tried).idxmax(axis=1)
+        for name, table in affinities.items()
+    }
+
+
 def follow_summary(followed: pd.DataFrame) -> pd.DataFrame:
     """Mean gain of following the recommendation against its alternatives, by method.
 
     Args:
-        followed: what ``follow`` returns, of several methods and sets of settings: ``method``, ``settings``.
+        followed: what ``follow`` returns, of several methods and sets of settings: ``method``, ``settings``
+            and ``p``, that of ``follow_p`` (missing in files of older versions, whose p-values did not hold).
 
     Returns:
-        ``settings``, ``method``, ``n_tasks``, ``gain``, ``random``, ``fixed``, ``widest``, ``best`` and, of
-        paired sign-flip tests over targets, ``p`` (against random choice) and ``p_widest``.
+        ``settings``, ``method``, ``n_tasks``, ``p``, and the means ``gain``, ``random``, ``fixed``,
+        ``widest`` and ``best``.
     """
     rows = []
     for (settings, method), part in followed.groupby(["settings", "method"], sort=False):
         means = {name: part[name].mean() for name in ("gain", "random", "fixed", "widest", "best")}
-        p = {
-            name: sign_flip_p((part["gain"] - part[other]).dropna().to_numpy())
-            for name, other in (("p", "random"), ("p_widest", "widest"))
-        }
-        rows.append({"settings": settings, "method": method, "n_tasks": len(part), **means, **p})
+        p = float(part["p"].iloc[0]) if "p" in part else float("nan")
+        rows.append({"settings": settings, "method": method, "n_tasks": len(part), **means, "p": p})
     return pd.DataFrame(rows)

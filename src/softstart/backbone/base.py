@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
@@ -13,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from softstart.backbone.batch import IGNORE, Batch
 from softstart.backbone.decoding import Decoding
-from softstart.backbone.flops import Flops
+from softstart.backbone.flops import Flops, Multiplications, multiplications_of
 from softstart.backbone.frozen import FrozenModel
 from softstart.backbone.quantization import refuse_second_order
 from softstart.errors import SoftstartError
@@ -207,11 +208,15 @@ class Backbone(FrozenModel, ABC):
         for rows in torch.arange(len(batch), device=batch.run.device).split(self._place.padded_together):
             yield rows, batch.select(rows)
 
-    def row_flops(self, text: int, output: int) -> Flops:
-        """Model FLOPs of one row of ``text`` tokens, prompt included, and ``output`` label tokens."""
-        # Two for each token and each weight outside the embedding, unless the family has its own formula.
-        weights = sum(p.numel() for p in self.model.parameters()) - self.embedding.weight.numel()
-        return Flops(2.0 * weights * (text + output))
+    def row_flops(self, text: float, output: float, before: float = 0) -> Flops:
+        """Model FLOPs of one row of ``text`` tokens, prompt included, and ``output`` label tokens, which may
+        attend to tokens read ``before`` (in a causal model).
+        """
+        return self._multiplications.row(text, output, before)
+
+    @cached_property
+    def _multiplications(self) -> Multiplications:
+        return multiplications_of(self.model)
 
     def whole_rows(self, batch: Batch, prompt_length: int) -> list[tuple[int, Flops]]:
         """(tokens, FLOPs) of a forward pass of each row [B] read as a whole, its padding not counted."""

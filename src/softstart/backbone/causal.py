@@ -166,17 +166,21 @@ class CausalBackbone(Backbone):
         """As ``Backbone.computed_rows``: prompts before the text count once a run, kept texts not at all."""
         if self._once_of_length(prompt_length, batch, batch.seed) is None:
             return super().computed_rows(batch, prompt_length)
+        texts = batch.attention_mask.sum(1).tolist()
         outputs = (batch.labels != IGNORE).sum(1).tolist()
         if self._place.first == "text":
-            read = [prompt_length] * len(batch)
-        else:
-            runs, texts = batch.run.tolist(), batch.attention_mask.sum(1).tolist()
-            first = {run: row for row, run in reversed(list(enumerate(runs)))}
-            read = [
-                text + prompt_length * (first[run] == row)
-                for row, (run, text) in enumerate(zip(runs, texts, strict=True))
+            return [
+                (prompt_length + output, self.row_flops(prompt_length, output, before=text))
+                for text, output in zip(texts, outputs, strict=True)
             ]
-        return [(s + t, self.row_flops(s, t)) for s, t in zip(read, outputs, strict=True)]
+        rows, seen = [], set[int]()
+        for run, text, output in zip(batch.run.tolist(), texts, outputs, strict=True):
+            tokens, flops = text + output, self.row_flops(text, output, before=prompt_length)
+            if run not in seen:
+                tokens, flops = tokens + prompt_length, flops + self.row_flops(prompt_length, 0)
+            seen.add(run)
+            rows.append((tokens, flops))
+        return rows
 
     @property
     def text_tokens_read(self) -> int:

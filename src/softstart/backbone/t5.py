@@ -13,7 +13,6 @@ from softstart.backbone import kernels, t5_compiled, t5_layers
 from softstart.backbone.base import Backbone
 from softstart.backbone.batch import IGNORE, Batch
 from softstart.backbone.decoding import Decoding
-from softstart.backbone.flops import Flops, t5_flops
 from softstart.errors import SoftstartError
 
 
@@ -100,10 +99,6 @@ class T5Backbone(Backbone):
         """
         unpadded = self.lean and self.device.type == "cpu" and batch.seed is None
         yield from super().parts(batch, max_tokens, extra, None if unpadded else cost)
-
-    def row_flops(self, text: int, output: int) -> Flops:
-        """As ``Backbone.row_flops``, by T5's own formula."""
-        return t5_flops(self.model.config, text, output)
 
     def trainable_copy(self) -> Self:
         """As ``Backbone.trainable_copy``."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from softstart.analysis.similarity import affinity, follow, rank_correlation
+from softstart.analysis.similarity import affinity, follow, follow_p, rank_correlation
 from softstart.study.plan.inputs import Part
 
 
@@ -50,7 +50,8 @@ def followed(
 ) -> pd.DataFrame:
     """What targets would have gained that several settings share, had similarity chosen their start.
 
-    Arguments as in ``similarity_and_gain``; see ``softstart.analysis.similarity.follow`` for the rows.
+    Arguments as in ``similarity_and_gain``; see ``softstart.analysis.similarity`` for the rows
+    (``follow``) and ``p`` of a method (``follow_p``).
     """
     parts = [part for part in parts if part.source]
     sizes = {part.setting: len(part.source) for part in parts}
@@ -63,7 +64,8 @@ def followed(
         if len(shared) > 1:
             of_shared = {measure: table.reindex(shared.index) for measure, table in tables.items()}
             choices = follow(shared, of_shared, sizes)
-            rows.append(choices.assign(method=method, settings=", ".join(shared.columns)))
+            settings, p = ", ".join(shared.columns), follow_p(shared, of_shared)
+            rows.append(choices.assign(method=method, settings=settings, p=p))
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
 
 

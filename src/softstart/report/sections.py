@@ -246,13 +246,12 @@ def recommendation(followed: Sequence[Mapping[str, Any]], styles: MethodStyles) 
             styles.label(str(row["method"])),
             *(signed(row[name]) for name in means),
             p_value(row["p"]),
-            p_value(row["p_widest"]),
             str(row["n_tasks"]),
         ]
         for row in table.to_dict("records")
     ]
     header = ["starts from", "method", "recommended", "random", "most sources", "best on others"]
-    return [*header, "best in hindsight", "p, random", "p, most sources", "targets"], body
+    return [*header, "best in hindsight", "p", "targets"], body
 
 
 def _correlation(row: Mapping[str, Any]) -> tuple[str, str]:

@@ -82,21 +82,24 @@ def tasks_of(algorithm: Any, meta_batch: int, sources: int) -> int:
     return {"mixture": 1, "tasks": sources}.get(algorithm.data, meta_batch)
 
 
-def step_cost(algorithm: Any, tasks: int, hvp_cost: float = HVP_COST, *, recomputed: bool = False) -> float:
+def step_cost(algorithm: Any, tasks: int, hvp_cost: float = HVP_COST) -> float:
     """Work of an outer step, in gradients of a row.
+
+    A Hessian-vector product differentiates a gradient, whose graph may be kept for it. The graph of one batch
+    counts as kept, as by default, and all others as computed again. ``MetaConfig.memory_budget`` changes
+    what is kept and no number, so it does not change how long methods of equal work are either.
 
     Args:
         algorithm: declares its ``StepWork``; one that declares none is taken as first order.
         tasks: tasks of the step.
         hvp_cost: a Hessian-vector product, in gradients of the same row.
-        recomputed: count gradients whose graph was not kept for a Hessian-vector product a second time.
 
     >>> from softstart.algorithms import MAML, FoMAML
     >>> step_cost(FoMAML(inner_steps=5, support_size=2, query_size=2), tasks=1)
     12.0
     >>> step_cost(MAML(inner_steps=5, support_size=2, query_size=2), tasks=1)
-    23.0
+    31.0
     """
     work, support = work_of(algorithm), tasks * algorithm.support_size
-    gradients = work.gradients - (0 if recomputed else work.keepable)
+    gradients = work.gradients - min(1, work.keepable)
     return float(support * gradients + support * work.hvps * hvp_cost + tasks * algorithm.query_size)

@@ -7,8 +7,13 @@ import re
 import pytest
 
 from helpers.paths import ROOT
-from helpers.toy_study import command
+from helpers.toy_study import command, toy
 from softstart.cli import app as cli
+from softstart.study.cost.estimate import Rows, estimate
+from softstart.study.plan.inputs import Inputs
+from softstart.study.plan.plan import EVALUATION_COST, make_plan, run_cost
+from softstart.study.results.folder import DATABASE
+from softstart.study.results.stores import open_store
 
 
 def test_a_dry_run_tells_what_is_left_and_writes_nothing(world, finished, tmp_path, capsys):
@@ -40,3 +45,49 @@ def test_tasks_that_the_gym_does_not_have_are_refused_and_not_planned_around(wor
     arguments = command(world, tmp_path / "new", "--dry-run", "--set", "setting.target=[toy-e]")[1:]
     assert cli._main(arguments, debug=False) == 1
     assert "names tasks that gym" in capsys.readouterr().err
+
+
+def test_a_plan_counts_the_flops_that_are_then_computed(world, finished, tmp_path):
+    study = toy(world)
+    needed = estimate(study, tmp_path / "new", "cpu")
+    (left,) = needed.work.values()
+    row = needed.flops / left.count
+    assert (finished[0] / DATABASE).exists()
+    with open_store(finished[0], readonly=True) as store:
+        plan = make_plan(study, Inputs.from_json(store.inputs()))
+        metas, runs = store.metas(), store.runs()
+    for node in plan.metas:
+        # MAML's products are taken at 2.1 gradients; they are more of such a small model.
+        few = 0.15 if node.method.name == "maml" else 0.05
+        assert node.cost * row == pytest.approx(metas[node.key]["flops"], rel=few), node.method.name
+    trained, counted = 0.0, 0.0
+    tasks = {run.key: cell.part.tasks[run.task] for cell in plan.cells for run in cell.runs}
+    for run in plan.runs:
+        if run.method.kind != "ft":
+            evaluated = tasks[run.key].dev * 3 * EVALUATION_COST
+            trained += (run_cost(run, study, tasks[run.key]) - evaluated) * row
+            counted += runs[run.key]["flops"]
+    # A mean row is that of the first sample.
+    assert trained == pytest.approx(counted, rel=0.1)
+
+
+def test_plans_count_the_epochs_that_end_a_run(world, tmp_path):
+    """Eight train rows in batches of eight: an epoch is a step."""
+    whole = estimate(toy(world, methods={"pt": {}}), tmp_path / "new", "cpu")
+    cut = {"steps": 8, "eval_every": 4, "epochs": 4}
+    half = estimate(toy(world, methods={"pt": {}}, adaptation=cut), tmp_path / "new", "cpu")
+    runs, batch, dev, tests = 2 * 2 * 2, 8, 8, 2 * 2 * 12 * EVALUATION_COST
+
+    def rows(steps):
+        return runs * (steps * batch + dev * (steps / 4 + 1) * EVALUATION_COST) + tests
+
+    assert whole.work["main"].count == pytest.approx(rows(8))
+    assert half.work["main"].count == pytest.approx(rows(4))
+    assert isinstance(half.work["main"], Rows)
+    # As published, 32 rows in batches of 16 end after 1,000 epochs, at 2,000 of 3,000 steps.
+    from softstart.study import load_study
+
+    paper = load_study(ROOT / "studies" / "paper-base.yaml")
+    unlimited = load_study(ROOT / "studies" / "paper-base.yaml", ["adaptation.epochs=null"])
+    counts = [estimate(s, tmp_path / "new", "cpu").work["main"].count for s in (paper, unlimited)]
+    assert 0.75 < counts[0] / counts[1] < 0.85  # tasks with more than two labels have more rows

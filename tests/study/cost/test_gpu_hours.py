@@ -8,7 +8,7 @@ import yaml
 
 from helpers.paths import ROOT
 from softstart.study import parse_study
-from softstart.study.cost.estimate import Estimate
+from softstart.study.cost.estimate import Estimate, Rows
 from softstart.study.cost.gpu_hours import MEASURED, cost_lines, measured_rate, rates_of
 
 STUDY = {
@@ -22,7 +22,7 @@ STUDY = {
 
 def test_hours_do_not_depend_on_the_working_directory(tmp_path, monkeypatch):
     study = parse_study(yaml.safe_dump(STUDY), "study.yaml")
-    needed = Estimate({}, 174e6, None, None, None, (), {"main": (1e6, 174.0)})
+    needed = Estimate({}, 174e6, None, None, None, (), {"main": Rows(1e6, 170, 4)})
     lines = list(cost_lines(study, needed))
     assert lines[-1].endswith("TFLOP/s, measured (NVIDIA H200)")
     monkeypatch.chdir(tmp_path)

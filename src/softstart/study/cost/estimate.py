@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
-from softstart.backbone import Backbone, Batch
 from softstart.backbone.devices import peak_memory
-from softstart.backbone.flops import Flops
 from softstart.errors import SoftstartError
+from softstart.gym.catalog import all_entries
 from softstart.gym.setting import UnknownTasks
 from softstart.study.declare.spec import Study
 from softstart.study.declare.study_file import variants_of
@@ -27,26 +26,39 @@ from softstart.study.run.resources import Resources
 from softstart.study.run.work_graph import StoredRows, WorkGraph, packs
 from softstart.training.encoding import to_batch
 
-NOMINAL = TaskFacts("", "", 16, 32, 1000)
-"""Stands for a task that cannot be loaded: rows of dev and test roughly as in the few-shot gym."""
-NOMINAL_TOKENS = 128
-"""Tokens of text and output of a row of such a task."""
+NOMINAL_ROWS, NOMINAL_TEST = 32, 1000
+"""Rows of train (and of dev) and of test of a task that cannot be loaded and that no catalog knows."""
+NOMINAL_TEXT, NOMINAL_OUTPUT = 124, 4
+"""Tokens of a row of such a task."""
 PROBE_ROWS = 32
 PROBE_STEPS = 4
-FLOPS = 4
-"""Of one parameter and one token: forward, and backward to the prompt without gradients of weights."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is left of a variant: rows that go forward and backward once, and the tokens of a mean row."""
+
+    count: float
+    text: float
+    """Tokens of the text, prompt included."""
+    output: float
+
+    @property
+    def length(self) -> float:
+        """Tokens of a row."""
+        return self.text + self.output
 
 
 @dataclass(frozen=True)
 class Estimate:
     """What a study takes.
 
-    ``counts`` maps each kind of work to (planned, done). ``tokens`` and ``flops`` are those of the work that
-    is left, as if every row were read whole; evaluation and fine-tuning count as the trained tokens that cost
-    the same. ``computed_tokens`` and ``computed_flops`` leave out what a causal model reads once: prompts
-    once a step, texts once a worker. ``seconds`` are those of one worker, ``memory`` is in bytes. None: not
-    known, for the reasons in ``notes``. ``work`` is what is left of each variant: rows, and the tokens of a
-    mean row, prompt included.
+    ``counts`` maps each kind of work to (planned, done). ``tokens`` and ``flops`` (model FLOPs, as
+    ``Backbone.row_flops`` counts them) are those of the work that is left, as if every row were read whole;
+    evaluation and fine-tuning count as the trained rows that cost the same. ``computed_tokens`` and
+    ``computed_flops`` leave out what a causal model reads once: prompts once a step, texts once a worker.
+    ``seconds`` are those of one worker, ``memory`` is in bytes. None: not known, for the reasons in
+    ``notes``. ``work`` is what is left of each variant.
     """
 
     counts: Mapping[str, tuple[int, int]]
@@ -55,7 +67,7 @@ class Estimate:
     seconds: float | None
     memory: int | None
     notes: Sequence[str]
-    work: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    work: Mapping[str, Rows] = field(default_factory=dict)
     computed_tokens: float | None = None
     computed_flops: float | None = None
 
@@ -84,7 +96,10 @@ def estimate(study: Study, folder: Path, device: str | None = None) -> Estimate:
             warnings.simplefilter("always")
             inputs = nominal_inputs(study)
         plan = make_plan(study, inputs)
-        lengths = {name: float(NOMINAL_TOKENS + each.prompt.length) for name, each in plan.studies.items()}
+        lengths = {
+            name: (float(NOMINAL_TEXT + each.prompt.length), float(NOMINAL_OUTPUT))
+            for name, each in plan.studies.items()
+        }
         work = _work(WorkGraph(plan, inputs, state, folder), lengths)
         notes = [f"planned from the settings alone, with tasks of usual size ({problem})"]
         notes += dict.fromkeys(str(warning.message) for warning in caught)
@@ -94,32 +109,27 @@ def estimate(study: Study, folder: Path, device: str | None = None) -> Estimate:
     lengths = _row_lengths(resources, plan)
     work = _work(WorkGraph(plan, inputs, state, folder), lengths)
     seconds, memory = _probe(resources, plan, first)
-    sizes = {
-        variant: sum(p.numel() for p in resources.backbone(variant).model.parameters())
-        for variant in plan.studies
+    # A row of another variant takes as long as its FLOPs.
+    flops = {
+        variant: resources.backbone(variant).row_flops(*lengths[variant]).gradient for variant in lengths
     }
-    # Of one weight and one token.
-    seconds /= lengths[first.variant] * sizes[first.variant]
-    total = sum(rows * length * sizes[variant] for variant, (rows, length) in work.items())
-    fewer = computed_lengths(resources, plan)
-    computed = {variant: rows * fewer[variant] for variant, (rows, _) in work.items()}
-    flops = FLOPS * sum(tokens * sizes[variant] for variant, tokens in computed.items())
-    return Estimate(
-        _counts(plan, state), _tokens(work), total * FLOPS, total * seconds, memory, (), work,
-        sum(computed.values()), flops,
-    )  # fmt: skip
+    total = sum(rows.count * flops[variant] for variant, rows in work.items())
+    seconds *= total / flops[first.variant]
+    fewer = computed_rows(resources, plan)
+    tokens, computed = (sum(rows.count * fewer[variant][i] for variant, rows in work.items()) for i in (0, 1))
+    return Estimate(_counts(plan, state), _tokens(work), total, seconds, memory, (), work, tokens, computed)
 
 
-def _work(left: WorkGraph, lengths: Mapping[str, float]) -> dict[str, tuple[float, float]]:
-    """Rows and tokens of a mean row, by variant."""
-    rows: defaultdict[str, float] = defaultdict(float)
+def _work(left: WorkGraph, lengths: Mapping[str, tuple[float, float]]) -> dict[str, Rows]:
+    """Rows of every variant, which have the given mean lengths of text and output."""
+    count: defaultdict[str, float] = defaultdict(float)
     for unit in left.units:
-        rows[unit.variant] += unit.cost
-    return {variant: (rows[variant], length) for variant, length in lengths.items() if variant in rows}
+        count[unit.variant] += unit.cost
+    return {variant: Rows(count[variant], *length) for variant, length in lengths.items() if variant in count}
 
 
-def _tokens(work: Mapping[str, tuple[float, float]]) -> float:
-    return sum(rows * length for rows, length in work.values())
+def _tokens(work: Mapping[str, Rows]) -> float:
+    return sum(rows.count * rows.length for rows in work.values())
 
 
 def nominal_inputs(study: Study) -> Inputs:
@@ -135,12 +145,27 @@ def nominal_inputs(study: Study) -> Inputs:
         for spec in each.every_setting:
             setting = declared_setting(each, spec)
             names = dict.fromkeys((*setting.source, *setting.target))
-            facts = {name: replace(NOMINAL, digest=f"{name} {each.shots}") for name in names}
+            facts = {name: nominal_task(name, each.shots) for name in names}
             source = some_sources(setting.source, each.source_tasks)
             digests = tuple(f"{name} {each.source_shots or each.shots}" for name in source)
-            rows = 2 * NOMINAL.dev * len(source) * len(each.source_samples or each.samples)
+            kept = [nominal_task(name, each.source_shots or each.shots).train for name in source]
+            rows = 2 * sum(kept) * len(each.source_samples or each.samples)
             parts.append(Part(variant, setting.name, source, tuple(setting.target), facts, digests, rows))
     return Inputs("", 0, tuple(parts), others=others)
+
+
+def nominal_task(name: str, shots: int | None) -> TaskFacts:
+    """A task as the catalog describes it, of train and dev sets with k rows of every label, or k in all.
+
+    Where tasks have other outputs than labels, ``shots`` does not choose k (``GymFolder``).
+    """
+    entry, digest = all_entries().get(name), f"{name} {shots}"
+    if entry is None:
+        return TaskFacts(digest, "", shots or NOMINAL_ROWS // 2, NOMINAL_ROWS, NOMINAL_TEST, NOMINAL_ROWS)
+    labels = entry.kind == "classification"
+    k = shots or entry.shots if labels else entry.shots
+    rows = k * (len(entry.labels.words) if entry.labels else 2) if labels else k
+    return TaskFacts(digest, "", k, rows, NOMINAL_TEST, rows)
 
 
 def _counts(plan: Plan, state: StoredRows) -> dict[str, tuple[int, int]]:
@@ -160,34 +185,44 @@ def _counts(plan: Plan, state: StoredRows) -> dict[str, tuple[int, int]]:
     }
 
 
-def _row_lengths(resources: Resources, plan: Plan) -> dict[str, float]:
-    """Mean tokens of a row (prompt, input, output) by variant, over first train rows of target tasks."""
-    return _mean_rows(resources, plan, lambda backbone, batch, length: backbone.whole_rows(batch, length))
+def _row_lengths(resources: Resources, plan: Plan) -> dict[str, tuple[float, float]]:
+    """Mean tokens of text, prompt included, and of output of each variant."""
+    lengths: dict[str, list[tuple[int, int]]] = {}
+    for variant, length, rows in _first_rows(resources, plan):
+        lengths.setdefault(variant, []).extend((length + len(text), len(output)) for text, output in rows)
+    return {variant: _means(rows) for variant, rows in lengths.items()}
 
 
-def computed_lengths(resources: Resources, plan: Plan) -> dict[str, float]:
-    """As the mean tokens of a row, without those of prompts and texts that are read once, by variant."""
-    return _mean_rows(resources, plan, lambda backbone, batch, length: backbone.computed_rows(batch, length))
+def computed_rows(resources: Resources, plan: Plan) -> dict[str, tuple[float, float]]:
+    """Mean tokens and FLOPs of a row's gradient by variant, without prompts and texts that are read once."""
+    rows: dict[str, list[tuple[float, float]]] = {}
+    for variant, length, pairs in _first_rows(resources, plan):
+        size = resources.studies[variant].adaptation.batch_size
+        # As many rows of a run as a batch has.
+        batch = to_batch(pairs, [i // size for i in range(len(pairs))], 0)
+        computed = resources.backbone(variant).computed_rows(batch, length)
+        rows.setdefault(variant, []).extend((tokens, flops.gradient) for tokens, flops in computed)
+    return {variant: _means(of_variant) for variant, of_variant in rows.items()}
 
 
-def _mean_rows(
-    resources: Resources, plan: Plan, count: Callable[[Backbone, Batch, int], list[tuple[int, Flops]]]
-) -> dict[str, float]:
-    lengths: dict[str, list[int]] = {}
+def _first_rows(
+    resources: Resources, plan: Plan
+) -> Iterator[tuple[str, int, list[tuple[list[int], list[int]]]]]:
+    """A variant, the length of its prompt, and (text, output) of the first train rows of a target task."""
     for part in {id(cell.part): cell.part for cell in plan.cells}.values():
-        study, backbone = resources.studies[part.variant], resources.backbone(part.variant)
-        size = study.adaptation.batch_size
+        study = resources.studies[part.variant]
         for name in part.target:
             rows = resources.encoded(part.variant, name).train[study.samples[0]]
-            pairs = [
-                (given, answers[0] if answers else [])
-                for given, answers in zip(rows.inputs[:PROBE_ROWS], rows.outputs, strict=False)
-            ]
-            # As many rows of a run as a batch has.
-            batch = to_batch(pairs, [i // size for i in range(len(pairs))], 0)
-            counted = count(backbone, batch, study.prompt.length)
-            lengths.setdefault(part.variant, []).extend(tokens for tokens, _ in counted)
-    return {variant: fmean(tokens) for variant, tokens in lengths.items()}
+            given = zip(rows.inputs[:PROBE_ROWS], rows.outputs, strict=False)
+            yield (
+                part.variant,
+                study.prompt.length,
+                [(text, answers[0] if answers else []) for text, answers in given],
+            )
+
+
+def _means(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    return fmean(first for first, _ in pairs), fmean(second for _, second in pairs)
 
 
 def _probe(resources: Resources, plan: Plan, run: RunNode) -> tuple[float, int]:

@@ -27,9 +27,6 @@ PEAKS = {
 ASSUMED = (0.5, 0.3)
 """Shares of the peak that a study might reach: assumptions, not measurements."""
 
-OUTPUT = 4
-"""How many tokens of a row are its output."""
-
 MEASURED = resources.files("softstart.study.cost").joinpath("measured.json")
 """The rates that ``python -m benchmarks.gpu`` measured, part of the package (see ``rates_of``)."""
 
@@ -37,14 +34,14 @@ known_shape = lru_cache(shape_of)
 """``shape_of``, each once."""
 
 
-def row_flops(study: Study, length: float) -> float:
-    """Model FLOPs of a row of ``length`` tokens, prompt and output included, forward and backward.
+def row_flops(study: Study, text: float, output: float) -> float:
+    """Model FLOPs of a row of so many tokens of text, prompt included, and output, forward and backward.
 
     Raises:
         SoftstartError: the backbone's configuration is not at hand.
     """
     backbone = known_shape(study.backbone, study.dtype, revision=study.revision)
-    return backbone.row_flops(round(length) - OUTPUT, OUTPUT).gradient
+    return backbone.row_flops(text, output).gradient
 
 
 def rates_of(results: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,22 +99,22 @@ def cost_lines(
         raise SoftstartError(f"the peak of GPU '{gpu}' is unknown", fix=f"Use one of {', '.join(PEAKS)}.")
     studies = variants_of(study)
     # Variants with the same backbone and length are one line.
-    alike: dict[tuple[str, str | None, str, float], tuple[Study, float]] = {}
-    for variant, (rows, length) in needed.work.items():
+    alike: dict[tuple[str, str | None, str, float, float], tuple[Study, float]] = {}
+    for variant, left in needed.work.items():
         each = studies[variant]
-        key = (each.backbone, each.revision, each.dtype, length)
-        alike[key] = (each, rows + alike.get(key, (each, 0.0))[1])
+        key = (each.backbone, each.revision, each.dtype, left.text, left.output)
+        alike[key] = (each, left.count + alike.get(key, (each, 0.0))[1])
     flops: list[tuple[Study, float]] = []
-    for (backbone, *_, length), (each, rows) in alike.items():
+    for (backbone, *_, text, output), (each, rows) in alike.items():
         try:
-            one = row_flops(each, length)
+            one = row_flops(each, text, output)
         except SoftstartError as problem:
             yield f"the GPU-hours are unknown: {problem}"
             return
         flops.append((each, rows * one))
         of = f" on {backbone}" if len({each.backbone for each, _ in alike.values()}) > 1 else ""
         yield (
-            f"{rows:.3g} rows forward and backward{of}, of {length:.0f} tokens, "
+            f"{rows:.3g} rows forward and backward{of}, of {text + output:.0f} tokens, "
             f"x {one / 1e12:.3g} TFLOP a row = {rows * one:.3g} FLOPs"
         )
     total = sum(work for _, work in flops)

@@ -18,7 +18,7 @@ FIRST = 1
 @dataclass(frozen=True)
 class TaskFacts:
     """What planning and reporting need of a task: its ``Task.digest``, metric and k, and the numbers of rows
-    of its test set and of a sample's dev set.
+    of its test set and of a sample's dev and train sets.
     """
 
     digest: str
@@ -26,6 +26,8 @@ class TaskFacts:
     shots: int
     dev: int = 0
     test: int = 0
+    train: int = field(default=0, compare=False)
+    """Those with an answer; 0: not known, in folders of older versions."""
 
 
 @dataclass(frozen=True)
@@ -119,4 +121,5 @@ def _part(data: Mapping[str, Any]) -> Part:
 def facts_of(task: Task) -> TaskFacts:
     """The facts of a loaded task."""
     dev = max(len(sample.dev) for sample in task.samples.values())
-    return TaskFacts(task.digest, task.metric, task.shots, dev, len(task.test))
+    train = max(sum(bool(row.outputs) for row in sample.train) for sample in task.samples.values())
+    return TaskFacts(task.digest, task.metric, task.shots, dev, len(task.test), train)

@@ -15,6 +15,7 @@ from softstart.study.declare.study_file import variants_of
 from softstart.study.plan.inputs import Inputs, Part, TaskFacts
 from softstart.study.plan.keys import PROTOCOL, as_json, key_of
 from softstart.training.budgets import MetaBudget, step_cost, tasks_of
+from softstart.training.configs import steps_of
 from softstart.training.identity import identity_of
 from softstart.training.methods import Method, TaskLearner
 
@@ -42,7 +43,7 @@ class MetaNode:
         assert self.method.algorithm is not None
         assert self.method.meta is not None
         a, m = self.method.algorithm, self.method.meta
-        return m.steps * step_cost(a, tasks_of(a, m.meta_batch, len(self.source)), recomputed=True)
+        return m.steps * step_cost(a, tasks_of(a, m.meta_batch, len(self.source)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +121,9 @@ def run_cost(run: RunNode, study: Study, task: TaskFacts) -> float:
     """Estimated work of a run, as ``MetaNode.cost``; a fine-tuning includes its tests."""
     tuned = run.method.kind == "ft"
     config = study.finetuning if tuned else study.adaptation
-    rows = config.steps * config.batch_size * (FINE_TUNING_COST if tuned else 1.0)
-    evaluated = task.dev * (config.steps / config.eval_every + 1) + (task.test if tuned else 0)
+    steps = steps_of(config, task.train) if task.train else config.steps
+    rows = steps * config.batch_size * (FINE_TUNING_COST if tuned else 1.0)
+    evaluated = task.dev * (steps / config.eval_every + 1) + (task.test if tuned else 0)
     return rows + evaluated * EVALUATION_COST
 
 
