@@ -1,5 +1,6 @@
 import io
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -303,3 +304,27 @@ def test_arg_from_the_command_line_equals_the_published(capsys):
     for column in ("arg", "median_relgain", "n_tasks"):
         np.testing.assert_allclose(both[column], both[f"{column}_published"], rtol=0, atol=1e-9)
     assert both["p_holm"].dropna().between(0, 1).all()
+
+
+@pytest.mark.parametrize(
+    ("score", "message"),
+    [("inf", "inf .* is not finite"), ("nan", "nan .* is no number"), ("93.2", r"93\.2 .* is not a fraction"),
+     ("many", "many .* is no number")],
+)  # fmt: skip
+def test_scores_that_are_no_fractions_are_refused_with_the_file(tmp_path, capsys, score, message):
+    good = "method,task,sample,test\npt,emo,13,0.5\nmaml,emo,13,\npt,trec,13,0.4\nmaml,trec,13,0.5\n"
+    (tmp_path / "a.csv").write_text(good)
+    (tmp_path / "b.csv").write_text(f"method,task,sample,test\npt,NA,13,0.5\nmaml,NA,13,{score}\n")
+    assert cli._main(["arg", str(tmp_path / "a.csv")], debug=False) == 0
+    capsys.readouterr()
+    assert cli._main(["arg", str(tmp_path / "a.csv"), str(tmp_path / "b.csv")], debug=False) == 1
+    said = capsys.readouterr().err
+    assert re.search(rf"b\.csv: the test score {message}, as are 1 of 2", said)
+    assert "(maml, NA, 13)" in said
+
+
+def test_python_refuses_infinite_scores():
+    tests = [("pt", "a", 1, 0.5), ("m", "a", 1, math.inf)]
+    rows = pd.DataFrame(tests, columns=["method", "task", "sample", "test"])
+    with pytest.raises(SoftstartError, match="1 scores that are not finite"):
+        relative_gains(rows)

@@ -153,7 +153,7 @@ def test_bad_input_is_one_clear_line(world, tmp_path, capsys):
         ([*base, "--device", "cuda:99"], "device 'cuda:99' cannot be used"),
         ([*base, "--set", "dtype=float16"], "overflow in float16"),
         ([*base[:-1], study / "below-a-file"], "not a folder"),
-        (["arg", tmp_path / "no.csv"], "cannot read the results"),
+        (["arg", tmp_path / "no.csv"], "cannot read this table"),
         (["report", tmp_path / "no"], "no: no such study folder"),
         (["status", world / "gym"], "cannot read the study"),
     ]

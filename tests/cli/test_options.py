@@ -5,7 +5,17 @@ from __future__ import annotations
 from helpers.imports import imports
 from helpers.paths import ROOT
 
-SHARED = {"display", "listing", "many_values", "opening", "options", "outcome", "resuming", "terminal"}
+SHARED = {
+    "display",
+    "listing",
+    "many_values",
+    "opening",
+    "options",
+    "outcome",
+    "plain_console",
+    "resuming",
+    "terminal",
+}
 
 
 def test_commands_do_not_import_each_other():

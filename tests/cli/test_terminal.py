@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pty
 import re
 import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -15,6 +17,8 @@ from helpers.own_tables import softstart
 from helpers.toy_study import command
 from softstart.cli import terminal
 from softstart.cli.display import TerminalDisplay
+from softstart.cli.plain_console import PlainConsole
+from softstart.errors import SoftstartError
 
 NAMES = ["[v2]", "x[/b]", "[red]", ":smile:", "[link=http://x]y"]
 
@@ -91,5 +95,64 @@ def test_a_study_of_odd_names_through_the_command_line(world, tmp_path):
         assert code == 0, errors
         assert str(out) in shown or "m[/b]" in shown
     lost = tmp_path / "[/b]"
+<<<<<<< HEAD
     _, _, errors = softstart("status", lost, cwd=tmp_path)
     assert errors.strip() == f"error: {lost}: no such study folder. Give the --out of a run."
+=======
+    done = call(SOFTSTART, "status", lost)
+    assert done.stderr.strip() == f"error: {lost}: no such study folder. Give the --out of a run."
+
+
+STEERING = "a\x1b[2Jb\x07c\u202ed\x9be"
+
+
+def test_names_cannot_steer_a_terminal():
+    out = io.StringIO()
+    console = PlainConsole(file=out, width=200, force_terminal=True, markup=False, highlight=False)
+    console.print(STEERING)
+    console.print(_table(STEERING))
+    with TerminalDisplay(console, every=0) as display:
+        display.start(10)
+        display.stage(STEERING)
+        display.advance(1, STEERING)
+        display.line(STEERING)
+    text = out.getvalue()
+    assert text.count(r"a\x1b[2Jb\x07c\u202ed\x9be") >= 5
+    assert not {"\x07", "\u202e", "\x9b"} & set(text)
+    assert "\x1b[2J" not in text
+
+
+def test_data_go_out_as_they_are_and_to_a_terminal_without_control_characters(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    for stream, expected in ((io.StringIO(), STEERING), (Terminal(), r"a\x1b[2Jb\x07c\u202ed\x9be")):
+        monkeypatch.setattr(sys, "stdout", stream)
+        terminal.say_data(STEERING)
+        assert stream.getvalue() == expected
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_every_sign_is_printed_in_every_encoding(monkeypatch, encoding):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding))
+    terminal.prepare_output()
+    terminal.say_json({"a": "→ é"})
+    Console(file=sys.stdout, width=80).print("→ done")
+    with pytest.raises(SoftstartError, match=rf"encoding, {encoding}, lacks a sign of these data"):
+        terminal.say_data("→\n")
+    sys.stdout.flush()
+    said = raw.getvalue().decode(encoding)
+    assert json.loads(said.split("}")[0] + "}") == {"a": "→ é"}
+    assert r"\u2192 done" in said
+
+
+@pytest.mark.parametrize(("shell", "code", "said"), [(">&-", 0, ""), ("> /dev/full", 1, "No space left")])
+def test_an_output_that_is_closed_or_full_is_no_bug(shell, code, said):
+    command = f"{SOFTSTART} gym settings {shell}"
+    done = subprocess.run(command, shell=True, executable="/bin/bash", capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert done.stderr.count("\n") == bool(said)
+>>>>>>> 2c44601 (Names cannot steer a terminal or a spreadsheet, a process that joins gets no pickle, moved folders are noticed, power cuts are replayed)

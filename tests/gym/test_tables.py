@@ -7,7 +7,7 @@ from helpers.gym_cli import failed, gym
 from softstart.errors import SoftstartError
 from softstart.gym import kshot, load_task, open_gym
 from softstart.gym.sampling import shuffled
-from softstart.gym.tables import RawData, entry_of
+from softstart.gym.tables import RawData, entry_of, whole_task
 
 WORDS = ["good", "bad", "so-so"]
 
@@ -229,3 +229,32 @@ def test_a_dataset_that_datasets_can_load_becomes_a_task(tmp_path):
     assert [(row.input, row.outputs[0]) for row in local.test] == test
     train = kshot(pool, 16, 87, "classification").train
     assert [(row.input, row.outputs[0]) for row in local.samples[87].train] == train
+
+
+@pytest.mark.parametrize("name", ["LABEL", "ANSWER", "ANSWERS", "CHOICES"])
+def test_a_column_is_never_taken_for_what_a_template_makes(tmp_path, name):
+    (tmp_path / "t.csv").write_text(f"{name},label\n" + "".join(f"text {i},{i % 2}\n" for i in range(40)))
+    with pytest.raises(SoftstartError, match=rf"t\.csv: a column is named '{name}', which stands for"):
+        entry_of(RawData(str(tmp_path / "t.csv"), input=f"{{{name}}}"))
+    # Where no template reads it, it is in nobody's way, but for the label words that are made.
+    (tmp_path / "t.csv").write_text(
+        f"input,{name},label\n" + "".join(f"t {i},x,{i % 2}\n" for i in range(40))
+    )
+    assert entry_of(RawData(str(tmp_path / "t.csv"))).kind == "classification"
+
+
+def test_a_column_named_line_is_a_column(tmp_path):
+    rows = "".join(f"text {i},{i % 2}\n" for i in range(40))
+    (tmp_path / "t.csv").write_text("LINE,label\n" + rows)
+    task = whole_task(RawData(str(tmp_path / "t.csv"), input="{LINE}"))
+    assert {example.input.split()[0] for example in task.test} == {"text"}
+    (tmp_path / "t.csv").write_text("LINE,label\n" + rows + "x,\n")
+    with pytest.raises(SoftstartError, match=r"t\.csv, line 42: the output is empty"):
+        whole_task(RawData(str(tmp_path / "t.csv"), input="{LINE}"))
+
+
+def test_half_a_character_is_refused_with_its_line(tmp_path):
+    good = json.dumps({"input": "a \U0001f600", "label": "x"})
+    (tmp_path / "t.jsonl").write_text(good + '\n{"input": "\\ud83d", "label": "x"}\n')
+    with pytest.raises(SoftstartError, match=r"t\.jsonl, line 2: holds half of a character"):
+        whole_task(RawData(str(tmp_path / "t.jsonl")))

@@ -94,7 +94,10 @@ PLAIN = TextFormat(template="{input}")
 
 def reads_with(tokenizer, continues_input: bool = False) -> SimpleNamespace:
     """What encoding needs of a backbone, without a model."""
-    return SimpleNamespace(name="words", tokenizer=tokenizer, continues_input=continues_input)
+    table = SimpleNamespace(weight=torch.empty(len(tokenizer), 0))
+    return SimpleNamespace(
+        name="words", tokenizer=tokenizer, continues_input=continues_input, embedding=table
+    )
 
 
 def toy_encoded(backbone: T5Backbone, name: str = "toy", seed: int = 0) -> EncodedTask:

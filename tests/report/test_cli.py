@@ -236,3 +236,16 @@ def test_an_exported_start_lists_the_scores_of_its_study(softstart, study, tmp_p
         assert re.search(rf"\| {task} \| \S+ \| {100 * runs['test'].mean():.1f} \| ", card), card
     samples = of_start.groupby("task")["sample"].nunique().iloc[0]
     assert samples == 1 or f"over {samples} samples" in card
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"measures": {"gradient": {"tasks": ["a"], "values": []}}}']
+)
+def test_a_damaged_similarity_is_left_out_and_said(finished, tmp_path, capsys, text):
+    out = tmp_path / "study"
+    shutil.copytree(finished[0], out)
+    (out / "similarity.json").write_text(text)
+    assert cli._main(["report", str(out)], debug=False) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"similarity\.json: is damaged, and left out .* Run softstart similarity again", said)
+    assert (out / "report" / "report.md").exists()

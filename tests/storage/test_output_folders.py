@@ -12,6 +12,7 @@ import torch
 from helpers.own_tables import softstart
 from helpers.toy_study import call, command, contents, toy
 from softstart.errors import SoftstartError
+from softstart.progress import Quiet
 from softstart.prompt import SoftPrompt
 from softstart.study import run_study
 from softstart.study.results.folder import drop_checkpoints
@@ -138,3 +139,25 @@ def test_a_prompt_is_on_the_disk_before_its_row(world, tmp_path, monkeypatch):
         toy(world, methods={"pt": {}, "fomaml": {"inner_lr": 0.1}}, samples=[13]), tmp_path, device="cpu"
     )
     assert len(named) > 2
+
+
+class Remover(Quiet):
+    """Moves the folder of a study away once its first prompts are there."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def advance(self, units, note=""):
+        if self.folder.is_dir() and len(list(self.folder.glob("prompts/*.safetensors"))):
+            self.folder.rename(self.folder.with_name("elsewhere"))
+
+
+def test_a_folder_that_is_renamed_while_a_study_runs_is_noticed(world, tmp_path):
+    study, out = toy(world, methods={"pt": {}}, samples=[13], pack_size=1), tmp_path / "out"
+    with pytest.raises(SoftstartError, match=r"out.*was removed, renamed or replaced while the study"):
+        run_study(study, out, device="cpu", display=Remover(out))
+    assert not (out / "results.csv").exists()
+    # What is left in the old place is no obstacle, and what was finished is all there.
+    outcome = run_study(study, tmp_path / "elsewhere", device="cpu")
+    assert not outcome.missing
+    assert not run_study(study, out, device="cpu").missing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from helpers.models import prompts, random_t5, toy_task
 from helpers.own_tables import documented, failed, softstart, table, write_rows
 from softstart import Backbone
 from softstart.algorithms import LOG_RATES
+from softstart.cli.learn import _show_tuned
 from softstart.gym import open_gym
 from softstart.gym.metrics import score
 from softstart.gym.mini import mini_settings
@@ -178,3 +180,16 @@ def test_bad_input_is_one_line(folder, tmp_path):
     assert softstart("predict", "x", "--rowz", "y", cwd=tmp_path)[0] == 2
     line = failed("adapt", "--init", "label", "--train", here / "mine.csv", cwd=tmp_path)
     assert line == "error: --init: no start 'label'. Did you mean labels?"
+
+
+def test_runs_that_diverged_are_named(capsys):
+    backbone = random_t5(torch.float32)
+    task, start = toy_task("toy"), plain_start(backbone, 4)
+    few = AdaptConfig(steps=3, eval_every=1)
+    for rates, diverged in (((0.1, math.inf), True), ((0.1,), False)):
+        tuned = compare_starts(backbone, task, {PT: start}, rates=rates, config=few)
+        _show_tuned(task, tuned, own_test=True)
+        expected = "split 1 at lr inf after step 1", "split 2 at lr inf after step 1"
+        assert tuned[PT].diverged == (expected if diverged else ())
+        said = f"warning: {PT}: 2 runs diverged ({', '.join(expected)}); they count up to there"
+        assert (said in capsys.readouterr().err) == diverged

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+from datetime import datetime
+from decimal import Decimal
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -12,6 +16,7 @@ from helpers.models import random_t5, relative
 from helpers.own_tables import softstart
 from softstart import Backbone
 from softstart.backbone import IGNORE, candidates_tensor, collate
+from softstart.gym.rows import read_rows
 from softstart.gym.tables import RawData, whole_task
 from softstart.prompt import SoftPrompt
 from softstart.yourtasks import Predictor
@@ -74,3 +79,52 @@ def test_export_converts_any_format(folder, tmp_path):
     first, last = SoftPrompt.from_pretrained(here / "tuned"), SoftPrompt.from_pretrained(tmp_path / "peft")
     assert relative(first.tensor, last.tensor) == 0
     assert first.info == last.info
+
+
+def predicted(here, rows, out, cwd):
+    return softstart("predict", here / "tuned", "--rows", rows, "--out", out, cwd=cwd)
+
+
+def test_no_column_of_the_user_is_dropped_or_overwritten(folder, tmp_path):
+    here, _ = folder
+    rows = [
+        {"title": "film 1", "body": "it was good"},
+        {"title": "film 2", "body": "it was bad", "id": 7, "LINE": "mine"},
+        {"title": "=1+1", "body": "it was good", "extra": {"a": [1]}},
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, _, err = softstart(
+        "predict", here / "tuned", "--rows", "rows.jsonl", "--out", "o.csv", cwd=tmp_path
+    )
+    assert code == 0, err
+    with (tmp_path / "o.csv").open(newline="") as file:
+        written = list(csv.DictReader(file))
+    assert list(written[0]) == ["title", "body", "id", "LINE", "extra", "prediction", "p(bad)", "p(good)"]
+    assert [row["LINE"] for row in written] == ["", "mine", ""]
+    assert [row["title"] for row in written] == ["film 1", "film 2", "'=1+1"]
+    assert json.loads(written[2]["extra"]) == {"a": [1]}
+    # What was written is read as what it was.
+    assert [row["title"] for row in read_rows(tmp_path / "o.csv")] == ["film 1", "film 2", "=1+1"]
+    for column in ("prediction", "p(good)"):
+        (tmp_path / "own.jsonl").write_text(json.dumps({**rows[0], column: "mine"}) + "\n")
+        code, _, err = softstart(
+            "predict", here / "tuned", "--rows", "own.jsonl", "--out", "x.csv", cwd=tmp_path
+        )
+        assert code == 1
+        assert f"own.jsonl: a column is named '{column}', as one that is added here" in err
+        assert not (tmp_path / "x.csv").exists()
+
+
+def test_what_parquet_has_and_json_has_not_is_written_as_text(folder, tmp_path):
+    here, _ = folder
+    when, exact = datetime(2026, 11, 27, 8, 30), Decimal("0.10")
+    row = {"title": "film", "body": "it was good", "when": when, "exact": exact, "raw": b"\xff"}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "rows.parquet")
+    for name in ("o.jsonl", "o.csv"):
+        code, _, err = softstart(
+            "predict", here / "tuned", "--rows", "rows.parquet", "--out", name, cwd=tmp_path
+        )
+        assert code == 0, err
+    written = json.loads((tmp_path / "o.jsonl").read_text())
+    assert [written[name] for name in ("when", "exact", "raw")] == ["2026-11-27T08:30:00", "0.10", "/w=="]
+    assert "2026-11-27T08:30:00,0.10,/w==" in (tmp_path / "o.csv").read_text()

@@ -12,7 +12,7 @@ from softstart.analysis.arg import (
 )
 from softstart.analysis.curves import adaptation_area, speed_by_run, speed_table
 from softstart.analysis.permutation import compare_methods, holm, sign_flip_p, with_tests
-from softstart.analysis.protocol import refuse_mixed
+from softstart.analysis.protocol import check_scores, refuse_mixed
 from softstart.analysis.resampling import DEFAULT_INTERVAL, INTERVALS
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "arg_table",
     "average_relative_gain",
     "bootstrap_interval",
+    "check_scores",
     "compare_methods",
     "holm",
     "influence",

@@ -295,14 +295,17 @@ def with_defaults(rows: pd.DataFrame) -> pd.DataFrame:
             fix="Fix the row, or delete it.",
         )
     rows = rows.assign(**{column: value for column, value in _DEFAULTS.items() if column not in rows})
-    return rows.fillna(_DEFAULTS).astype({"budget": int})
+    try:
+        return rows.fillna(_DEFAULTS).astype({"budget": int})
+    except (ValueError, TypeError, OverflowError) as error:
+        raise SoftstartError(f"column budget holds something that is no number of steps ({error})") from None
 
 
 def canonical(rows: pd.DataFrame) -> pd.DataFrame:
     """The columns that gains need, validated, with numeric test scores and without ``KEPT_ASIDE``.
 
     Raises:
-        SoftstartError: for a missing column, two rows for one run, or a score that is not a number.
+        SoftstartError: for a missing column, two rows for one run, or a score that is no finite number.
     """
     table = with_defaults(rows)[[*CELL, "task", *_RUN, "test"]]
     table = table[~table["variant"].isin(KEPT_ASIDE)]
@@ -310,6 +313,8 @@ def canonical(rows: pd.DataFrame) -> pd.DataFrame:
         table = table.assign(test=pd.to_numeric(table["test"]).astype(float))
     except (ValueError, TypeError) as error:
         raise SoftstartError(f"column test holds something that is not a number ({error})") from None
+    if infinite := np.isinf(table["test"]).sum():
+        raise SoftstartError(f"column test holds {infinite} scores that are not finite")
     repeated = table[table.duplicated([*CELL, "task", *_RUN])]
     if len(repeated):
         first = repeated.iloc[0]

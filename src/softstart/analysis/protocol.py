@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 
 from softstart.analysis.arg import CELL, with_defaults, with_main_baseline
@@ -11,6 +12,39 @@ from softstart.errors import SoftstartError
 
 PROTOCOL = ("protocol", "metric", "shots")
 """Columns, where a table has them, that say how a number was measured, besides those of ``CELL``."""
+
+
+def check_scores(rows: pd.DataFrame, where: str) -> None:
+    """Check that test scores, where there are any, are fractions: finite and not above 1.
+
+    Scores in points next to fractions, as from two files, would make gains of a hundred times.
+
+    Args:
+        rows: the result table.
+        where: its file, for errors.
+
+    Raises:
+        SoftstartError: naming the first row that is otherwise.
+    """
+    if "test" not in rows:
+        return
+    scores = pd.to_numeric(rows["test"], errors="coerce")
+    fix = "Leave the cell empty for a run that was not tested."
+    for wrong, what in (
+        (scores.isna() & rows["test"].notna(), "no number"),
+        (np.isinf(scores), "not finite"),
+        (scores.abs() > 1, "not a fraction"),
+    ):
+        if wrong.any():
+            row = rows[wrong].iloc[0]
+            of = ", ".join(str(row[name]) for name in ("method", "task", "sample") if name in row)
+            if what == "not a fraction":
+                fix = "Give fractions from 0 to 1: divide points by 100."
+            raise SoftstartError(
+                f"the test score {row['test']} ({of}) is {what}, as are {wrong.sum()} of {len(rows)}",
+                where=where,
+                fix=fix,
+            )
 
 
 def refuse_mixed(rows: pd.DataFrame, baseline: str = "pt") -> None:

@@ -24,11 +24,15 @@ def prefer_device(device: str | None) -> torch.device:
     """The device asked for, else the GPU if there is one; a SoftstartError if it cannot be used."""
     if device is not None:
         try:
-            return torch.empty(0, device=device).device
-        except (RuntimeError, AssertionError) as problem:
+            place = torch.empty(0, device=device).device
+            if place.type == "meta":
+                raise ValueError("it holds no numbers")
+        except (RuntimeError, AssertionError, ValueError, IndexError, TypeError) as problem:
+            reason = (str(problem).splitlines() or [""])[0]
             raise SoftstartError(
-                f"device '{device}' cannot be used ({str(problem).splitlines()[0]})", fix="Try --device cpu."
+                f"device '{device}' cannot be used ({reason})", fix="Try --device cpu."
             ) from problem
+        return torch.device("cpu") if place.type == "cpu" else place
     if not torch.cuda.is_available():
         return torch.device("cpu")
     # A launcher numbers the processes of this machine: each takes its own GPU.

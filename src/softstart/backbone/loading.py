@@ -118,7 +118,7 @@ def load_backbone(
         model = model.to(prefer_device(device))
     if gradient_checkpointing:
         recompute_layers(model)
-    backbone = family(model, _with_padding(tokenizer, at.name), name=at.name, placement=placement)
+    backbone = family(model, _with_padding(tokenizer, at.name, model), name=at.name, placement=placement)
     if compile:
         backbone.compile()
     backbone.revision = revision or at.commit or getattr(config, "_commit_hash", None)
@@ -197,14 +197,17 @@ def _family(name: str, config: Any) -> tuple[type[Backbone], bool]:
     )
 
 
-def _with_padding(tokenizer: Any, name: str) -> Any:
-    """The tokenizer with a padding token; any token will do, because it is always masked."""
+def _with_padding(tokenizer: Any, name: str, model: Any) -> Any:
+    """The tokenizer with a padding token that the model can embed; any will do, as it is always masked."""
     if tokenizer.eos_token_id is None:
         raise SoftstartError(
             f"the tokenizer of backbone '{name}' has no end-of-sequence token",
             fix="Set eos_token in its tokenizer_config.json: outputs must be able to end.",
         )
-    if tokenizer.pad_token_id is None:
+    if (
+        tokenizer.pad_token_id is None
+        or tokenizer.pad_token_id >= model.get_input_embeddings().num_embeddings
+    ):
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 

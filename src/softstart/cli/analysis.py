@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,8 +10,8 @@ import typer
 
 from softstart.cli.opening import existing
 from softstart.cli.options import Device, Input, Interval, Label, Output, StudyFolder
-from softstart.cli.terminal import progress_bar, say
-from softstart.errors import SoftstartError
+from softstart.cli.terminal import progress_bar, say, say_data
+from softstart.storage.csv_files import csv_text, read_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +47,7 @@ def arg(
         refuse_mixed(rows, baseline)
     table = with_tests(rows, arg_table(rows, baseline, interval=interval or DEFAULT_INTERVAL), baseline)
     if format is Shown.csv:
-        sys.stdout.write(table.to_csv(index=False))
+        say_data(csv_text(table))
     else:
         say(table.to_string(index=False))
 
@@ -57,16 +56,16 @@ def read_results(paths: list[Path]) -> pd.DataFrame:
     """The rows of several result tables.
 
     Raises:
-        SoftstartError: one cannot be read.
+        SoftstartError: one cannot be read, or holds test scores that are no fractions.
     """
     import pandas as pd
 
+    from softstart.analysis import check_scores
+
     tables = []
     for path in paths:
-        try:
-            tables.append(pd.read_csv(path))
-        except (OSError, ValueError) as problem:
-            raise SoftstartError(f"cannot read the results ({problem})", where=str(path)) from problem
+        tables.append(read_csv(path))
+        check_scores(tables[-1], str(path))
     return pd.concat(tables, ignore_index=True)
 
 

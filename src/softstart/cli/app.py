@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn, TextIO
 
@@ -15,7 +16,7 @@ from softstart.cli import analysis, doctor, inspect, learn, prompt, resuming, ru
 from softstart.cli.backbone import backbone_app
 from softstart.cli.gym import gym_app
 from softstart.cli.listing import ListingCommand
-from softstart.cli.terminal import say_error, warn
+from softstart.cli.terminal import flush_output, prepare_output, say_error, warn
 from softstart.cli.tiny import tiny_app
 from softstart.errors import SoftstartError, memory_words
 
@@ -73,7 +74,12 @@ def main() -> NoReturn:
     for which in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(which) != signal.SIG_IGN:
             signal.signal(which, _interrupt)
+    prepare_output()
     code = _main(arguments, debug)
+    try:
+        flush_output()
+    except SoftstartError as problem:
+        code = code or _fail(str(problem))
     # Nothing is left to do: an interrupt now ends the program without a message.
     for which in (signal.SIGINT, signal.SIGTERM):
         signal.signal(which, signal.SIG_DFL)
@@ -142,14 +148,16 @@ def _explain(problem: Exception, debug: bool) -> int:
     if isinstance(problem, SoftstartError):
         return _fail(str(problem))
     if isinstance(problem, OSError):
-        return _fail(f"{problem.filename or 'file'}: {problem.strerror or problem}")
+        unnamed = "standard output" if isinstance(problem, BrokenPipeError) else "file"
+        return _fail(f"{problem.filename or unnamed}: {problem.strerror or problem}")
     if isinstance(problem, MemoryError) or memory_words(problem):
         return _fail(f"out of memory ({problem}). A smaller backbone, dtype or max_tokens needs less")
     return _fail(f"{name}: {problem}. This is a bug in Softstart; --debug shows where.", 70)
 
 
 def _fail(message: str, code: int = 1) -> int:
-    say_error(message)
+    with suppress(OSError):  # nobody reads it
+        say_error(message)
     return code
 
 

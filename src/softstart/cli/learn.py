@@ -24,8 +24,8 @@ from softstart.cli.options import (
     Strict,
 )
 from softstart.cli.resuming import resumable
-from softstart.cli.terminal import new_table, progress_bar, say, show_table
-from softstart.errors import SoftstartError
+from softstart.cli.terminal import new_table, progress_bar, say, show_table, warn
+from softstart.errors import SoftstartError, listed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -246,6 +246,11 @@ def _show_tuned(task: Task, tuned: Mapping[str, Tuned], own_test: bool) -> None:
         + (f"; means over {splits} splits of train and dev" if splits > 1 else "")
     )
     for name, of in tuned.items():
+        if of.diverged:
+            warn(
+                f"{name}: {len(of.diverged)} runs diverged ({listed(of.diverged)}); they count up to there. "
+                "A lower --lr may be better"
+            )
         if name == PT:
             continue
         if nearest := of.prompt.info.get("nearest"):

@@ -9,12 +9,14 @@ import typer
 
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …; by default the GPU if there is one.")]
 Threads = Annotated[
-    int | None, typer.Option(min=1, help="Compute in this process alone, with this many CPU threads.")
+    int | None,
+    typer.Option(min=1, max=1024, help="Compute in this process alone, with this many CPU threads."),
 ]
 Workers = Annotated[
     int | None,
     typer.Option(
         min=1,
+        max=1024,
         help="Worker processes of one thread each; by default one per core; 1, and on a GPU: this process.",
     ),
 ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,7 @@ from softstart.cli.options import (
 )
 from softstart.cli.terminal import say
 from softstart.errors import SoftstartError
+from softstart.storage.csv_files import written_cell
 from softstart.storage.files import atomic
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ def predict(
       softstart predict tuned --rows new.csv --out predictions.csv
       softstart predict tuned --rows new.csv --out predictions.jsonl --label yes --label no
     """
-    from softstart.gym.rows import read_rows
+    from softstart.gym.rows import columns_of, read_rows
     from softstart.yourtasks import Predictor
 
     if out.suffix not in (".csv", ".jsonl"):
@@ -65,7 +67,9 @@ def predict(
     predictor = Predictor(
         model, loaded, labels, input=fields, max_input_tokens=max_input_tokens, strict=strict
     )
-    count = _write(out, predictor(read_rows(rows)))
+    columns = columns_of(rows)
+    predictor.check_columns(columns, rows)
+    count = _write(out, [*columns, *predictor.columns], predictor(read_rows(rows)))
     check_lengths(predictor.truncated, predictor.max_input_tokens, strict)
     say(f"{count} rows: {out}")
 
@@ -148,20 +152,38 @@ def push(
     say(_with_scores(prompt, None).push_to_hub(repo, private=private))
 
 
-def _write(path: Path, rows: Iterator[dict[str, Any]]) -> int:
-    """Write rows as they come and count them; the columns are those of the first."""
-    count, writer = 0, None
+def _write(path: Path, columns: Sequence[str], rows: Iterator[dict[str, Any]]) -> int:
+    """Write rows as they come and count them."""
+    count = 0
     with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        if path.suffix == ".csv":
+            table.writerow(map(written_cell, columns))
         for row in rows:
             count += 1
             if path.suffix == ".jsonl":
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                continue
-            if writer is None:
-                writer = csv.DictWriter(file, list(row), lineterminator="\n", extrasaction="ignore")
-                writer.writeheader()
-            writer.writerow(row)
+                file.write(_json(row) + "\n")
+            else:
+                table.writerow([written_cell(_cell(row.get(name))) for name in columns])
     return count
+
+
+def _cell(value: Any) -> Any:
+    """A value as a cell: what holds others as JSON."""
+    if isinstance(value, (list, dict)):
+        return _json(value)
+    return _as_text(value) if isinstance(value, bytes) or hasattr(value, "isoformat") else value
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=_as_text)
+
+
+def _as_text(value: Any) -> str:
+    """What parquet has and JSON has not: times in ISO 8601, exact numbers in digits, bytes in base64."""
+    if hasattr(value, "isoformat"):
+        return str(value.isoformat())
+    return b64encode(value).decode() if isinstance(value, bytes) else str(value)
 
 
 def _with_scores(source: str, revision: str | None) -> SoftPrompt:

@@ -14,8 +14,10 @@ import typer
 from softstart.cli.opening import existing
 from softstart.cli.options import Interval, Overrides, StudyFile, StudyFolder
 from softstart.cli.outcome import show_outcome
-from softstart.cli.terminal import console, new_table, say, show_table
+from softstart.cli.terminal import console, new_table, say, say_data, show_table
 from softstart.errors import SoftstartError
+from softstart.storage.csv_files import csv_text
+from softstart.storage.files import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,14 +104,16 @@ def results(
     table = study_tables(existing(folder))[rows.value]
     if out is None and format is Format.parquet:
         raise SoftstartError("parquet is not for a terminal", fix="Give --out FILE.parquet.")
-    if format is Format.parquet:
-        table.to_parquet(out, index=False)
+    if out is not None and format is Format.parquet:
+        with atomic(out) as temporary:
+            table.to_parquet(temporary, index=False)
         return
-    text = table.to_csv(index=False) if format is Format.csv else table.to_json(orient="records", indent=1)
+    text = csv_text(table) if format is Format.csv else table.to_json(orient="records", indent=1)
     if out is None:
-        sys.stdout.write(text)
+        say_data(text)
     else:
-        out.write_text(text, encoding="utf-8")
+        with atomic(out) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def explain_protocol(
@@ -138,11 +142,11 @@ def explain_protocol(
     shown = [value for value in values if all_values or not (value.same and value.sound)]
     rows = pd.DataFrame(map(asdict, shown)).rename(columns={"what": "value"})
     if format is Shown.csv:
-        sys.stdout.write(rows.to_csv(index=False))
+        say_data(csv_text(rows))
     elif format is Shown.markdown:
         head = [list(map(str, rows)), ["---"] * len(rows.columns)]
         for line in (*head, *rows.to_numpy().tolist()):
-            sys.stdout.write("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |\n")
+            say_data("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |\n")
     else:
         _show_values(shown)
     if not shown:

@@ -7,12 +7,15 @@ Text with names of the user's own (paths, tasks, labels) is never read as markup
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from softstart.errors import SoftstartError
 from softstart.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -21,6 +24,19 @@ if TYPE_CHECKING:
 
 _WIDE = 240
 """Columns of a table that is not printed to a terminal: a file or a pipe has no width of its own."""
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""Characters that steer a terminal, but for TAB and line feed, or turn the direction of writing."""
+
+
+def visible(text: str) -> str:
+    r"""A text whose control characters, which names can hold, are visible escapes.
+
+    >>> visible("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 @cache
@@ -36,9 +52,9 @@ def errors() -> Console:
 
 
 def _console(**settings: Any) -> Console:
-    from rich.console import Console
+    from softstart.cli.plain_console import PlainConsole
 
-    return Console(**settings, markup=False, highlight=False, emoji=False)
+    return PlainConsole(**settings, markup=False, highlight=False, emoji=False)
 
 
 def say(text: str) -> None:
@@ -57,8 +73,59 @@ def say_error(text: str) -> None:
 
 
 def say_json(data: Any) -> None:
-    """Print data as JSON."""
-    sys.stdout.write(json.dumps(data, ensure_ascii=False, indent=1) + "\n")
+    """Print data as JSON, with escapes where the output's encoding lacks a sign."""
+    text = json.dumps(data, ensure_ascii=False, indent=1)
+    if not _encodable(text):
+        text = json.dumps(data, indent=1)
+    sys.stdout.write(text + "\n")
+
+
+def say_data(text: str) -> None:
+    """Print data for other programs: every character as it is, but on a terminal, where none may steer it.
+
+    Raises:
+        SoftstartError: the output's encoding lacks a sign of it.
+    """
+    if sys.stdout.isatty():
+        text = visible(text)
+    elif not _encodable(text):
+        raise SoftstartError(
+            f"the output's encoding, {sys.stdout.encoding}, lacks a sign of these data",
+            fix="Set PYTHONIOENCODING=utf-8.",
+        )
+    sys.stdout.write(text)
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def prepare_output() -> None:
+    """Let every sign be printed, as an escape where the encoding lacks it, also if an output is closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def flush_output() -> None:
+    """Have what was printed arrive.
+
+    Raises:
+        SoftstartError: standard output is full or closed; nothing more is printed to it.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as problem:
+        # Python flushes once more at its end, and would complain in its own words.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SoftstartError(f"cannot write to standard output ({problem.strerror})") from problem
 
 
 def new_table(*columns: str, title: str | None = None) -> Table:

@@ -12,6 +12,7 @@ from softstart.analysis import largest_budget, relative_gains, with_defaults
 from softstart.backbone import Backbone
 from softstart.errors import SoftstartError
 from softstart.prompt import find_initializer
+from softstart.storage.csv_files import read_csv
 from softstart.study.declare.spec import MAIN, Study
 from softstart.study.declare.study_file import load_study, variants_of
 from softstart.study.plan.inputs import Inputs, Part
@@ -89,9 +90,9 @@ def open_studied(folder: Path, device: str | None = None) -> StudiedTasks:
     with open_store(folder, readonly=True) as store:
         parts = [part for part in Inputs.from_json(store.inputs()).parts if part.variant == MAIN]
     try:
-        rows = with_defaults(pd.read_csv(folder / RESULTS))
-    except (OSError, ValueError) as problem:
+        rows = with_defaults(read_csv(folder / RESULTS))
+    except SoftstartError as problem:
         raise SoftstartError(
-            f"there is no result yet ({problem})", where=str(folder), fix="Run the study."
+            f"there is no result yet ({problem.what})", where=str(folder), fix="Run the study."
         ) from problem
     return StudiedTasks(folder, resources, parts, largest_budget(rows[rows["variant"] == MAIN]))

@@ -18,7 +18,7 @@ from softstart.gym.task import Task
 from softstart.progress import Progress, silent
 from softstart.storage.files import atomic
 from softstart.study.results.folder import SIMILARITY, prompt_path
-from softstart.study.results.report_files import read_similarity
+from softstart.study.results.similarity_file import read_similarity
 from softstart.study.results.stores import open_store
 from softstart.training.encoding import encode_task
 

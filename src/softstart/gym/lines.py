@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from softstart.errors import SoftstartError
 from softstart.gym.catalog.schema import Answer, Answers, Choices, Entry, Keep, Splits
 from softstart.gym.quirks import QUIRKS
+from softstart.gym.rows import line_of
 from softstart.gym.sampling import shuffled
 from softstart.gym.template import Field, Row, Template, apply, flatten, text_of
 
@@ -32,14 +33,15 @@ class Keyed(NamedTuple):
 def make_lines(entry: Entry, rows: Iterable[Row], where: str, *, tidy: bool = False) -> Iterator[Keyed]:
     """The lines of a split, in the order of its rows.
 
-    ``where`` names the split in errors; a row that carries ``LINE`` (of the file it was read from) is named
-    by it, others by their number from 1. With ``tidy``, for entries that are not CrossFit's, line breaks and
-    TABs inside texts become spaces and an empty input or output is an error; the published files have both.
+    ``where`` names the split in errors; a row of a text file is named by its line, others by
+    their number from 1. With ``tidy``, for entries that are not CrossFit's, line breaks and
+    TABs inside texts become spaces, and an empty input or output or a column whose name is reserved is an
+    error; the published files have empty texts and breaks.
 
     Raises:
         SoftstartError: a row without a field that the entry needs, or with a label outside its verbalizer.
     """
-    convert = _converter(entry)
+    convert = _converter(entry, own=tidy)
     if tidy:
         convert = _tidy(convert, several="{ANSWERS}" in entry.output)
     position = _Position(rows)
@@ -58,6 +60,13 @@ def make_lines(entry: Entry, rows: Iterable[Row], where: str, *, tidy: bool = Fa
             where=f"{where}, {position}",
             fix="Compare its columns with 'softstart gym show'.",
         ) from None
+
+
+def reserved(name: str) -> SoftstartError:
+    """The error for a column that has the name of something a template makes from other columns."""
+    return SoftstartError(
+        f"a column is named '{name}', which stands for something else in templates", fix="Rename the column."
+    )
 
 
 def one_line(text: str) -> str:
@@ -110,18 +119,19 @@ class _Position:
     """An iterable of rows that remembers which one was taken last."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
-        self.rows, self.number, self.line = rows, 0, None
+        self.rows, self.number = rows, 0
+        self.line: int | None = None
 
     def __iter__(self) -> Iterator[Row]:
         for row in self.rows:
-            self.number, self.line = self.number + 1, row.get("LINE")
+            self.number, self.line = self.number + 1, line_of(row)
             yield row
 
     def __str__(self) -> str:
         return f"row {self.number}" if self.line is None else f"line {self.line}"
 
 
-def _converter(entry: Entry) -> Callable[[Row], Keyed]:
+def _converter(entry: Entry, *, own: bool) -> Callable[[Row], Keyed]:
     source, target = Template(entry.input), Template(entry.output)
     used = {field.path for field in (*source.fields, *target.fields)}
     parts: list[tuple[str, Callable[[Row], str]]] = []
@@ -137,6 +147,8 @@ def _converter(entry: Entry) -> Callable[[Row], Keyed]:
     operations = list(entry.input_operations)
 
     def convert(row: Row) -> Keyed:
+        if own and (taken := next((name for name, _ in parts if name in row), None)):
+            raise reserved(taken)
         row = {**row, **{name: part(row) for name, part in parts}}
         line = Line(apply(operations, source(row)), target(row))
         return Keyed(line, balance(row) if balance else line.output)

@@ -5,11 +5,33 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from softstart.errors import SoftstartError
 from softstart.gym.template import Row
+from softstart.storage.csv_files import read_cell
+
+PREDICTION = "prediction"
+"""The column of predictions. A CSV file that has it was written by ``softstart predict``: no cell of it is a
+formula (``softstart.storage.csv_files``)."""
+
+
+class FileRow(dict[str, Any]):
+    """A row of a text file; ``line`` is the number of the line that it begins in."""
+
+    line: int
+
+    def __init__(self, cells: Row, line: int) -> None:
+        super().__init__(cells)
+        self.line = line
+
+
+def line_of(row: Row) -> int | None:
+    """The line of the file that a row was read from, if it is known."""
+    return row.line if isinstance(row, FileRow) else None
+
 
 SUFFIXES = (".parquet", ".jsonl", ".csv", ".tsv")
 """The files that rows are read from."""
@@ -18,7 +40,7 @@ SUFFIXES = (".parquet", ".jsonl", ".csv", ".tsv")
 def read_rows(path: str | Path, delimiter: str | None = None, *, header: bool = True) -> Iterator[Row]:
     """The rows of a file, by its suffix.
 
-    Rows of text files carry the number of their line as ``LINE``. CSV and TSV begin with a line of column
+    Rows of text files know their line (``line_of``). CSV and TSV begin with a line of column
     names; TSV has no quoting. With ``header=False`` a TSV may lack it: if its first line names no ``input``
     column, the columns are the input and the answers, as in CrossFit's files.
 
@@ -39,6 +61,17 @@ def read_rows(path: str | Path, delimiter: str | None = None, *, header: bool = 
         return _jsonl(data, path)
     named = header or path.suffix != ".tsv"
     return _table(data, path, delimiter or ("\t" if path.suffix == ".tsv" else ","), named)
+
+
+def columns_of(path: str | Path) -> list[str]:
+    """The names of the columns of a table, in the order in which they appear; rows of JSONL may differ.
+
+    Raises:
+        SoftstartError: as ``read_rows``.
+    """
+    rows = read_rows(path)
+    several = rows if Path(path).suffix == ".jsonl" else islice(rows, 1)
+    return list(dict.fromkeys(name for row in several for name in row))
 
 
 def find_split(folder: Path, split: str) -> Path:
@@ -93,11 +126,26 @@ def _jsonl(data: bytes, path: Path) -> Iterator[Row]:
         except (ValueError, RecursionError) as error:
             where = f"{path}, line {number}"
             raise SoftstartError(f"not valid JSON ({error})", where=where, fix="One object a line.") from None
+        if "\\u" in line and not _is_text(row):
+            raise SoftstartError(
+                "holds half of a character (a lone surrogate)",
+                where=f"{path}, line {number}",
+                fix="Write the text again from its source, as UTF-8.",
+            )
         if not isinstance(row, dict):
             raise SoftstartError(
                 "not a JSON object", where=f"{path}, line {number}", fix="One object a line."
             )
-        yield {**row, "LINE": number}
+        yield FileRow(row, number)
+
+
+def _is_text(row: Any) -> bool:
+    """Whether all texts of a row can be written as UTF-8."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _table(data: bytes, path: Path, delimiter: str, named: bool) -> Iterator[Row]:
@@ -116,10 +164,14 @@ def _table(data: bytes, path: Path, delimiter: str, named: bool) -> Iterator[Row
                 header = ()
             if header is None:
                 header = [cell.strip() for cell in cells]
+                if PREDICTION in header:
+                    header = [read_cell(cell) for cell in header]
                 if twice := {name for name in header if header.count(name) > 1}:
                     raise SoftstartError(f"two columns are named {sorted(twice)[0]!r}", where=where)
                 continue
-            yield _cells(header, cells, where) | {"LINE": int(where.rpartition(" ")[2])}
+            if header and PREDICTION in header:
+                cells = [read_cell(cell) for cell in cells]
+            yield FileRow(_cells(header, cells, where), int(where.rpartition(" ")[2]))
     except csv.Error as error:
         raise SoftstartError(
             f"not a readable table ({error})",

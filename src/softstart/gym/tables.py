@@ -19,11 +19,11 @@ from softstart.gym.catalog.reading import parse_entry, read_catalog
 from softstart.gym.catalog.schema import Entry
 from softstart.gym.entries import EntryGym, examples_of
 from softstart.gym.hub import hub_rows
-from softstart.gym.lines import make_lines
+from softstart.gym.lines import make_lines, reserved
 from softstart.gym.rows import SUFFIXES, read_rows
 from softstart.gym.sampling import shuffled
 from softstart.gym.task import Example, Kind, Sample, Task, check_kind
-from softstart.gym.template import Row, with_columns
+from softstart.gym.template import MADE, Row, Template, with_columns
 
 HUB = "hf:"
 """Begins the name of a dataset of the hub: ``hf:dair-ai/emotion``."""
@@ -247,9 +247,12 @@ def _peek(raw: RawData, source: Mapping[str, Any]) -> tuple[Iterator[Row], Row]:
 
 def _columns(raw: RawData, first: Row) -> dict[str, Any]:
     """Which columns are input, output and label: the entry's fields, from what is given and the first row."""
-    columns = [column for column in first if column != "LINE"]
+    columns = list(first)
     if not columns:
         raise SoftstartError("the first row holds nothing", where=raw.where)
+    read = [field.root for text in (raw.input, raw.output) if text for field in Template(text).fields]
+    if taken := next((name for name in read if name in MADE and name in columns), None):
+        raise SoftstartError(reserved(taken).what, where=raw.where, fix=reserved(taken).fix)
     label = raw.label or ("label" if "label" in columns else None)
     for column, template in (("input", raw.input), (label, None)):
         if column and template is None and column not in columns:

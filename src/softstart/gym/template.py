@@ -18,6 +18,10 @@ from softstart.errors import SoftstartError
 
 Row = Mapping[str, Any]
 
+MADE = ("LABEL", "CHOICES", "ANSWER", "ANSWERS")
+"""Placeholders for what an entry makes from the columns of a row; columns of these names are refused where
+a template reads one."""
+
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]|[^{}]+")
 
 
@@ -169,8 +173,7 @@ def _step(value: Any, step: str, path: str, row: Row) -> Any:
 
 
 def _columns(row: Row) -> str:
-    made_here = ("LINE", "LABEL", "CHOICES", "ANSWER", "ANSWERS")
-    return ", ".join(str(name) for name in row if name not in made_here)
+    return ", ".join(str(name) for name in row if name not in MADE)
 
 
 def flatten(value: Any) -> Any:

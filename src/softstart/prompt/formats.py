@@ -38,13 +38,15 @@ FACTS = (
 Read = tuple[dict[str, Tensor], dict[str, Any]]
 
 
-def write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+def write(
+    path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], *, durable: bool = True
+) -> None:
     """Write one ``.safetensors`` file or a folder, with PEFT's configuration if PEFT knows the placement."""
     if path.suffix == ".safetensors":
-        save_tensors(path, tensors, facts)
+        save_tensors(path, tensors, facts, durable=durable)
         return
     check_prompt_output(path)
-    save_tensors(path / WEIGHTS_FILE, tensors, facts)
+    save_tensors(path / WEIGHTS_FILE, tensors, facts, durable=durable)
     if peft_places(facts["placement"]):
         length, width = tensors[TENSOR].shape
         write_text(path / CONFIG_FILE, json.dumps(peft_config(length, width, facts), indent=2) + "\n")

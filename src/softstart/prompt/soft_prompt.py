@@ -190,14 +190,16 @@ class SoftPrompt:
                 fix=f"Set placement: {self.placement}.",
             )
 
-    def save(self, path: Path, others: Mapping[str, Tensor] | None = None) -> None:
+    def save(self, path: Path, others: Mapping[str, Tensor] | None = None, *, durable: bool = True) -> None:
         """Write one ``.safetensors`` file, or a PEFT adapter folder if the path has another ending.
 
+        Without ``durable`` a power failure may empty it until it is synced (``softstart.storage.files``).
         ``others`` are more prompts [P, d] to keep in the same file; ``load`` reads them by their names.
         """
         further = {f"{formats.FURTHER}{name}": tensor for name, tensor in self.further.items()}
         tensors = {TENSOR: self.tensor, **further, **(others or {})}
-        formats.write(path, {name: t.to(torch.float32) for name, t in tensors.items()}, self._facts())
+        exact = {name: t.to(torch.float32) for name, t in tensors.items()}
+        formats.write(path, exact, self._facts(), durable=durable)
 
     @classmethod
     def load(cls, path: Path, name: str = TENSOR) -> SoftPrompt:

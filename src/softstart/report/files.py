@@ -25,6 +25,7 @@ from softstart.report.standalone import alone, in_panels
 from softstart.report.style import Appearance, MethodStyles
 from softstart.report.tables import Comparison, comparisons
 from softstart.report.words import gain_words, in_points
+from softstart.storage.csv_files import csv_text
 from softstart.storage.files import atomic
 
 
@@ -75,8 +76,8 @@ def write_files(
     tests = tests.loc[tests["other"] == baseline, [*CELL, "p", "p_holm"]]
     groups = list(comparisons(top, arg, styles, gains))
     texts = {
-        "arg.csv": arg.merge(tests, on=CELL, how="left").to_csv(index=False),
-        "gains.csv": gains.to_csv(index=False),
+        "arg.csv": csv_text(arg.merge(tests, on=CELL, how="left")),
+        "gains.csv": csv_text(gains),
         "arg.tex": _arg_latex(groups, styles),
         "scores.tex": "\n".join(_scores_latex(group, styles) for group in groups),
         "colors.tex": _colors_latex(styles),
@@ -131,21 +132,21 @@ def _tables(
     similarity: Mapping[str, Any] | None,
 ) -> Iterator[tuple[str, str]]:
     """The other tables that there are, each under its file's name."""
-    yield "influence.csv", influence(gains).to_csv(index=False)
+    yield "influence.csv", csv_text(influence(gains))
     if curves is not None and len(curves):
-        yield "speed.csv", speed_table(rows, curves, styles.baseline, interval=interval).to_csv(index=False)
+        yield "speed.csv", csv_text(speed_table(rows, curves, styles.baseline, interval=interval))
         if speed := sections.speed(rows, curves, styles, interval):
             yield "speed.tex", _latex(*speed)
     if costs is not None and len(costs):
         header, body = views.cost_table(costs, styles)
-        yield "costs.csv", costs.to_csv(index=False)
+        yield "costs.csv", csv_text(costs)
         yield "costs.tex", _latex(header, [[text for text, _ in row] for row in body])
     if published := sections.published(gains, styles):
-        yield "published.csv", agreement(gains, styles.baseline).to_csv(index=False)
+        yield "published.csv", csv_text(agreement(gains, styles.baseline))
         yield "published.tex", _latex(*published[0])
     for name in ("correlations", "points", "followed"):
         if values := (similarity or {}).get(name):
-            yield f"similarity-{name}.csv", pd.DataFrame(values).to_csv(index=False)
+            yield f"similarity-{name}.csv", csv_text(pd.DataFrame(values))
 
 
 def _arg_latex(groups: Sequence[Comparison], styles: MethodStyles) -> str:

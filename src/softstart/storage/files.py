@@ -12,8 +12,14 @@ from softstart.errors import SoftstartError, listed
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
+def atomic(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A temporary path next to ``path``, which replaces it when the block ends without an error.
+
+    A power failure leaves the old file or the new one; once the block has ended, the new one.
+
+    Args:
+        path: its folder is made if it is not there.
+        durable: False for what costs nothing to lose, and for what the caller syncs with more (``sync``).
 
     Raises:
         SoftstartError: the folder cannot be written or the disk is full.
@@ -22,7 +28,11 @@ def atomic(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        if durable:
+            _on_disk(temporary)
         os.replace(temporary, path)
+        if durable and os.name == "posix":
+            _on_disk(path.parent)
     except OSError as problem:
         raise SoftstartError(
             f"cannot write ({problem.strerror or problem})",
@@ -44,17 +54,23 @@ def sync(paths: Collection[Path]) -> None:
     folders = {path.parent for path in paths} if os.name == "posix" else set()
     for path in (*paths, *folders):
         try:
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            _on_disk(path)
         except OSError as problem:
             raise SoftstartError(
                 f"cannot write ({problem.strerror})",
                 where=str(path),
                 fix="Choose a writable folder with free space (--out).",
             ) from problem
+
+
+def _on_disk(path: Path) -> None:
+    """Wait until the disk holds a file or the names in a folder."""
+    # Windows can do this only to what is open for writing.
+    descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def check_output_folder(folder: Path, ours: Callable[[Path], bool]) -> None:

@@ -23,11 +23,17 @@ HEADER = "softstart"
 DIGEST = "softstart_digest"
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write tensors and a JSON header as one safetensors file, atomically."""
+def save_tensors(
+    path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any], *, durable: bool = False
+) -> None:
+    """Write tensors and a JSON header as one safetensors file, atomically.
+
+    ``durable``: once written, it outlives a power failure. Checkpoints need not, and whoever writes many
+    files syncs them together.
+    """
     plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
     text = json.dumps(header)
-    with atomic(path) as temporary:
+    with atomic(path, durable=durable) as temporary:
         try:
             save_file(plain, temporary, {HEADER: text, DIGEST: content_digest(plain, text), "format": "pt"})
         except SafetensorError as problem:

@@ -112,7 +112,7 @@ def _write(path: Path, rows: list[list[int]]) -> None:
     lengths = np.array([len(row) for row in rows], dtype=np.int32)
     flat = np.fromiter((i for row in rows for i in row), dtype=np.int32, count=int(lengths.sum()))
     try:
-        with atomic(path) as temporary:
+        with atomic(path, durable=False) as temporary:
             save_file(
                 {"lengths": lengths, "ids": flat},
                 temporary,

@@ -170,8 +170,11 @@ def encode_task(task: Task, backbone: Backbone, text: TextFormat) -> EncodedTask
     def make() -> dict[str, list[list[int]]]:
         write, read = text.max_output_tokens, text.max_input_tokens
         return {
-            **{name: _output_ids(backbone, texts, write, chat) for name, texts in outputs.items()},
-            **{name: _input_ids(backbone, texts, read, chat) for name, texts in inputs.items()},
+            **{
+                name: encode_texts(backbone, texts, write, outputs=True, chat=chat)
+                for name, texts in outputs.items()
+            },
+            **{name: encode_texts(backbone, texts, read, chat=chat) for name, texts in inputs.items()},
         }
 
     decides_ids: dict[str, Any] = {
@@ -246,12 +249,24 @@ def encode_texts(
         chat: in the tokenizer's chat format.
 
     Raises:
-        SoftstartError: as ``chat.chat_ids``.
+        SoftstartError: as ``chat.chat_ids``, or a token for which the model has no embedding.
     """
     if outputs:
         assert limit is not None
-        return _output_ids(backbone, texts, limit, chat)
-    return _input_ids(backbone, texts, limit, chat)
+        ids = _output_ids(backbone, texts, limit, chat)
+    else:
+        ids = _input_ids(backbone, texts, limit, chat)
+    known = backbone.embedding.weight.shape[0]
+    if len(backbone.tokenizer) > known and (
+        strange := next((i for row in ids for i in row if i >= known), 0)
+    ):
+        token = backbone.tokenizer.convert_ids_to_tokens(strange)
+        raise SoftstartError(
+            f"a text holds {token!r}, token {strange} of the tokenizer, for which backbone '{backbone.name}' "
+            f"has no embedding (it has {known:,})",
+            fix="Leave it out of the texts, or use the tokenizer that belongs to the model.",
+        )
+    return ids
 
 
 def to_batch(

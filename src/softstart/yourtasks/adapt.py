@@ -35,7 +35,7 @@ class Tuned:
     """What became of one start: the prompt with the best dev score of all samples, and its learning rate.
 
     ``devs`` and ``tests`` hold the scores (fractions) of every sample in order, each at its own best learning
-    rate and step.
+    rate and step. ``diverged`` names the runs whose loss was no longer finite: they count up to where it was.
     """
 
     prompt: SoftPrompt
@@ -43,6 +43,7 @@ class Tuned:
     best_step: int
     devs: tuple[float, ...]
     tests: tuple[float, ...]
+    diverged: tuple[str, ...] = ()
 
     @property
     def dev(self) -> float:
@@ -130,6 +131,7 @@ def compare_starts(
             results[top].best_step,
             tuple(results[r].dev for r in chosen),
             tuple(tests[r] for r in chosen),
+            _diverged(name, cells, results),
         )
     return tuned
 
@@ -144,6 +146,17 @@ def _best_on_dev(cells: Sequence[tuple[str, int]], results: Sequence[Adapted]) -
     if diverged := next((name for name, i in cells if (name, i) not in best), None):
         raise SoftstartError(f"every run of '{diverged}' diverged", fix="Give a lower --lr.")
     return best
+
+
+def _diverged(
+    name: str, cells: Sequence[tuple[str, int, float]], results: Sequence[Adapted]
+) -> tuple[str, ...]:
+    """The runs of a start that diverged, by split and learning rate."""
+    return tuple(
+        f"split {i + 1} at lr {lr:g} after step {result.steps}"
+        for (start, i, lr), result in zip(cells, results, strict=True)
+        if start == name and result.status == "diverged"
+    )
 
 
 def _score_row(task: Task, test: float, low: float, high: float) -> dict[str, Any]:

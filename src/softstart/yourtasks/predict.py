@@ -13,6 +13,7 @@ from softstart.backbone import IGNORE, Backbone, candidates_tensor
 from softstart.errors import SoftstartError
 from softstart.gym.lines import answers_of, input_of
 from softstart.gym.metrics import METRICS, score
+from softstart.gym.rows import PREDICTION, line_of
 from softstart.gym.template import Template, with_columns
 from softstart.prompt import SoftPrompt
 from softstart.training.encoding import TextFormat, check_labels, encode_texts
@@ -97,7 +98,26 @@ class Predictor:
             texts = [self._text(row, number + i) for i, row in enumerate(chunk, 1)]
             number += len(chunk)
             for row, answer in zip(chunk, self._predict(texts), strict=True):
-                yield {key: value for key, value in row.items() if key != "LINE"} | answer
+                self.check_columns(row)
+                yield dict(row) | answer
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are added to a row."""
+        return (PREDICTION, *(f"p({label})" for label in self.labels or ()))
+
+    def check_columns(self, columns: Iterable[str], where: str | None = None) -> None:
+        """Refuse a table with a column that predictions would overwrite.
+
+        Raises:
+            SoftstartError: naming the column.
+        """
+        if taken := next((name for name in columns if name in self.columns), None):
+            raise SoftstartError(
+                f"a column is named '{taken}', as one that is added here",
+                where=where,
+                fix="Rename the column.",
+            )
 
     def _text(self, row: Mapping[str, Any], number: int) -> str:
         return self.format.fill(self.task, _of_row(row, number, input_of, self.fields))
@@ -201,5 +221,5 @@ def _of_row(
     try:
         return read(fields, row)
     except SoftstartError as problem:
-        where = problem.where or f"row {row.get('LINE', number)}"
+        where = problem.where or (f"row {number}" if line_of(row) is None else f"line {line_of(row)}")
         raise SoftstartError(problem.what, where=where, fix=problem.fix) from None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
+import shutil
 import sqlite3
 
 import pytest
@@ -54,4 +57,38 @@ def test_a_second_writer_a_newer_schema_and_a_damaged_file_are_refused(tmp_path)
     for name in ("study.db-wal", "study.db-shm"):
         (tmp_path / name).unlink(missing_ok=True)
     with pytest.raises(SoftstartError, match="move it away and run again"):
+        open_store(tmp_path)
+
+
+def test_what_is_committed_is_on_the_disk(tmp_path):
+    with open_store(tmp_path / "new" / "study") as store:
+        assert store.db.execute("PRAGMA synchronous").fetchone()[0] == 2
+        assert store.db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+
+
+def test_a_folder_that_is_moved_removed_or_replaced_takes_no_more_rows(tmp_path):
+    study = tmp_path / "study"
+    with open_store(study) as store:
+        store.add(runs=[run_row("a")])
+        store.check_in_place()
+        for name in ("study.db", "study.db-wal", "study.lock"):
+            (study / name).rename(tmp_path / "aside")
+            with pytest.raises(SoftstartError, match=r"was removed, renamed or replaced while the study"):
+                store.check_in_place()
+            shutil.copy(tmp_path / "aside", study / name)
+            with pytest.raises(SoftstartError, match="nothing more is written"):
+                store.check_in_place()
+            (tmp_path / "aside").replace(study / name)
+            store.check_in_place()
+        study.rename(tmp_path / "other")
+        with pytest.raises(SoftstartError, match="was removed"):
+            store.check_in_place()
+
+
+def test_a_file_system_without_locks_is_called_so(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(SoftstartError, match=r"cannot lock files \(No locks available\), which a study"):
         open_store(tmp_path)

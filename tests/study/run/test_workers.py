@@ -141,6 +141,7 @@ def test_joining_what_does_not_run_is_one_clear_line(tmp_path):
     assert joiners.arrived.empty()
     joiners.close()
     # As a process that was killed leaves it.
+    (tmp_path / "join.json").touch(0o600)
     (tmp_path / "join.json").write_text(json.dumps(door))
     with pytest.raises(SoftstartError, match=rf"has ended \(pid {os.getpid()}\)\. Run the study without"):
         join_study(tmp_path)

@@ -47,6 +47,11 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
         raise SoftstartError(
             f"cannot read the study ({problem.strerror})", where=str(path), fix="Check the path."
         ) from problem
+    except UnicodeDecodeError as problem:
+        line = problem.object.count(b"\n", 0, problem.start) + 1
+        raise SoftstartError(
+            "not UTF-8", where=f"{path}, line {line}", fix="Save the study as UTF-8."
+        ) from problem
     return parse_study(text, str(path), overrides)
 
 

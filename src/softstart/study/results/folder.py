@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from softstart.errors import SoftstartError
-from softstart.storage.files import check_output_folder
+from softstart.storage.files import check_output_folder, sync
 
 STUDY_FILE = "study.yaml"
 """The study as it was run, every default filled in."""
@@ -80,7 +80,42 @@ def check_study_folder(folder: Path) -> None:
     Raises:
         SoftstartError: it cannot be written, or holds files but no study.
     """
-    check_output_folder(folder, lambda folder: (folder / DATABASE).exists() or (folder / LOCK).exists())
+    check_output_folder(folder, _is_ours)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a study was begun here, or all that there is was left by one whose folder was removed."""
+    if (folder / DATABASE).exists() or (folder / LOCK).exists():
+        return True
+    left = re.compile(rf"({CHECKPOINTS}|{PROMPTS})(/\.?{KEY}.*)?|{PROGRESS}|{JOIN}")
+    return all(left.fullmatch(path.relative_to(folder).as_posix()) for path in folder.rglob("*"))
+
+
+def refuse_moved(folder: Path, lock_file: IO[str]) -> None:
+    """Refuse to go on with a folder that is no longer the one that was locked.
+
+    Raises:
+        SoftstartError: it was removed, renamed or replaced.
+    """
+    if not same_file(os.fstat(lock_file.fileno()), folder / LOCK):
+        raise moved(folder)
+
+
+def same_file(facts: os.stat_result, path: Path) -> bool:
+    """Whether what was opened is still what is there under its name."""
+    try:
+        return os.path.samestat(facts, os.stat(path))
+    except OSError:
+        return False
+
+
+def moved(path: Path) -> SoftstartError:
+    """The error for what is no longer there under its name."""
+    return SoftstartError(
+        "was removed, renamed or replaced while the study was running; nothing more is written",
+        where=str(path),
+        fix="Put it back, or choose another folder (--out), and run again.",
+    )
 
 
 def lock(folder: Path) -> IO[str]:
@@ -91,9 +126,11 @@ def lock(folder: Path) -> IO[str]:
     """
     check_study_folder(folder)
     try:
+        fresh = [each for each in (folder, *folder.absolute().parents) if not each.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / LOCK).open("a+")
         (folder / PROMPTS).mkdir(exist_ok=True)
+        sync([folder / LOCK, *fresh])
     except OSError as problem:
         raise SoftstartError(
             f"cannot write ({problem.strerror})",
@@ -105,7 +142,7 @@ def lock(folder: Path) -> IO[str]:
 
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as problem:
+        except BlockingIOError as problem:
             file.seek(0)
             holder = file.read().strip()
             file.close()
@@ -113,6 +150,13 @@ def lock(folder: Path) -> IO[str]:
                 f"another process is working on this study (pid {holder or 'unknown'})",
                 where=str(folder),
                 fix="Wait for it, work for it (--join), or use another --out.",
+            ) from problem
+        except OSError as problem:
+            file.close()
+            raise SoftstartError(
+                f"this file system cannot lock files ({problem.strerror}), which a study needs",
+                where=str(folder),
+                fix="Choose a folder on another disk (--out).",
             ) from problem
     file.truncate(0)
     file.write(f"{os.getpid()}\n")

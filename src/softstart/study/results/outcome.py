@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -22,14 +22,16 @@ from softstart.analysis import (
 from softstart.errors import SoftstartError
 from softstart.report.html import write_report
 from softstart.report.style import Appearance
+from softstart.storage.csv_files import csv_text, read_csv
 from softstart.storage.files import atomic
 from softstart.study.declare.spec import Study, resolve_methods, resolved
 from softstart.study.declare.study_file import load_study
 from softstart.study.plan.departures import protocol
 from softstart.study.plan.inputs import Inputs
 from softstart.study.plan.plan import Plan, make_plan
-from softstart.study.results.folder import REPORT, RESULTS, SIMILARITY, STUDY_FILE
+from softstart.study.results.folder import REPORT, RESULTS, STUDY_FILE
 from softstart.study.results.frames import costs, environments, gaps, meta_curves, results
+from softstart.study.results.similarity_file import read_similarity
 from softstart.study.results.store import Store
 from softstart.study.results.stores import open_store
 
@@ -63,6 +65,8 @@ class Outcome:
     """Label and color of every method, for reports."""
     interval: str = DEFAULT_INTERVAL
     """How intervals were made (``softstart.analysis.INTERVALS``)."""
+    similarity: Mapping[str, Any] | None = None
+    """What ``softstart similarity`` measured, if it was called."""
 
 
 def report_study(folder: Path, interval: str = DEFAULT_INTERVAL) -> Outcome:
@@ -88,8 +92,8 @@ def _refuse_loss(folder: Path, plan: Plan, store: Store) -> None:
     """Refuse to replace the tables by ones with fewer results than they have."""
     planned, done = {run.key for run in plan.runs}, set(store.runs())
     rows, written = len(results(plan, store)[0]), pd.DataFrame({"run": []})
-    with suppress(OSError, ValueError):
-        written = pd.read_csv(folder / RESULTS, usecols=["run"])
+    with suppress(SoftstartError):
+        written = read_csv(folder / RESULTS, usecols=["run"])
     lost = written[~written["run"].isin(planned & done)]
     if (len(lost) and rows < len(written)) or (done and not done & planned):
         what = f"{len(lost)} of {len(written)} results" if len(lost) else f"all {len(done)} runs"
@@ -131,7 +135,7 @@ def write_outcome(
     rows, runs, curves = results(plan, store)
     for name, table in (("results", rows), ("runs", runs), ("curves", curves)):
         with atomic(folder / f"{name}.csv") as temporary:
-            table.to_csv(temporary, index=False)
+            temporary.write_text(csv_text(table), encoding="utf-8")
     failed = failures or [f"{row['name']}: {row['reason']}" for row in store.failures().values()]
     notes = gaps(plan, done, metas, failed)
     gains, arg = pd.DataFrame(), pd.DataFrame()
@@ -147,8 +151,12 @@ def write_outcome(
     values = [asdict(value) for value in protocol(study, Inputs.from_json(store.inputs()))]
     made = environments(row["environment"] for row in (*done.values(), *metas.values()))
     appearance = appearance_of(plan.studies.values())
+    similarity = None
+    try:
+        similarity = read_similarity(folder)
+    except SoftstartError as problem:
+        notes.append(f"{problem}.".replace("..", "."))
     if len(rows):
-        measured = folder / SIMILARITY
         write_report(
             folder / REPORT,
             resolved(study),
@@ -161,14 +169,26 @@ def write_outcome(
             meta_curves=meta_curves(plan, metas),
             environment=made,
             notes=notes,
-            similarity=json.loads(measured.read_text(encoding="utf-8")) if measured.exists() else None,
+            similarity=similarity,
             protocol=values,
             appearance=appearance,
             interval=interval,
         )
     missing = sum(node.key not in done for node in plan.runs)
     return Outcome(
-        rows, gains, arg, failures, missing, folder, notes, took, values, made, appearance, interval
+        rows,
+        gains,
+        arg,
+        failures,
+        missing,
+        folder,
+        notes,
+        took,
+        values,
+        made,
+        appearance,
+        interval,
+        similarity,
     )
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import yaml
 
 from softstart.report.files import write_files
 from softstart.report.markdown import write_markdown
-from softstart.study.results.folder import CURVES, REPORT_FILES, SIMILARITY, STUDY_FILE
+from softstart.storage.csv_files import read_csv
+from softstart.study.results.folder import CURVES, REPORT_FILES, STUDY_FILE
 from softstart.study.results.outcome import BASELINE, Outcome
 
 
@@ -33,10 +31,10 @@ def write_report_files(
         raster: also draw figures as PNG and PDF.
 
     Raises:
-        SoftstartError: ``similarity.json`` is damaged, or matplotlib is not installed.
+        SoftstartError: matplotlib is not installed.
     """
     folder = outcome.folder
-    curves, similarity = pd.read_csv(folder / CURVES), read_similarity(folder)
+    curves = read_csv(folder / CURVES)
     study = yaml.safe_load((folder / STUDY_FILE).read_text(encoding="utf-8"))
     for path in (folder / REPORT_FILES / "report.md", *([markdown] if markdown else [])):
         write_markdown(
@@ -51,7 +49,7 @@ def write_report_files(
             notes=outcome.notes,
             costs=outcome.costs,
             protocol=outcome.protocol,
-            similarity=similarity,
+            similarity=outcome.similarity,
             appearance=outcome.appearance,
             interval=outcome.interval,
         )
@@ -62,14 +60,8 @@ def write_report_files(
         outcome.gains,
         curves=curves,
         costs=outcome.costs,
-        similarity=similarity,
+        similarity=outcome.similarity,
         raster=raster,
         appearance=outcome.appearance,
         interval=outcome.interval,
     )
-
-
-def read_similarity(folder: Path) -> Any:
-    """What ``softstart similarity`` wrote into a study folder; None if it was not called."""
-    path = folder / SIMILARITY
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

@@ -6,11 +6,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from softstart.analysis import largest_budget, with_defaults
 from softstart.analysis.resampling import dense, intervals, task_means
 from softstart.analysis.units import points
+from softstart.storage.csv_files import read_csv
 from softstart.study.results.folder import RESULTS
 from softstart.study.results.store import NothingRun
 from softstart.study.results.stores import open_store
@@ -35,7 +34,7 @@ def scores_in_study(prompt: Path) -> list[dict[str, Any]]:
             of_prompt = {key for key, row in store.runs().items() if prompt.stem in (key, row["start"])}
     except NothingRun:
         return []
-    rows = largest_budget(with_defaults(pd.read_csv(folder / RESULTS)))
+    rows = largest_budget(with_defaults(read_csv(folder / RESULTS)))
     tested = rows[rows["run"].isin(of_prompt)].dropna(subset="test")
     scores = []
     for (task, metric), runs in tested.groupby(["task", "metric"]):

@@ -58,6 +58,8 @@ def connect(path: Path | None, *, fixed: bool = False) -> sqlite3.Connection:
     db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST)
     try:
         strange = db.execute(f"{STRANGE} LIMIT 1").fetchone()
+        # What is committed is on the disk, whatever SQLite was built with.
+        db.execute("PRAGMA synchronous=FULL")
     except sqlite3.Error:
         db.close()
         raise

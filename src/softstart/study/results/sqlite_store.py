@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from softstart.errors import SoftstartError
-from softstart.study.results.folder import DATABASE
+from softstart.storage.files import sync
+from softstart.study.results.folder import DATABASE, moved, same_file
 from softstart.study.results.sqlite_rows import (
     NAMES,
     connect,
@@ -105,6 +106,22 @@ class SQLiteStore(Store):
                 if readonly:
                     self._copy()
                 self._migrate(version)
+        self._opened = {path: os.stat(path) for path in self._files()}
+        if not readonly:
+            sync([self.path])
+
+    def check_in_place(self) -> None:
+        """As ``Store.check_in_place``, for the files of the database too."""
+        super().check_in_place()
+        for path, facts in self._opened.items():
+            if not same_file(facts, path):
+                raise moved(path)
+        self._opened |= {path: os.stat(path) for path in self._files() if path not in self._opened}
+
+    def _files(self) -> list[Path]:
+        """The files of the database that hold rows; the second is made when the first row is written."""
+        wal = self.path.with_name(f"{self.path.name}-wal")
+        return [path for path in (self.path, wal) if path.exists()]
 
     @property
     def where(self) -> str:

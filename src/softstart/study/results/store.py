@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from softstart.errors import Damaged, SoftstartError
-from softstart.study.results.folder import lock, stored_prompts
+from softstart.study.results.folder import lock, refuse_moved, stored_prompts
 
 if TYPE_CHECKING:
     from softstart.training.evaluation import Assessment
@@ -55,6 +55,15 @@ class Store(ABC):
     def where(self) -> str:
         """The place of the database, for errors."""
         return str(self.folder)
+
+    def check_in_place(self) -> None:
+        """Refuse to go on if the folder is no longer the one that was opened; called before a commit.
+
+        Raises:
+            SoftstartError: it was removed, renamed or replaced meanwhile.
+        """
+        if self._lock:
+            refuse_moved(self.folder, self._lock)
 
     @abstractmethod
     def read(self, table: str) -> list[Row]:

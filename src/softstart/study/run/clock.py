@@ -35,7 +35,7 @@ def clock(checkpoint: Path, progress: Progress) -> tuple[float, Progress]:
         if now - last >= EVERY and checkpoint.exists():
             last = now
             # A full disk is reported when the checkpoint itself is written.
-            with suppress(SoftstartError), atomic(path) as temporary:
+            with suppress(SoftstartError), atomic(path, durable=False) as temporary:
                 temporary.write_text(f"{now - began:.1f}", encoding="utf-8")
         progress(done, note)
 

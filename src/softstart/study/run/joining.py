@@ -1,20 +1,24 @@
 """Join a running study as one more of its worker processes, on the same machine.
 
-The process that writes the results listens. A process that joins gets work from it exactly as its own worker
-processes do, and hands the results back. File permissions decide who may join: the key is in the study's
-folder, readable by its owner only.
+The process that writes the results listens. A process that joins gets work from it as its own worker
+processes do, and hands the results back; what they say to each other cannot run code (``messages``). File
+permissions decide who may join: the key is in the study's folder, readable by its owner only, and only a key
+that is nobody else's is used.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import queue
 import secrets
+import stat
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import chdir, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
@@ -25,10 +29,17 @@ import torch
 import softstart
 from softstart.errors import SoftstartError
 from softstart.study.declare.spec import MAIN
-from softstart.study.results.folder import JOIN
+from softstart.study.declare.study_file import load_study, variants_of
+from softstart.study.plan.inputs import Inputs
+from softstart.study.plan.plan import make_plan
+from softstart.study.results.folder import CHECKPOINTS, JOIN, STUDY_FILE
 from softstart.study.run.executors import Setup
+from softstart.study.run.messages import PlainConnection, to_study, to_worker
 from softstart.study.run.serving import serve
 from softstart.study.run.work import Done
+
+READY = b"ready"
+"""What a process that joined says when its backbone is loaded."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +63,7 @@ class Joiners:
 
     def __init__(self, setup: Setup, folder: Path) -> None:
         self.setup, self.path = setup, folder / JOIN
-        self.arrived: queue.SimpleQueue[Connection] = queue.SimpleQueue()
+        self.arrived: queue.SimpleQueue[PlainConnection] = queue.SimpleQueue()
         key = secrets.token_hex(32)
         self._listener = Listener(authkey=bytes.fromhex(key))
         self._closing = False
@@ -78,13 +89,19 @@ class Joiners:
         while not self._closing:
             with suppress(OSError, EOFError, AuthenticationError):
                 connection: Any = self._listener.accept()
-                connection.send(self.setup)
+                connection.send_bytes(self._told())
                 # It reports when the backbone is loaded; one that cannot load it never gets work.
                 while not connection.poll(0.5) and not self._closing:
                     pass
                 if not self._closing:
-                    connection.recv()
-                    self.arrived.put(connection)
+                    connection.recv_bytes(len(READY))
+                    self.arrived.put(to_worker(connection))
+
+    def _told(self) -> bytes:
+        """What a process that joins needs to be a worker, besides the study file in the folder."""
+        inputs = self.setup.inputs.to_json() if self.setup.inputs else None
+        study = _digest(self.path.with_name(STUDY_FILE))
+        return json.dumps({"study": study, "device": self.setup.device, "inputs": inputs}).encode()
 
 
 def join_study(folder: Path, device: str | None = None, say: Callable[[str], None] = print) -> int:
@@ -99,14 +116,15 @@ def join_study(folder: Path, device: str | None = None, say: Callable[[str], Non
         The number of pieces of work done.
 
     Raises:
-        SoftstartError: no process accepts workers for this study, it runs another version of Softstart, or
-            the backbone cannot be loaded here.
+        SoftstartError: no process accepts workers for this study, its key is not of this user alone, it runs
+            another version of Softstart or another study, or the backbone cannot be loaded here.
     """
     door = _door(folder)
     try:
         connection = _knock(door)
-        setup: Setup = connection.recv()
-    except (OSError, EOFError, AuthenticationError) as problem:
+        told = json.loads(connection.recv_bytes())
+        inputs = Inputs.from_json(told["inputs"])
+    except (OSError, EOFError, AuthenticationError, ValueError, TypeError, KeyError) as problem:
         raise SoftstartError(
             f"the process that ran this study has ended (pid {door.pid})",
             where=str(folder),
@@ -120,19 +138,28 @@ def join_study(folder: Path, device: str | None = None, say: Callable[[str], Non
         done += isinstance(outcome, Done)
 
     # Relative paths in the study start from the folder of the process that runs it.
+    folder = folder.resolve()
     with chdir(door.cwd):
-        worker = replace(setup, device=device or setup.device).worker()
+        if told["study"] != _digest(folder / STUDY_FILE):
+            raise SoftstartError(
+                "the study file has changed since the study was started", where=str(folder / STUDY_FILE)
+            )
+        study = load_study(folder / STUDY_FILE)
+        setup = Setup(variants_of(study), device or told["device"], folder / CHECKPOINTS, inputs)
+        worker = setup.worker()
         worker.resources.backbone(MAIN)
         with suppress(OSError):
-            connection.send("ready")
+            connection.send_bytes(READY)
             say(f"working for process {door.pid}")
-            serve(connection, worker, count)
+            serve(to_study(connection, make_plan(study, inputs)), worker, count)
     return done
 
 
 def _door(folder: Path) -> Door:
     try:
-        door = Door(**json.loads((folder / JOIN).read_text(encoding="utf-8")))
+        with (folder / JOIN).open(encoding="utf-8") as file:
+            _refuse_foreign(folder / JOIN, os.fstat(file.fileno()))
+            door = Door(**json.loads(file.read()))
     except (OSError, ValueError, TypeError) as problem:
         raise SoftstartError(
             "no process accepts workers for this study",
@@ -146,6 +173,30 @@ def _door(folder: Path) -> Door:
             fix="Join with the same version.",
         )
     return door
+
+
+def _refuse_foreign(path: Path, facts: os.stat_result) -> None:
+    """Refuse a key that somebody else wrote, or can read or change.
+
+    Raises:
+        SoftstartError: saying which.
+    """
+    if sys.platform == "win32":
+        return
+    foreign, open_to_others = facts.st_uid != os.getuid(), facts.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+    if foreign or open_to_others:
+        raise SoftstartError(
+            "belongs to another user" if foreign else "other users can read or change it",
+            where=str(path),
+            fix="Only a study that you run yourself can be joined, in a folder that keeps permissions.",
+        )
+
+
+def _digest(path: Path) -> str:
+    """A digest of a file; empty if there is none."""
+    with suppress(OSError):
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    return ""
 
 
 def _knock(door: Door) -> Connection:

@@ -22,6 +22,7 @@ import torch
 
 from softstart.study.run.executors import Failure, Order, Report, Setup
 from softstart.study.run.joining import Joiners
+from softstart.study.run.messages import PlainConnection
 from softstart.study.run.serving import Broken, serve
 from softstart.study.run.work import Done, WorkItem
 
@@ -38,7 +39,7 @@ class _Process:
     """A worker: a process of ours, or one that joined (``process`` is None)."""
 
     process: BaseProcess | None
-    connection: Connection
+    connection: Connection | PlainConnection
     item: WorkItem | None = None
     tries: int = 0
     hung: bool = False
@@ -46,6 +47,11 @@ class _Process:
     """Whether it has sent a message yet."""
     silent: float = 0.0
     """Seconds without a message while it has work, without those in which this process itself stood still."""
+
+    @property
+    def line(self) -> Connection:
+        """The connection itself, to wait for."""
+        return self.connection.raw if isinstance(self.connection, PlainConnection) else self.connection
 
 
 class LocalProcesses:
@@ -99,7 +105,7 @@ class LocalProcesses:
             if self._welcome():
                 return None
             self._assign()
-            open_ = {p.connection: p for p in self._processes}
+            open_ = {p.line: p for p in self._processes}
             began = time.monotonic()
             heard = wait(list(open_), timeout=JOIN_SECONDS if self._joiners or self._stall else None)
             self._listen(heard, min(time.monotonic() - began, JOIN_SECONDS))
@@ -143,7 +149,7 @@ class LocalProcesses:
     def _listen(self, heard: Container[object], seconds: float) -> None:
         """Count the seconds of silence of each process, and end those that were silent for too long."""
         for p in list(self._processes):
-            p.silent = 0.0 if p.connection in heard or p.item is None else p.silent + seconds
+            p.silent = 0.0 if p.line in heard or p.item is None else p.silent + seconds
             limit = (self._stall or math.inf) * (1 if p.spoken else START)
             if p.silent <= limit or p.hung:
                 continue

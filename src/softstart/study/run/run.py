@@ -10,7 +10,7 @@ import yaml
 
 from softstart.errors import SoftstartError
 from softstart.progress import Display, Quiet
-from softstart.storage.files import atomic, sync
+from softstart.storage.files import atomic
 from softstart.study.declare.spec import MAIN, Study, resolved
 from softstart.study.declare.study_file import variants_of
 from softstart.study.declare.task_lists import resolve_setting
@@ -85,7 +85,6 @@ def run_study(
             store.forget_failures()
         with atomic(folder / STUDY_FILE) as temporary:
             temporary.write_text(yaml.safe_dump(resolved(study), sort_keys=False), encoding="utf-8")
-        sync([folder / STUDY_FILE])
         for problem in damaged_prompts(folder):
             display.line(f"computed again: {problem.where}: {problem.what}")
         plan = make_plan(study, inputs)
@@ -108,6 +107,7 @@ def run_study(
                 # A tracker may fail over a network; the report is written nevertheless.
                 with suppress(Exception):
                     follower.close()
+        store.check_in_place()
         return write_outcome(study, plan, store, run.failures)
 
 

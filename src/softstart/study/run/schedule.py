@@ -157,7 +157,11 @@ class StudyRun:
         """Store the outcome: first the prompt files, then the rows that name them, in one transaction.
 
         The files are on the disk first: after a power failure no row names a file that is empty.
+
+        Raises:
+            SoftstartError: the folder or the database is not what it was.
         """
+        self.store.check_in_place()
         for key, prompts in done.prompts.items():
             self._save_prompts(self._nodes[key], prompts)
         sync([prompt_path(self.store.folder, key) for key in done.prompts])
@@ -194,7 +198,7 @@ class StudyRun:
             study.prompt.placement,
             _info(node),
             **more,
-        ).save(prompt_path(self.store.folder, node.key), tensors)
+        ).save(prompt_path(self.store.folder, node.key), tensors, durable=False)
 
     def _report(self, item: WorkItem, share: float, note: str) -> None:
         unit = self._running[id(item)]

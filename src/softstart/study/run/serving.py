@@ -6,14 +6,23 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Protocol
 
 from softstart.study.run.executors import attempt
 from softstart.study.run.work import Worker
 
 REPORT_SECONDS = 0.2
 """Seconds between two reports of progress, at least."""
+
+
+class Line(Protocol):
+    """A connection that carries messages."""
+
+    def send(self, message: Any, /) -> None:
+        """Send a message."""
+
+    def recv(self) -> Any:
+        """Wait for the next one."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +32,7 @@ class Broken:
     traceback: str
 
 
-def serve(connection: Connection, worker: Worker, ended: Callable[[object], object] = bool) -> None:
+def serve(connection: Line, worker: Worker, ended: Callable[[object], object] = bool) -> None:
     """Do the work that comes until the other side is gone; ``ended`` receives each outcome."""
     try:
         while True:

@@ -137,11 +137,12 @@ class Recorded:
 
     def _write(self) -> None:
         now = time.time()
-        if now - self.last < EVERY:
+        # A folder that was removed meanwhile is not made again.
+        if now - self.last < EVERY or not self.path.parent.is_dir():
             return
         self.last = now
         tally, left = (str(self.latest), self.latest.left) if self.latest else ("", None)
         at = (self.began, now, self.done, self.total)
         pulse = Pulse(os.getpid(), *at, self.name, self.note, tally, left)
-        with atomic(self.path) as temporary:
+        with atomic(self.path, durable=False) as temporary:
             temporary.write_text(json.dumps(asdict(pulse)), encoding="utf-8")
