@@ -15,6 +15,7 @@ SHARED = {
     "plain_console",
     "resuming",
     "terminal",
+    "visible",
 }
 
 

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from helpers.own_tables import softstart
-from helpers.toy_study import command
+from helpers.toy_study import SOFTSTART, command
 from softstart.cli import terminal
 from softstart.cli.display import TerminalDisplay
 from softstart.cli.plain_console import PlainConsole
@@ -95,12 +95,8 @@ def test_a_study_of_odd_names_through_the_command_line(world, tmp_path):
         assert code == 0, errors
         assert str(out) in shown or "m[/b]" in shown
     lost = tmp_path / "[/b]"
-<<<<<<< HEAD
     _, _, errors = softstart("status", lost, cwd=tmp_path)
     assert errors.strip() == f"error: {lost}: no such study folder. Give the --out of a run."
-=======
-    done = call(SOFTSTART, "status", lost)
-    assert done.stderr.strip() == f"error: {lost}: no such study folder. Give the --out of a run."
 
 
 STEERING = "a\x1b[2Jb\x07c\u202ed\x9be"
@@ -155,4 +151,3 @@ def test_an_output_that_is_closed_or_full_is_no_bug(shell, code, said):
     assert done.returncode == code, done.stderr
     assert said in done.stderr
     assert done.stderr.count("\n") == bool(said)
->>>>>>> 2c44601 (Names cannot steer a terminal or a spreadsheet, a process that joins gets no pickle, moved folders are noticed, power cuts are replayed)

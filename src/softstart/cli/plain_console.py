@@ -8,7 +8,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from softstart.cli.terminal import visible
+from softstart.cli.visible import visible
 
 
 class PlainConsole(Console):

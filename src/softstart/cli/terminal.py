@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from softstart.cli.visible import visible
 from softstart.errors import SoftstartError
 from softstart.progress import Progress, silent
 
@@ -24,19 +24,6 @@ if TYPE_CHECKING:
 
 _WIDE = 240
 """Columns of a table that is not printed to a terminal: a file or a pipe has no width of its own."""
-
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-"""Characters that steer a terminal, but for TAB and line feed, or turn the direction of writing."""
-
-
-def visible(text: str) -> str:
-    r"""A text whose control characters, which names can hold, are visible escapes.
-
-    >>> visible("a\x1b[2Jb")
-    'a\\x1b[2Jb'
-    """
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 @cache
