@@ -82,10 +82,7 @@ def run(arguments: argparse.Namespace) -> None:
                 )  # fmt: skip
                 runs = [AdaptRun(start, encoded, SAMPLE, rate) for rate in RATES]
                 tuned = adapt(backbone, runs, config, how)
-                rows = encoded.test
-                test = type(rows)(
-                    rows.inputs[:TEST_ROWS], rows.outputs[:TEST_ROWS], rows.references[:TEST_ROWS]
-                )
+                test = encoded.test.first(TEST_ROWS)
                 prompts = torch.stack([result.prompt for result in tuned]).to(backbone.device)
                 jobs = [Job(i, encoded, test) for i in range(len(RATES))]
                 scores = evaluate(backbone, prompts, jobs, how)

@@ -95,6 +95,10 @@ class Rows:
         """Indices of rows that have an answer to learn from."""
         return [i for i, answers in enumerate(self.outputs) if answers]
 
+    def first(self, count: int | None) -> Rows:
+        """The first rows; None: all of them."""
+        return Rows(self.inputs[:count], self.outputs[:count], self.references[:count])
+
     def pick(self, indices: Sequence[int], rng: np.random.Generator) -> list[tuple[list[int], list[int]]]:
         """(input, output) token ids of the given rows; of several answers, one is drawn at random."""
         pairs = []

@@ -156,5 +156,5 @@ def _joined(task: EncodedTask, samples: Sequence[int] | None) -> EncodedTask:
 def _seen(task: EncodedTask, samples: Sequence[int]) -> EncodedTask:
     """A task with a few dev rows only."""
     dev = {s: task.dev[s] for s in samples}
-    cut = {s: Rows(r.inputs[:GLANCE], r.outputs[:GLANCE], r.references[:GLANCE]) for s, r in dev.items()}
+    cut = {sample: rows.first(GLANCE) for sample, rows in dev.items()}
     return replace(task, dev=cut)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import pytest
 
 from helpers.paths import ROOT
 from helpers.toy_study import command, toy
+from softstart.backbone import load_backbone
 from softstart.cli import app as cli
-from softstart.study.cost.estimate import Rows, estimate
+from softstart.study.cost.estimate import Rows, _few_enough, estimate
+from softstart.study.declare.study_file import variants_of
 from softstart.study.plan.inputs import Inputs
 from softstart.study.plan.plan import EVALUATION_COST, make_plan, run_cost
 from softstart.study.results.folder import DATABASE
 from softstart.study.results.stores import open_store
+from softstart.study.run.pack_sizes import _with_dev
+from softstart.study.run.resources import Resources
+
+LARGE = SimpleNamespace(numel=lambda: 10**9)
 
 
 def test_a_dry_run_tells_what_is_left_and_writes_nothing(world, finished, tmp_path, capsys):
@@ -91,3 +98,15 @@ def test_plans_count_the_epochs_that_end_a_run(world, tmp_path):
     unlimited = load_study(ROOT / "studies" / "paper-base.yaml", ["adaptation.epochs=null"])
     counts = [estimate(s, tmp_path / "new", "cpu").work["main"].count for s in (paper, unlimited)]
     assert 0.75 < counts[0] / counts[1] < 0.85  # tasks with more than two labels have more rows
+
+
+def test_a_probe_of_a_large_model_is_a_few_rows(world):
+    """A dry run of SmolLM2 once adapted a pack of 60 runs and scored every dev row of theirs."""
+    study, backbone = toy(world), load_backbone(str(world / "model"), device="cpu")
+    assert _few_enough(backbone, study) >= study.pack_size
+    large = SimpleNamespace(device=backbone.device, model=SimpleNamespace(parameters=lambda: [LARGE]))
+    assert _few_enough(large, study) == 1
+    resources = Resources(variants_of(study), "cpu")
+    (task,) = (_with_dev(resources.encoded("main", name), 1) for name in ("toy-c",))
+    assert [len(rows.inputs) for rows in task.dev.values()] == [1, 1]
+    assert task.train == resources.encoded("main", "toy-c").train

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
+from softstart.backbone import Backbone
 from softstart.backbone.devices import peak_memory
 from softstart.errors import SoftstartError
 from softstart.gym.catalog import all_entries
@@ -31,7 +32,9 @@ NOMINAL_ROWS, NOMINAL_TEST = 32, 1000
 NOMINAL_TEXT, NOMINAL_OUTPUT = 124, 4
 """Tokens of a row of such a task."""
 PROBE_ROWS = 32
-PROBE_STEPS = 4
+PROBE_STEPS = 3
+PROBE_FLOPS = 1e12
+"""What a dry run may compute on a CPU to learn how long a row takes: some seconds."""
 
 
 @dataclass(frozen=True)
@@ -225,15 +228,25 @@ def _means(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return fmean(first for first, _ in pairs), fmean(second for _, second in pairs)
 
 
+def _few_enough(backbone: Backbone, study: Study) -> int:
+    """How many runs of a pack a CPU adapts for a few steps within seconds; a GPU takes whole packs."""
+    if backbone.device.type != "cpu":
+        return study.pack_size
+    weights = sum(p.numel() for p in backbone.model.parameters())
+    tokens = study.adaptation.batch_size * (NOMINAL_TEXT + NOMINAL_OUTPUT + study.prompt.length)
+    return max(1, int(PROBE_FLOPS // (PROBE_STEPS * tokens * 4 * weights)))
+
+
 def _probe(resources: Resources, plan: Plan, run: RunNode) -> tuple[float, int]:
     """Seconds of a row that goes forward and backward, and peak memory: from a few steps of one pack."""
     pack = next(pack for pack in packs(plan) if pack[0].key == run.key)
+    pack = pack[: _few_enough(resources.backbone(run.variant), resources.studies[run.variant])]
     times: list[float] = []
 
     def tick(done: float, note: str = "") -> None:
         times.append(time.monotonic())
 
-    try_out(resources, pack, PROBE_STEPS, tick)
+    try_out(resources, pack, PROBE_STEPS, tick, dev_rows=1)
     # Progress comes before the first step and after each. The first step warms up, the last one ends with an
     # evaluation: neither is timed.
     rows = (PROBE_STEPS - 2) * len(pack) * resources.studies[run.variant].adaptation.batch_size

@@ -14,6 +14,7 @@ from softstart.study.plan.plan import Plan, RunNode
 from softstart.study.run.executors import out_of_memory
 from softstart.study.run.resources import Resources
 from softstart.training.adaptation import AdaptRun, adapt
+from softstart.training.encoding import EncodedTask
 from softstart.training.starts import draw_start
 
 SHARE = 0.8
@@ -54,8 +55,18 @@ def fitting(peak: Callable[[int], int | None], room: float) -> int:
     return sys.maxsize if two <= one else 1 + max(0, int((room - one) / (two - one)))
 
 
-def try_out(resources: Resources, nodes: Sequence[RunNode], steps: int, progress: Progress = silent) -> None:
-    """Adapt some runs of one variant for a few steps and evaluate them once, to measure time and memory."""
+def try_out(
+    resources: Resources,
+    nodes: Sequence[RunNode],
+    steps: int,
+    progress: Progress = silent,
+    *,
+    dev_rows: int | None = None,
+) -> None:
+    """Adapt some runs of one variant for a few steps and evaluate them once, to measure time and memory.
+
+    ``dev_rows``: evaluate on this many dev rows at most.
+    """
     first = nodes[0]
     study, backbone = resources.studies[first.variant], resources.backbone(first.variant)
     runs = [
@@ -67,10 +78,15 @@ def try_out(resources: Resources, nodes: Sequence[RunNode], steps: int, progress
             node.seed,
         )
         for node in nodes
-        for task in [resources.encoded(node.variant, node.task)]
+        for task in [_with_dev(resources.encoded(node.variant, node.task), dev_rows)]
     ]
     few = replace(study.adaptation, steps=steps, eval_start=False, eval_every=10**9, budgets=(), rungs=())
     adapt(backbone, runs, few, study.evaluation, progress=progress)
+
+
+def _with_dev(task: EncodedTask, rows: int | None) -> EncodedTask:
+    """The task with the first ``rows`` dev rows of every sample."""
+    return replace(task, dev={sample: dev.first(rows) for sample, dev in task.dev.items()})
 
 
 def _longest(resources: Resources, runs: Sequence[RunNode]) -> list[RunNode]:
