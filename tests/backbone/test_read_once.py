@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from helpers.families import CAUSAL, exact_norms, random_backbone
 from helpers.models import prompts, random_batch, relative
 from softstart.backbone import IGNORE, Batch, CausalBackbone, Decoding
-from softstart.backbone.text_cache import VARIABLE, default_budget
+from softstart.backbone.text_cache import VARIABLE, TextCache, default_budget
 from softstart.errors import SoftstartError
 from softstart.training.kept_graphs import Graph
 from softstart.training.objective import run_gradients, run_hvps
@@ -169,6 +169,102 @@ def test_the_budget_can_be_given_in_mib(monkeypatch):
     monkeypatch.setenv(VARIABLE, "much")
     with pytest.raises(SoftstartError, match="SOFTSTART_TEXT_CACHE: 'much' is not a number of MiB"):
         default_budget(cpu)
+
+
+def test_processes_share_the_default_budget():
+    cpu, mib = torch.device("cpu"), 2**20
+    whole, fourth = default_budget(cpu), default_budget(cpu, 4)
+    assert abs(4 * fourth / whole - 1) < 0.2  # the free memory changes in between
+    once, _ = pair("llama", "suffix")
+    once.keep_texts(3, processes=4)
+    assert once.once.texts.budget == 3 * mib
+    once.keep_texts(None, processes=4)
+    assert (once.once.texts.budget, once.once.texts.processes) == (None, 4)
+
+
+def test_a_budget_below_one_batch_is_told_once(caplog):
+    once, _ = pair("llama", "suffix", text_cache=2000)
+    stack = prompts(once, runs=3)
+    with caplog.at_level("INFO", "softstart"):
+        for seed in range(3):
+            once.nll(stack, random_batch(LENGTHS, seed=seed))
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        "texts are read once: up to 0 MiB of keys and values are kept (0 KiB a token)",
+        "a batch needs more texts than can be kept: they are read again (slower)",
+    ]
+
+
+WIDE = 2**17
+"""Entries of a head, so many that a long text fits into no machine."""
+
+
+def wide_pairs(ids: torch.Tensor, mask: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Keys that say what was read, in the memory of the ids."""
+    keys, values = (
+        pair[None, :, :, None].expand(1, *ids.shape, WIDE) for pair in (ids.double(), -ids.double())
+    )
+    return [(keys, values)]
+
+
+def texts_of(*lengths: int) -> tuple[torch.Tensor, torch.Tensor]:
+    ids, mask = (torch.zeros(len(lengths), max(lengths), dtype=torch.long) for _ in range(2))
+    for row, length in enumerate(lengths):
+        ids[row, :length], mask[row, :length] = torch.arange(1, length + 1) + row, 1
+    return ids, mask
+
+
+def test_where_no_memory_is_left_older_texts_make_room(monkeypatch, caplog):
+    monkeypatch.setattr("softstart.backbone.text_cache.FIRST", 4)
+    texts = TextCache(wide_pairs, budget=2**60)
+    for lengths in ((3,), (2**21,), (3,), (2, 2)):
+        ids, mask = texts_of(*lengths)
+        with caplog.at_level("INFO", "softstart"):
+            (keys, values), *_ = texts.contexts(ids, mask).pairs
+        assert keys[0, :, :, 0].equal(ids.double())
+        assert values[0, :, :, -1].equal(-ids.double())
+    assert "no memory for more texts" in caplog.text
+    assert texts.texts_kept == 1
+
+
+def test_where_no_memory_is_left_to_read_all_texts_make_room(caplog):
+    room = [3, 0]  # calls that succeed before one fails
+
+    def read(ids, mask):
+        if not room[0]:
+            room[:] = [100, room[1] + 1]
+            raise MemoryError
+        room[0] -= 1
+        return [(ids.double()[None, ..., None], ids.double()[None, ..., None])]
+
+    texts = TextCache(read, budget=2**20)
+    rows = [texts_of(3), texts_of(2, 4), texts_of(5), texts_of(3, 6), texts_of(3, 6)]
+    for ids, mask in rows:
+        with caplog.at_level("INFO", "softstart"):
+            ((keys, _),) = texts.contexts(ids, mask).pairs
+        assert keys[0, :, :, 0].equal(ids.double())
+    assert room[1] == 1
+    assert "no memory to read texts (MemoryError)" in caplog.text
+    assert texts.texts_kept > 0
+
+
+def test_an_attention_that_is_not_known_reads_whole_rows(caplog):
+    backbone = random_backbone("bloom", torch.float32)
+    own = random_backbone("llama")
+    for layer in own.model.model.layers:  # a model with attention of its own
+
+        def forward(hidden_states, *, of=layer.self_attn, **_):
+            return of.o_proj(of.q_proj(hidden_states)), None
+
+        layer.self_attn.forward = forward
+    for whole in (backbone, own):
+        stack, batch = prompts(whole, runs=3), random_batch(LENGTHS)
+        with caplog.at_level("INFO", "softstart"):
+            for _ in range(2):
+                whole.nll(stack.to(whole.prompt_dtype), batch)
+        assert whole.once is None
+    reason = "rows are read as a whole, for its attention is not a known one"
+    assert [r.getMessage() for r in caplog.records] == [f"{name}: {reason}" for name in ("bloom", "llama")]
 
 
 def test_texts_in_bfloat16_are_close_and_half_as_large():

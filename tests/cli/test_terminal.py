@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import pty
 import re
@@ -15,7 +16,7 @@ from rich.console import Console
 
 from helpers.own_tables import softstart
 from helpers.toy_study import SOFTSTART, command
-from softstart.cli import terminal
+from softstart.cli import app, terminal
 from softstart.cli.display import TerminalDisplay
 from softstart.cli.plain_console import PlainConsole
 from softstart.errors import SoftstartError
@@ -33,6 +34,15 @@ def test_text_is_printed_as_it_is(capsys, name):
     assert shown.out.splitlines()[0] == f"a {name}"
     assert shown.out.count(name) == 4
     assert shown.err == f"warning: {name}\nerror: {name}\n"
+
+
+def test_what_the_package_logs_is_shown(capsys, monkeypatch):
+    log = logging.getLogger("softstart")
+    monkeypatch.setattr(log, "handlers", [])
+    monkeypatch.setattr(log, "level", log.level)
+    app.show_log()
+    log.info("texts are read %s", "[once]")
+    assert capsys.readouterr().err == "note: texts are read [once]\n"
 
 
 def _table(name):

@@ -228,6 +228,15 @@ class Backbone(FrozenModel, ABC):
         """As ``whole_rows``, without what is read once; the first row of a run counts what its rows share."""
         return self.whole_rows(batch, prompt_length)
 
+    def keep_texts(self, mib: int | None, processes: int = 1) -> None:
+        """Bound the memory for texts that have been read, where the family keeps any (causal models).
+
+        Args:
+            mib: of this process; 0 keeps none; None: by the environment, else an equal share of a quarter of
+                the free memory.
+            processes: how many share the memory.
+        """
+
     @property
     def text_tokens_read(self) -> int:
         """Tokens of texts read so far to be kept for all later passes (``text_cache``); most families: 0."""

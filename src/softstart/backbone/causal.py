@@ -40,7 +40,9 @@ class CausalBackbone(Backbone):
     read_once: bool = True
     """Read what rows begin with once; False: read every row as a whole."""
     text_cache: int | None = None
-    """Bytes for the keys and values of texts that have been read; None: a quarter of the free memory."""
+    """Bytes for the keys and values of texts that have been read; None: see ``text_cache.default_budget``."""
+    processes: int = 1
+    """How many processes share the memory for them."""
     text_cache_dtype: torch.dtype | None = None
     """What they are kept in; None: the model's dtype."""
 
@@ -134,11 +136,19 @@ class CausalBackbone(Backbone):
         if not self.read_once or self._place.first is None or recomputed:
             return None
         if self._once is None and self.model.config.model_type in self.model_types:
-            self._once = OncePasses(self.model, self.embedding, self.text_cache, self.text_cache_dtype)
+            made = OncePasses(
+                self.model, self.embedding, self.text_cache, self.text_cache_dtype, self.processes
+            )
+            self._once = made if made.reach_attention() else None
         if self._once is None:
-            LOG.info("%s: rows are read as a whole, for nobody knows this family's attention", self.name)
+            LOG.info("%s: rows are read as a whole, for its attention is not a known one", self.name)
             self.read_once = False
         return self._once
+
+    def keep_texts(self, mib: int | None, processes: int = 1) -> None:
+        """As ``Backbone.keep_texts``; texts that are kept already are let go."""
+        self.text_cache, self.processes = None if mib is None else mib << 20, processes
+        self._once = None
 
     def _once_for(
         self, prompts: Tensor, batch: Batch, seed: int | None = None, *, twice: bool = False

@@ -32,15 +32,28 @@ class OncePasses:
         embedding: its input embedding.
         budget: bytes for texts that have been read, see ``TextCache``.
         dtype: what they are kept in, see ``TextCache``.
+        processes: how many share the memory, see ``TextCache``.
     """
 
     model: Any
     embedding: nn.Module
     budget: int | None = None
     dtype: torch.dtype | None = None
+    processes: int = 1
 
     def __post_init__(self) -> None:
-        self.texts = TextCache(self.read_texts, self.budget, self.dtype)
+        self.texts = TextCache(self.read_texts, self.budget, self.dtype, self.processes)
+
+    def reach_attention(self) -> bool:
+        """Whether every layer attends by ``read_once``; a model with code of its own may not."""
+        record: dict[int, tuple[Tensor, Tensor]] = {}
+        token = torch.zeros(1, 1, dtype=torch.long, device=next(self.embedding.parameters()).device)
+        try:
+            with torch.no_grad():
+                self._pass(self.embedding(token), Reading(record=record), keep=1)
+        except TypeError:  # it takes no argument ``read``
+            return False
+        return len(record) == int(self.model.config.num_hidden_layers)
 
     # What is read once.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from softstart.errors import SoftstartError
+from softstart.errors import SoftstartError, memory_words
 
 _SHARDED = {"FullyShardedDataParallel", "FSDPModule"}
 _GROUPS = Path("/sys/fs/cgroup")
@@ -94,6 +94,11 @@ def free_memory(device: torch.device) -> int | None:
                 free = min(free, int((_GROUPS / limit).read_text()) - int((_GROUPS / use).read_text()))
         return free + status_bytes("VmRSS")
     return None
+
+
+def out_of_memory(problem: Exception) -> bool:
+    """Whether an error means that memory ran out, on any device."""
+    return isinstance(problem, (MemoryError, torch.OutOfMemoryError)) or memory_words(problem)
 
 
 def forget_peak(device: torch.device) -> bool:

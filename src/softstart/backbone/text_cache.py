@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from softstart.backbone.devices import free_memory
+from softstart.backbone.devices import free_memory, out_of_memory
 from softstart.backbone.read_once import Context, Pairs
 from softstart.errors import SoftstartError
 
@@ -37,15 +37,19 @@ Read = Callable[[Tensor, Tensor], Pairs]
 """Reads texts: ids and mask [C, S] → keys and values [G, C, S, h] of every layer."""
 
 
-def default_budget(device: torch.device) -> int:
-    """Bytes that texts may take: ``SOFTSTART_TEXT_CACHE`` MiB, else a quarter of the free memory.
+def default_budget(device: torch.device, processes: int = 1) -> int:
+    """Bytes that texts may take: ``SOFTSTART_TEXT_CACHE`` MiB, else a share of a quarter of the free memory.
+
+    Args:
+        device: whose memory.
+        processes: how many processes share it.
 
     Raises:
         SoftstartError: the variable is not a number of MiB.
     """
     given = os.environ.get(VARIABLE)
     if given is None:
-        return int(SHARE * (free_memory(device) or ASSUMED))
+        return int(SHARE * (free_memory(device) or ASSUMED)) // processes
     if not given.isdigit():
         raise SoftstartError(
             f"'{given}' is not a number of MiB", where=VARIABLE, fix="Give a whole number, 0 to keep no text."
@@ -58,17 +62,21 @@ class TextCache:
 
     Args:
         read: computes what is not kept.
-        budget: bytes; None: a quarter of the memory that is free when the first text is read; 0: none.
+        budget: bytes; None: ``default_budget`` when the first text is read; 0: none.
         dtype: what keys and values are kept in; None: as they are computed.
+        processes: how many share the memory.
     """
 
-    def __init__(self, read: Read, budget: int | None = None, dtype: torch.dtype | None = None) -> None:
-        self.read, self.budget, self.dtype = read, budget, dtype
+    def __init__(
+        self, read: Read, budget: int | None = None, dtype: torch.dtype | None = None, processes: int = 1
+    ) -> None:
+        self.read, self.budget, self.dtype, self.processes = read, budget, dtype, processes
         self.texts_read = self.texts_kept = self.tokens_read = 0
         self._slots: OrderedDict[Text, Tensor] = OrderedDict()
         self._free: list[Tensor] = []
         self._stores: list[Tensor] = []  # a layer's keys and values [2, G, room, h]
         self._room = self._most = 0
+        self._short = False
 
     def contexts(self, ids: Tensor, mask: Tensor) -> Context:
         """The texts of a batch, ids and mask [B, S] with padding on the right, as a context of its rows.
@@ -99,8 +107,8 @@ class TextCache:
         for text, there in zip(texts, known, strict=True):
             if there:
                 self._slots.move_to_end(text)
-        if missing and not self._fill(missing, set(texts), device):
-            return self._read_now(texts, device)
+        if missing and not (self._fill(missing, set(texts), device) and self._slots.keys() >= set(texts)):
+            return self._read(texts, device)[0]
         longest = max(1, *map(len, texts))
         slots = torch.zeros(len(texts), longest, dtype=torch.long)
         for i, text in enumerate(texts):
@@ -112,15 +120,25 @@ class TextCache:
             pairs.append((both[0], both[1]))
         return pairs
 
-    def _read_now(self, texts: Sequence[Text], device: torch.device) -> Pairs:
-        return self._read(texts, device)[0]
-
     def _read(self, texts: Sequence[Text], device: torch.device) -> tuple[Pairs, Tensor]:
-        """Keys and values of texts, and their mask."""
+        """Keys and values of texts, and their mask; all texts make room if memory runs out."""
+        ids, mask = _padded(texts, device)
+        try:
+            pairs = self.read(ids, mask)
+        except (MemoryError, RuntimeError) as problem:
+            if not self._stores or not out_of_memory(problem):
+                raise
+            LOG.info("no memory to read texts (%s): those that were kept make room", _first_line(problem))
+            self._let_go()
+            pairs = self.read(ids, mask)
         self.texts_read += len(texts)
         self.tokens_read += sum(map(len, texts))
-        ids, mask = _padded(texts, device)
-        return self.read(ids, mask), mask
+        return pairs, mask
+
+    def _let_go(self) -> None:
+        self._slots.clear()
+        self._stores, self._free = [], []
+        self._room = 0
 
     def _fill(self, missing: list[Text], wanted: set[Text], device: torch.device) -> bool:
         """Read and keep texts; False where there is no room for all that a batch needs."""
@@ -144,7 +162,7 @@ class TextCache:
 
     def _open(self, pairs: Pairs, device: torch.device) -> None:
         token = sum(2 * key.shape[0] * key.shape[3] * (self.dtype or key.dtype).itemsize for key, _ in pairs)
-        budget = self.budget if self.budget is not None else default_budget(device)
+        budget = self.budget if self.budget is not None else default_budget(device, self.processes)
         self._most = budget // token
         LOG.info(
             "texts are read once: up to %d MiB of keys and values are kept (%.0f KiB a token)",
@@ -162,9 +180,12 @@ class TextCache:
             if self._room < self._most:
                 self._grow(tokens)
                 continue
-            oldest = next((text for text in self._slots if text not in wanted), None)
+            others = (text for text in self._slots if text not in wanted)
+            oldest = next(others, None) if tokens <= self._room else None
             if oldest is None:
-                LOG.info("a batch needs more texts than are kept: they are read again (slower)")
+                if not self._short:
+                    LOG.info("a batch needs more texts than can be kept: they are read again (slower)")
+                self._short = True
                 return False
             self._free.append(self._slots.pop(oldest))
         return True
@@ -177,7 +198,9 @@ class TextCache:
                 larger[:, :, : store.shape[2]] = store
                 self._stores[i] = larger
         except (MemoryError, RuntimeError) as problem:
-            LOG.info("no memory for more texts (%s): older ones make room", str(problem).splitlines()[0])
+            if not out_of_memory(problem):
+                raise
+            LOG.info("no memory for more texts (%s): older ones make room", _first_line(problem))
             rooms = [store.shape[2] for store in self._stores]
             self._stores = [store[:, :, : min(rooms)] for store in self._stores]
             self._most = self._room
@@ -197,6 +220,10 @@ class TextCache:
         for store, (key, value) in zip(self._stores, pairs, strict=True):
             store[0].index_copy_(1, where, key.flatten(1, 2).index_select(1, real).to(store.dtype))
             store[1].index_copy_(1, where, value.flatten(1, 2).index_select(1, real).to(store.dtype))
+
+
+def _first_line(problem: Exception) -> str:
+    return (str(problem).splitlines() or [type(problem).__name__])[0]
 
 
 def _padded(texts: Sequence[Text], device: torch.device) -> tuple[Tensor, Tensor]:

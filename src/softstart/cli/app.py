@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -16,7 +17,7 @@ from softstart.cli import analysis, doctor, inspect, learn, prompt, resuming, ru
 from softstart.cli.backbone import backbone_app
 from softstart.cli.gym import gym_app
 from softstart.cli.listing import ListingCommand
-from softstart.cli.terminal import flush_output, prepare_output, say_error, warn
+from softstart.cli.terminal import flush_output, note, prepare_output, say_error, warn
 from softstart.cli.tiny import tiny_app
 from softstart.errors import SoftstartError, memory_words
 
@@ -69,6 +70,7 @@ def main() -> NoReturn:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.showwarning = _show_warning
+    show_log()
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     for which in (signal.SIGINT, signal.SIGTERM):
@@ -84,6 +86,18 @@ def main() -> NoReturn:
     for which in (signal.SIGINT, signal.SIGTERM):
         signal.signal(which, signal.SIG_DFL)
     sys.exit(code)
+
+
+class _Notes(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        note(record.getMessage())
+
+
+def show_log() -> None:
+    """Show what the package logs, such as the memory that texts may take, on standard error."""
+    log = logging.getLogger("softstart")
+    log.setLevel(logging.INFO)
+    log.addHandler(_Notes())
 
 
 def _show_warning(

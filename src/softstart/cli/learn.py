@@ -22,6 +22,7 @@ from softstart.cli.options import (
     PromptRevision,
     Seed,
     Strict,
+    TextCache,
 )
 from softstart.cli.resuming import resumable
 from softstart.cli.terminal import new_table, progress_bar, say, show_table, warn
@@ -143,6 +144,7 @@ def adapt(
     max_input_tokens: MaxInput = 512,
     strict: Strict = False,
     device: Device = None,
+    text_cache: TextCache = None,
 ) -> None:
     """Tune a prompt on your own task. It is tuned from a learned start and from scratch: did the start help?
 
@@ -170,7 +172,7 @@ def adapt(
     learned = load_prompt(init, revision) if init and not is_named(init) else None
     raw = RawData(train, input=input, output=output, label=label, metric=metric, test=test, dev=dev)
     task = whole_task(raw, splits=splits)
-    model = backbone_of(learned, backbone or (None if learned else TINY), device)
+    model = backbone_of(learned, backbone or (None if learned else TINY), device, text_cache)
     starts, length = _starts(model, task, init, learned, length, seed)
     chat = chat or (learned is not None and learned.info.get("template") == CHAT)
     asked = TextFormat(CHAT if chat else "{input}", max_input_tokens)

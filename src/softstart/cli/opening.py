@@ -33,8 +33,12 @@ def load_prompt(source: str, revision: str | None = None) -> SoftPrompt:
     return prompt
 
 
-def backbone_of(prompt: SoftPrompt | None, name: str | None, device: str | None = None) -> Any:
+def backbone_of(
+    prompt: SoftPrompt | None, name: str | None, device: str | None = None, text_cache: int | None = None
+) -> Any:
     """The backbone of this name; without a name, the one the prompt was made on.
+
+    ``text_cache``: MiB for texts that it has read, see ``Backbone.keep_texts``.
 
     Raises:
         SoftstartError: the prompt does not say, or the backbone cannot be loaded.
@@ -45,12 +49,14 @@ def backbone_of(prompt: SoftPrompt | None, name: str | None, device: str | None 
     if not name:
         raise SoftstartError("the prompt does not say what backbone it was made on", fix="Give --backbone.")
     same = prompt is not None and name == prompt.backbone
-    return Backbone.from_pretrained(
+    backbone = Backbone.from_pretrained(
         name,
         device=device,
         revision=(prompt.revision or None) if prompt and same else None,
         placement=_placement(prompt) if prompt else "prefix",
     )
+    backbone.keep_texts(text_cache)
+    return backbone
 
 
 def _placement(prompt: SoftPrompt) -> str:

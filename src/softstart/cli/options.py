@@ -27,6 +27,14 @@ Interval = Annotated[
     str | None,
     typer.Option(help="How intervals are made: <intervals>, or the import path of a function."),
 ]
+TextCache = Annotated[
+    int | None,
+    typer.Option(
+        "--text-cache",
+        min=0,
+        help="MiB for texts that a causal model has read; by default a quarter of the free memory.",
+    ),
+]
 StudyOut = Annotated[Path | None, typer.Option("--out", help="Study folder; by default runs/NAME.")]
 
 Prompt = Annotated[str, typer.Argument(help="A tuned prompt: file, folder or hub id.")]

@@ -21,6 +21,7 @@ from softstart.cli.options import (
     PromptBackbone,
     PromptRevision,
     Strict,
+    TextCache,
 )
 from softstart.cli.terminal import say
 from softstart.errors import SoftstartError
@@ -47,6 +48,7 @@ def predict(
     max_input_tokens: MaxInput = 512,
     strict: Strict = False,
     device: Device = None,
+    text_cache: TextCache = None,
 ) -> None:
     """Predict unlabeled rows. Each is written in order, with a prediction and a probability for each label.
 
@@ -61,7 +63,7 @@ def predict(
     if out.suffix not in (".csv", ".jsonl"):
         raise SoftstartError(f"cannot write '{out.name}'", fix="Use .csv or .jsonl.")
     loaded = load_prompt(prompt, revision)
-    model = backbone_of(loaded, backbone, device)
+    model = backbone_of(loaded, backbone, device, text_cache)
     labels = [] if write else label
     fields = input or loaded.info.get("input") or "{input}"
     predictor = Predictor(
@@ -87,6 +89,7 @@ def evaluate(
     max_input_tokens: MaxInput = 512,
     strict: Strict = False,
     device: Device = None,
+    text_cache: TextCache = None,
 ) -> None:
     """Score a tuned prompt on labeled rows.
 
@@ -104,7 +107,7 @@ def evaluate(
     table = list(read_rows(rows))
     column = "{label}" if table and "label" in table[0] else "{output}"
     predictor = Predictor(
-        backbone_of(loaded, backbone, device), loaded,
+        backbone_of(loaded, backbone, device, text_cache), loaded,
         input=fields, max_input_tokens=max_input_tokens, strict=strict,
     )  # fmt: skip
     scored = evaluate_rows(predictor, table, output or loaded.info.get("output") or column, metric)

@@ -14,6 +14,7 @@ from softstart.cli.options import (
     StudyBackbone,
     StudyFile,
     StudyOut,
+    TextCache,
     Threads,
     Workers,
 )
@@ -69,6 +70,7 @@ def run(
     device: Device = None,
     workers: Workers = None,
     threads: Threads = None,
+    text_cache: TextCache = None,
     executor: Annotated[
         str | None, typer.Option(help="Where to compute: <executors>, or an import path.")
     ] = None,
@@ -109,7 +111,8 @@ def run(
     if dry_run:
         # A look at a study downloads nothing.
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    named = [f"{key}={value}" for key, value in (("gym", gym), ("backbone", backbone)) if value]
+    given = (("gym", gym), ("backbone", backbone), ("text_cache", text_cache))
+    named = [f"{key}={value}" for key, value in given if value not in (None, "")]
     declared = load_study(study, [*named, *(overrides or [])])
     folder = out or _default_folder(declared)
     if join:

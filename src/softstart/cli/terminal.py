@@ -54,6 +54,11 @@ def warn(text: str) -> None:
     errors().print(f"warning: {text}", soft_wrap=True)
 
 
+def note(text: str) -> None:
+    """Print a line of the log to standard error."""
+    errors().print(f"note: {text}", soft_wrap=True)
+
+
 def say_error(text: str) -> None:
     """Print an error to standard error."""
     errors().print(f"error: {text}", soft_wrap=True)

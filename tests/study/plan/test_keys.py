@@ -19,6 +19,7 @@ from softstart.study.plan.plan import make_plan
     [
         ({"name": "renamed"}, "same", "same"),
         ({"pack_size": 3}, "same", "same"),
+        ({"text_cache": 3}, "same", "same"),
         ({"adaptation": {"max_tokens": 99}}, "same", "same"),
         ({"meta": {"checkpoint_every": 2}}, "same", "same"),
         ({"adaptation": {"steps": 99}}, "same", "prompt runs"),

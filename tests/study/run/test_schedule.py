@@ -6,6 +6,7 @@ import json
 import resource
 import subprocess
 from pathlib import Path
+from typing import ClassVar
 
 import pandas as pd
 import pytest
@@ -19,6 +20,8 @@ from softstart.study import run_study
 from softstart.study.declare.study_file import variants_of
 from softstart.study.plan.plan import make_plan
 from softstart.study.results.stores import open_store
+from softstart.study.run import work
+from softstart.study.run.executors import InProcess
 from softstart.study.run.resources import Resources
 from softstart.study.run.status import read_status
 
@@ -139,3 +142,30 @@ def test_a_folder_that_nobody_can_write_is_one_clear_line(world, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert "/sys/study: cannot write (" in line
     assert "Choose a writable folder (--out)" in line
+
+
+class Watched(InProcess):
+    """This process; remembers the pieces of work in their order."""
+
+    items: ClassVar[list] = []
+
+    def submit(self, item):
+        self.items.append(item)
+        super().submit(item)
+
+
+def test_equal_packs_on_the_same_texts_follow_each_other(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(Watched, "items", [])
+    study = toy(
+        world, pack_size=2, methods={"pt": {}, "multitask": {}, "reptile": {"inner_lr": 0.1}},
+        meta={"steps": 1, "lr": 0.3}, adaptation={"steps": 1, "eval_every": 1},
+    )  # fmt: skip
+    run_study(study, tmp_path, executor=f"{__name__}.Watched")
+    packs = [item for item in Watched.items if isinstance(item, work.Adaptation)]
+    texts = [{(run.task, run.sample) for run in pack.runs} for pack in packs]
+    assert len(texts) == 12
+    assert all(len(each) == 1 for each in texts)
+    turns = [each for each, before in zip(texts, [None, *texts], strict=False) if each != before]
+    assert len(turns) == 4
+    tests = [item.task for item in Watched.items if isinstance(item, work.Testing)]
+    assert [tests[:3], tests[3:]] in ([[a] * 3, [b] * 3] for a, b in (("toy-c", "toy-d"), ("toy-d", "toy-c")))

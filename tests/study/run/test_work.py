@@ -7,10 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
 
-from helpers.toy_study import toy
+from helpers.families import random_backbone
+from helpers.toy_study import command, toy
 from softstart.backbone import devices
+from softstart.cli import app as cli
 from softstart.progress import silent
+from softstart.study.declare.spec import MAIN
 from softstart.study.declare.study_file import variants_of
 from softstart.study.plan.plan import make_plan
 from softstart.study.run import work
@@ -49,3 +53,19 @@ def test_tests_are_no_part_of_what_a_fine_tuning_took(world, tmp_path, monkeypat
     monkeypatch.setattr(work, "score_finetuned", slow)
     done = work.FineTuning(run).perform(work.Worker(resources, tmp_path))
     assert (len(done.tests), now[0], done.runs[0]["seconds"]) == (1, 1000.0, 0.0)
+
+
+def test_a_worker_gets_its_share_of_memory_for_texts(world):
+    for given, bytes_ in ((5, 5 << 20), (None, None)):
+        studies = variants_of(toy(world, text_cache=given))
+        resources = Resources(studies, load=lambda *_, **__: random_backbone("llama"), processes=3)
+        backbone = resources.backbone(MAIN)
+        assert (backbone.text_cache, backbone.processes) == (bytes_, 3)
+
+
+def test_the_memory_for_texts_is_an_option_of_a_run(world, tmp_path, capsys):
+    few = ("methods={pt: {}}", "adaptation.steps=1", "adaptation.eval_every=1", "samples=[13]")
+    sets = [part for each in few for part in ("--set", each)]
+    assert cli._main(command(world, tmp_path / "out", "--text-cache", "7", *sets)[1:], debug=False) == 0
+    assert yaml.safe_load((tmp_path / "out" / "study.yaml").read_text())["text_cache"] == 7
+    assert cli._main(command(world, tmp_path / "out", "--text-cache", "-1")[1:], debug=False) == 2

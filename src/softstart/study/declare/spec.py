@@ -107,6 +107,9 @@ class Study(BaseModel):
     pack_size: Positive = 16
     """Upper bound on the runs trained together; there are fewer where memory is short. Their numbers depend
     on it only under dropout, whose masks span a pack."""
+    text_cache: Annotated[int, Field(ge=0)] | None = None
+    """MiB that a worker may fill with texts a causal model has read; 0: none; None: its share of a quarter of
+    the free memory. No number depends on it."""
     variants: dict[str, dict[str, Any]] = {}
     """Ablations: name → overrides of this study (``prompt.length: 5``, ``backbone: gpt2``). Each is a study
     under that name; work that it has in common with this one, the variant "main", is done once. One that

@@ -13,8 +13,8 @@ from typing import ClassVar, Literal, Protocol
 
 import torch
 
-from softstart.backbone.devices import forget_peak, prefer_device
-from softstart.errors import Damaged, Diverged, SoftstartError, memory_words
+from softstart.backbone.devices import forget_peak, out_of_memory, prefer_device
+from softstart.errors import Damaged, Diverged, SoftstartError
 from softstart.progress import Progress
 from softstart.registry import Registry
 from softstart.study.declare.spec import Study
@@ -77,10 +77,13 @@ class Setup:
     device: str | None
     checkpoints: Path
     inputs: Inputs | None = None
+    processes: int = 1
+    """How many workers share a machine's memory."""
 
     def worker(self, resources: Resources | None = None) -> Worker:
         """The worker; what it needs is loaded when first asked for."""
-        return Worker(resources or Resources(self.studies, self.device, self.inputs), self.checkpoints)
+        resources = resources or Resources(self.studies, self.device, self.inputs, processes=self.processes)
+        return Worker(resources, self.checkpoints)
 
 
 @dataclass(frozen=True)
@@ -127,11 +130,6 @@ def attempt(worker: Worker, item: WorkItem, progress: Progress) -> Done | Failur
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return Failure("memory", f"out of memory ({reason})")
-
-
-def out_of_memory(problem: Exception) -> bool:
-    """Whether an error means that memory ran out, on any device."""
-    return isinstance(problem, (MemoryError, torch.OutOfMemoryError)) or memory_words(problem)
 
 
 class InProcess:

@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from softstart.backbone.devices import forget_peak, free_memory, peak_memory
+from softstart.backbone.devices import forget_peak, free_memory, out_of_memory, peak_memory
 from softstart.errors import SoftstartError
 from softstart.progress import Progress, silent
 from softstart.study.plan.plan import Plan, RunNode
-from softstart.study.run.executors import out_of_memory
 from softstart.study.run.resources import Resources
 from softstart.training.adaptation import AdaptRun, adapt
 from softstart.training.encoding import EncodedTask

@@ -29,6 +29,7 @@ class Resources:
         expected: the backbones and tasks that the study began with; any others are refused.
         fetch: returns a task by its digest; by default tasks are read from the gym.
         load: loads a backbone.
+        processes: how many workers share the memory for texts that are read once.
     """
 
     def __init__(
@@ -38,9 +39,10 @@ class Resources:
         expected: Inputs | None = None,
         fetch: Callable[[str], Task] | None = None,
         load: Callable[..., Backbone] = load_backbone,
+        processes: int = 1,
     ) -> None:
         self.studies, self.device, self.expected, self.fetch = studies, device, expected, fetch
-        self._load_backbone = load
+        self._load_backbone, self.processes = load, processes
         parts = expected.parts if expected else ()
         self._digests = {
             (p.variant, name, False): facts.digest for p in parts for name, facts in p.tasks.items()
@@ -80,6 +82,7 @@ class Resources:
                     placement=placement,
                     **study.loading,
                 )
+                placed[placement].keep_texts(study.text_cache, self.processes)
                 if self.expected and placed[placement].digest != self.expected.of(variant).digest:
                     raise SoftstartError(
                         f"backbone '{study.backbone}' has other weights here than where the study began",

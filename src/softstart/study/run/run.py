@@ -91,10 +91,10 @@ def run_study(
         recorded = Recorded(display, folder)
         follower = open_tracker(tracker, study.name, folder) if tracker else None
         run = StudyRun(inputs, plan, store, recorded, follower)
-        setup = Setup(resources.studies, device, folder.resolve() / CHECKPOINTS, inputs)
         workers = min(workers, len(run.units))
         if executor is None or not run.units:  # fewer units may be left than workers
             where = EXECUTORS[_executor_name(None, workers, ray if run.units else None)]
+        setup = Setup(resources.studies, device, folder.resolve() / CHECKPOINTS, inputs, max(1, workers))
         doing = where.of(Order(setup, resources, folder, workers, ray, stall))
         # Free this copy: workers in other processes load their own.
         del resources

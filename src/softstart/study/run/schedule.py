@@ -46,7 +46,7 @@ class StudyRun:
         self._nodes |= {run.key: run for run in self.plan.runs}
         self._blocked: dict[Unit, int] = {}
         self._dependants: dict[Unit, list[Unit]] = {unit: [] for unit in self.graph.units}
-        self._ready: list[tuple[float, int, Unit]] = []
+        self._ready: list[tuple[float, Sequence[tuple[str, int]], int, Unit]] = []
         self._running: dict[int, Unit] = {}
         self._reported: dict[Unit, float] = {}
         self._room: dict[str, float] = {}
@@ -62,7 +62,8 @@ class StudyRun:
         """Compute everything that is missing; when a unit fails, the others go on.
 
         Among the units that are ready, the one with the longest chain of work behind it starts first, so that
-        no long chain is left to the end.
+        no long chain is left to the end. Of equal ones, those on the same texts follow each other, for a
+        worker that keeps what it has read.
         """
         self.display.start(sum(unit.cost for unit in self.units))
         for unit in self.units:
@@ -74,7 +75,7 @@ class StudyRun:
             self._push(unit)
         while self._ready or self._running:
             while self._ready and len(self._running) < executor.slots:
-                self._begin(heapq.heappop(self._ready)[2], executor)
+                self._begin(heapq.heappop(self._ready)[-1], executor)
             if self._running:
                 self._slots = executor.slots
                 ended = executor.collect(self._report)
@@ -87,7 +88,7 @@ class StudyRun:
             drop_checkpoints(self.store.folder)
 
     def _push(self, unit: Unit) -> None:
-        heapq.heappush(self._ready, (-unit.rank, len(self._reported), unit))
+        heapq.heappush(self._ready, (-unit.rank, unit.texts, len(self._reported), unit))
         self._reported[unit] = 0.0
 
     def _begin(self, unit: Unit, executor: Executor) -> None:

@@ -46,7 +46,7 @@ class Unit:
     ``needs`` are units that must succeed first, ``after`` units that must only have ended. ``make`` returns
     the work when its turn comes, or None if nothing is left of it. ``cost`` is in rows that go forward and
     backward once. ``rank`` is the cost of the longest path from here to the end. A row takes about the same
-    time in all units of one ``kind``.
+    time in all units of one ``kind``. Units with the same ``texts`` read the same ones.
     """
 
     key: str
@@ -59,6 +59,7 @@ class Unit:
     runs: Sequence[RunNode] = ()
     rank: float = 0.0
     variant: str = MAIN
+    texts: Sequence[tuple[str, int]] = ()
 
 
 class WorkGraph:
@@ -95,8 +96,9 @@ class WorkGraph:
         cost = sum(self.costs[run.key] for run in runs)
         kind = f"adaptation {runs[0].variant}"
         return Unit(
-            key, name, kind, cost, lambda: self._adaptation(key, runs), runs=runs, variant=runs[0].variant
-        )
+            key, name, kind, cost, lambda: self._adaptation(key, runs), runs=runs, variant=runs[0].variant,
+            texts=sorted({(run.task, run.sample) for run in runs}),
+        )  # fmt: skip
 
     def halves(self, unit: Unit) -> list[Unit]:
         """A pack as smaller ones, whole cells if there are several; itself if it cannot be split."""
@@ -148,6 +150,7 @@ class WorkGraph:
             lambda: self._testing(cells),
             after=sorted(waits, key=lambda unit: unit.key),
             variant=first.runs[0].variant,
+            texts=[(first.task, 0)],
         )
 
     def _adaptation(self, key: str, runs: Sequence[RunNode]) -> WorkItem:
