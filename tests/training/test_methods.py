@@ -55,7 +55,7 @@ def test_no_two_kinds_share_a_label_or_a_color():
     ("name", "values", "message"),
     [
         ("mmaml", {}, r"s: unknown method 'mmaml'\. Did you mean maml"),
-        ("m", {"algorithm": "xyz"}, r"unknown method 'xyz'\. Use one of pt, ft, maml, "),
+        ("m", {"algorithm": "xyz"}, r"unknown method 'xyz'\. Use one of pt, ft, zero_shot, "),
         ("m", {"algorithm": 3}, "unknown method '3'"),
         ("m", {"algorithm": ["maml"]}, r"unknown method '\['maml'\]'"),
         ("pt", {"lr": 1.0}, "'pt' takes no overrides"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -196,6 +197,21 @@ class Backbone(FrozenModel, ABC):
             at_once = None if max_tokens is None else max(1, max_tokens // mask.shape[1])
             scores[rows] = _likelihoods(self.reader(embeds, mask), candidates[rows], at_once)
         return scores
+
+    @torch.no_grad()
+    def features(self, batch: Batch, max_tokens: int | None = None) -> Tensor:
+        """What the backbone makes of texts: the mean of the last hidden states, [B, d]."""
+        none = torch.zeros(1, 0, self.width, dtype=self.prompt_dtype, device=self.device)
+        means = torch.empty(len(batch), self.width, dtype=self.prompt_dtype, device=self.device)
+        for rows, part in self.parts(batch, max_tokens, 0):
+            embeds, mask = self.place(none, replace(part, run=torch.zeros_like(part.run)))
+            states, weights = self.hidden(embeds, mask), mask[..., None].to(self.prompt_dtype)
+            means[rows] = (states.to(self.prompt_dtype) * weights).sum(1) / weights.sum(1).clamp_min(1)
+        return means
+
+    def hidden(self, embeds: Tensor, mask: Tensor) -> Tensor:
+        """The last hidden states [B, S, d] of texts, those of the encoder where there is one."""
+        return self.encode(embeds, mask)
 
     def parts(
         self, batch: Batch, max_tokens: int | None, extra: int, cost: int | None = None

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -133,6 +133,12 @@ class FrozenModel:
         twin = copy.copy(self)
         twin.__dict__.pop("digest", None)
         twin.model = copy.deepcopy(self.model).requires_grad_(True)
+        return twin
+
+    def rebuilt_copy(self, rebuild: Callable[[Any], None]) -> Self:
+        """A copy in which ``rebuild`` has replaced layers of the transformers model, such as by adapters."""
+        twin = self.trainable_copy()
+        rebuild(twin.model)
         return twin
 
     @contextlib.contextmanager

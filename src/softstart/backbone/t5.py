@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Self
 
 import torch
@@ -104,6 +104,12 @@ class T5Backbone(Backbone):
         """As ``Backbone.trainable_copy``."""
         twin = super().trainable_copy()
         twin._biases, twin.compiled = {}, False
+        return twin
+
+    def rebuilt_copy(self, rebuild: Callable[[Any], None]) -> Self:
+        """As ``Backbone.rebuilt_copy``; layers that are not T5's own are run by transformers."""
+        twin = super().rebuilt_copy(rebuild)
+        twin.lean = _is_plain(twin.model)
         return twin
 
     def _decode(self, state: Tensor, mask: Tensor, labels: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from softstart.backbone import Backbone
 from softstart.errors import SoftstartError
 from softstart.prompt import find_initializer
 from softstart.storage.csv_files import read_csv
-from softstart.study.declare.spec import MAIN, Study
+from softstart.study.declare.spec import MAIN, Study, resolve_methods
 from softstart.study.declare.study_file import load_study, variants_of
 from softstart.study.plan.inputs import Inputs, Part
 from softstart.study.results.folder import RESULTS, STUDY_FILE
@@ -21,7 +21,6 @@ from softstart.study.results.outcome import BASELINE
 from softstart.study.results.stores import open_store
 from softstart.study.run.resources import Resources
 from softstart.training.encoding import EncodedTask
-from softstart.training.methods import BASELINES
 from softstart.training.starts import draw_start
 
 
@@ -50,15 +49,19 @@ class StudiedTasks:
         return (self.study.source_samples or self.study.samples)[0]
 
     @property
+    def _baselines(self) -> list[str]:
+        return [method.name for method in resolve_methods(self.study) if method.algorithm is None]
+
+    @property
     def learned(self) -> pd.DataFrame:
         """The results of methods that learn from source tasks."""
-        return self.rows[~self.rows["method"].isin(tuple(BASELINES))]
+        return self.rows[~self.rows["method"].isin(self._baselines)]
 
     @property
     def gains(self) -> pd.DataFrame:
         """Gains of the methods that learn, one row per setting, method and target."""
         gains = relative_gains(self.rows, BASELINE)
-        return gains[~gains["method"].isin(tuple(BASELINES))]
+        return gains[~gains["method"].isin(self._baselines)]
 
     def start(self) -> Tensor:
         """The start [P, d] that all tasks are looked at from."""

@@ -39,6 +39,10 @@ class Appearance:
 DEFAULTS: Mapping[str, Appearance] = {
     "pt": Appearance("PT", PALETTE[0].light),
     "ft": Appearance("FT", PALETTE[1].light),
+    "lora": Appearance("LoRA", "#7f3c6b"),
+    "features": Appearance("Features", "#0089da"),
+    "in_context": Appearance("In-context", "#70a664"),
+    "zero_shot": Appearance("Zero-shot", "#495f44"),
     "multitask": Appearance("Multi-task", PALETTE[2].light),
     "multi": Appearance("Multi-task", PALETTE[2].light),
     "maml": Appearance("MAML", PALETTE[3].light),

@@ -116,18 +116,22 @@ def assess(
         SoftstartError: as ``predict``.
     """
     return [
-        Assessment(
-            score(
-                job.task.metric,
-                texts,
-                job.rows.references,
-                f1_labels=evaluation.f1_labels,
-                labels=job.task.labels,
-            ),
-            companions(job.task.labels, job.task.metric, texts, job.rows.references),
-        )
+        assess_texts(job.task, texts, job.rows, evaluation)
         for job, texts in zip(jobs, predict(backbone, prompts, jobs, evaluation), strict=True)
     ]
+
+
+def assess_texts(task: EncodedTask, texts: Sequence[str], rows: Rows, evaluation: Evaluation) -> Assessment:
+    """Score predictions of rows of a task, whatever made them.
+
+    Raises:
+        SoftstartError: as ``metrics.score``.
+    """
+    by: dict[str, Any] = {"f1_labels": evaluation.f1_labels, "labels": task.labels}
+    return Assessment(
+        score(task.metric, texts, rows.references, **by),
+        companions(task.labels, task.metric, texts, rows.references),
+    )
 
 
 def evaluate(backbone: Backbone, prompts: Tensor, jobs: Sequence[Job], evaluation: Evaluation) -> list[float]:

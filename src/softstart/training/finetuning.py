@@ -1,15 +1,17 @@
-"""Full fine-tuning, the baseline that trains every weight. It does not pack: one plain loop for each run."""
+"""Training weights of the backbone, all or those of adapters. One plain loop for each run, no packs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from softstart.backbone import Backbone, Batch
+from softstart.backbone.flops import Flops
 from softstart.progress import Progress, silent
 from softstart.training.configs import FineTuneConfig, steps_of
 from softstart.training.encoding import EncodedTask, Rows, epoch_slice, rng_for, to_batch
@@ -18,9 +20,43 @@ from softstart.training.losses import RowLoss
 from softstart.training.objective import counting, weight_loss
 
 
+class Trainable(Protocol):
+    """What of a backbone is trained, and how."""
+
+    def copy(self, backbone: Backbone) -> Backbone:
+        """A copy whose trained parameters require a gradient."""
+
+    def optimizer(self, model: torch.nn.Module, lr: float, decay: float) -> torch.optim.Optimizer:
+        """The optimizer of what requires a gradient; ``decay`` is ``FineTuneConfig.weight_decay``."""
+
+    def price(self, flops: Flops) -> float:
+        """What of a row's FLOPs is computed for a gradient."""
+
+
+class EveryWeight:
+    """Full fine-tuning by Adafactor."""
+
+    def copy(self, backbone: Backbone) -> Backbone:
+        """As ``Backbone.trainable_copy``."""
+        return backbone.trainable_copy()
+
+    def optimizer(self, model: torch.nn.Module, lr: float, decay: float) -> torch.optim.Optimizer:
+        """Adafactor (no relative step, no parameter scaling), without decay of biases and norms."""
+        return optimizer_of(model, lr, decay)
+
+    def price(self, flops: Flops) -> float:
+        """Forward, and backward with the gradient of every weight."""
+        return flops.full_gradient
+
+
+EVERY_WEIGHT = EveryWeight()
+
+
 @dataclass
 class FineTuned:
-    """The outcome of a run; ``weights`` is a copy of the best state, on the CPU. Fields as in ``Adapted``."""
+    """The outcome of a run; ``weights`` is a copy of the best trained weights, on the CPU. Other fields are
+    those of ``Adapted``.
+    """
 
     dev: float = math.nan
     best_step: int = 0
@@ -45,6 +81,7 @@ def finetune(
     seed: int = 0,
     progress: Progress = silent,
     at_budget: Callable[[FineTuned, Backbone], None] | None = None,
+    trainable: Trainable = EVERY_WEIGHT,
 ) -> FineTuned:
     """Fine-tune a copy of the backbone on one sample, with no prompt; ``backbone`` stays as it is.
 
@@ -52,13 +89,14 @@ def finetune(
         backbone: where the weights start.
         task: the target task.
         sample: which k-shot sample.
-        lr: Adafactor's learning rate (no relative step, no parameter scaling).
+        lr: the learning rate.
         config: steps, batches, evaluation.
         evaluation: decoding of the dev evaluations.
         seed: data order, as in ``AdaptRun``.
         progress: receives the number of steps done.
         at_budget: called at every budget, and at the end, with the result so far and the copy in training:
             test its weights then, for only the best ones are kept.
+        trainable: what is trained, and by which optimizer.
 
     >>> from softstart import Backbone, Evaluation, FineTuneConfig, TextFormat, encode_task, finetune
     >>> from softstart.gym import load_task
@@ -69,14 +107,14 @@ def finetune(
     >>> tuned.steps, tuned.status
     (2, 'done')
     """
-    model = backbone.trainable_copy()
-    optimizer = optimizer_of(model.model, lr, config.weight_decay)
+    model = trainable.copy(backbone)
+    optimizer = trainable.optimizer(model.model, lr, config.weight_decay)
     rows, job = task.train[sample], Job(0, task, task.dev[sample])
     result, losses, waited = FineTuned(), [], 0
     steps = steps_of(config, len(rows.trainable))
     for step in range(steps):
         batches = _batches(model, rows, config, step, (seed, sample))
-        loss = _descend(model, batches, optimizer, config.loss, result)
+        loss = _descend(model, batches, optimizer, config.loss, trainable.price, result)
         if not math.isfinite(loss):
             result.status = "diverged"
             progress(config.steps - step, "diverged")
@@ -125,12 +163,13 @@ def _descend(
     batches: Sequence[Batch],
     optimizer: torch.optim.Optimizer,
     loss: RowLoss,
+    price: Callable[[Flops], float],
     result: FineTuned,
 ) -> float:
     """Take one step, unless the loss is not finite: the mean loss of the batches; their work is counted."""
     total = 0.0
     for batch in batches:
-        with counting(lambda run: result, model, batch, 0, lambda flops: flops.full_gradient):
+        with counting(lambda run: result, model, batch, 0, price):
             value = weight_loss(model, batch, loss) / len(batches)
             total += float(value.detach())
             if math.isfinite(total):
@@ -147,6 +186,7 @@ def score_finetuned(
     task: EncodedTask,
     evaluation: Evaluation,
     twin: Backbone | None = None,
+    trainable: Trainable = EVERY_WEIGHT,
 ) -> list[Assessment]:
     """The test score of each fine-tuned state; NaN where a run diverged before its first evaluation.
 
@@ -156,15 +196,16 @@ def score_finetuned(
         task: the target task.
         evaluation: decoding and scoring.
         twin: a copy of the backbone, in training, to score in; it stays as it is. By default one is made.
+        trainable: what was trained.
     """
-    model = twin or backbone.trainable_copy()
+    model = twin or trainable.copy(backbone)
     scores: list[Assessment] = []
     for result in results:
         if not result.weights:
             scores.append(Assessment(math.nan, {}))
             continue
         state = model.model.state_dict(keep_vars=True)
-        pairs = {tensor: result.weights[name] for name, tensor in state.items()}
+        pairs = {state[name]: weight for name, weight in result.weights.items()}
         _exchange(pairs)
         try:
             scores += assess(model, no_prompt(model), [Job(0, task, task.test)], evaluation)
@@ -174,8 +215,8 @@ def score_finetuned(
 
 
 def _copied(model: torch.nn.Module) -> dict[str, Tensor]:
-    """A model's state on the CPU; tied weights stay one tensor."""
-    state = model.state_dict(keep_vars=True)
+    """The trained part of a model's state on the CPU; tied weights stay one tensor."""
+    state = {name: t for name, t in model.state_dict(keep_vars=True).items() if t.requires_grad}
     copies = {tensor: tensor.detach().to("cpu", copy=True) for tensor in set(state.values())}
     return {name: copies[tensor] for name, tensor in state.items()}
 

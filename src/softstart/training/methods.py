@@ -1,7 +1,8 @@
 """The gate of all methods: what a method is, and how it learns a start.
 
-A *baseline* starts from scratch (plain prompt tuning, full fine-tuning). A *learner* uses source tasks:
-an algorithm of ``softstart.algorithms`` from episodes or mixtures, in the outer loop of ``meta_train``; a
+A *baseline* starts from scratch: plain prompt tuning, whose runs pack with those of learned starts, or a
+class of ``softstart.training.baselines`` that trains something else or nothing. A *learner* uses source
+tasks: an algorithm of ``softstart.algorithms`` from episodes or mixtures, in the outer loop of ``meta_train``; a
 ``TaskLearner`` such as SPoT from whole tasks, in its own way.
 """
 
@@ -14,10 +15,17 @@ from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 from torch import Tensor
 
-from softstart.algorithms import ALGORITHMS, Algorithm
+from softstart.algorithms import ALGORITHMS, Algorithm, is_algorithm
 from softstart.backbone import Backbone
 from softstart.errors import SoftstartError, did_you_mean
 from softstart.progress import Progress, silent
+from softstart.registry import Registry
+from softstart.training.baselines.base import DEV, SOURCES, TRAIN, Baseline, Unpacked, is_baseline
+from softstart.training.baselines.features import FrozenFeatures
+from softstart.training.baselines.in_context import InContext
+from softstart.training.baselines.prompt_tuning import PromptTuning
+from softstart.training.baselines.weights import FineTuning, LoRA, WeightTuning
+from softstart.training.baselines.zero_shot import ZeroShot
 from softstart.training.budgets import LIMITS
 from softstart.training.configs import MetaConfig
 from softstart.training.declared import checked, field_types
@@ -26,20 +34,15 @@ from softstart.training.meta_training import MetaTrained, meta_train
 from softstart.training.ranges import check_ranges
 from softstart.training.spot import Near, SPoT
 
+BASELINES: Registry[type[Baseline]] = Registry("baseline", is_baseline)
+"""Methods that learn nothing from source tasks."""
 
-@dataclass(frozen=True)
-class Baseline:
-    """A method that learns nothing from source tasks: how reports write it, and its color as a hex code."""
-
-    label: str
-    color: str
-
-
-BASELINES = {
-    "pt": Baseline("PT", "#8f9298"),
-    "ft": Baseline("FT", "#70285b"),
-}
-"""Plain prompt tuning and full fine-tuning."""
+BASELINES.add("pt", PromptTuning)
+BASELINES.add("ft", FineTuning)
+BASELINES.add("zero_shot", ZeroShot)
+BASELINES.add("in_context", InContext)
+BASELINES.add("features", FrozenFeatures)
+BASELINES.add("lora", LoRA)
 
 ALGORITHMS.add("spot", SPoT)
 
@@ -91,15 +94,34 @@ class TaskLearner(Protocol):
 
 Learner = Algorithm | TaskLearner
 
+ELSEWHERE: Registry[type[Any]] = Registry("method", lambda thing: is_algorithm(thing) or is_baseline(thing))
+"""Methods that are named by their import path."""
+
 
 @dataclass(frozen=True)
 class Method:
-    """A method with every value resolved; ``algorithm`` and ``meta`` are None for the baselines."""
+    """A method with every value resolved: a baseline, or an ``algorithm`` with its outer loop ``meta``."""
 
     name: str
     kind: str
     algorithm: Learner | None = None
     meta: MetaConfig | None = None
+    baseline: Baseline | None = None
+
+    @property
+    def unpacked(self) -> Unpacked | None:
+        """The baseline, if its runs are pieces of work of their own; None: they tune prompts in packs."""
+        return self.baseline if isinstance(self.baseline, Unpacked) else None
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """What it may use: source tasks, and train and dev rows of the target task."""
+        return (SOURCES, TRAIN, DEV) if self.baseline is None else self.baseline.uses
+
+    @property
+    def trains(self) -> str:
+        """What it trains, in a few words."""
+        return PromptTuning.trains if self.baseline is None else self.baseline.trains
 
     @property
     def label(self) -> str:
@@ -109,18 +131,16 @@ class Method:
         """
         if self.name != self.kind and "." not in self.kind:
             return self.name
-        declared = BASELINES[self.kind] if self.kind in BASELINES else type(self.algorithm)
-        return str(getattr(declared, "label", self.name))
+        return str(getattr(self.baseline or self.algorithm, "label", self.name))
 
     @property
     def color(self) -> str | None:
         """The color of its kind in reports, a hex code; None: a spare one."""
-        declared = BASELINES[self.kind] if self.kind in BASELINES else type(self.algorithm)
-        return getattr(declared, "color", None)
+        return getattr(self.baseline or self.algorithm, "color", None)
 
 
-def find_method(kind: str, where: str | None = None) -> Baseline | type[Any]:
-    """A baseline's entry, or the class of a learner by its name or its import path.
+def find_method(kind: str, where: str | None = None) -> type[Any]:
+    """The class of a baseline or a learner by its name or its import path.
 
     >>> find_method("maml").label
     'MAML'
@@ -133,10 +153,19 @@ def find_method(kind: str, where: str | None = None) -> Baseline | type[Any]:
         kind = str(kind)
         fix = did_you_mean(kind, known) or f"Use one of {', '.join(known)}."
         raise SoftstartError(f"unknown method '{kind}'", where=where, fix=fix)
+    if "." in kind:
+        return ELSEWHERE.find(kind, where)
     return BASELINES[kind] if kind in BASELINES else LEARNERS.find(kind, where)
 
 
-def resolve_method(name: str, values: Mapping[str, Any], meta: MetaConfig, where: str) -> Method:
+def trains_weights(kind: Any) -> bool:
+    """Whether what a study calls ``kind`` is a registered baseline that trains weights of the backbone."""
+    return isinstance(kind, str) and kind in BASELINES and issubclass(BASELINES[kind], WeightTuning)
+
+
+def resolve_method(
+    name: str, values: Mapping[str, Any], meta: MetaConfig, where: str, study: Any = None
+) -> Method:
     """A method from what a study declares of it.
 
     Args:
@@ -144,6 +173,7 @@ def resolve_method(name: str, values: Mapping[str, Any], meta: MetaConfig, where
         values: overrides of fields of the algorithm and of ``meta``.
         meta: the outer loop of all methods; the result's is of the same type.
         where: the option, or the file and the key, for messages.
+        study: has what baselines find ``elsewhere``; None: their defaults.
 
     Raises:
         SoftstartError: an unknown method, an override that is not a field of its algorithm or of ``meta``,
@@ -152,10 +182,8 @@ def resolve_method(name: str, values: Mapping[str, Any], meta: MetaConfig, where
     values = dict(values)
     kind = values.pop("algorithm", name)
     algorithm = find_method(kind, where)
-    if isinstance(algorithm, Baseline):
-        if values:
-            raise SoftstartError(f"'{kind}' takes no overrides", where=where)
-        return Method(name, kind)
+    if is_baseline(algorithm):
+        return Method(name, kind, baseline=_baseline(algorithm, kind, values, where, study))
     settings, outer = field_types(algorithm), field_types(type(meta))
     fitting = checked(settings | outer, values, kind, where, strict=True)
     check_ranges(values, where)
@@ -172,6 +200,18 @@ def resolve_method(name: str, values: Mapping[str, Any], meta: MetaConfig, where
         )
     except ValueError as problem:
         raise SoftstartError(str(problem), where=where) from problem
+
+
+def _baseline(made: type[Baseline], kind: str, values: Mapping[str, Any], where: str, study: Any) -> Baseline:
+    """A baseline with the settings that its method and its study declare."""
+    own = {name: of for name, of in field_types(made).items() if name not in made.elsewhere}
+    if values and not own:
+        raise SoftstartError(f"'{kind}' takes no overrides", where=where)
+    check_ranges(values, where)
+    tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    given = {} if study is None else {name: getattr(study, of) for name, of in made.elsewhere.items()}
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    return made(**given, **checked(own, tuples, kind, where, strict=True))
 
 
 def learn(

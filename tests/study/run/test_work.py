@@ -20,6 +20,7 @@ from softstart.study.plan.plan import make_plan
 from softstart.study.run import work
 from softstart.study.run.executors import attempt
 from softstart.study.run.resources import Resources
+from softstart.training.baselines import weights
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is told by Linux alone")
@@ -43,15 +44,15 @@ def test_every_piece_of_work_has_a_peak_of_its_own(world, tmp_path):
 def test_tests_are_no_part_of_what_a_fine_tuning_took(world, tmp_path, monkeypatch):
     resources = Resources(variants_of(toy(world)), "cpu")
     run = next(run for run in make_plan(toy(world), resources.inputs()).runs if run.method.kind == "ft")
-    now, score = [0.0], work.score_finetuned
+    now, score = [0.0], weights.score_finetuned
 
     def slow(*arguments):
         now[0] += 1000.0
         return score(*arguments)
 
     monkeypatch.setattr(work, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr(work, "score_finetuned", slow)
-    done = work.FineTuning(run).perform(work.Worker(resources, tmp_path))
+    monkeypatch.setattr(weights, "score_finetuned", slow)
+    done = work.UnpackedRun(run).perform(work.Worker(resources, tmp_path))
     assert (len(done.tests), now[0], done.runs[0]["seconds"]) == (1, 1000.0, 0.0)
 
 

@@ -108,9 +108,12 @@ def estimate(study: Study, folder: Path, device: str | None = None) -> Estimate:
         notes += dict.fromkeys(str(warning.message) for warning in caught)
         return Estimate(_counts(plan, state), _tokens(work), None, None, None, notes, work)
     plan = make_plan(study, inputs)
-    first = next(run for run in plan.runs if run.method.kind != "ft")
+    first = next((run for run in plan.runs if run.method.unpacked is None), None)
     lengths = _row_lengths(resources, plan)
     work = _work(WorkGraph(plan, inputs, state, folder), lengths)
+    if first is None:
+        notes = ["no method of it tunes prompts, whose steps time is estimated from"]
+        return Estimate(_counts(plan, state), _tokens(work), None, None, None, notes, work)
     seconds, memory = _probe(resources, plan, first)
     # A row of another variant takes as long as its FLOPs.
     flops = {
@@ -173,9 +176,12 @@ def nominal_task(name: str, shots: int | None) -> TaskFacts:
 
 def _counts(plan: Plan, state: StoredRows) -> dict[str, tuple[int, int]]:
     runs = list(plan.runs)
-    tuned = [run for run in runs if run.method.kind == "ft"]
-    adapted = [run for run in runs if run.method.kind != "ft"]
-    grouped = [pack for pack in packs(plan) if pack[0].method.kind != "ft"]
+    alone: defaultdict[str, list[RunNode]] = defaultdict(list)
+    for run in runs:
+        if run.method.unpacked:
+            alone[run.method.unpacked.work].append(run)
+    adapted = [run for run in runs if run.method.unpacked is None]
+    grouped = [pack for pack in packs(plan) if pack[0].method.unpacked is None]
 
     def done(of: Sequence[RunNode]) -> tuple[int, int]:
         return len(of), sum(run.key in state.runs for run in of)
@@ -184,7 +190,8 @@ def _counts(plan: Plan, state: StoredRows) -> dict[str, tuple[int, int]]:
         "meta-trainings": (len(plan.metas), sum(node.key in state.metas for node in plan.metas)),
         "adaptations": done(adapted),
         "packs of them": (len(grouped), sum(all(r.key in state.runs for r in pack) for pack in grouped)),
-        "fine-tunings": done(tuned),
+        "fine-tunings": done([]),
+        **{f"{work}s": done(of) for work, of in alone.items()},
     }
 
 

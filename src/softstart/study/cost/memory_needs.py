@@ -19,8 +19,8 @@ from softstart.study.declare.spec import MAIN, Study, resolve_methods
 from softstart.study.declare.study_file import variants_of
 from softstart.study.declare.task_lists import resolve_setting
 from softstart.study.run.resources import Resources
+from softstart.training.baselines.weights import WeightTuning
 from softstart.training.evaluation import SCORINGS
-from softstart.training.finetuning import optimizer_of
 from softstart.training.methods import Method
 from softstart.training.objective import PromptObjective, run_gradients, weight_loss
 
@@ -210,7 +210,7 @@ def _peaks(
     methods = resolve_methods(study)
     stack = (study.pack_size, study.prompt.length, backbone.width)
     state = STATE * 4 * stack[0] * stack[1] * stack[2]
-    prompts = any(method.kind != "ft" for method in methods)
+    prompts = any(method.unpacked is None for method in methods)
     if prompts and new(id(backbone), stack, study.adaptation):
         config = study.adaptation
         rows = study.pack_size * config.batch_size // config.batch_parts
@@ -233,10 +233,11 @@ def _peaks(
             continue
         if new(id(backbone), stack[1], method):
             yield _meta(study, method, backbone, lengths, device, memory)
-    if any(method.kind == "ft" for method in methods):
-        tuned = resources.backbone(variant, tuned=True)
-        if new(id(tuned), study.finetuning, study.evaluation):
-            yield from _fine_tuning(study, tuned, lengths, device)
+    for method in methods:
+        if isinstance(method.baseline, WeightTuning):
+            tuned = resources.backbone(variant, method.baseline.other_weights)
+            if new(id(tuned), method.baseline, study.evaluation):
+                yield from _fine_tuning(study, method.baseline, tuned, lengths, device)
 
 
 def _peak(
@@ -332,14 +333,17 @@ def _evaluation(
     return _peak(name, "evaluation.max_tokens", bound, stack[0] * lengths.rows, stack, lengths, measure)
 
 
-def _fine_tuning(study: Study, backbone: Backbone, lengths: Lengths, device: str) -> Iterator[WorkPeak]:
+def _fine_tuning(
+    study: Study, baseline: WeightTuning, backbone: Backbone, lengths: Lengths, device: str
+) -> Iterator[WorkPeak]:
     """Steps and evaluations of a copy of the weights; a copy of the best ones is on the CPU."""
-    twin, config = backbone.trainable_copy(), study.finetuning
+    trainable, config = baseline.trainable(), baseline.training
+    twin = trainable.copy(backbone)
     copies = weight_bytes(twin) * (1 if device == "cuda" else 2)
     stack = (1, 0, twin.width)
     rows = max(1, config.batch_size // config.batch_parts)
     batch = equal_rows(rows, lengths.text, lengths.output, dropout=config.dropout)
-    optimizer = optimizer_of(twin.model, 1.0, config.weight_decay)
+    optimizer = trainable.optimizer(twin.model, 1.0, config.weight_decay)
 
     def step() -> None:
         for _ in range(min(2, config.batch_parts)):  # the second while there is a gradient of the first
@@ -348,5 +352,5 @@ def _fine_tuning(study: Study, backbone: Backbone, lengths: Lengths, device: str
 
     size = copies + traced(step, device).on(device)
     optimizer.zero_grad()
-    yield WorkPeak("fine-tuning", size, None, None, lambda _: size)
-    yield _evaluation("evaluation of fine-tuning", study, twin, stack, copies, lengths, device)
+    yield WorkPeak(baseline.work, size, None, None, lambda _: size)
+    yield _evaluation(f"evaluation of {baseline.work}", study, twin, stack, copies, lengths, device)

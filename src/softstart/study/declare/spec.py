@@ -14,7 +14,7 @@ from softstart.training.budgets import MetaBudget
 from softstart.training.configs import STRICT, AdaptConfig, FineTuneConfig, Positive, PromptSpec
 from softstart.training.encoding import TextFormat
 from softstart.training.evaluation import Evaluation
-from softstart.training.methods import Method, resolve_method
+from softstart.training.methods import Method, resolve_method, trains_weights
 
 MAIN = "main"
 """The variant that is the study as declared."""
@@ -97,11 +97,11 @@ class Study(BaseModel):
     adaptation: AdaptConfig = AdaptConfig()
     """How target tasks are learned."""
     finetuning: FineTuneConfig = FineTuneConfig()
-    """The baseline that trains the whole backbone."""
+    """Steps and batches of the baselines that train weights: full fine-tuning and LoRA."""
     finetuning_learning_rates: Rates = [5e-4, 3e-4, 2e-4, 1e-4]
-    """Grid of fine-tuning."""
+    """Grid of full fine-tuning."""
     finetuning_backbone: str | None = None
-    """Other weights to fine-tune, as published; None: those of prompt tuning."""
+    """Other weights to fine-tune fully, as published; None: those of prompt tuning."""
     evaluation: Evaluation = Evaluation()
     """How predictions are made and scored."""
     pack_size: Positive = 16
@@ -130,8 +130,9 @@ class Study(BaseModel):
     def _one_way(self) -> Self:
         if bool(self.settings) == (self.setting is not None):
             raise ValueError("name one setting under 'setting' or several under 'settings'")
-        if self.device_map and any(m.get("algorithm", name) == "ft" for name, m in self.methods.items()):
-            raise ValueError("device_map spreads frozen weights; 'ft' trains them on one device")
+        kinds = [m.get("algorithm", name) for name, m in self.methods.items()]
+        if self.device_map and (tuned := [kind for kind in kinds if trains_weights(kind)]):
+            raise ValueError(f"device_map spreads frozen weights; '{tuned[0]}' trains them on one device")
         for part in (self.adaptation, self.finetuning):
             budgets = list(part.budgets)
             if budgets != sorted(set(budgets)) or not all(0 < b <= part.steps for b in budgets):
@@ -173,6 +174,6 @@ def resolve_methods(study: Study, where: str = "study") -> list[Method]:
         SoftstartError: an unknown method, or an override that is not a field of its algorithm or of ``meta``.
     """
     return [
-        resolve_method(name, values, study.meta, f"{where}: methods.{name}")
+        resolve_method(name, values, study.meta, f"{where}: methods.{name}", study)
         for name, values in study.methods.items()
     ]

@@ -25,9 +25,10 @@ class Choice:
 
 
 def budgets_of(study: Study, method: Method) -> tuple[int, ...]:
-    """The budgets, in steps, at which a method is compared: as declared, or all its steps."""
-    training = study.finetuning if method.kind == "ft" else study.adaptation
-    return training.budgets or (training.steps,)
+    """The budgets, in steps, at which a method is compared: as declared, or all its steps; 0: it has none."""
+    if method.unpacked:
+        return method.unpacked.budgets
+    return study.adaptation.budgets or (study.adaptation.steps,)
 
 
 def choose(cell: Cell, study: Study, done: Mapping[str, Mapping[str, Any]], budget: int) -> Choice | None:
@@ -37,7 +38,7 @@ def choose(cell: Cell, study: Study, done: Mapping[str, Mapping[str, Any]], budg
     """
     if any(run.key not in done for run in cell.runs):
         return None
-    last = cell.method.kind != "ft" and study.adaptation.select == "last"
+    last = cell.method.unpacked is None and study.adaptation.select == "last"
     chosen: Choice | None = None
     for run in cell.runs:
         row = done[run.key]

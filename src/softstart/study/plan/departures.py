@@ -25,14 +25,15 @@ from softstart.study.declare import presets
 from softstart.study.declare.spec import MAIN, SettingSpec, Study, resolve_methods
 from softstart.study.declare.task_lists import declared_setting, some_sources
 from softstart.study.plan.inputs import FIRST, Inputs
+from softstart.training.baselines.weights import FineTuning
 from softstart.training.budgets import MetaBudget
 from softstart.training.configs import AdaptConfig, FineTuneConfig
 from softstart.training.declared import Declared
 from softstart.training.evaluation import SCORINGS
 from softstart.training.losses import TokenMean
-from softstart.training.methods import BASELINES, Method
+from softstart.training.methods import Method
 
-PUBLISHED_METHODS = (*BASELINES, "multitask", "maml", "fomaml", "reptile")
+PUBLISHED_METHODS = ("pt", "ft", "multitask", "maml", "fomaml", "reptile")
 NONE = "–"
 """Stands for a value that a side does not have."""
 
@@ -190,7 +191,7 @@ def _values(study: Study) -> Rows:
     for method in methods:
         yield from ((f"{method.name}: {what}", value) for what, value in _meta(method, study))
     yield from _adaptation(study)
-    if any(method.kind == "ft" for method in methods):
+    if any(isinstance(method.baseline, FineTuning) for method in methods):
         yield from ((f"fine-tuning: {what}", value) for what, value in _finetuning(study))
     yield from _decoding(study)
 

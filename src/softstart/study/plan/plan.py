@@ -19,8 +19,8 @@ from softstart.training.configs import steps_of
 from softstart.training.identity import identity_of
 from softstart.training.methods import Method, TaskLearner
 
-FINE_TUNING_COST = 2.0
-"""Work of a fine-tuning row in rows of prompt tuning, roughly (gradients of weights, no packs)."""
+UNSEEDED = 0
+"""The seed of runs whose numbers depend on none: one run serves every meta seed."""
 
 EVALUATION_COST = 0.7
 """Work of a generated row in rows that go forward and backward."""
@@ -48,7 +48,7 @@ class MetaNode:
 
 @dataclass(frozen=True, slots=True)
 class RunNode:
-    """One adaptation or fine-tuning: start x target task x sample x learning rate x seed."""
+    """One adaptation, or run of another baseline: start x target task x sample x learning rate x seed."""
 
     key: str
     variant: str
@@ -118,13 +118,14 @@ def _packed(studies: Mapping[str, Study], inputs: Inputs) -> dict[str, Study]:
 
 
 def run_cost(run: RunNode, study: Study, task: TaskFacts) -> float:
-    """Estimated work of a run, as ``MetaNode.cost``; a fine-tuning includes its tests."""
-    tuned = run.method.kind == "ft"
-    config = study.finetuning if tuned else study.adaptation
+    """Estimated work of a run, as ``MetaNode.cost``; that of an unpacked one includes its tests."""
+    if run.method.unpacked:
+        rows, on_dev, on_test = run.method.unpacked.cost(task.train)
+        return rows + (task.dev * on_dev + task.test * on_test) * EVALUATION_COST
+    config = study.adaptation
     steps = steps_of(config, task.train) if task.train else config.steps
-    rows = steps * config.batch_size * (FINE_TUNING_COST if tuned else 1.0)
-    evaluated = task.dev * (steps / config.eval_every + 1) + (task.test if tuned else 0)
-    return rows + evaluated * EVALUATION_COST
+    evaluated = task.dev * (steps / config.eval_every + 1)
+    return steps * config.batch_size + evaluated * EVALUATION_COST
 
 
 class _Planner:
@@ -148,9 +149,7 @@ class _Planner:
         }
         self.common = as_json({**common, "prompt": study.prompt})
         tuning = as_json({**common, "evaluation": study.evaluation})
-        self.tuned = {**tuning, **as_json({"training": study.finetuning, "tuned": True})}
-        if study.finetuning_backbone:
-            self.tuned |= as_json({"backbone": inputs.tuned.get(study.finetuning_backbone)})
+        self.unpacked = {m.name: tuning | self._unpacked_parts(m, inputs) for m in self.methods if m.unpacked}
         self.adapted = {
             **tuning,
             **as_json({"training": study.adaptation, "tuned": False}),
@@ -162,6 +161,14 @@ class _Planner:
         # size was part of their keys: without it, they are still found.
         usual = study.pack_size == Study.model_fields["pack_size"].default
         self.pack = {} if usual else as_json({"pack_size": study.pack_size})
+
+    @staticmethod
+    def _unpacked_parts(method: Method, inputs: Inputs) -> dict[str, str]:
+        assert method.unpacked is not None
+        parts = as_json(method.unpacked.identity_parts(method.kind))
+        if other := method.unpacked.other_weights:
+            parts |= as_json({"backbone": inputs.tuned.get(other)})
+        return parts
 
     def cells(self) -> Iterator[Cell]:
         study = self.study
@@ -201,17 +208,18 @@ class _Planner:
     def _runs(
         self, method: Method, task: str, sample: int, seed: int, start: str | None
     ) -> tuple[RunNode, ...]:
-        tuned = method.kind == "ft"
+        alone = method.unpacked
         if start is not None:
             method = self.all_metas[start].method  # its steps resolved
-        rates = self.study.finetuning_learning_rates if tuned else self.study.learning_rates
+        rates = alone.rates if alone else self.study.learning_rates
+        seed = seed if alone is None or alone.seeded else UNSEEDED
         digest = self.part.tasks[task].digest
         run = as_json({"start": start, "task": task, "digest": digest, "sample": sample, "seed": seed})
-        common = {**(self.tuned if tuned else self.adapted), **run}
-        if not tuned and (self.study.adaptation.dropout or _chosen_under_dropout(method)):
+        common = {**(self.unpacked[method.name] if alone else self.adapted), **run}
+        if not alone and (self.study.adaptation.dropout or _chosen_under_dropout(method)):
             common |= self.pack
         runs = []
-        anew = self.study.prompt.draw_per == "run" and start is None and not tuned
+        anew = self.study.prompt.draw_per == "run" and start is None and not alone
         first = self.study.samples.index(sample) * len(rates)
         for i, lr in enumerate(rates):
             draw = first + i if anew else 0

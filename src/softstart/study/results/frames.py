@@ -15,16 +15,19 @@ from softstart.study.plan.choice import budgets_of, choose
 from softstart.study.plan.plan import Cell, Plan, RunNode
 from softstart.study.results.store import Store
 from softstart.training.evaluation import SCORINGS
+from softstart.training.methods import Method
 
 RESULT_COLUMNS = [
     "setting", "method", "backbone", "prompt_length", "variant", "task", "metric", "shots", "sample", "seed",
     "lr", "budget", "dev", "test", "gold_f1", "outside", "best_step", "steps", "status", "seconds", "run",
     "protocol",
 ]  # fmt: skip
-MEASURED = ("tokens", "flops", "computed_tokens", "computed_flops", "memory")
+WORK = ("tokens", "flops", "computed_tokens", "computed_flops")
+MEASURED = (*WORK, "memory", "trained", "stored")
 ENVIRONMENT = ("device", "threads", "softstart", "torch", "transformers", "python", "git")
 """What a run was made with; ``MEASURED`` is what it took: tokens and FLOPs of training (as if rows were read
-whole, and computed without what was read once for many rows), peak bytes."""
+whole, and computed without what was read once for many rows), peak bytes, trained parameters and stored
+bytes."""
 RATE = "flops_per_second"
 """FLOPs of training over all seconds of a run, those of its dev evaluations included."""
 RUN_COLUMNS = [*RESULT_COLUMNS, "selected", *MEASURED, RATE, *ENVIRONMENT]
@@ -87,13 +90,13 @@ def _row(
         "seed": cell.seed,
         "lr": run.lr,
         "run": run.key,
-        "protocol": reading(study, cell.task, facts.test),
+        "protocol": reading(study, cell.task, facts.test, cell.method),
         **{name: done[name] for name in ("dev", "best_step", "steps", "status", "seconds")},
         **at,
     }
 
 
-def reading(study: Study, task: str, rows: int = 0) -> str:
+def reading(study: Study, task: str, rows: int = 0, method: Method | None = None) -> str:
     """What decides the meaning of a test score, part by part; different readings must not be compared.
 
     The metric (with its labels) and k have their own columns.
@@ -102,8 +105,11 @@ def reading(study: Study, task: str, rows: int = 0) -> str:
         study: the variant.
         task: the target task.
         rows: of its test set, where known.
+        method: what is scored, which may predict in another way than the study.
     """
     evaluation, text = study.evaluation, study.text
+    if method and method.unpacked:
+        evaluation = method.unpacked.predicts_with(evaluation)
     decoding, most = evaluation.decoding, "at most " if evaluation.bounded else ""
     start = " or the start" if study.adaptation.select == "best" and study.adaptation.eval_start else ""
     return "; ".join(
@@ -193,8 +199,9 @@ def costs(plan: Plan, done: Mapping[str, Any], metas: Mapping[str, Any]) -> pd.D
 
 
 _MEASURED: dict[str, Callable[[list[float]], float]] = {
-    name: max if name == "memory" else sum for name in MEASURED
+    name: max if name == "memory" else sum for name in (*WORK, "memory")
 }
+"""How the values of several runs become one."""
 
 
 def _over(fold: Callable[[list[float]], float], name: str, rows: list[dict[str, Any]]) -> float:

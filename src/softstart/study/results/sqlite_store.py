@@ -24,7 +24,7 @@ from softstart.study.results.sqlite_rows import (
 )
 from softstart.study.results.store import KEYS, NothingRun, Row, Store
 
-SCHEMA = 4
+SCHEMA = 5
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS inputs (id INTEGER PRIMARY KEY CHECK (id = 1), data TEXT, digest TEXT);
@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS runs (
     key TEXT PRIMARY KEY, method TEXT, task TEXT, sample INTEGER, lr REAL, seed INTEGER, start TEXT,
     dev REAL, best_step INTEGER, steps INTEGER, status TEXT, seconds REAL, prompt TEXT, curve TEXT,
     tokens INTEGER, flops REAL, computed_tokens INTEGER, computed_flops REAL, memory INTEGER,
-    environment TEXT, digest TEXT
+    environment TEXT, trained INTEGER, stored INTEGER, digest TEXT
 );
 CREATE TABLE IF NOT EXISTS tests (
     run TEXT, step INTEGER, test REAL, companions TEXT, digest TEXT, PRIMARY KEY (run, step)
@@ -70,6 +70,7 @@ DELETE FROM inputs;
         f"ALTER TABLE {name} ADD COLUMN computed_flops REAL;"
         for name in ("meta_trainings", "runs")
     ),
+    4: "ALTER TABLE runs ADD COLUMN trained INTEGER; ALTER TABLE runs ADD COLUMN stored INTEGER;",
 }
 """The SQL that brings a database of each older schema to the next one."""
 

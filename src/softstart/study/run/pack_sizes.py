@@ -90,7 +90,7 @@ def _with_dev(task: EncodedTask, rows: int | None) -> EncodedTask:
 
 def _longest(resources: Resources, runs: Sequence[RunNode]) -> list[RunNode]:
     """Two prompt-tuning runs on the task with the longest texts; fewer if there are no two."""
-    tuned = [run for run in runs if run.method.kind != "ft"]
+    tuned = [run for run in runs if run.method.unpacked is None]
     if len(tuned) < 2:
         return []
 

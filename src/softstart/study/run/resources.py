@@ -58,15 +58,15 @@ class Resources:
         self._tasks: dict[tuple[str, int | None, int | None, str], Task] = {}
         self._encoded: dict[tuple[str, TextFormat, str, str | None], EncodedTask] = {}
 
-    def backbone(self, variant: str, *, tuned: bool = False) -> Backbone:
-        """The backbone with the variant's placement of prompts; ``tuned``: the one that is fine-tuned.
+    def backbone(self, variant: str, other: str | None = None) -> Backbone:
+        """The backbone with the variant's placement of prompts, or the one that fine-tuning begins with.
 
         Raises:
             SoftstartError: it cannot be loaded.
         """
         study = self.studies[variant]
-        if tuned and study.finetuning_backbone:
-            return self._other(study.finetuning_backbone, variant)
+        if other:
+            return self._other(other, variant)
         placement = study.prompt.placement
         placed = self._backbones.setdefault((study.backbone, study.revision, str(study.loading)), {})
         if placement not in placed:
@@ -184,9 +184,10 @@ class Resources:
             for spec in study.every_setting
         )
         tuned = {
-            study.finetuning_backbone: self.backbone(variant, tuned=True).digest
+            other: self.backbone(variant, other).digest
             for variant, study in self.studies.items()
-            if study.finetuning_backbone and any(m.kind == "ft" for m in resolve_methods(study))
+            for method in resolve_methods(study)
+            if method.unpacked and (other := method.unpacked.other_weights)
         }
         others = {variant: made for variant, made in facts.items() if made != main}
         return Inputs(main.digest, main.width, parts, main.made_on, tuned=tuned, others=others)

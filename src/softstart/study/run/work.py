@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
@@ -25,8 +25,8 @@ from softstart.study.plan.plan import MetaNode, RunNode
 from softstart.study.run.clock import clock
 from softstart.study.run.resources import Resources
 from softstart.training.adaptation import AdaptRun, adapt
+from softstart.training.baselines.base import Given
 from softstart.training.evaluation import Assessment, Job, assess
-from softstart.training.finetuning import FineTuned, finetune, score_finetuned
 from softstart.training.methods import TaskLearner, learn
 from softstart.training.objective import Work
 from softstart.training.spot import Near
@@ -172,8 +172,9 @@ class Adaptation:
         )
         done = Done()
         for run, result in zip(self.runs, results, strict=True):
-            done.runs.append(worker.measured(variant, _row(run, result), began, len(self.runs)))
             final = result.prompt
+            size = {"trained": final.numel(), "stored": final.nbytes}
+            done.runs.append(worker.measured(variant, _row(run, result) | size, began, len(self.runs)))
             further = {str(s): p.numpy() for s, p in result.kept.items() if p is not final}
             if run.group in near:
                 further |= _further({"similarity": near[run.group].similarity})
@@ -214,44 +215,48 @@ class Adaptation:
 
 
 @dataclass(frozen=True)
-class FineTuning:
-    """Fine-tune and test one run."""
+class UnpackedRun:
+    """Do and test one run of a baseline that trains no prompt; what it learned is not kept."""
 
     run: RunNode
 
     @property
+    def work(self) -> str:
+        """What is done, in a word or two."""
+        assert self.run.method.unpacked is not None
+        return self.run.method.unpacked.work
+
+    @property
     def name(self) -> str:
         """Its name in progress and errors."""
-        return f"fine-tuning on {self.run.task}"
+        return f"{self.work} on {self.run.task}"
 
     def perform(self, worker: Worker, progress: Progress = silent) -> Done:
-        """Tune it; its weights are tested at every budget and not kept."""
+        """Do it, with a test at every budget."""
         run, began, resources = self.run, time.monotonic(), worker.resources
-        study, backbone = resources.studies[run.variant], resources.backbone(run.variant, tuned=True)
-        task, evaluation = resources.encoded(run.variant, run.task), study.evaluation
+        method, study = run.method.unpacked, resources.studies[run.variant]
+        assert method is not None
         tests: dict[tuple[str, int], Assessment] = {}
 
-        def test(result: FineTuned, twin: Backbone) -> None:
+        def test(step: int, score: Callable[[], Assessment]) -> None:
             nonlocal began
-            if result.weights and (run.key, result.best_step) not in tests:
+            if (run.key, step) not in tests:
                 since = time.monotonic()
-                (tests[run.key, result.best_step],) = score_finetuned(
-                    backbone, [result], task, evaluation, twin
-                )
+                tests[run.key, step] = score()
                 began += time.monotonic() - since  # tests are no part of a run's seconds, as in an adaptation
 
-        result = finetune(
-            backbone,
-            task,
+        given = Given(
+            resources.backbone(run.variant, method.other_weights),
+            resources.encoded(run.variant, run.task),
             run.sample,
             run.lr,
-            study.finetuning,
-            evaluation,
-            seed=run.seed,
-            progress=lambda n, note="": progress(n / study.finetuning.steps, note),
-            at_budget=test,
+            run.seed,
+            study.evaluation,
+            progress,
         )
-        return Done(runs=[worker.measured(run.variant, _row(run, result), began)], tests=tests)
+        row = _row(run, learned := method.run(given, test))
+        row |= {"trained": learned.trained, "stored": learned.stored}
+        return Done(runs=[worker.measured(run.variant, row, began)], tests=tests)
 
 
 @dataclass(frozen=True)
@@ -287,7 +292,7 @@ def _further(tensors: Mapping[str, Tensor]) -> dict[str, Array]:
 
 
 def _row(run: RunNode, result: Any) -> dict[str, Any]:
-    """The store's row of a run; ``result`` is an ``Adapted`` or a ``FineTuned``."""
+    """The store's row of a run; ``result`` is an ``Adapted`` or a ``Learned``."""
     names = ("method", "task", "sample", "lr", "seed", "start")
     return {
         "key": run.key,

@@ -20,7 +20,7 @@ from softstart.study.plan.inputs import Inputs
 from softstart.study.plan.plan import EVALUATION_COST, Cell, MetaNode, Plan, RunNode, run_cost
 from softstart.study.results.folder import prompt_path, stored_prompts
 from softstart.study.results.store import Store
-from softstart.study.run.work import FINAL, Adaptation, Array, FineTuning, MetaTraining, Testing, WorkItem
+from softstart.study.run.work import FINAL, Adaptation, Array, MetaTraining, Testing, UnpackedRun, WorkItem
 from softstart.training.adaptation import whole_groups
 
 
@@ -80,7 +80,7 @@ class WorkGraph:
         trained: dict[str, Unit] = {}
         for group in packs(plan):
             if todo := self._missing(group):
-                unit = self._tuned(todo[0]) if todo[0].method.kind == "ft" else self.pack(todo)
+                unit = self._alone(todo[0]) if todo[0].method.unpacked else self.pack(todo)
                 start = todo[0].start
                 unit.needs = [metas[start]] if start in metas else []
                 trained |= dict.fromkeys((run.key for run in todo), unit)
@@ -119,8 +119,8 @@ class WorkGraph:
         return missing
 
     def _lost(self, run: RunNode) -> bool:
-        """Whether a fine-tuning lacks a test: its weights are not kept, so it must be tuned again."""
-        if run.method.kind != "ft":
+        """Whether an unpacked run lacks a test: what it learned is not kept, so it must be done again."""
+        if run.method.unpacked is None:
             return False
         study, curve = self.plan.studies[run.variant], self.state.runs[run.key]["curve"]
         best = [best_up_to(curve, budget) for budget in budgets_of(study, run.method)]
@@ -131,10 +131,9 @@ class WorkGraph:
         kind, variant = f"{name} {node.variant}", node.variant
         return Unit(node.key, name, kind, node.cost, lambda: MetaTraining(node), variant=variant)
 
-    def _tuned(self, run: RunNode) -> Unit:
-        name = f"fine-tuning on {run.task}"
-        cost = self.costs[run.key]
-        return Unit(run.key, name, "fine-tuning", cost, lambda: FineTuning(run), variant=run.variant)
+    def _alone(self, run: RunNode) -> Unit:
+        item, cost = UnpackedRun(run), self.costs[run.key]
+        return Unit(run.key, item.name, item.work, cost, lambda: item, variant=run.variant)
 
     def _test(self, cells: Sequence[Cell], trained: dict[str, Unit]) -> Unit | None:
         waits = {unit for cell in cells for run in cell.runs if (unit := trained.get(run.key))}
@@ -247,11 +246,11 @@ def damaged_prompts(folder: Path) -> list[Damaged]:
 
 def packs(plan: Plan) -> Iterator[list[RunNode]]:
     """The runs that are trained together: whole cells of one variant and one start, ``pack_size`` runs where
-    a cell is not larger. Fine-tuning does not pack.
+    a cell is not larger. Every other run is alone.
     """
     groups: dict[Any, list[RunNode]] = {}
     for run in plan.runs:
-        key = run.key if run.method.kind == "ft" else (run.variant, run.start)
+        key = run.key if run.method.unpacked else (run.variant, run.start)
         groups.setdefault(key, []).append(run)
     for runs in groups.values():
         yield from _cut(runs, plan.studies[runs[0].variant].pack_size)
@@ -265,7 +264,7 @@ def _test_groups(plan: Plan) -> Iterable[list[Cell]]:
     """The cells whose prompts are tested together: of one task and one start (or none)."""
     groups: dict[Any, list[Cell]] = {}
     for cell in plan.cells:
-        if cell.method.kind != "ft":
+        if cell.method.unpacked is None:
             run = cell.runs[0]
             groups.setdefault((run.variant, run.task, run.start), []).append(cell)
     return groups.values()
