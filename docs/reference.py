@@ -247,7 +247,7 @@ def command_page() -> str:
 def study_page() -> str:
     """Every key of a study file."""
     from softstart.training.losses import LOSSES
-    from softstart.training.methods import LEARNERS
+    from softstart.training.methods import BASELINES, LEARNERS
     from softstart.training.optimizers import OPTIMIZERS
 
     out = [
@@ -261,6 +261,7 @@ def study_page() -> str:
         out += _model(name, module)
     chosen = {
         "Algorithms": (LEARNERS, "Under `methods`, a method's name (or its `algorithm`) is one of these."),
+        "Baselines": (BASELINES, "The same goes for methods that learn nothing from source tasks."),
         "Optimizers": (
             OPTIMIZERS,
             "The `name` of an `optimizer`; the keys of `Optimizer` are theirs too.",

@@ -102,7 +102,7 @@ def test_worker_processes_and_a_later_report_find_it(outside, tmp_path):
     assert again.returncode == 0, again.stderr
     alone = subprocess.run([run[0], "report", str(out)], capture_output=True, text=True, cwd="/")
     assert alone.returncode == 1
-    assert re.search(r"methods\.sign: cannot import the algorithm 'sign_maml\.SignMAML'", alone.stderr)
+    assert re.search(r"methods\.sign: cannot import the method 'sign_maml\.SignMAML'", alone.stderr)
 
 
 def test_budgets_and_plans_price_it_by_what_it_declares(outside, tmp_path):
@@ -160,8 +160,8 @@ def test_workers_find_what_a_program_registered(outside, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        ({"algorithm": "sign_maml.dataclass"}, r"methods\.sign: 'sign_maml\.dataclass' is not an algorithm"),
-        ({"algorithm": "sign_maml.SignSGD"}, "cannot import the algorithm 'sign_maml.SignSGD'"),
+        ({"algorithm": "sign_maml.dataclass"}, r"methods\.sign: 'sign_maml\.dataclass' is not a method"),
+        ({"algorithm": "sign_maml.SignSGD"}, "cannot import the method 'sign_maml.SignSGD'"),
         ({**SIGN, "inner_rate": 1}, r"'inner_rate' is not a field of sign_maml\.SignMAML\. Known: "),
         ({**SIGN, "inner_lr": "fast"}, r"methods\.sign: inner_lr: Input should be a valid number"),
     ],

@@ -32,6 +32,17 @@ def test_every_registered_algorithm_is_in_the_documented_table_with_the_paper_of
         assert paper == "–" or paper in sys.modules[LEARNERS[name].__module__].__doc__, name
 
 
+def test_every_registered_baseline_is_in_the_documented_table_as_it_declares_itself():
+    page = (ROOT / "docs" / "baselines.md").read_text(encoding="utf-8")
+    rows = {row[0]: row[1:] for row in re.findall(r"^\| `(\w+)` \|" + r" ([^|]+) \|" * 3, page, re.M)}
+    assert rows.keys() == BASELINES.keys()
+    for name, (source, uses, trains) in rows.items():
+        declared = BASELINES[name]
+        assert source == "–" or source in sys.modules[declared.__module__].__doc__, name
+        assert trains == declared.trains
+        assert uses == (" and ".join(declared.uses).replace("rows and", "and") or "nothing")
+
+
 def test_a_method_has_the_label_and_color_of_its_kind_and_a_variant_its_own_name():
     def method(name, **values):
         return resolve_method(name, values, MetaConfig(), "study")

@@ -2,8 +2,8 @@
 
 A *baseline* starts from scratch: plain prompt tuning, whose runs pack with those of learned starts, or a
 class of ``softstart.training.baselines`` that trains something else or nothing. A *learner* uses source
-tasks: an algorithm of ``softstart.algorithms`` from episodes or mixtures, in the outer loop of ``meta_train``; a
-``TaskLearner`` such as SPoT from whole tasks, in its own way.
+tasks: an algorithm of ``softstart.algorithms`` from episodes or mixtures, in the outer loop of
+``meta_train``; a ``TaskLearner`` such as SPoT from whole tasks, in its own way.
 """
 
 from __future__ import annotations

@@ -1,7 +1,11 @@
-"""Baselines that train weights of the backbone: full fine-tuning, and LoRA (Hu et al., 2022) through PEFT."""
+"""Baselines that train weights of the backbone: full fine-tuning, and LoRA (Hu et al., 2022) through PEFT.
+
+Full fine-tuning is done by Adafactor (Shazeer & Stern, 2018), LoRA by AdamW.
+"""
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -176,7 +180,9 @@ class _Adapters:
         )
 
         def rebuild(model: torch.nn.Module) -> None:
-            inject_adapter_in_model(config, model)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "fan_in_fan_out is set")  # PEFT sets it right for GPT-2
+                inject_adapter_in_model(config, model)
             for name, parameter in model.named_parameters():
                 parameter.requires_grad_("lora_" in name)
 
