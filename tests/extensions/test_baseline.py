@@ -43,7 +43,7 @@ class Majority(Unpacked):
 
         dev = scored(task.dev[given.sample]).score
         test(0, lambda: scored(task.test))
-        return Learned(dev, curve=[(0, dev, 0.0)], stored=len(best))
+        return Learned(dev=dev, curve=[(0, dev, 0.0)], stored=len(best))
 '''
 
 

@@ -51,7 +51,7 @@ def test_a_second_writer_a_newer_schema_and_a_damaged_file_are_refused(tmp_path)
         open_store(tmp_path)
     with sqlite3.connect(tmp_path / "study.db") as db:
         db.execute("PRAGMA user_version=99")
-    with pytest.raises(SoftstartError, match=r"schema 99, this Softstart knows 4\. Update Softstart"):
+    with pytest.raises(SoftstartError, match=r"schema 99, this Softstart knows 5\. Update Softstart"):
         open_store(tmp_path)
     (tmp_path / "study.db").write_bytes(b"not a database, but long enough to look at" * 50)
     for name in ("study.db-wal", "study.db-shm"):

@@ -20,7 +20,7 @@ from softstart.study.results.sqlite_store import SCHEMA
 from softstart.study.results.stores import open_store
 
 FIXTURES = ROOT / "tests" / "fixtures"
-FOLDERS = ("schema-1-first", "schema-1", "schema-2", "schema-3")
+FOLDERS = ("schema-1-first", "schema-1", "schema-2", "schema-3", "schema-4")
 
 
 @pytest.fixture

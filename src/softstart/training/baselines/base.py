@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
@@ -12,6 +13,7 @@ from softstart.backbone import Backbone
 from softstart.progress import Progress, silent
 from softstart.training.encoding import EncodedTask
 from softstart.training.evaluation import Assessment, Evaluation
+from softstart.training.objective import Work
 
 SOURCES, TRAIN, DEV = "source tasks", "train rows", "dev rows"
 """What a method may use besides the text that it predicts from."""
@@ -60,20 +62,18 @@ class Given:
 
 
 @dataclass
-class Learned:
-    """The outcome of a run of an unpacked baseline; fields that ``Adapted`` has too mean the same.
+class Learned(Work):
+    """The outcome of a run of an unpacked baseline, with its work; fields that ``Adapted`` has mean the same.
 
     ``trained`` counts the trained parameters, ``stored`` the bytes that a prediction needs besides the
     backbone.
     """
 
-    dev: float
+    dev: float = math.nan
     best_step: int = 0
     steps: int = 0
     status: str = "done"
     curve: Sequence[tuple[int, float, float]] = ()
-    tokens: int = 0
-    flops: float = 0.0
     trained: int = 0
     stored: int = 0
 
@@ -106,15 +106,13 @@ class Unpacked(Baseline, ABC):
         """The steps at which it is compared; 0: it takes none."""
         return (0,)
 
-    @property
-    def rows(self) -> float:
-        """Rows that a run trains on, as work: one goes forward and backward once."""
-        return 0.0
+    def cost(self, train: int) -> tuple[float, float, float]:
+        """The estimated work of a run on so many train rows (0: not known).
 
-    @property
-    def evaluations(self) -> tuple[float, float]:
-        """How often a run evaluates on dev and on test."""
-        return 1.0, 1.0
+        Returns:
+            (rows that go forward and backward once, how often dev is evaluated, how often test is).
+        """
+        return 0.0, 1.0, 1.0
 
     def identity_parts(self, kind: str) -> dict[str, Any]:
         """What the key of a run holds of it; ``kind`` is what studies call it."""

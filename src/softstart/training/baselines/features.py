@@ -19,7 +19,6 @@ from softstart.errors import SoftstartError
 from softstart.training.baselines.base import Given, Learned, Test, Unpacked
 from softstart.training.encoding import Rows
 from softstart.training.evaluation import Assessment, assess_texts, text_batch
-from softstart.training.objective import row_work
 
 
 @dataclass(frozen=True)
@@ -61,16 +60,18 @@ class FrozenFeatures(Unpacked):
         assert chosen is not None
         test(0, lambda: scored(chosen, task.test, _features(given, task.test)))
         given.progress(0.5)
-        work = [each for rows in (train, dev) for each in _work(given, rows)]
         size = chosen.weight.numel() + chosen.bias.numel()
-        return Learned(
-            best,
+        learned = Learned(
+            dev=best,
             curve=[(0, best, math.nan)],
-            tokens=sum(tokens for tokens, _ in work),
-            flops=sum(flops for _, flops in work),
             trained=size,
             stored=4 * (size + 2 * len(scaler.mean)),
         )
+        for rows in (train, dev):
+            for ids in rows.inputs:
+                flops = given.backbone.row_flops(len(ids), 0).forward
+                learned.add(len(ids), flops, len(ids), flops)
+        return learned
 
 
 @dataclass(frozen=True)
@@ -134,9 +135,3 @@ def _features(given: Given, rows: Rows) -> Tensor:
     """Mean hidden states [N, d] in float64, on the CPU."""
     batch = text_batch(given.backbone, rows.inputs, [0] * len(rows))
     return given.backbone.features(batch, given.evaluation.max_tokens).cpu().double()
-
-
-def _work(given: Given, rows: Rows) -> list[tuple[int, float]]:
-    """Tokens and FLOPs of reading every row once."""
-    batch = text_batch(given.backbone, rows.inputs, [0] * len(rows))
-    return [(tokens, flops.forward) for tokens, flops in row_work(given.backbone, batch, 0)]

@@ -47,10 +47,9 @@ class InContext(Unpacked):
     scoring: ScoringName = None
     """As of ``ZeroShot``."""
 
-    @property
-    def evaluations(self) -> tuple[float, float]:
-        """How often a run evaluates on dev and on test."""
-        return self.draws, self.draws
+    def cost(self, train: int) -> tuple[float, float, float]:
+        """As of ``Unpacked``, with as many evaluations as draws; their longer rows are not counted."""
+        return 0.0, self.draws, self.draws
 
     def predicts_with(self, evaluation: Evaluation) -> Evaluation:
         """Under its own scoring."""
@@ -70,7 +69,7 @@ class InContext(Unpacked):
         test(0, lambda: scored([task.test for task in tasks]))
         given.progress(0.5)
         kept = sum(sum(map(len, self._parts(given, draw))) for draw in range(self.draws))
-        return Learned(dev, curve=[(0, dev, math.nan)], stored=TOKEN_BYTES * kept // self.draws)
+        return Learned(dev=dev, curve=[(0, dev, math.nan)], stored=TOKEN_BYTES * kept // self.draws)
 
     def demonstrated(self, given: Given, draw: int) -> EncodedTask:
         """The task with a draw of demonstrations before every dev and test text.

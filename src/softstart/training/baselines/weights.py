@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -17,7 +17,7 @@ from softstart.backbone import Backbone
 from softstart.backbone.flops import Flops
 from softstart.errors import SoftstartError
 from softstart.training.baselines.base import Given, Learned, Test, Unpacked
-from softstart.training.configs import FineTuneConfig
+from softstart.training.configs import FineTuneConfig, steps_of
 from softstart.training.finetuning import EVERY_WEIGHT, FineTuned, Trainable, finetune, score_finetuned
 from softstart.training.identity import Unkeyed
 
@@ -38,15 +38,10 @@ class WeightTuning(Unpacked):
         """As declared, or all steps."""
         return self.training.budgets or (self.training.steps,)
 
-    @property
-    def rows(self) -> float:
-        """Rows that a run trains on."""
-        return self.training.steps * self.training.batch_size * COST
-
-    @property
-    def evaluations(self) -> tuple[float, float]:
-        """How often a run evaluates on dev and on test."""
-        return self.training.steps / self.training.eval_every + 1, 1.0
+    def cost(self, train: int) -> tuple[float, float, float]:
+        """As of ``Unpacked``."""
+        steps = steps_of(self.training, train) if train else self.training.steps
+        return steps * self.training.batch_size * COST, steps / self.training.eval_every + 1, 1.0
 
     @abstractmethod
     def trainable(self, seed: int = 0) -> Trainable:
@@ -78,9 +73,9 @@ class WeightTuning(Unpacked):
             at_budget=at_budget,
             trainable=self.trainable(given.seed),
         )
-        known = ("dev", "best_step", "steps", "status", "curve", "tokens", "flops")
         trained, stored = size
-        return Learned(**{name: getattr(result, name) for name in known}, trained=trained, stored=stored)
+        known = {of.name: getattr(result, of.name) for of in fields(Learned) if hasattr(result, of.name)}
+        return Learned(**known, trained=trained, stored=stored)
 
 
 def _size(model: torch.nn.Module) -> tuple[int, int]:

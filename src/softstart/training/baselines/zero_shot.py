@@ -44,4 +44,4 @@ class ZeroShot(Unpacked):
         (dev,) = evaluate(backbone, nothing, [Job(0, task, task.dev[given.sample])], evaluation)
         test(0, lambda: assess(backbone, nothing, [Job(0, task, task.test)], evaluation)[0])
         given.progress(1.0)
-        return Learned(dev, curve=[(0, dev, math.nan)])
+        return Learned(dev=dev, curve=[(0, dev, math.nan)])
