@@ -26,7 +26,7 @@ from softstart.study.cost.memory_needs import Lengths, Needs, WorkPeak, shape_of
 from softstart.study.declare.study_file import variants_of
 from softstart.study.plan.plan import make_plan
 from softstart.study.run.resources import Resources
-from softstart.study.run.work import FineTuning, Worker
+from softstart.study.run.work import UnpackedRun, Worker
 from softstart.training.objective import PromptObjective, run_gradients, run_hvps
 
 
@@ -175,7 +175,7 @@ def test_a_fine_tuning_takes_what_is_planned(world, tmp_path, monkeypatch):
     (run, *_) = make_plan(study, resources.inputs()).runs
     resources.encoded(run.variant, run.task)
     with Real() as measured:
-        done = FineTuning(run).perform(Worker(resources, tmp_path))
+        done = UnpackedRun(run).perform(Worker(resources, tmp_path))
     assert len(done.tests) > 0
     assert max(part.bytes for part in planned.peaks) + weights == pytest.approx(measured.peak, rel=0.1)
 
