@@ -16,7 +16,7 @@ from softstart.study.run.executors import Failure, Setup
 from softstart.study.run.joining import Joiners
 from softstart.study.run.messages import item_of, outcome_of, plain_item, plain_outcome, to_worker
 from softstart.study.run.serving import Broken
-from softstart.study.run.work import FINAL, Adaptation, Done, FineTuning, MetaTraining
+from softstart.study.run.work import FINAL, Adaptation, Done, MetaTraining, UnpackedRun
 from softstart.study.run.work import Testing as Tests
 from softstart.training.evaluation import Assessment
 
@@ -36,7 +36,7 @@ def test_every_piece_of_work_arrives():
     plan = rows.plan()
     tuned = next(run for run in plan.runs if run.method.kind == "ft")
     learned = [run for run in plan.runs if run.start is not None][:2]
-    for item in (MetaTraining(plan.metas[0]), FineTuning(tuned)):
+    for item in (MetaTraining(plan.metas[0]), UnpackedRun(tuned)):
         assert item_of(sent(plain_item(item)), plan) == item
     item = Adaptation("pack-1", learned, {"start": {FINAL: PROMPT}})
     arrived = item_of(sent(plain_item(item)), plan)

@@ -18,7 +18,7 @@ import numpy as np
 from softstart.study.plan.plan import Plan
 from softstart.study.run.executors import Failure
 from softstart.study.run.serving import Broken
-from softstart.study.run.work import Adaptation, Array, Done, FineTuning, MetaTraining, Testing, WorkItem
+from softstart.study.run.work import Adaptation, Array, Done, MetaTraining, Testing, UnpackedRun, WorkItem
 from softstart.training.evaluation import Assessment
 
 ARRAYS = ("float32", "float64", "int32", "int64")
@@ -76,8 +76,8 @@ def plain_item(item: WorkItem) -> dict[str, Any]:
     match item:
         case MetaTraining(node):
             return {"do": "meta-train", "key": node.key}
-        case FineTuning(run):
-            return {"do": "fine-tune", "key": run.key}
+        case UnpackedRun(run):
+            return {"do": "run alone", "key": run.key}
         case Adaptation(key, runs, starts):
             named = {of: _plain_arrays(arrays) for of, arrays in starts.items()}
             return {"do": "adapt", "key": key, "runs": [run.key for run in runs], "starts": named}
@@ -98,8 +98,8 @@ def item_of(data: Mapping[str, Any], plan: Plan) -> WorkItem:
     match data["do"]:
         case "meta-train":
             return MetaTraining({node.key: node for node in plan.metas}[data["key"]])
-        case "fine-tune":
-            return FineTuning(runs[data["key"]])
+        case "run alone":
+            return UnpackedRun(runs[data["key"]])
         case "adapt":
             starts = {of: _arrays_of(arrays) for of, arrays in data["starts"].items()}
             return Adaptation(data["key"], [runs[key] for key in data["runs"]], starts)
