@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from helpers.models import prompts, random_batch, random_t5, relative
 from softstart.backbone import IGNORE, Decoding, candidates_tensor
+from softstart.backbone.base import summed_nll
 from softstart.errors import SoftstartError
 from softstart.prompt import PLACEMENTS
 
@@ -153,3 +154,20 @@ def test_digest_depends_on_every_weight():
 
 def _run_zero(batch):
     return type(batch)(batch.input_ids, batch.attention_mask, batch.labels, torch.zeros_like(batch.run))
+
+
+@pytest.mark.parametrize("vocabulary", [2048, 32128])
+def test_the_sum_over_the_vocabulary_is_as_exact_as_along_the_last_dimension(vocabulary):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(6, 4, vocabulary, generator=generator) * 4
+    labels = torch.randint(vocabulary, (6, 4), generator=generator)
+    labels[0, 2:] = IGNORE
+    sums, counts = summed_nll(logits, labels)
+    assert counts.tolist() == [2, 4, 4, 4, 4, 4]
+    exact = -logits.double().log_softmax(-1).gather(-1, labels.clamp_min(0)[..., None])[..., 0]
+    exact = (exact * (labels >= 0)).sum(1)
+    last = -logits.log_softmax(-1).gather(-1, labels.clamp_min(0)[..., None])[..., 0]
+    last = (last * (labels >= 0)).sum(1)
+    assert torch.equal(sums, last)
+    elsewhere = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none").sum(1)
+    assert (sums - exact).abs().max() < 0.5 * (elsewhere - exact).abs().max()

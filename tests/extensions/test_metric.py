@@ -16,6 +16,7 @@ from helpers.toy_study import command, make_world, toy
 from softstart.errors import SoftstartError
 from softstart.gym import load_task
 from softstart.gym.metrics import METRICS, companions, score
+from softstart.gym.task import Example
 from softstart.prompt import SoftPrompt
 from softstart.study import run_study
 from softstart.yourtasks.predict import Predictor, evaluate_rows
@@ -125,8 +126,8 @@ def test_the_name_in_a_prompt_file_is_never_imported(outside):
     backbone = random_t5(torch.float32)
     info = {"metric": HALF, "labels": ["w3", "w4"]}
     prompt = SoftPrompt.of(backbone, torch.zeros(4, backbone.width), info)
-    rows = [{"input": "a", "output": "yes"}, {"input": "b", "output": "no"}]
+    rows = [Example("a", ("w3",)), Example("b", ("w4",))]
     with pytest.raises(SoftstartError, match="tuned by a metric that is not registered"):
-        evaluate_rows(Predictor(backbone, prompt), rows, "{output}")
+        evaluate_rows(Predictor(backbone, prompt), rows)
     assert "outside_metric" not in sys.modules
-    assert evaluate_rows(Predictor(backbone, prompt), rows, "{output}", HALF).score in (0.5, 0.75, 1.0)
+    assert evaluate_rows(Predictor(backbone, prompt), rows, HALF).score in (0.5, 0.75, 1.0)

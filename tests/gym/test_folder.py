@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import pytest
@@ -8,6 +9,8 @@ from helpers.shared import SHARED
 from softstart.errors import SoftstartError
 from softstart.gym import CrossFitFolder, Example, open_gym
 from softstart.gym.catalog import crossfit_catalog
+from softstart.gym.metrics import score
+from softstart.gym.tsv import read_as_published
 
 REAL = SHARED / "data" / "gym" if SHARED else None
 EMO = "a sunny day\thappy\nrain again\tsad\n"
@@ -196,3 +199,75 @@ def test_every_real_task_loads():
             else:
                 counts = [sum(e.outputs[0] == label for e in sample.train) for label in task.labels]
                 assert max(counts) == facts.shots, name
+
+
+TORN = (
+    "a subject\tcut here by a TAB\tthe answer\n"  # the rest of the input becomes an answer
+    "no answer at all\t\n"
+    "\tonly a label\n"  # which becomes the input
+    "one\rbroken row\tx\n"  # a carriage return ends a line
+    "\n"
+    "whole\tanswer\tother\n"
+)
+READ = (
+    Example("a subject", ("cut here by a TAB", "the answer")),
+    Example("no answer at all", ()),
+    Example("only a label", ()),
+    Example("one", ()),
+    Example("broken row", ("x",)),
+    Example("", ()),
+    Example("whole", ("answer", "other")),
+)
+
+
+def as_crossfit_reads(path):
+    """The published reader (Ye et al., 2021), in one line of its own."""
+    with path.open(encoding="utf-8") as file:
+        cells = [line.strip().split("\t") for line in file.readlines()]
+    return tuple(Example(first, tuple(rest)) for first, *rest in cells)
+
+
+@given(
+    st.lists(st.text(st.sampled_from("ab \t\r\n\u00e9\u2028\x0b\x85"), max_size=9), min_size=1, max_size=8)
+)
+def test_as_published_reads_what_the_published_code_reads(tmp_path_factory, texts):
+    path = tmp_path_factory.mktemp("read") / "x_32_13_train.tsv"
+    content = "\n".join(texts)
+    path.write_bytes(content.encode())
+    if content.strip("\n\r"):
+        assert read_as_published(path) == as_crossfit_reads(path)
+
+
+def test_a_folder_is_read_as_published_on_request(tmp_path):
+    write_task(tmp_path, "aeslc", k=32, train=TORN, dev=TORN, test=TORN)
+    with pytest.raises(SoftstartError, match="no answer after the TAB"):
+        CrossFitFolder(tmp_path).load("aeslc")
+    task = open_gym(tmp_path, as_published=True).load("aeslc")
+    assert task.samples[13].train == READ
+    # Rouge-L scores a row without answers 0, so the rows stay.
+    assert task.test == READ
+    assert score(task.metric, ["the answer"] * len(READ), [row.outputs for row in task.test]) > 0
+
+
+def test_rows_that_stopped_the_published_evaluation_are_left_out(tmp_path):
+    rows = "good\tirony\ncut\there\thate\n\thate\n"
+    write_task(tmp_path, "tweet_eval-irony", train=rows, dev=rows, test=rows)
+    with pytest.raises(SoftstartError, match="3 columns where classification has 2"):
+        CrossFitFolder(tmp_path).load("tweet_eval-irony")
+    with pytest.warns(UserWarning, match="left out 1 rows that Classification-F1 cannot score"):
+        task = CrossFitFolder(tmp_path, as_published=True).load("tweet_eval-irony")
+    assert [row.outputs for row in task.test] == [("irony",), ("here", "hate")]
+    assert task.samples[13].train[2] == Example("hate", ())  # an empty input: nothing to learn from
+
+
+def test_files_of_the_published_gym_are_known_by_their_checksums(tmp_path, monkeypatch):
+    folder = write_task(tmp_path, "emo", seeds=(13,))
+    sums = {
+        f"emo_16_13_{part}.tsv": hashlib.md5(EMO.encode()).hexdigest() for part in ("train", "dev", "test")
+    }
+    other = {**sums, "emo_16_13_dev.tsv": "0" * 32}
+    known = {"v1": {"emo": sums}, "v2": {"emo": other}}
+    monkeypatch.setattr("softstart.gym.folder.published_checksums", known.__getitem__)
+    assert CrossFitFolder(tmp_path).load("emo").published == ("v1",)
+    (folder / "emo_test.tsv").write_text(EMO * 2)
+    assert CrossFitFolder(tmp_path).load("emo").published == ()

@@ -1,5 +1,6 @@
 import json
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -33,7 +34,17 @@ def test_equals_crossfits_own_scorer(case):
 
 
 def test_the_catalog_uses_every_metric_and_no_other():
-    assert {facts.metric for facts in crossfit_catalog().values()} == set(METRICS) - {GOLD_F1}
+    assert {facts.metric for facts in crossfit_catalog().values()} == set(METRICS) - {GOLD_F1, "Equal"}
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abcd")), min_size=1, max_size=30))
+def test_matthews_correlation_of_any_labels_is_that_of_scikit_learn(pairs):
+    gold, given_ = [g for g, _ in pairs], [p for _, p in pairs]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = matthews_corrcoef(gold, given_)
+    found = score("Matthew-Correlation", given_, [[g] for g in gold], labels=["a", "b", "c"])
+    assert found == pytest.approx(expected, abs=1e-12)
 
 
 labels = st.sampled_from(["a", "b", "c", "junk", "A", ""])

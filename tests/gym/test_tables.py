@@ -98,8 +98,9 @@ def test_several_answers_are_kept_as_crossfit_stores_them(tmp_path):
     assert two[2] == two[1].replace("a", "b")
     assert open_gym(tmp_path / "gym").load("qa").kind == "text2text"
     # The same rows as lines in CrossFit's format, without a header.
-    (tmp_path / "plain.tsv").write_text("".join(f"q {i}\ta {i}\tb {i}\n" for i in range(90)))
-    plain = load_task(tmp_path / "plain.tsv")
+    bare = tmp_path / "plain_32_13_train.tsv"
+    bare.write_text("".join(f"q {i}\ta {i}\tb {i}\n" for i in range(90)))
+    plain = load_task(bare)
     assert plain.test[0].outputs[0].startswith("a ")
     assert len(plain.test[0].outputs) == 2
 

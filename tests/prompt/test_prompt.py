@@ -426,6 +426,6 @@ def test_a_prompt_file_names_no_code_to_import(tmp_path):
     SoftPrompt(torch.zeros(2, 3), "softstart/tiny", placement="antigravity.fly").save(file)
     (tmp_path / "new.csv").write_text("text\nx\n")
     rows = ("--rows", tmp_path / "new.csv", "--input", "{text}", "--out", tmp_path / "out.csv")
-    done = call(SOFTSTART, "predict", file, *rows, "--label", "a", "--device", "cpu")
+    done = call(SOFTSTART, "predict", file, *rows, "--labels", "a", "--device", "cpu")
     assert done.returncode == 1
     assert "under placement 'antigravity.fly', which is not registered" in done.stderr

@@ -20,7 +20,8 @@ from helpers.toy_study import SOFTSTART, call
 from softstart import Backbone, SoftPrompt
 from softstart.algorithms import Episodes
 from softstart.errors import SoftstartError
-from softstart.gym.tables import RawData, source_tasks
+from softstart.gym.source_folder import source_tasks
+from softstart.gym.tables import RawData
 from softstart.storage.tensors import load_tensors
 from softstart.training.distributed import Processes, this_job
 from softstart.yourtasks import learn_start, outer_loop

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 
-from helpers.models import prompts, toy_encoded
-from softstart.backbone import Decoding
+from helpers.models import PLAIN, prompts, toy_encoded, toy_task
+from softstart.backbone import Decoding, collate
 from softstart.gym.metrics import score
-from softstart.training.evaluation import Evaluation, Job, evaluate, predict
+from softstart.training.encoding import CONTENT_FREE, encode_task
+from softstart.training.evaluation import SCORINGS, Evaluation, Job, evaluate, predict
 
 # Ranking label words: a random network scores between 0 and 1 with it, while it never writes a label freely.
 HOW = Evaluation(scoring="rank")
@@ -57,3 +59,52 @@ def test_f1_over_gold_labels_decides_on_dev_too(t5):
         assert scores == [
             score("Classification-F1", t, task.test.references, f1_labels=labels) for t in texts
         ]
+
+
+LABELS = ("w3", "w4 w5 w6")
+
+
+def likelihood(backbone, prompt, text, label):
+    """Log-likelihood of a label by the plain loss of one row, and the tokens of the label."""
+    texts = backbone.tokenizer([text]).input_ids
+    sums, counts = backbone.nll(prompt[None], collate(texts, [label], [0], pad=0))
+    return -float(sums[0]), int(counts[0])
+
+
+@pytest.mark.parametrize("name", ["rank", "rank_per_token", "rank_calibrated"])
+def test_labels_are_ranked_by_the_value_of_the_scoring(t5, name):
+    task = toy_task("toy", labels=LABELS)
+    encoded, stack = encode_task(task, t5, PLAIN), prompts(t5, runs=2)
+    jobs = [Job(r, encoded, encoded.test) for r in range(2)]
+    way, how, ids = SCORINGS[name], Evaluation(scoring=name, max_tokens=60), encoded.label_ids
+    assert [len(label) for label in ids] == [1, 3]
+    for r, found in enumerate(way.values(t5, stack, jobs, how)):
+        for row, example in zip(found, task.test, strict=True):
+            pairs = [likelihood(t5, stack[r], example.input, label) for label in ids]
+            if name == "rank_per_token":
+                expected = torch.tensor([value / count for value, count in pairs], dtype=torch.float64)
+            else:
+                expected = torch.tensor([value for value, _ in pairs], dtype=torch.float64)
+            if name == "rank_calibrated":
+                # Zhao et al. (2021): W = diag(p_cf)^-1, b = 0, and q is normalized to sum to 1.
+                shares = []
+                for text in CONTENT_FREE[:2]:  # the third is empty: this tokenizer makes no token of it
+                    values = [likelihood(t5, stack[r], text, label)[0] for label in ids]
+                    shares.append(torch.tensor(values, dtype=torch.float64).softmax(0))
+                weighted = torch.softmax(expected, 0) / torch.stack(shares).mean(0)
+                assert torch.allclose(torch.softmax(row.double(), 0), weighted / weighted.sum(), atol=1e-5)
+            else:
+                assert torch.allclose(row.double(), expected, atol=1e-5)
+    texts = predict(t5, stack, jobs, how)
+    values = way.values(t5, stack, jobs, how)
+    assert texts == [[LABELS[int(i)] for i in found.argmax(1)] for found in values]
+
+
+def test_scorings_that_rank_generate_where_there_are_no_labels(t5):
+    free = replace(toy_encoded(t5), labels=(), label_ids=[])
+    jobs, stack = [Job(0, free, free.test)], prompts(t5, scale=3.0)
+    for name, way in SCORINGS.items():
+        if way.ranks:
+            assert predict(t5, stack, jobs, Evaluation(scoring=name)) == predict(
+                t5, stack, jobs, Evaluation()
+            )

@@ -125,7 +125,9 @@ def test_the_documented_python_is_what_the_commands_do(tmp_path, monkeypatch, ca
     assert f"{100 * float(learned):.1f}" in shown
     printed = softstart("evaluate", "tuned", "--rows", "more.csv", cwd=tmp_path)[1].strip()
     value = re.search(r"score=([\d.]+)", scored)[1]
-    assert printed == f"Classification-F1 {100 * float(value):.1f} on {len(sample.dev)} rows"
+    assert (
+        printed == f"Classification-F1 {100 * float(value):.1f} on {len(sample.dev)} rows (likeliest label)"
+    )
     predictions = [row["prediction"] for row in scope["predict"]([{"input": e.input} for e in sample.dev])]
     assert float(value) == score("Classification-F1", predictions, [e.outputs for e in sample.dev])
 

@@ -13,7 +13,8 @@ from softstart import Backbone
 from softstart.errors import SoftstartError
 from softstart.gym import open_gym
 from softstart.gym.mini import mini_settings
-from softstart.gym.tables import RawData, source_tasks, whole_task
+from softstart.gym.source_folder import source_tasks
+from softstart.gym.tables import RawData, whole_task
 from softstart.prompt import SoftPrompt
 from softstart.training.configs import AdaptConfig
 from softstart.yourtasks import LEARNED, PT, compare_starts, learn_start, outer_loop, plain_start

@@ -17,7 +17,7 @@ from helpers.own_tables import softstart
 from softstart import Backbone
 from softstart.backbone import IGNORE, candidates_tensor, collate
 from softstart.gym.rows import read_rows
-from softstart.gym.tables import RawData, whole_task
+from softstart.gym.tables import RawData, labeled_rows, whole_task
 from softstart.prompt import SoftPrompt
 from softstart.yourtasks import Predictor
 from softstart.yourtasks.predict import CHUNK, evaluate_rows
@@ -66,9 +66,10 @@ def test_any_answer_of_a_list_counts_as_in_a_task_from_the_same_table(tmp_path):
         {"input": "a", "output": ["never", f"{first}\n"]},
         *({"input": row["input"], "output": "never"} for row, _ in zip(inputs[1:], others, strict=True)),
     ]
-    assert evaluate_rows(predictor, rows, "{output}", "ACC").score == 1 / 4
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    task = whole_task(RawData(str(tmp_path / "rows.jsonl"), test=str(tmp_path / "rows.jsonl")))
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert evaluate_rows(predictor, labeled_rows(RawData(str(path))), "ACC").score == 1 / 4
+    task = whole_task(RawData(str(path), test=str(path)))
     assert task.test[0].outputs == ("never", first)
 
 

@@ -93,4 +93,4 @@ def test_spot_on_the_command_line_reports_the_nearest_source(sources, tmp_path):
     line = failed("meta-train", here / "sources", "--out", "x", "--init", "nearest:spot", cwd=tmp_path)
     assert "source tasks have no target to be near to" in line
     line = failed("evaluate", "tuned", "--rows", "more.csv", "--output", "{answer}", cwd=tmp_path)
-    assert "row 2: no field 'answer'" in line
+    assert "more.csv, line 2: no field 'answer'" in line

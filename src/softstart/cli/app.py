@@ -16,7 +16,7 @@ import typer
 from softstart.cli import analysis, doctor, inspect, learn, prompt, resuming, run, study
 from softstart.cli.backbone import backbone_app
 from softstart.cli.gym import gym_app
-from softstart.cli.listing import ListingCommand
+from softstart.cli.many_values import ManyValues
 from softstart.cli.terminal import flush_output, note, prepare_output, say_error, warn
 from softstart.cli.tiny import tiny_app
 from softstart.errors import SoftstartError, memory_words
@@ -61,7 +61,7 @@ for command in (
     analysis.similarity,
     inspect.inspect,
 ):
-    app.command(cls=ListingCommand)(command)
+    app.command(cls=ManyValues)(command)
 
 
 def main() -> NoReturn:

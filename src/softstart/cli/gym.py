@@ -16,11 +16,14 @@ from softstart.cli.listing import ListingCommand
 from softstart.cli.many_values import ManyValues
 from softstart.cli.options import (
     AllowShort,
+    AsPublished,
     Catalog,
     Force,
     GymOut,
     Input,
     Json,
+    LabelWords,
+    NoHeader,
     Output,
     Seeds,
     Shots,
@@ -77,6 +80,7 @@ def list_tasks(
 def show(
     task: Annotated[str, typer.Argument(help="A task's name.")],
     gym: Annotated[str | None, typer.Option(help="Show an example from this gym.")] = None,
+    as_published: AsPublished = False,
     catalog: Catalog = None,
     as_json: Json = False,
 ) -> None:
@@ -90,7 +94,7 @@ def show(
     from softstart.gym.listing import show_facts
 
     with _warnings_as_lines():
-        facts = show_facts(task, gym, catalog)
+        facts = show_facts(task, gym, catalog, as_published=as_published)
     if as_json:
         say_json(facts)
         return
@@ -165,9 +169,8 @@ def sample(
     input: Input = None,
     output: Output = None,
     label: Annotated[str | None, typer.Option(help="Column to balance: k rows of each value.")] = None,
-    labels: Annotated[
-        list[str] | None, typer.Option("--labels", help="All label words, or VALUE=WORD for each.")
-    ] = None,
+    labels: LabelWords = None,
+    no_header: NoHeader = False,
     kind: Annotated[str | None, typer.Option(help="classification or text2text.")] = None,
     metric: Annotated[
         str | None, typer.Option(help="One of: <metrics>; by default Classification-F1 or EM.")
@@ -191,14 +194,15 @@ def sample(
     """
     from softstart.gym.build import Job, build_task
     from softstart.gym.sampling import SEEDS
-    from softstart.gym.tables import RawData, entry_of, label_words
+    from softstart.gym.tables import RawData, described, label_words
     from softstart.gym.task import check_kind
 
     raw = RawData(
         data, name, input, output, label, label_words(labels or []), check_kind(kind) if kind else None,
-        metric, category, test, config, split, delimiter,
+        metric, category, test, config=config, split=split, delimiter=delimiter,
+        header=False if no_header else None,
     )  # fmt: skip
-    entry = entry_of(raw)
+    entry, odd = described(raw)
     report = build_task(
         Job(
             entry,
@@ -210,7 +214,7 @@ def sample(
             allow_short=allow_short,
         )
     )
-    for note in report.notes:
+    for note in (*odd, *report.notes):
         warn(note)
     say(
         f"{entry.name}: {entry.kind}, {entry.metric}, k = {shots or entry.shots}, in {out / entry.name}"
@@ -221,6 +225,7 @@ def sample(
 @gym_app.command(cls=ListingCommand)
 def verify(
     folder: Annotated[Path, typer.Argument(help="A folder of tasks in CrossFit's format.")],
+    as_published: AsPublished = False,
     as_json: Json = False,
 ) -> None:
     """Check a folder of tasks, whoever made it. Reports checksums, broken rows and leaks into the test set.
@@ -228,10 +233,11 @@ def verify(
     \b
     Examples:
       softstart gym verify gym
+      softstart gym verify gym --as-published
     """
     from softstart.gym.verify import verify as check
 
-    checks = list(check(folder))
+    checks = list(check(folder, as_published=as_published))
     if as_json:
         say_json([asdict(checked) for checked in checks])
     else:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from softstart.cli.opening import backbone_of, existing, load_prompt
-from softstart.cli.options import PromptBackbone
+from softstart.cli.options import PlacementName, PromptBackbone
 from softstart.cli.terminal import say
 
 
@@ -16,6 +16,7 @@ def inspect(
     prompt: Annotated[str, typer.Argument(help="A prompt: file, folder or hub id.")],
     before: Annotated[str | None, typer.Option(help="An earlier prompt, such as its start.")] = None,
     backbone: PromptBackbone = None,
+    placement: PlacementName = None,
     nearest: Annotated[int, typer.Option(min=1, help="Vocabulary words per row.")] = 3,
     study: Annotated[
         Path | None, typer.Option(help="A study folder: also measure MAML's inner loop on its sources.")
@@ -30,10 +31,10 @@ def inspect(
     """
     from softstart.diagnostics.inspection import prompt_facts
 
-    loaded = load_prompt(prompt)
+    loaded = load_prompt(prompt, placement=placement)
     model = backbone_of(loaded, backbone)
     tensor = loaded.check_for(model, prompt)
-    earlier = load_prompt(before).check_for(model, before) if before else None
+    earlier = load_prompt(before, placement=placement).check_for(model, before) if before else None
     facts = prompt_facts(model, tensor, earlier, nearest=nearest)
     low, middle, high = facts.vocabulary
     say(f"{len(facts.rows)} rows of width {tensor.shape[1]}")

@@ -8,43 +8,52 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from softstart.cli.opening import backbone_of, check_lengths, load_prompt
+from softstart.cli.opening import backbone_of, check_lengths, load_prompt, scored_by, table
 from softstart.cli.options import (
     BackboneName,
     Chat,
     Device,
     Input,
     Label,
+    LabelWords,
     LrUnitOption,
     MaxInput,
+    NoHeader,
     Output,
+    PlacementName,
     PromptBackbone,
     PromptRevision,
+    ScoringName,
     Seed,
     Strict,
     TextCache,
 )
 from softstart.cli.resuming import resumable
-from softstart.cli.terminal import new_table, progress_bar, say, show_table, warn
-from softstart.errors import SoftstartError, listed
+from softstart.cli.terminal import progress_bar, say, warn, warn_all
+from softstart.cli.tuned import saved_line, show_tuned
+from softstart.errors import SoftstartError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from softstart.backbone import Backbone
+    from softstart.gym.tables import RawData
     from softstart.gym.task import Task
     from softstart.prompt import SoftPrompt
+    from softstart.training.encoding import TextFormat
     from softstart.yourtasks import Tuned
 
 
 def meta_train(
-    folder: Annotated[Path, typer.Argument(help="Source tasks: a CSV, TSV, JSONL or parquet file each.")],
+    folder: Annotated[Path, typer.Argument(help="A table per task, or tasks in CrossFit's format.")],
     out: Annotated[Path, typer.Option(help="Folder for the learned start, for adapt --init.")],
     backbone: BackboneName = "softstart/tiny",
     revision: Annotated[str | None, typer.Option(help="Hub revision of the backbone.")] = None,
     input: Input = None,
     output: Output = None,
     label: Label = None,
+    labels: LabelWords = None,
+    no_header: NoHeader = False,
     algorithm: Annotated[str, typer.Option(help="One of: <algorithms>; see --set.")] = "multitask",
     init: Annotated[
         str,
@@ -61,7 +70,7 @@ def meta_train(
     length: Annotated[int, typer.Option(min=1, help="Prompt length.")] = 20,
     chat: Chat = False,
     seed: Seed = 0,
-    max_input_tokens: MaxInput = 512,
+    max_input_tokens: MaxInput = None,
     device: Device = None,
 ) -> None:
     """Learn a start from a folder of tables. Each table is a source task. Safe to kill and repeat.
@@ -73,7 +82,7 @@ def meta_train(
       softstart meta-train sources/ --out start --backbone google/t5-base-lm-adapt --length 100
     """
     from softstart.backbone import Backbone
-    from softstart.gym.tables import RawData, source_tasks
+    from softstart.gym.source_folder import source_tasks
     from softstart.prompt.formats import check_prompt_output
     from softstart.training.chat import CHAT
     from softstart.training.distributed import this_job
@@ -81,6 +90,7 @@ def meta_train(
     from softstart.training.ranges import check_ranges
     from softstart.yourtasks import is_named, learn_start, named_start, outer_loop
     from softstart.yourtasks.learn import unfinished
+    from softstart.yourtasks.predict import LIMIT
     from softstart.yourtasks.rates import outer_rate_for
     from softstart.yourtasks.starts import chooses_by_target
 
@@ -90,14 +100,16 @@ def meta_train(
         )
     sets = overrides or []
     # What is wrong with these is said before anything loads.
-    check_ranges({"length": length, "max_input_tokens": max_input_tokens}, "meta-train")
+    limit = max_input_tokens or LIMIT
+    check_ranges({"length": length, "max_input_tokens": limit}, "meta-train")
     check_prompt_output(out)
     outer_loop(algorithm, steps=steps, lr=0.3 if lr is None else lr, seed=seed, overrides=sets)
-    tasks = source_tasks(folder, RawData("", input=input, output=output, label=label))
+    tasks = source_tasks(folder, table("", input, output, label, labels, no_header))
+    warn_all(f"{task.name}: {note}" for task in tasks for note in task.notes)
     model = Backbone.from_pretrained(backbone, device=device, revision=revision)
     rate, unit = outer_rate_for(model, lr, lr_unit)
     chosen, config = outer_loop(algorithm, steps=steps, lr=rate, lr_unit=unit, seed=seed, overrides=sets)
-    text = TextFormat(CHAT if chat else "{input}", max_input_tokens=max_input_tokens)
+    text = TextFormat(CHAT if chat else "{input}", max_input_tokens=limit)
     begin = named_start(model, init, tasks, length=length, seed=seed) if is_named(init) else load_prompt(init)
     resumable(lambda: any(out.glob(unfinished(out, "*").name)))
     lead = this_job().lead
@@ -107,7 +119,6 @@ def meta_train(
             progress=progress,
         )  # fmt: skip
     if lead:
-        start.info["input"] = input or "{input}"
         start.save_pretrained(out)
         say(f"start of {len(tasks)} source tasks: {out}")
 
@@ -130,10 +141,14 @@ def adapt(
     input: Input = None,
     output: Output = None,
     label: Label = None,
+    labels: LabelWords = None,
+    no_header: NoHeader = False,
     metric: Annotated[str | None, typer.Option(help="One of: <metrics>.")] = None,
+    scoring: ScoringName = None,
     lr: Annotated[list[float] | None, typer.Option(help="Learning rates; the best on dev is kept.")] = None,
     lr_unit: LrUnitOption = None,
     chat: Chat = False,
+    placement: PlacementName = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps of tuning.")] = 300,
     length: Annotated[int, typer.Option(min=1, help="Prompt length, without --init.")] = 20,
     splits: Annotated[
@@ -141,7 +156,7 @@ def adapt(
         typer.Option(min=1, help="Splits of --train into train and dev; all are tuned and shown (3)."),
     ] = None,
     seed: Seed = 0,
-    max_input_tokens: MaxInput = 512,
+    max_input_tokens: MaxInput = None,
     strict: Strict = False,
     device: Device = None,
     text_cache: TextCache = None,
@@ -152,46 +167,65 @@ def adapt(
     Examples:
       softstart adapt --init start --train mine.csv --test more.csv --out tuned
       softstart adapt --train mine.csv --input '{title}: {body}' --label topic --lr 0.3 --lr 0.1
+      softstart adapt --train mine.csv --labels 0=hate 1=fine --scoring rank_calibrated
     """
     from softstart.backbone import TINY
-    from softstart.gym.tables import RawData, whole_task
+    from softstart.gym.tables import whole_task
     from softstart.prompt.formats import check_prompt_output
-    from softstart.training.chat import CHAT
     from softstart.training.configs import AdaptConfig
     from softstart.training.distributed import this_job
-    from softstart.training.encoding import TextFormat
     from softstart.training.ranges import check_ranges
-    from softstart.yourtasks import compare_starts, fit_inputs, is_named
+    from softstart.yourtasks import compare_starts, is_named, levels
     from softstart.yourtasks.rates import rates_for
 
     splits = _splits(splits, dev)
     given = {"steps": steps, "lr": lr or [], "length": length, "splits": splits, "seed": seed}
-    check_ranges(given | {"max_input_tokens": max_input_tokens}, "adapt")
+    check_ranges(given | {"max_input_tokens": max_input_tokens or 1}, "adapt")
     if out:
         check_prompt_output(out)
-    learned = load_prompt(init, revision) if init and not is_named(init) else None
-    raw = RawData(train, input=input, output=output, label=label, metric=metric, test=test, dev=dev)
+    evaluation = scored_by(scoring)
+    learned = load_prompt(init, revision, placement) if init and not is_named(init) else None
+    more = {"metric": metric, "test": test, "dev": dev}
+    raw = table(train, input, output, label, labels, no_header, **more)
     task = whole_task(raw, splits=splits)
-    model = backbone_of(learned, backbone or (None if learned else TINY), device, text_cache)
+    warn_all(task.notes)
+    model = backbone_of(learned, backbone or (None if learned else TINY), device, text_cache, placement)
     starts, length = _starts(model, task, init, learned, length, seed)
-    chat = chat or (learned is not None and learned.info.get("template") == CHAT)
-    asked = TextFormat(CHAT if chat else "{input}", max_input_tokens)
-    text, too_long = fit_inputs(model, length, task, asked)
-    check_lengths(too_long, text.max_input_tokens, strict)
+    text = _fitted(model, length, task, learned, chat, max_input_tokens, strict)
     rates, unit = rates_for(model, lr, lr_unit)
     config = AdaptConfig(steps=steps, eval_every=max(1, steps // 12), max_tokens=2048, lr_unit=unit)
     lead = this_job().lead
     with progress_bar("tuning", steps * len(starts) * len(rates) * splits, hidden=not lead) as progress:
         tuned = compare_starts(
-            model, task, starts, text=text, rates=rates, config=config, seed=seed, progress=progress
-        )
+            model, task, starts, text=text, rates=rates, config=config, evaluation=evaluation, seed=seed,
+            progress=progress,
+        )  # fmt: skip
     if lead:
-        _show_tuned(task, tuned, test is not None)
+        show_tuned(task, tuned, levels(model, task, text, evaluation), own_test=test is not None)
     if lead and out:
-        wanted = list(starts)[-1]
-        fields = {"input": input or "{input}", "output": output or (f"{{{label}}}" if label else None)}
-        _save(tuned[wanted].prompt, out, fields)
-        say(f"{wanted}: {out}")
+        _save_best(tuned, task, raw, out)
+
+
+def _fitted(
+    model: Backbone,
+    length: int,
+    task: Task,
+    learned: SoftPrompt | None,
+    chat: bool,
+    limit: int | None,
+    strict: bool,
+) -> TextFormat:
+    """The text format as asked for or as the learned start has it, cut to the model; what is cut is said."""
+    from softstart.training.chat import CHAT
+    from softstart.training.encoding import TextFormat
+    from softstart.yourtasks.lengths import fit_inputs, label_notes
+    from softstart.yourtasks.predict import LIMIT
+
+    chat = chat or (learned is not None and learned.info.get("template") == CHAT)
+    warn_all(label_notes(model, task, chat))
+    text, too_long = fit_inputs(model, length, task, TextFormat(CHAT if chat else "{input}", limit or LIMIT))
+    check_lengths(too_long, text.max_input_tokens, strict)
+    return text
 
 
 def _splits(splits: int | None, dev: str | None) -> int:
@@ -221,41 +255,18 @@ def _starts(
     return {PT: plain, **asked}, length
 
 
-def _save(prompt: SoftPrompt, out: Path, fields: Mapping[str, str | None]) -> None:
-    """Save a tuned prompt with the fields of a row that it reads; as a PEFT adapter where PEFT can use it."""
-    prompt.info.update(fields)
-    (prompt.save_pretrained if prompt.fits_peft else prompt.save)(out)
+def _save_best(tuned: Mapping[str, Tuned], task: Task, raw: RawData, out: Path) -> None:
+    """Save the prompt of the best start, a PEFT adapter where PEFT can use it, and how its rows are read."""
+    from softstart.gym.tables import resolved
+    from softstart.yourtasks import best_start
+    from softstart.yourtasks.reading import noted
 
-
-def _show_tuned(task: Task, tuned: Mapping[str, Tuned], own_test: bool) -> None:
-    """Print the scores of all starts, and whether the learned one helped."""
-    from softstart.analysis.units import points
-    from softstart.yourtasks import PT, verdict
-
-    table = new_table(
-        "start", "dev", "test", "from … to", "lr", "best step", title=f"{task.name}: {task.metric}"
-    )
-    for name, of in tuned.items():
-        spread = f"{points(min(of.tests)):.1f} … {points(max(of.tests)):.1f}"
-        table.add_row(
-            name, f"{points(of.dev):.1f}", f"{points(of.test):.1f}", spread, f"{of.lr:g}", str(of.best_step)
-        )
-    show_table(table)
-    sample, splits = next(iter(task.samples.values())), len(task.samples)
-    say(
-        f"{len(sample.train)} rows to learn from, {len(sample.dev)} dev, {len(task.test)} test"
-        + ("" if own_test else " (a fifth of --train)")
-        + (f"; means over {splits} splits of train and dev" if splits > 1 else "")
-    )
-    for name, of in tuned.items():
-        if of.diverged:
-            warn(
-                f"{name}: {len(of.diverged)} runs diverged ({listed(of.diverged)}); they count up to there. "
-                "A lower --lr may be better"
-            )
-        if name == PT:
-            continue
-        if nearest := of.prompt.info.get("nearest"):
-            say(f"nearest source: {', '.join(nearest)}")
-        gains = [a - b for a, b in zip(of.tests, tuned[PT].tests, strict=True)]
-        say(f"the {name} {verdict(gains)}")
+    best = best_start(tuned)
+    prompt = tuned[best].prompt
+    prompt.info.update({name: value for name, value in noted(resolved(raw)).items() if value is not None})
+    if prompt.fits_peft:
+        prompt.save_pretrained(out)
+    else:
+        prompt.save(out)
+        warn(f"PEFT puts prompts before the text: this {prompt.placement} prompt is for Softstart alone")
+    say(f"saved: {saved_line(best, tuned, list(task.samples))}: {out}")

@@ -16,6 +16,8 @@ REGISTRIES = {
     "availability": "softstart.gym.listing:AVAILABILITY",
     "executors": "softstart.study.run.run:EXECUTORS",
     "intervals": "softstart.analysis:INTERVALS",
+    "placements": "softstart.prompt:PLACEMENTS",
+    "scorings": "softstart.training.evaluation:SCORINGS",
     "metrics": "softstart.gym.metrics:METRICS",
     "trackers": "softstart.study.run.trackers:TRACKERS",
     "gpus": "softstart.study.cost.gpu_hours:PEAKS",

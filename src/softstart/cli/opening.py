@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,9 @@ from softstart.cli.terminal import warn
 from softstart.errors import SoftstartError
 
 if TYPE_CHECKING:
+    from softstart.gym.tables import RawData
     from softstart.prompt import SoftPrompt
+    from softstart.training.evaluation import Evaluation
 
 
 def existing(folder: Path) -> Path:
@@ -23,22 +26,72 @@ def existing(folder: Path) -> Path:
     return folder
 
 
-def load_prompt(source: str, revision: str | None = None) -> SoftPrompt:
-    """A prompt from a file, a folder or the hub; a note about its file goes to standard error."""
+def load_prompt(source: str, revision: str | None = None, placement: str | None = None) -> SoftPrompt:
+    """A prompt from a file, a folder or the hub; a note about its file goes to standard error.
+
+    Raises:
+        SoftstartError: it cannot be read, or its file says another placement than ``placement``.
+    """
     from softstart.prompt import SoftPrompt
 
     prompt = SoftPrompt.from_pretrained(source, revision=revision)
     if "note" in prompt.info:
         warn(prompt.info["note"])
-    return prompt
+    if placement is None or placement == prompt.placement:
+        return prompt
+    if prompt.backbone or prompt.placement != "prefix":  # a file that says nothing counts as a prefix
+        raise SoftstartError(
+            f"the prompt was trained as {prompt.placement}, not as {placement}",
+            where=source,
+            fix="Leave --placement out.",
+        )
+    return replace(prompt, placement=placement)
+
+
+def table(
+    data: str,
+    input: str | None,
+    output: str | None,
+    label: str | None,
+    labels: list[str] | None,
+    no_header: bool,
+    **more: Any,
+) -> RawData:
+    """A table and how it is read, from the options that say so; ``more`` are other fields of ``RawData``.
+
+    Raises:
+        SoftstartError: as ``RawData``.
+    """
+    from softstart.gym.tables import RawData, label_words
+
+    words, header = label_words(labels or []), False if no_header else None
+    return RawData(data, input=input, output=output, label=label, labels=words, header=header, **more)
+
+
+def scored_by(scoring: str | None) -> Evaluation:
+    """How predictions for own rows are made; by default labels are ranked.
+
+    Raises:
+        SoftstartError: no such scoring.
+    """
+    from softstart.training.evaluation import SCORINGS
+    from softstart.yourtasks.adapt import RANKED
+
+    SCORINGS.find(scoring or RANKED.scoring, "--scoring")
+    return replace(RANKED, scoring=scoring or RANKED.scoring)
 
 
 def backbone_of(
-    prompt: SoftPrompt | None, name: str | None, device: str | None = None, text_cache: int | None = None
+    prompt: SoftPrompt | None,
+    name: str | None,
+    device: str | None = None,
+    text_cache: int | None = None,
+    placement: str | None = None,
 ) -> Any:
     """The backbone of this name; without a name, the one the prompt was made on.
 
-    ``text_cache``: MiB for texts that it has read, see ``Backbone.keep_texts``.
+    ``text_cache``: MiB for texts that it has read, see ``Backbone.keep_texts``. Without a prompt, prompts go
+    where ``placement`` says.
 
     Raises:
         SoftstartError: the prompt does not say, or the backbone cannot be loaded.
@@ -53,7 +106,7 @@ def backbone_of(
         name,
         device=device,
         revision=(prompt.revision or None) if prompt and same else None,
-        placement=_placement(prompt) if prompt else "prefix",
+        placement=_placement(prompt) if prompt else placement or "prefix",
     )
     backbone.keep_texts(text_cache)
     return backbone

@@ -46,8 +46,17 @@ StudyBackbone = Annotated[str | None, _BACKBONE]
 PromptBackbone = Annotated[
     str | None, typer.Option("--backbone", help="By default the one the prompt was made on.")
 ]
+PlacementName = Annotated[
+    str | None,
+    typer.Option("--placement", help="Where the prompt goes if its file does not say: <placements>."),
+]
 PromptRevision = Annotated[str | None, typer.Option("--revision", help="Hub revision of the prompt.")]
-MaxInput = Annotated[int, typer.Option(min=1, help="Longer inputs are cut, and counted in a warning.")]
+MaxInput = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Longer inputs are cut, and counted in a warning; 512, or what the prompt says."
+    ),
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse inputs that are too long.")]
 
 Input = Annotated[
@@ -55,6 +64,19 @@ Input = Annotated[
 ]
 Output = Annotated[str | None, typer.Option("--output", help="The output, from a row's columns.")]
 Label = Annotated[str | None, typer.Option("--label", help="The column of labels.")]
+LabelWords = Annotated[
+    list[str] | None,
+    typer.Option("--labels", help="All label words, or VALUE=WORD for each: --labels 0=hate 1=fine."),
+]
+NoHeader = Annotated[
+    bool, typer.Option("--no-header", help="TSV without column names: each line is input, TAB, answers.")
+]
+ScoringName = Annotated[
+    str | None,
+    typer.Option(
+        "--scoring", help="One of: <scorings>; by default rank: the likeliest label, where there are labels."
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seed of the plain start, the splits and the data order.")]
 Chat = Annotated[
     bool, typer.Option("--chat", help="Inputs in the chat format of an instruct model's tokenizer.")
@@ -74,6 +96,12 @@ Shots = Annotated[
     int | None, typer.Option("--shots", min=1, help="k: rows per label, or in all for text-to-text.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Build again, also over files from elsewhere.")]
+AsPublished = Annotated[
+    bool,
+    typer.Option(
+        "--as-published", help="Read the files of a folder as the published code did, broken rows included."
+    ),
+]
 AllowShort = Annotated[
     bool, typer.Option("--allow-short", help="Accept classes with fewer than 2k rows in tasks of your own.")
 ]

@@ -11,19 +11,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from softstart.cli.opening import backbone_of, check_lengths, load_prompt
+from softstart.cli.opening import backbone_of, check_lengths, load_prompt, table
 from softstart.cli.options import (
     Device,
     Input,
+    Label,
+    LabelWords,
     MaxInput,
+    NoHeader,
     Output,
     Prompt,
     PromptBackbone,
     PromptRevision,
+    ScoringName,
     Strict,
     TextCache,
 )
-from softstart.cli.terminal import say
+from softstart.cli.terminal import say, warn_all
 from softstart.errors import SoftstartError
 from softstart.storage.csv_files import written_cell
 from softstart.storage.files import atomic
@@ -39,13 +43,15 @@ def predict(
     backbone: PromptBackbone = None,
     revision: PromptRevision = None,
     input: Input = None,
-    label: Annotated[
-        list[str] | None, typer.Option(help="A label word to rank; repeat it for each label.")
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--labels", help="Label words to choose from; by default those the prompt was tuned on."
+        ),
     ] = None,
-    write: Annotated[
-        bool, typer.Option("--write", help="Write outputs freely instead of ranking labels.")
-    ] = False,
-    max_input_tokens: MaxInput = 512,
+    scoring: ScoringName = None,
+    no_header: NoHeader = False,
+    max_input_tokens: MaxInput = None,
     strict: Strict = False,
     device: Device = None,
     text_cache: TextCache = None,
@@ -55,24 +61,26 @@ def predict(
     \b
     Examples:
       softstart predict tuned --rows new.csv --out predictions.csv
-      softstart predict tuned --rows new.csv --out predictions.jsonl --label yes --label no
+      softstart predict tuned --rows new.csv --out predictions.jsonl --labels yes no
     """
     from softstart.gym.rows import columns_of, read_rows
+    from softstart.gym.tables import column_template
     from softstart.yourtasks import Predictor
 
     if out.suffix not in (".csv", ".jsonl"):
         raise SoftstartError(f"cannot write '{out.name}'", fix="Use .csv or .jsonl.")
     loaded = load_prompt(prompt, revision)
     model = backbone_of(loaded, backbone, device, text_cache)
-    labels = [] if write else label
-    fields = input or loaded.info.get("input") or "{input}"
+    header = False if no_header else None
+    columns = columns_of(rows, header=header)
+    fields = column_template(input, columns, "--input") if input else loaded.info.get("input") or "{input}"
     predictor = Predictor(
-        model, loaded, labels, input=fields, max_input_tokens=max_input_tokens, strict=strict
-    )
-    columns = columns_of(rows)
+        model, loaded, labels, input=fields, max_input_tokens=max_input_tokens, strict=strict,
+        scoring=scoring,
+    )  # fmt: skip
     predictor.check_columns(columns, rows)
-    count = _write(out, [*columns, *predictor.columns], predictor(read_rows(rows)))
-    check_lengths(predictor.truncated, predictor.max_input_tokens, strict)
+    count = _write(out, [*columns, *predictor.columns], predictor(read_rows(rows, header=header)))
+    check_lengths(predictor.truncated, predictor.limit, strict)
     say(f"{count} rows: {out}")
 
 
@@ -83,10 +91,14 @@ def evaluate(
     revision: PromptRevision = None,
     input: Input = None,
     output: Output = None,
+    label: Label = None,
+    labels: LabelWords = None,
+    no_header: NoHeader = False,
+    scoring: ScoringName = None,
     metric: Annotated[
         str | None, typer.Option(help="One of: <metrics>; by default the one the prompt was tuned by.")
     ] = None,
-    max_input_tokens: MaxInput = 512,
+    max_input_tokens: MaxInput = None,
     strict: Strict = False,
     device: Device = None,
     text_cache: TextCache = None,
@@ -98,21 +110,26 @@ def evaluate(
       softstart evaluate tuned --rows later.csv
       softstart evaluate tuned --rows later.csv --output '{answer}' --metric EM
     """
-    from softstart.analysis.units import points
-    from softstart.gym.rows import read_rows
+    from softstart.analysis.units import percent, points
+    from softstart.gym.tables import labeled_rows
+    from softstart.training.evaluation import SCORINGS
     from softstart.yourtasks import Predictor, evaluate_rows
+    from softstart.yourtasks.reading import as_noted
 
     loaded = load_prompt(prompt, revision)
-    fields = input or loaded.info.get("input") or "{input}"
-    table = list(read_rows(rows))
-    column = "{label}" if table and "label" in table[0] else "{output}"
+    examples = labeled_rows(as_noted(loaded.info, table(rows, input, output, label, labels, no_header)))
     predictor = Predictor(
-        backbone_of(loaded, backbone, device, text_cache), loaded,
-        input=fields, max_input_tokens=max_input_tokens, strict=strict,
+        backbone_of(loaded, backbone, device, text_cache), loaded, max_input_tokens=max_input_tokens,
+        strict=strict, scoring=scoring,
     )  # fmt: skip
-    scored = evaluate_rows(predictor, table, output or loaded.info.get("output") or column, metric)
-    check_lengths(predictor.truncated, predictor.max_input_tokens, strict)
-    say(f"{scored.metric} {points(scored.score):.1f} on {scored.rows} rows")
+    scored = evaluate_rows(predictor, examples, metric)
+    warn_all(scored.notes)
+    check_lengths(predictor.truncated, predictor.limit, strict)
+    way = SCORINGS.find(scored.scoring)
+    junk = (
+        f", {percent(scored.outside):.0f} % no label" if scored.outside is not None and not way.ranks else ""
+    )
+    say(f"{scored.metric} {points(scored.score):.1f} on {scored.rows} rows ({way.label}{junk})")
 
 
 def export(

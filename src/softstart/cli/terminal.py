@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -52,6 +52,12 @@ def say(text: str) -> None:
 def warn(text: str) -> None:
     """Print a warning to standard error."""
     errors().print(f"warning: {text}", soft_wrap=True)
+
+
+def warn_all(texts: Iterable[str]) -> None:
+    """Print warnings to standard error, one a line."""
+    for text in texts:
+        warn(text)
 
 
 def note(text: str) -> None:

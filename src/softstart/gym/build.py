@@ -16,7 +16,8 @@ from softstart.errors import SoftstartError
 from softstart.gym.catalog import published_checksums
 from softstart.gym.catalog.schema import Entry
 from softstart.gym.hub import hub_rows
-from softstart.gym.lines import Keyed, Line, make_lines, pool_and_test
+from softstart.gym.label_sets import compare_labels
+from softstart.gym.lines import Keyed, Line, Tidy, make_lines, one_line, pool_and_test
 from softstart.gym.quirks import QUIRKS
 from softstart.gym.rows import find_split, read_rows
 from softstart.gym.sampling import SEEDS, KShot, kshot
@@ -56,7 +57,7 @@ class Job:
 
     ``source`` is a folder with the rows of every split, in place of the hub. ``shipped`` marks entries of the
     package's catalog, whose files are compared with the published checksums. Other entries must have enough
-    rows, and line breaks inside their texts become spaces.
+    rows, and ``tidy`` is applied to their texts: what is written to files is one line each.
     """
 
     entry: Entry
@@ -68,6 +69,7 @@ class Job:
     version: str = "v2"
     force: bool = False
     allow_short: bool = False
+    tidy: Tidy = one_line
 
     @property
     def shots(self) -> int:
@@ -81,7 +83,10 @@ class Drawn:
 
     pool: list[Keyed]
     test: list[Line]
-    notes: list[str] = field(default_factory=list)
+    short: list[str] = field(default_factory=list)
+    """What the pool is too small for."""
+    labels: list[str] = field(default_factory=list)
+    """How the labels of pool and test set differ (see ``compare_labels``)."""
 
 
 def build_task(job: Job) -> Report:
@@ -99,7 +104,7 @@ def build_task(job: Job) -> Report:
             return _report(job, record["files"], record["notes"], kept=True)
     drawn = draw(job)
     samples = {seed: sample(job, drawn, seed) for seed in job.seeds}
-    notes = [*drawn.notes, *_leaks(samples, drawn.test)]
+    notes = [*drawn.short, *drawn.labels, *_leaks(samples, drawn.test)]
     for left_by_a_kill in job.out.glob(f".{job.entry.name}.*.tmp"):
         shutil.rmtree(left_by_a_kill, ignore_errors=True)
     temporary = job.out / f".{job.entry.name}.{os.getpid()}.tmp"
@@ -124,13 +129,14 @@ def draw(job: Job) -> Drawn:
     """The pool and the test set of a task.
 
     Raises:
-        SoftstartError: the rows cannot be loaded, do not fit the entry, or are too few.
+        SoftstartError: the rows cannot be loaded, do not fit the entry, or are too few; the labels of the two
+            are the same but written differently.
     """
     entry, shipped = job.entry.version(job.version), job.shipped
 
     def lines(split: str) -> list[Keyed]:
         rows, where = _rows(job, split)
-        return list(make_lines(entry, rows, where, tidy=not shipped))
+        return list(make_lines(entry, rows, where, tidy=None if shipped else job.tidy))
 
     pool, test = pool_and_test(entry.splits, lines)
     for part, name in ((pool, "pool"), (test, "test set")):
@@ -143,7 +149,12 @@ def draw(job: Job) -> Drawn:
             where=f"task '{entry.name}'",
             fix="Add rows, choose fewer --shots, or take smaller samples with --allow-short.",
         )
-    return Drawn(pool, [keyed.line for keyed in test], short)
+    labels = []
+    if entry.kind == "classification" and not shipped:
+        place = _place(job, entry.splits.names[-1])
+        known, tested = ([keyed.line.output for keyed in part] for part in (pool, test))
+        labels = compare_labels(known, tested, place)
+    return Drawn(pool, [keyed.line for keyed in test], short, labels)
 
 
 def sample(job: Job, drawn: Drawn, seed: int) -> KShot[Line]:
@@ -166,12 +177,17 @@ def duplicates(train: Iterable[str], test: Iterable[str]) -> int:
 
 def _rows(job: Job, split: str) -> tuple[Iterable[Row], str]:
     """The rows of a split, and where they are from, for error messages."""
-    dataset = job.entry.dataset
+    dataset, where = job.entry.dataset, _place(job, split)
     if path := _file(job, split):
-        return read_rows(path, dataset.delimiter, header=job.entry.input != "{input}"), str(path)
+        return read_rows(path, dataset.delimiter, header=dataset.header), where
     rows = hub_rows(dataset, split)
-    where = f"dataset '{dataset.id}', split {split}"
     return QUIRKS.find(dataset.prepare)(rows) if dataset.prepare else rows, where
+
+
+def _place(job: Job, split: str) -> str:
+    """Where the rows of a split are, for messages."""
+    path = _file(job, split)
+    return str(path) if path else f"dataset '{job.entry.dataset.id}', split {split}"
 
 
 def _file(job: Job, split: str) -> Path | None:

@@ -12,6 +12,7 @@ A folder holds one directory per task::
 from __future__ import annotations
 
 import filecmp
+import hashlib
 import json
 import re
 import warnings
@@ -20,11 +21,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from softstart.errors import SoftstartError, did_you_mean
-from softstart.gym.catalog import crossfit_catalog
+from softstart.gym.catalog import crossfit_catalog, published_checksums
 from softstart.gym.metrics import METRICS, check_references
 from softstart.gym.task import Example, Kind, Sample, Task, check_kind
-from softstart.gym.tsv import Split, file_name, read_examples, read_lines
+from softstart.gym.tsv import Split, file_name, read_as_published, read_examples, read_lines
 
+PARTS = ("train", "dev", "test")
 _TRAIN_FILE = re.compile(r"(?P<task>.+)_(?P<k>\d+)_(?P<seed>\d+)_train\.tsv")
 
 
@@ -44,6 +46,9 @@ class CrossFitFolder:
         shots: which k to read where a task has several. Text-to-text tasks with a single k are read at
             that k, since theirs counts something else.
         skip_malformed: leave broken rows out, with a warning that counts them, instead of raising the error.
+        as_published: read every file as the published code did (``tsv.read_as_published``): no row is broken.
+            Of dev and test rows, those that the metric cannot score are left out, with a warning: they
+            stopped the published evaluation.
 
     Raises:
         SoftstartError: if the folder is missing or holds no task.
@@ -51,8 +56,16 @@ class CrossFitFolder:
 
     version: int | None = None
 
-    def __init__(self, path: str | Path, *, shots: int | None = None, skip_malformed: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        shots: int | None = None,
+        skip_malformed: bool = False,
+        as_published: bool = False,
+    ) -> None:
         self.root, self.shots, self.skip_malformed = Path(path), shots, skip_malformed
+        self.as_published = as_published
         if not self.root.is_dir():
             what = "is not a folder" if self.root.exists() else "does not exist"
             raise SoftstartError(f"gym folder '{path}' {what}", fix=_FOLDER_FIX)
@@ -98,6 +111,9 @@ class CrossFitFolder:
         facts = _complete(given, folder / file_name(task, k, seeds[0], "train"), k)
 
         def read(path: Path, split: Split) -> tuple[Example, ...]:
+            if self.as_published:
+                rows = read_as_published(path)
+                return rows if split == "train" else _scorable(rows, facts.metric, path)
             rows = read_examples(path, facts.kind, split, skip_malformed=self.skip_malformed)
             if split != "train":
                 try:
@@ -122,6 +138,7 @@ class CrossFitFolder:
             },
             test=read(_test_file(folder, task, k, seeds), "test"),
             source=f"{folder}, k={k}",
+            published=_versions(folder, task, k, seeds),
         )
 
     def _choose_k(self, task: str, kind: str | None) -> int:
@@ -138,12 +155,51 @@ class CrossFitFolder:
         raise SoftstartError(what, where=self.name, fix=fix)
 
 
+def is_crossfit_folder(root: Path) -> bool:
+    """Whether a folder holds a task in CrossFit's format."""
+    return next(_find_tasks(root), None) is not None
+
+
 class _Facts(NamedTuple):
     """What the rows of a folder do not say."""
 
     kind: Kind
     metric: str
     category: str
+
+
+def _scorable(rows: tuple[Example, ...], metric: str, path: Path) -> tuple[Example, ...]:
+    """The rows that a metric can score; a warning counts the others."""
+    problem = METRICS.find(metric).problem
+    if problem is None:
+        return rows
+    found = [problem(row.outputs) for row in rows]
+    if not any(found):
+        return rows
+    first = next(what for what in found if what)
+    warnings.warn(
+        f"{path}: left out {sum(map(bool, found))} rows that {metric} cannot score ({first})", stacklevel=5
+    )
+    return tuple(row for row, what in zip(rows, found, strict=True) if not what)
+
+
+def _versions(folder: Path, task: str, k: int, seeds: list[int]) -> tuple[str, ...]:
+    """The versions of the published gym that the files of a task equal, all of them: "v1", "v2"."""
+    names = [file_name(task, k, seed, part) for seed in seeds for part in PARTS]
+    test = _test_file(folder, task, k, seeds).name
+    files = {name: test if name.endswith("_test.tsv") else name for name in names}
+    known = {version: published_checksums(version).get(task, {}) for version in ("v1", "v2")}
+    if not any(name in sums for sums in known.values() for name in files):
+        return ()
+    found: dict[str, str] = {}
+    for name in dict.fromkeys(files.values()):
+        with (folder / name).open("rb") as file:
+            found[name] = hashlib.file_digest(file, "md5").hexdigest()
+    return tuple(
+        version
+        for version, sums in known.items()
+        if all(sums.get(name) == found[there] for name, there in files.items())
+    )
 
 
 def _directories(root: Path) -> Iterator[Path]:

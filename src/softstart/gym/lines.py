@@ -30,20 +30,24 @@ class Keyed(NamedTuple):
     key: str
 
 
-def make_lines(entry: Entry, rows: Iterable[Row], where: str, *, tidy: bool = False) -> Iterator[Keyed]:
+Tidy = Callable[[str], str]
+"""What is done to a text of a row: ``one_line`` or ``kept_text``."""
+
+
+def make_lines(entry: Entry, rows: Iterable[Row], where: str, *, tidy: Tidy | None = None) -> Iterator[Keyed]:
     """The lines of a split, in the order of its rows.
 
     ``where`` names the split in errors; a row of a text file is named by its line, others by
-    their number from 1. With ``tidy``, for entries that are not CrossFit's, line breaks and
-    TABs inside texts become spaces, and an empty input or output or a column whose name is reserved is an
+    their number from 1. With ``tidy``, for entries that are not CrossFit's, it is applied to every text, TABs
+    inside outputs become spaces, and an empty input or output or a column whose name is reserved is an
     error; the published files have empty texts and breaks.
 
     Raises:
         SoftstartError: a row without a field that the entry needs, or with a label outside its verbalizer.
     """
-    convert = _converter(entry, own=tidy)
+    convert = _converter(entry, own=tidy is not None)
     if tidy:
-        convert = _tidy(convert, several="{ANSWERS}" in entry.output)
+        convert = _tidy(convert, tidy, several="{ANSWERS}" in entry.output)
     position = _Position(rows)
     kept: Iterable[Row] = (row for row in position if all(_holds(keep, row) for keep in entry.keep))
     try:
@@ -74,26 +78,9 @@ def one_line(text: str) -> str:
     return apply(["line"], text).strip()
 
 
-def input_of(template: Template, row: Row) -> str:
-    """The input of a row as one line.
-
-    Raises:
-        SoftstartError: a row without a field that the template needs.
-    """
-    return one_line(template(row))
-
-
-def answers_of(template: Template, row: Row) -> tuple[str, ...]:
-    """The accepted answers of a row, one line each: several if the template is one field that holds a list.
-
-    Raises:
-        SoftstartError: a row without a field that the template needs.
-    """
-    if len(template.parts) == 1 and template.fields:
-        value = template.fields[0].value(row)
-        if isinstance(value, list):
-            return tuple(one_line(text_of(answer, template.text)) for answer in flatten(value))
-    return (one_line(template(row)),)
+def kept_text(text: str) -> str:
+    """A text with its line breaks and TABs, without white space around it."""
+    return text.replace("\r\n", "\n").strip()
 
 
 def pool_and_test(splits: Splits, lines: Callable[[str], list[Keyed]]) -> tuple[list[Keyed], list[Keyed]]:
@@ -156,19 +143,19 @@ def _converter(entry: Entry, *, own: bool) -> Callable[[Row], Keyed]:
     return convert
 
 
-def _tidy(convert: Callable[[Row], Keyed], several: bool) -> Callable[[Row], Keyed]:
+def _tidy(convert: Callable[[Row], Keyed], tidy: Tidy, several: bool) -> Callable[[Row], Keyed]:
     def tidied(row: Row) -> Keyed:
         line, key = convert(row)
-        outputs = line.output.split("\t") if several else [line.output]
-        outputs = [text for output in outputs if (text := one_line(output))]
-        tidy = Line(one_line(line.input), "\t".join(outputs))
-        for name, text in zip(Line._fields, tidy, strict=True):
+        outputs = line.output.split("\t") if several else [line.output.replace("\t", " ")]
+        outputs = [text for output in outputs if (text := tidy(output))]
+        made = Line(tidy(line.input), "\t".join(outputs))
+        for name, text in zip(Line._fields, made, strict=True):
             if not text:
                 raise SoftstartError(f"the {name} is empty", fix="Fill it in or remove the row.")
-        balanced = one_line(key) if key != line.output else tidy.output
+        balanced = one_line(key) if key != line.output else made.output
         if not balanced:
             raise SoftstartError("the label is empty", fix="Fill it in or remove the row.")
-        return Keyed(tidy, balanced)
+        return Keyed(made, balanced)
 
     return tidied
 
@@ -183,6 +170,8 @@ def _labeler(path: str, words: Sequence[str] | Mapping[Any, str]) -> Callable[[R
         value = field.value(row)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
+        if isinstance(value, (bool, int)) and value not in table:
+            value = str(value)
         if isinstance(value, (list, dict)) or value not in table:
             raise SoftstartError(
                 f"the label {value!r} of field '{path}' is outside the verbalizer", fix=f"It knows {known}."

@@ -65,14 +65,16 @@ def list_facts(
     return tasks
 
 
-def show_facts(task: str, gym: str | None, catalog: Path | None) -> dict[str, Any]:
-    """Everything there is to know about one task.
+def show_facts(
+    task: str, gym: str | None, catalog: Path | None, *, as_published: bool = False
+) -> dict[str, Any]:
+    """Everything there is to know about one task; of a folder, read as its files are or as published.
 
     Raises:
         SoftstartError: if there is no such task.
     """
     entries = all_entries(catalog)
-    opened = open_gym(gym) if gym else None
+    opened = open_gym(gym, as_published=as_published) if gym else None
     if opened is None and task not in entries and task in open_gym().tasks():
         opened = open_gym()
     if opened is None:

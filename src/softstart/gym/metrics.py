@@ -21,7 +21,7 @@ import math
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal
@@ -148,6 +148,26 @@ def companions(
     return values
 
 
+def taken_for_one(metric: str, texts: Iterable[str]) -> tuple[str, str] | None:
+    """Two of these answers, or one and the empty answer, that a metric cannot tell apart; None: it can.
+
+    Raises:
+        SoftstartError: for an unknown metric.
+
+    >>> taken_for_one("EM", ["C#", "C++"])
+    ('C#', 'C++')
+    >>> taken_for_one("EM", ["A", "B"])  # an article
+    ('', 'A')
+    """
+    form = METRICS.find(metric).form
+    seen = {form(""): ""}
+    for text in texts:
+        other = seen.setdefault(form(text), text)
+        if other != text:
+            return other, text
+    return None
+
+
 def check_references(metric: str, references: References) -> None:
     """Raise SoftstartError if the metric is unknown or cannot score anything against these answers.
 
@@ -181,6 +201,11 @@ def accuracy(predictions: Sequence[str], references: References) -> float:
     return _mean_of_best(lambda p, r: float(p.lower() == r.lower()), predictions, references)
 
 
+def equal(predictions: Sequence[str], references: References) -> float:
+    """Equal: the same string, every letter and sign; for answers that EM or ACC would take for one."""
+    return _mean_of_best(lambda p, r: float(p == r), predictions, references)
+
+
 def qa_f1(predictions: Sequence[str], references: References) -> float:
     """QA-F1: F1 of the bags of words, both sides normalized as for EM; 0 without a common word."""
     return _mean_of_best(_word_f1, predictions, references)
@@ -207,13 +232,30 @@ def gold_macro_f1(predictions: Sequence[str], references: References) -> float:
     return _mean([f1[label] for label in dict.fromkeys(gold)])
 
 
-def matthews(predictions: Sequence[str], references: References) -> float:
-    """Matthew-Correlation of the answer "acceptable" against any other string; 0 if undefined."""
+def matthews(predictions: Sequence[str], references: References, labels: Sequence[str] = ()) -> float:
+    """Matthew-Correlation; 0 if undefined.
+
+    Of a task without the label word "acceptable" it is the correlation of all classes (Gorodkin, 2004), which
+    is Matthews' for two of them; otherwise that of "acceptable" against any other string, as CrossFit's.
+    """
+    if labels and "acceptable" not in labels:
+        return _correlation_of_classes(predictions, [answers[0] for answers in references])
     p = np.array([prediction.strip() == "acceptable" for prediction in predictions], dtype=bool)
     g = np.array([answers[0] == "acceptable" for answers in references], dtype=bool)
     tp, tn, fp, fn = (int(n.sum()) for n in (p & g, ~p & ~g, p & ~g, ~p & g))
     denominator = math.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
     return (tp * tn - fp * fn) / denominator if denominator else 0.0
+
+
+def _correlation_of_classes(predictions: Sequence[str], gold: Sequence[str]) -> float:
+    """R_K of Gorodkin (2004): the covariance of two classifications, scaled by their variances."""
+    n, hits = len(gold), sum(p == g for p, g in zip(predictions, gold, strict=True))
+    given, true = Counter(predictions), Counter(gold)
+    together = sum(count * true[label] for label, count in given.items())
+    spreads = [n * n - sum(count * count for count in side.values()) for side in (given, true)]
+    if 0 in spreads:
+        return 0.0
+    return (n * hits - together) / math.sqrt(spreads[0] * spreads[1])
 
 
 def pearson(predictions: Sequence[str], references: References) -> float:
@@ -324,6 +366,7 @@ def _only_full_stops(answers: Sequence[str]) -> str | None:
 
 METRICS.add("EM", Metric(exact_match, "equal after normalization", form=_normalize))
 METRICS.add("ACC", Metric(accuracy, "equal but for case", form=str.lower))
+METRICS.add("Equal", Metric(equal, "equal as written"))
 METRICS.add("QA-F1", Metric(qa_f1, "F1 of the words in common"))
 METRICS.add(
     "Classification-F1",
@@ -331,7 +374,10 @@ METRICS.add(
         macro_f1, "macro-F1 of all strings in gold or predictions", problem=_no_answer, gold_labels=GOLD_F1
     ),
 )
-METRICS.add("Matthew-Correlation", Metric(matthews, "Matthews correlation", problem=_no_answer))
+METRICS.add(
+    "Matthew-Correlation",
+    Metric(matthews, "Matthews correlation", needs_labels=True, problem=_no_answer),
+)
 METRICS.add("Pearson-Correlation", Metric(pearson, "Pearson correlation", problem=_no_number, fewest=2))
 METRICS.add("Rouge-L", Metric(rouge_l, "F1 of the longest common subsequence", problem=_only_full_stops))
 METRICS.add(GOLD_F1, Metric(gold_macro_f1, "macro-F1 of the labels in gold", problem=_no_answer))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -36,13 +37,17 @@ def line_of(row: Row) -> int | None:
 SUFFIXES = (".parquet", ".jsonl", ".csv", ".tsv")
 """The files that rows are read from."""
 
+_GYM_FILE = re.compile(r".+_\d+_\d+_(train|dev|test)\.tsv")
+"""Names of CrossFit's files, which have no line of column names."""
 
-def read_rows(path: str | Path, delimiter: str | None = None, *, header: bool = True) -> Iterator[Row]:
+
+def read_rows(path: str | Path, delimiter: str | None = None, *, header: bool | None = None) -> Iterator[Row]:
     """The rows of a file, by its suffix.
 
-    Rows of text files know their line (``line_of``). CSV and TSV begin with a line of column
-    names; TSV has no quoting. With ``header=False`` a TSV may lack it: if its first line names no ``input``
-    column, the columns are the input and the answers, as in CrossFit's files.
+    Rows of text files know their line (``line_of``). CSV and TSV begin with a line of column names. Without
+    it, in a file named like CrossFit's (``emo_16_13_train.tsv``) or with ``header=False``, each line of a TSV
+    is the input and the answers, and a quotation mark is a character like any other. A TSV with column names
+    is read like a CSV; if its quotation marks do not fit together, they are text.
 
     Raises:
         SoftstartError: an unknown suffix, a file that cannot be read, bytes that are not UTF-8, or a row that
@@ -59,17 +64,39 @@ def read_rows(path: str | Path, delimiter: str | None = None, *, header: bool = 
         raise SoftstartError(f"cannot read this file ({error.strerror})", where=str(path)) from None
     if path.suffix == ".jsonl":
         return _jsonl(data, path)
-    named = header or path.suffix != ".tsv"
-    return _table(data, path, delimiter or ("\t" if path.suffix == ".tsv" else ","), named)
+    tabs = path.suffix == ".tsv"
+    if header is False and not tabs:
+        raise SoftstartError("only a TSV can lack column names", where=str(path), fix="Name its columns.")
+    bare = header is False or (header is None and tabs and _GYM_FILE.fullmatch(path.name) is not None)
+    text, delimiter = _decode(data, path), delimiter or ("\t" if tabs else ",")
+    quoted = not bare and not (tabs and _badly_quoted(text, delimiter))
+    return _table(text, path, delimiter, named=not bare, quoted=quoted)
 
 
-def columns_of(path: str | Path) -> list[str]:
+def _badly_quoted(text: str, delimiter: str) -> bool:
+    """Whether a table's quotation marks are text: read as quotes, they do not close or make uneven rows."""
+    if '"' not in text:
+        return False
+    try:
+        return len({len(cells) for cells in _reader(text, delimiter, quoted=True) if any(cells)}) > 1
+    except csv.Error:
+        return True
+
+
+def _reader(text: str, delimiter: str, *, quoted: bool) -> Any:
+    csv.field_size_limit(2**31 - 1)
+    quoting: Any = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    lines = (f"{line}\n" for line in text.split("\n"))
+    return csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
+
+
+def columns_of(path: str | Path, *, header: bool | None = None) -> list[str]:
     """The names of the columns of a table, in the order in which they appear; rows of JSONL may differ.
 
     Raises:
         SoftstartError: as ``read_rows``.
     """
-    rows = read_rows(path)
+    rows = read_rows(path, header=header)
     several = rows if Path(path).suffix == ".jsonl" else islice(rows, 1)
     return list(dict.fromkeys(name for row in several for name in row))
 
@@ -148,11 +175,8 @@ def _is_text(row: Any) -> bool:
     return True
 
 
-def _table(data: bytes, path: Path, delimiter: str, named: bool) -> Iterator[Row]:
-    csv.field_size_limit(2**31 - 1)
-    quoting: Any = csv.QUOTE_NONE if path.suffix == ".tsv" else csv.QUOTE_MINIMAL
-    lines = _decode(data, path).split("\n")
-    reader = csv.reader((f"{line}\n" for line in lines), delimiter=delimiter, quoting=quoting, strict=True)
+def _table(text: str, path: Path, delimiter: str, *, named: bool, quoted: bool) -> Iterator[Row]:
+    reader = _reader(text, delimiter, quoted=quoted)
     header: Sequence[str] | None = None
     begin = 1
     try:

@@ -13,7 +13,13 @@ from softstart.gym.tables import CATALOGS, is_table, open_table
 from softstart.gym.task import Gym, Task
 
 
-def open_gym(spec: str | Path | None = None, *, shots: int | None = None, version: int | None = None) -> Gym:
+def open_gym(
+    spec: str | Path | None = None,
+    *,
+    shots: int | None = None,
+    version: int | None = None,
+    as_published: bool = False,
+) -> Gym:
     """Open a gym: the one entry to all of them.
 
     * ``None`` or "mini": the mini gym inside the package;
@@ -26,6 +32,8 @@ def open_gym(spec: str | Path | None = None, *, shots: int | None = None, versio
     Args:
         spec: one of these.
         shots: chooses among several k in one folder (see ``CrossFitFolder``), or is the k of samples drawn.
+        as_published: read a folder's files as the published code did (see ``CrossFitFolder``); it changes
+            nothing in other gyms.
         version: of the mini gym's settings (see ``softstart.gym.mini.versions``); None: the default one.
 
     Raises:
@@ -40,7 +48,7 @@ def open_gym(spec: str | Path | None = None, *, shots: int | None = None, versio
         return EntryGym(crossfit_catalog(), "hub", shots=shots)
     if is_table(spec):
         return open_table(spec, shots=shots)
-    return CrossFitFolder(spec, shots=shots)
+    return CrossFitFolder(spec, shots=shots, as_published=as_published)
 
 
 def load_task(name: str, gym: str | Path | Gym | None = None, *, shots: int | None = None) -> Task:

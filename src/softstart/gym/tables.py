@@ -7,23 +7,25 @@ the columns that the table has and from how often its outputs repeat.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from softstart.errors import SoftstartError
+from softstart.errors import SoftstartError, did_you_mean
 from softstart.gym.build import Job, draw
 from softstart.gym.catalog.reading import parse_entry, read_catalog
 from softstart.gym.catalog.schema import Entry
-from softstart.gym.entries import EntryGym, examples_of
+from softstart.gym.entries import EntryGym
 from softstart.gym.hub import hub_rows
-from softstart.gym.lines import make_lines, reserved
+from softstart.gym.label_sets import compare_labels
+from softstart.gym.lines import Keyed, Line, kept_text, make_lines, reserved
+from softstart.gym.metrics import taken_for_one
 from softstart.gym.rows import SUFFIXES, read_rows
 from softstart.gym.sampling import shuffled
 from softstart.gym.task import Example, Kind, Sample, Task, check_kind
-from softstart.gym.template import MADE, Row, Template, with_columns
+from softstart.gym.template import MADE, Row, Template
 
 HUB = "hf:"
 """Begins the name of a dataset of the hub: ``hf:dair-ai/emotion``."""
@@ -40,13 +42,15 @@ class RawData:
     """A table and how its rows become a task; what is left out is taken from its columns.
 
     Without ``input``, ``output`` and ``label`` the columns of these names are taken. ``label`` names the
-    column whose values are balanced: samples hold k rows of each. ``labels`` are the label words, all of
-    them, or a mapping from values to words; a value outside them is an error. Without ``test`` (a file, or
-    a split of the hub) a fifth of the rows becomes the test set, as CrossFit carves it. ``dev`` (likewise)
-    holds the dev rows of ``whole_task``, which are else drawn from the rows.
+    column whose values are balanced: samples hold k rows of each. Where a table has both an output and a
+    label, the output is the answer. ``labels`` are the label words, all of them, or a mapping from values to
+    words; a value outside them is an error. Without ``test`` (a file, or a split of the hub) a fifth of the
+    rows becomes the test set, as CrossFit carves it. ``dev`` (likewise) holds the dev rows of ``whole_task``,
+    which are else drawn from the rows. ``header=False``: a TSV without column names, each line the input and
+    the answers. All commands read tables this way.
 
     Raises:
-        SoftstartError: an unknown kind, a template without a column, or a label that is there twice.
+        SoftstartError: an unknown kind, a template that cannot be read, or a label that is there twice.
     """
 
     data: str
@@ -63,12 +67,13 @@ class RawData:
     split: str = "train"
     delimiter: str | None = None
     dev: str | None = None
+    header: bool | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an unknown kind, a template without a column, and a label that is there twice."""
-        for text, name in ((self.input, "--input"), (self.output, "--output")):
+        """Refuse an unknown kind, a template that cannot be read, and a label that is there twice."""
+        for text in (self.input, self.output):
             if text is not None:
-                with_columns(text, name)
+                Template(text)
         if isinstance(self.labels, Sequence) and len(set(self.labels)) < len(self.labels):
             twice = next(label for label in self.labels if list(self.labels).count(label) > 1)
             raise SoftstartError(
@@ -103,6 +108,18 @@ def entry_of(raw: RawData) -> Entry:
     Raises:
         SoftstartError: a file that cannot be read, columns that are missing, rows that do not fit.
     """
+    return described(raw)[0]
+
+
+def described(raw: RawData) -> tuple[Entry, list[str]]:
+    """``entry_of``, and notes on what its metric cannot tell apart.
+
+    Without ``metric``, answers that EM would take for one (``C#`` and ``C++``, ``15`` and ``1.5``, an article
+    and nothing) are scored by ACC, or as they are written.
+
+    Raises:
+        SoftstartError: as ``entry_of``.
+    """
     fields = _source(raw) | {"category": raw.category}
     rows, first = _peek(raw, fields)
     fields |= _columns(raw, first)
@@ -110,9 +127,35 @@ def entry_of(raw: RawData) -> Entry:
     draft = parse_entry(
         raw.task_name, fields | {"kind": raw.kind or guess, "metric": raw.metric or "EM"}, raw.where
     )
-    kind = raw.kind or _kind(draft, rows, raw.where, guess)
-    metric = raw.metric or ("Classification-F1" if kind == "classification" else "EM")
-    return parse_entry(raw.task_name, fields | {"kind": kind, "metric": metric}, raw.where)
+    lines = list(make_lines(draft, rows, raw.where, tidy=kept_text))
+    kind = raw.kind or _kind(draft, lines, guess)
+    outputs = dict.fromkeys(keyed.line.output.partition("\t")[0] for keyed in lines)
+    metric, notes = _metric(raw.metric, kind, list(outputs))
+    return parse_entry(raw.task_name, fields | {"kind": kind, "metric": metric}, raw.where), notes
+
+
+METRICS_OF: Mapping[Kind, tuple[str, ...]] = {
+    "classification": ("Classification-F1",),
+    "text2text": ("EM", "ACC", "Equal"),
+}
+"""The metrics of tables that name none: the first one that tells all answers apart."""
+
+
+def _metric(given: str | None, kind: Kind, outputs: Sequence[str]) -> tuple[str, list[str]]:
+    """The metric of a table, and what it, or the one it takes the place of, cannot tell apart."""
+    first, *others = (given,) if given else METRICS_OF[kind]
+    pair = taken_for_one(first, outputs)
+    if pair is None:
+        return first, []
+    named = (
+        f"{first} takes {pair[0]!r} and {pair[1]!r} for one"
+        if pair[0]
+        else f"{first} takes {pair[1]!r} for nothing"
+    )
+    better = next((metric for metric in others if taken_for_one(metric, outputs) is None), None)
+    if better is None:
+        return first, [f"{named}: wrong answers may count as right"]
+    return better, [f"{named}: scored by {better} (--metric decides)"]
 
 
 def label_words(labels: Sequence[str]) -> Sequence[str] | Mapping[str, str]:
@@ -130,7 +173,8 @@ def whole_task(raw: RawData, *, splits: int = 1, dev_share: float = 0.25, max_de
     """A task with all rows of a table: each sample is another split of them into train and dev.
 
     Without a test file a fifth of the rows becomes the test set, the same for all splits. The samples are
-    named ``WHOLE``, ``WHOLE + 1``, … With a dev file, all samples hold the same rows, in other orders.
+    named ``WHOLE``, ``WHOLE + 1``, … With a dev file, all samples hold the same rows, in other orders. Line
+    breaks inside inputs stay. ``Task.notes`` says what is odd: labels of one side only, rows on both.
 
     Args:
         raw: the table.
@@ -141,9 +185,12 @@ def whole_task(raw: RawData, *, splits: int = 1, dev_share: float = 0.25, max_de
     Raises:
         SoftstartError: as ``entry_of``, or fewer than two rows to learn from.
     """
-    entry = entry_of(raw)
-    drawn = draw(Job(entry, Path(), False, allow_short=True))
+    entry, notes = described(raw)
+    drawn = draw(Job(entry, Path(), False, allow_short=True, tidy=kept_text))
     own_dev = _dev_rows(raw, entry) if raw.dev else None
+    if own_dev and entry.kind == "classification":
+        known = [keyed.line.output for keyed in drawn.pool]
+        notes += compare_labels(known, [row.outputs[0] for row in own_dev], str(raw.dev))
     dev = 0 if own_dev else min(max_dev, max(1, int(dev_share * len(drawn.pool))))
     if len(drawn.pool) <= dev:
         raise SoftstartError(
@@ -153,51 +200,50 @@ def whole_task(raw: RawData, *, splits: int = 1, dev_share: float = 0.25, max_de
         )
     samples = {}
     for seed in range(WHOLE, WHOLE + splits):
-        rows = examples_of([keyed.line for keyed in shuffled(drawn.pool, seed)])
+        rows = _whole_examples([keyed.line for keyed in shuffled(drawn.pool, seed)])
         samples[seed] = Sample(seed, rows[dev:], own_dev or rows[:dev])
-    test = examples_of(drawn.test)
-    return Task(entry.name, entry.kind, entry.metric, entry.category, samples, test, raw.data)
+    test = _whole_examples(drawn.test)
+    learned = {keyed.line.input for keyed in drawn.pool}
+    notes += [*drawn.labels, *_shared(learned, test)]
+    return Task(entry.name, entry.kind, entry.metric, entry.category, samples, test, raw.data, tuple(notes))
 
 
 def _dev_rows(raw: RawData, entry: Entry) -> tuple[Example, ...]:
     """The rows of the dev file (or split of the hub), read as those of the table are."""
     dev = str(raw.dev)
-    rows = (
-        hub_rows(entry.dataset, dev)
-        if raw.on_hub
-        else read_rows(dev, raw.delimiter, header=raw.input is not None)
-    )
-    examples = examples_of([keyed.line for keyed in make_lines(entry, rows, dev, tidy=True)])
+    rows = hub_rows(entry.dataset, dev) if raw.on_hub else read_rows(dev, raw.delimiter, header=raw.header)
+    examples = _whole_examples([keyed.line for keyed in make_lines(entry, rows, dev, tidy=kept_text)])
     if not examples:
         raise SoftstartError("no rows", where=dev, fix="Give a table with labeled rows.")
     return examples
 
 
-def source_tasks(folder: str | Path, like: RawData | None = None) -> list[Task]:
-    """The tables of a folder as source tasks to learn a start from: none of their rows is kept for a test.
-
-    Args:
-        folder: holds one CSV, TSV, JSONL or parquet file per task; other files are ignored.
-        like: how the rows of every file become a task; its ``data`` is not used.
+def labeled_rows(raw: RawData) -> tuple[Example, ...]:
+    """All rows of one table as examples, read as ``whole_task`` reads them.
 
     Raises:
-        SoftstartError: as ``whole_task``, or no table in the folder.
+        SoftstartError: as ``entry_of``.
     """
-    root = Path(folder)
-    files = sorted(path for path in root.iterdir() if path.suffix in SUFFIXES) if root.is_dir() else []
-    if not files:
-        raise SoftstartError(
-            "no tables to learn from", where=str(root), fix=f"Give a folder of {', '.join(SUFFIXES)} files."
+    # How the classes of a table are balanced is nothing to its score.
+    fields = _source(raw) | {"category": raw.category, "kind": raw.kind or "text2text", "metric": "EM"}
+    rows, first = _peek(raw, fields)
+    columns = {name: value for name, value in _columns(raw, first).items() if name != "balance"}
+    entry = parse_entry(raw.task_name, fields | columns, raw.where)
+    return _whole_examples([keyed.line for keyed in make_lines(entry, rows, raw.where, tidy=kept_text)])
+
+
+def _whole_examples(lines: Sequence[Line]) -> tuple[Example, ...]:
+    """Lines as examples, with the line breaks and TABs of their inputs."""
+    return tuple(Example(line.input, tuple(line.output.split("\t"))) for line in lines)
+
+
+def _shared(learned: Container[str], test: Sequence[Example]) -> Iterator[str]:
+    count = sum(example.input in learned for example in test)
+    if count:
+        yield (
+            f"{count} of {len(test)} test inputs are among the rows to learn from: the test score says less "
+            "about new rows"
         )
-    tasks = []
-    for file in files:
-        task = whole_task(replace(like or RawData(""), data=str(file)))
-        sample = task.samples[WHOLE]
-        whole = replace(sample, train=sample.train + task.test)
-        tasks.append(replace(task, samples={WHOLE: whole}, test=()))
-    if len({task.name for task in tasks}) < len(tasks):
-        raise SoftstartError("two tables have the same name", where=str(root), fix="Rename one.")
-    return tasks
 
 
 def open_table(path: str | Path, *, shots: int | None = None) -> EntryGym:
@@ -229,7 +275,8 @@ def _source(raw: RawData) -> dict[str, Any]:
         return {"dataset": {"id": raw.data.removeprefix(HUB), "config": raw.config}, "splits": splits}
     files = {"train": raw.data} if raw.test is None else {"train": raw.data, "test": raw.test}
     splits = {"carve": "train"} if raw.test is None else {"pool": "train", "test": "test"}
-    return {"dataset": {"files": files, "delimiter": raw.delimiter}, "splits": splits}
+    dataset = {"files": files, "delimiter": raw.delimiter, "header": raw.header}
+    return {"dataset": dataset, "splits": splits}
 
 
 def _peek(raw: RawData, source: Mapping[str, Any]) -> tuple[Iterator[Row], Row]:
@@ -238,7 +285,7 @@ def _peek(raw: RawData, source: Mapping[str, Any]) -> tuple[Iterator[Row], Row]:
         probe = {"kind": "text2text", "metric": "EM", "input": "{input}", "output": "{output}"}
         rows = hub_rows(parse_entry("probe", {**source, **probe}, raw.where).dataset, raw.split)
     else:
-        rows = read_rows(raw.data, raw.delimiter, header=raw.input is not None)
+        rows = read_rows(raw.data, raw.delimiter, header=raw.header)
     first = next(rows, None)
     if first is None:
         raise SoftstartError("no rows", where=raw.where)
@@ -254,15 +301,61 @@ def _columns(raw: RawData, first: Row) -> dict[str, Any]:
     if taken := next((name for name in read if name in MADE and name in columns), None):
         raise SoftstartError(reserved(taken).what, where=raw.where, fix=reserved(taken).fix)
     label = raw.label or ("label" if "label" in columns else None)
-    for column, template in (("input", raw.input), (label, None)):
-        if column and template is None and column not in columns:
-            raise SoftstartError(
-                f"no column '{column}'",
-                where=raw.where,
-                fix=f"It has {', '.join(columns)}: rename one, or give a template like "
-                f"--input '{{{columns[0]}}}'.",
-            )
-    return {"input": raw.input or "{input}", **_output(raw, columns, label)}
+    wanted = column_template(raw.input, columns, "--input") if raw.input else None
+    if wanted is None and "input" not in columns:
+        raise _no_column("input", columns, raw.where, f"--input '{{{columns[0]}}}'", tsv=_is_tsv(raw))
+    if label is not None and label not in columns and "." not in label:
+        raise _no_column(label, columns, raw.where, f"--label {columns[-1]}")
+    return {"input": wanted or "{input}", **_output(raw, columns, label)}
+
+
+def resolved(raw: RawData) -> RawData:
+    """The same reading, its input and output as templates: a text without braces is one column.
+
+    Raises:
+        SoftstartError: as ``entry_of``.
+    """
+    _, first = _peek(raw, _source(raw))
+    columns = list(first)
+    wanted = column_template(raw.input, columns, "--input") if raw.input else None
+    output = column_template(raw.output, columns, "--output") if raw.output else None
+    return replace(raw, input=wanted, output=output)
+
+
+def column_template(text: str, columns: Sequence[str], where: str) -> str:
+    """A template of columns; a text without braces is the name of one column.
+
+    Args:
+        text: ``{title}: {body}``, or ``title``.
+        columns: those of the table.
+        where: the option it is from.
+
+    Raises:
+        SoftstartError: no such column, or a template that names none.
+    """
+    if Template(text).fields:
+        return text
+    if text not in columns:
+        near = did_you_mean(text, columns)
+        raise SoftstartError(
+            f"no column '{text}', and no column in braces",
+            where=where,
+            fix=near or f"The table has {', '.join(columns)}: write {{{columns[0]}}}.",
+        )
+    return f"{{{text}}}"
+
+
+def _no_column(
+    name: str, columns: Sequence[str], where: str, example: str, tsv: bool = False
+) -> SoftstartError:
+    bare = ", or --no-header if its first line is a row" if tsv else ""
+    near = did_you_mean(name, columns)
+    fix = f"It has {', '.join(columns)}: rename one, or give a template like {example}{bare}."
+    return SoftstartError(f"no column '{name}'", where=where, fix=f"{near} {fix}" if near else fix)
+
+
+def _is_tsv(raw: RawData) -> bool:
+    return not raw.on_hub and Path(raw.data).suffix == ".tsv"
 
 
 def _output(raw: RawData, columns: Sequence[str], label: str | None) -> dict[str, Any]:
@@ -270,12 +363,12 @@ def _output(raw: RawData, columns: Sequence[str], label: str | None) -> dict[str
     has_output = bool(raw.output) or "output" in columns
     balance = {"balance": label} if label and has_output and not raw.labels else {}
     if raw.output:
-        return {"output": raw.output, **balance}
+        return {**_answers(column_template(raw.output, columns, "--output")), **balance}
     if raw.labels:
         words = raw.labels if isinstance(raw.labels, Mapping) else {word: word for word in raw.labels}
         return {"output": "{LABEL}", "labels": {"field": label or "output", "words": dict(words)}}
     if "output" in columns:
-        return {"output": "{ANSWERS}", "answers": {"field": "output", "operations": ["line"]}, **balance}
+        return {**_answers("{output}"), **balance}
     if label:
         return {"output": f"{{{label}}}"}
     raise SoftstartError(
@@ -285,9 +378,16 @@ def _output(raw: RawData, columns: Sequence[str], label: str | None) -> dict[str
     )
 
 
-def _kind(draft: Entry, rows: Iterator[Row], where: str, guess: Kind) -> Kind:
+def _answers(template: str) -> dict[str, Any]:
+    """The output fields of an entry: one column may hold several answers a row, each without TABs."""
+    if column := re.fullmatch(r"\{([^{}|]+)\}", template):
+        operations = ["replace:\t= "]
+        return {"output": "{ANSWERS}", "answers": {"field": column[1], "operations": operations}}
+    return {"output": template}
+
+
+def _kind(draft: Entry, lines: Sequence[Keyed], guess: Kind) -> Kind:
     """Classification or not, by how often the outputs of all rows repeat."""
-    lines = list(make_lines(draft, rows, where, tidy=True))
     outputs = {keyed.line.output for keyed in lines}
     if draft.balance:
         classes = {keyed.key for keyed in lines}

@@ -59,6 +59,10 @@ class Task:
     samples: Mapping[int, Sample]
     test: tuple[Example, ...]
     source: str = field(default="", compare=False)
+    published: tuple[str, ...] = field(default=(), compare=False)
+    """The versions of the published gym ("v1", "v2") that its files equal, byte for byte."""
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    """What is odd about its rows, one sentence each, to be said before anything is tuned."""
 
     @cached_property
     def labels(self) -> tuple[str, ...]:

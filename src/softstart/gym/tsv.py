@@ -98,6 +98,33 @@ def read_examples(path: Path, kind: Kind, split: Split, *, skip_malformed: bool)
     return tuple(rows)
 
 
+def read_as_published(path: Path) -> tuple[Example, ...]:
+    """The examples of a file as the published code read them, whatever is in it (Ye et al., 2021).
+
+    Every line break ends an example, a carriage return alone too. White space around a line is dropped; what
+    stands before the first TAB is the input, what follows are the answers. So a stray TAB inside an input
+    cuts it there and makes its rest an answer, an empty output leaves an example without answers, and an
+    empty input turns the label into the input.
+
+    Raises:
+        SoftstartError: the file cannot be read, is not UTF-8, or has no rows.
+    """
+    try:
+        text = path.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or f"not UTF-8, {error}"
+        raise SoftstartError(
+            f"cannot read this file as published ({reason})",
+            where=str(path),
+            fix="Build it again (softstart gym build --version v1).",
+        ) from None
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
+    if lines == [""]:
+        raise SoftstartError("no rows", where=str(path))
+    cells = (line.strip().split("\t") for line in lines)
+    return tuple(Example(source, tuple(answers)) for source, *answers in cells)
+
+
 def _cells(row: Any) -> list[str]:
     """Input and answers of a row in any of its forms, as text."""
     if isinstance(row, Example):

@@ -32,15 +32,16 @@ class Checked:
     """Why the task cannot be read; empty if it can."""
 
 
-def verify(path: str | Path) -> Iterator[Checked]:
+def verify(path: str | Path, *, as_published: bool = False) -> Iterator[Checked]:
     """Check every task of a folder in CrossFit's format.
 
-    One ``<task>_test.tsv`` stands for the test files of all seeds.
+    One ``<task>_test.tsv`` stands for the test files of all seeds. ``as_published``: read as the published
+    code did.
 
     Raises:
         SoftstartError: if there is no such folder or no task in it.
     """
-    gym = CrossFitFolder(path)
+    gym = CrossFitFolder(path, as_published=as_published)
     for name in gym.tasks():
         verdict, differs, missing = _compare(gym.root / name)
         notes, problem = _read(gym, name)
@@ -88,14 +89,15 @@ def task_notes(task: Task) -> list[str]:
     if task.kind != "classification":
         return notes
     for seed, sample in sorted(task.samples.items()):
-        labels = {row.outputs[0] for row in sample.train}
+        labels = {row.outputs[0] for row in sample.train if row.outputs}
         for part, rows in (("dev", sample.dev), ("test", task.test)):
-            if without := sorted({row.outputs[0] for row in rows} - labels):
+            if without := sorted({row.outputs[0] for row in rows if row.outputs} - labels):
                 listed = ", ".join(f"'{label}'" for label in without[:5])
                 notes.append(f"sample {seed}: no training row of class {listed}, which {part} has")
     entry = crossfit_catalog().get(task.name)
     known = {word for words in (entry.words, entry.version("v1").words) for word in words} if entry else set()
-    used = {row.outputs[0] for s in task.samples.values() for row in (*s.train, *s.dev, *task.test)}
+    everything = [row for s in task.samples.values() for row in (*s.train, *s.dev, *task.test)]
+    used = {row.outputs[0] for row in everything if row.outputs}
     if known and (outside := sorted(used - known)):
         listed = ", ".join(f"'{label}'" for label in outside[:5])
         notes.append(f"{len(outside)} labels are outside the verbalizer: {listed}")

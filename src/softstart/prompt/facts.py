@@ -35,6 +35,10 @@ class _Info(_Strict):
     output: str | None = None
     template: str | None = None
     labels: list[str] | None = None
+    label: str | None = None
+    label_words: dict[str, str] | None = None
+    scoring: str | None = None
+    max_input_tokens: Annotated[int, Field(gt=0, le=1_000_000)] | None = None
     max_new_tokens: Annotated[int, Field(gt=0, le=100_000)] | None = None
     scores: list[_Score] | None = None
     steps: Annotated[int, Field(ge=0)] | None = None

@@ -100,12 +100,13 @@ def read(path: Path, name: str = TENSOR) -> tuple[Tensor, dict[str, Any]]:
     Raises:
         SoftstartError: missing or damaged files, no prompt [P, d] in them, or NaN or infinity in it.
     """
-    file, config = path, {}
+    file, folder = path, path.parent
     if path.is_dir():
-        file = path / WEIGHTS_FILE
+        file, folder = path / WEIGHTS_FILE, path
         if not file.exists() and (path / PICKLED_FILE).exists():
             file = path / PICKLED_FILE
-        config = _config(path / CONFIG_FILE)
+    # The weights of an adapter mean what the configuration next to them says.
+    config = _config(folder / CONFIG_FILE) if file.name in (WEIGHTS_FILE, PICKLED_FILE) else {}
     readers = {".pt": _torch_file, ".bin": _torch_file, ".npy": _numpy_file}
     tensors, header = readers.get(file.suffix, load_tensors)(file)
     tensor = tensors.get(name)
@@ -120,7 +121,7 @@ def read(path: Path, name: str = TENSOR) -> tuple[Tensor, dict[str, Any]]:
     if further := {k.removeprefix(FURTHER): t for k, t in tensors.items() if k.startswith(FURTHER)}:
         facts["further"] = further
     if not facts and config:
-        tensor, facts = _from_peft(tensor, config, path / CONFIG_FILE)
+        tensor, facts = _from_peft(tensor, config, folder / CONFIG_FILE)
         check_facts(facts, str(path))
     for of, values in {name: tensor, **facts.get("further", {})}.items():
         _check_finite(of, values, file)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from string import Formatter
 from typing import Any
@@ -18,6 +18,9 @@ from softstart.training.chat import CHAT, chat_ids, mention_chat
 
 SPARE_TOKENS = 2
 """How many tokens longer a generated output may be than the longest train or dev output of its task."""
+
+CONTENT_FREE = ("N/A", "[MASK]", "")
+"""Inputs that say nothing, to measure what a model prefers whatever it reads (Zhao et al., 2021)."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ class EncodedTask:
 
     ``train`` and ``dev`` are keyed by sample seed. ``labels`` and ``label_ids`` are the label words of a
     classification task and their tokens. ``max_new_tokens`` is a bound for generation, derived from the
-    longest train or dev output.
+    longest train or dev output. ``content_free`` holds ``CONTENT_FREE`` under the task's template.
     """
 
     name: str
@@ -125,6 +128,7 @@ class EncodedTask:
     labels: tuple[str, ...]
     label_ids: list[list[int]]
     max_new_tokens: int
+    content_free: Rows = field(default_factory=lambda: Rows([], [], []))
 
 
 def encode_task(task: Task, backbone: Backbone, text: TextFormat) -> EncodedTask:
@@ -168,6 +172,7 @@ def encode_task(task: Task, backbone: Backbone, text: TextFormat) -> EncodedTask
         for name, examples in parts.items()
     }
     outputs["labels"] = list(task.labels)
+    inputs["content-free"] = [text.fill(task.name, nothing) for nothing in CONTENT_FREE]
 
     chat = text.chat
 
@@ -206,7 +211,9 @@ def encode_task(task: Task, backbone: Backbone, text: TextFormat) -> EncodedTask
     )
     most, labels = longest + SPARE_TOKENS, ids["labels"]
     check_labels(task.labels, labels, f"task '{task.name}'")
-    return EncodedTask(task.name, task.metric, train, dev, rows("test"), task.labels, labels, most)
+    empty = [row for row in ids["content-free"] if row]
+    free = Rows(empty, [[] for _ in empty], [() for _ in empty])
+    return EncodedTask(task.name, task.metric, train, dev, rows("test"), task.labels, labels, most, free)
 
 
 def check_labels(labels: Sequence[str], label_ids: Sequence[Sequence[int]], where: str | None = None) -> None:
@@ -233,6 +240,26 @@ def check_labels(labels: Sequence[str], label_ids: Sequence[Sequence[int]], wher
                 where=where,
                 fix="Use other label words, which the tokenizer knows and which differ where they are cut.",
             )
+
+
+def misread_labels(
+    backbone: Backbone, labels: Sequence[str], label_ids: Sequence[Sequence[int]]
+) -> dict[str, str]:
+    """Labels that the tokenizer does not give back as they are, each with what it gives back.
+
+    A model never writes such a label, and ranks what is left of it.
+
+    Args:
+        backbone: whose tokenizer it is.
+        labels: label words.
+        label_ids: their tokens, as they are used.
+
+    Raises:
+        SoftstartError: none do.
+    """
+    decode = backbone.tokenizer.decode
+    back = [str(decode(list(ids), skip_special_tokens=True)).strip() for ids in label_ids]
+    return {label: text for label, text in zip(labels, back, strict=True) if label.strip() != text}
 
 
 def encode_texts(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from pydantic import AfterValidator
@@ -26,12 +26,18 @@ class Scoring:
             of its rows. Jobs should share forward passes.
         label: what it does, in a word or two, for reports.
         ranks: whether it ranks label words, which takes memory that plans count.
+        values: of a scoring that ranks, what it ranks by (see ``by_value``); without it, predictions come
+            without probabilities.
     """
 
-    function: Callable[[Backbone, Tensor, Sequence[Job], Evaluation], list[list[str]]]
+    function: Predicts
     label: str
     ranks: bool = False
+    values: LabelValues | None = None
 
+
+Predicts = Callable[["Backbone", Tensor, Sequence["Job"], "Evaluation"], list[list[str]]]
+LabelValues = Callable[["Backbone", Tensor, Sequence["Job"], "Evaluation"], list[Tensor]]
 
 SCORINGS: Registry[Scoring] = Registry("scoring", accepts=lambda thing: isinstance(thing, Scoring))
 """Ways to make predictions, by the name in ``Evaluation.scoring``."""
@@ -43,13 +49,13 @@ class Evaluation:
 
     ``scoring="generate"`` decodes freely and compares strings, as the published protocol does. ``"rank"``
     picks the most likely label word of a classification task: another, easier metric; other tasks are
-    generated in either case.
+    generated in either case. ``"rank_per_token"`` and ``"rank_calibrated"`` rank by other values.
     """
 
     decoding: Decoding = Decoding()
     """How outputs are generated."""
     scoring: Annotated[str, AfterValidator(SCORINGS.check)] = "generate"
-    """``generate``, ``rank``, or another name or import path of a ``Scoring``."""
+    """A name in ``SCORINGS``, or the import path of a ``Scoring``."""
     f1_labels: Annotated[F1Labels, Added("union")] = "union"
     """Over which labels Classification-F1 is a mean, on dev and on test (see ``gym.metrics.F1Labels``)."""
     bounded: Annotated[bool, Added(True)] = True
@@ -171,28 +177,97 @@ def generate_outputs(
     return outputs
 
 
-def rank_labels(
+def by_value(values: LabelValues) -> Predicts:
+    """What predicts the label word with the largest value; tasks without label words are generated.
+
+    Args:
+        values: backbone, prompts [R, P, d], jobs of tasks with label words and evaluation to the values of
+            every job, [rows, labels], on the CPU. A softmax over them gives probabilities.
+    """
+
+    def predictions(
+        backbone: Backbone, prompts: Tensor, jobs: Sequence[Job], evaluation: Evaluation
+    ) -> list[list[str]]:
+        ranked = [job for job in jobs if job.task.labels]
+        free = [job for job in jobs if not job.task.labels]
+        generated = iter(generate_outputs(backbone, prompts, free, evaluation))
+        found = iter(values(backbone, prompts, ranked, evaluation) if ranked else ())
+        return [
+            [job.task.labels[best] for best in next(found).argmax(1).tolist()]
+            if job.task.labels
+            else next(generated)
+            for job in jobs
+        ]
+
+    return predictions
+
+
+def label_likelihoods(
     backbone: Backbone, prompts: Tensor, jobs: Sequence[Job], evaluation: Evaluation
-) -> list[list[str]]:
-    """The most likely label word under prompts [R, P, d]; tasks without label words are generated."""
-    ranked = [job for job in jobs if job.task.labels]
-    generated = iter(
-        generate_outputs(backbone, prompts, [job for job in jobs if not job.task.labels], evaluation)
-    )
-    best: Any = iter(())
-    if ranked:
-        per_row = [job.task.label_ids for job in ranked for _ in range(len(job.rows))]
-        candidates = candidates_tensor(per_row, IGNORE).to(backbone.device)
-        scores = backbone.rank(prompts, _batch(backbone, ranked), candidates, evaluation.max_tokens)
-        best = iter(scores.argmax(1).tolist())
+) -> list[Tensor]:
+    """Log-likelihoods of the label words: sums over the tokens of a label and the end token.
+
+    Args:
+        backbone: the frozen model.
+        prompts: [R, P, d].
+        jobs: rows of tasks with label words.
+        evaluation: its bound on the tokens of a forward pass.
+
+    Returns:
+        [rows, labels] for every job.
+    """
+    per_row = [job.task.label_ids for job in jobs for _ in range(len(job.rows))]
+    if not per_row:
+        return [torch.zeros(0, len(job.task.labels)) for job in jobs]
+    candidates = candidates_tensor(per_row, IGNORE).to(backbone.device)
+    sums = backbone.rank(prompts, _batch(backbone, jobs), candidates, evaluation.max_tokens).cpu()
+    parts = sums.split([len(job.rows) for job in jobs])
+    return [part[:, : len(job.task.labels)] for part, job in zip(parts, jobs, strict=True)]
+
+
+def likelihoods_per_token(
+    backbone: Backbone, prompts: Tensor, jobs: Sequence[Job], evaluation: Evaluation
+) -> list[Tensor]:
+    """``label_likelihoods`` divided by the tokens of each label, the end token included: [rows, labels].
+
+    A label of many tokens is not less likely for that (length normalization; Brown et al., 2020).
+    """
+    sums = label_likelihoods(backbone, prompts, jobs, evaluation)
     return [
-        [job.task.labels[next(best)] for _ in range(len(job.rows))] if job.task.labels else next(generated)
-        for job in jobs
+        part / torch.tensor([len(ids) for ids in job.task.label_ids], dtype=part.dtype)
+        for part, job in zip(sums, jobs, strict=True)
     ]
 
 
+def calibrated_likelihoods(
+    backbone: Backbone, prompts: Tensor, jobs: Sequence[Job], evaluation: Evaluation
+) -> list[Tensor]:
+    """Contextual calibration (Zhao et al., 2021): log p(label | input) - log p(label | no content).
+
+    Probabilities are shares among the labels. Those without content are means over the inputs of
+    ``encoding.CONTENT_FREE``, under the same prompt and template: what the model prefers whatever it reads.
+
+    Returns:
+        [rows, labels] for every job.
+    """
+    empty = [replace(job, rows=job.task.content_free) for job in jobs]
+    given = label_likelihoods(backbone, prompts, [*jobs, *empty], evaluation)
+    return [
+        part.log_softmax(1) - without.softmax(1).mean(0).log()
+        for part, without in zip(given[: len(jobs)], given[len(jobs) :], strict=True)
+    ]
+
+
+rank_labels = by_value(label_likelihoods)
+"""The most likely label word."""
+
 SCORINGS.add("generate", Scoring(generate_outputs, "generated"))
-SCORINGS.add("rank", Scoring(rank_labels, "likeliest label", ranks=True))
+for _name, _label, _values in (
+    ("rank", "likeliest label", label_likelihoods),
+    ("rank_per_token", "likeliest label per token", likelihoods_per_token),
+    ("rank_calibrated", "likeliest label, calibrated", calibrated_likelihoods),
+):
+    SCORINGS.add(_name, Scoring(by_value(_values), _label, ranks=True, values=_values))
 
 
 def _batch(backbone: Backbone, jobs: Sequence[Job]) -> Batch:

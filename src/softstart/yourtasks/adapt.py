@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from softstart.analysis.resampling import score_interval
 from softstart.analysis.units import points
 from softstart.backbone import Backbone
 from softstart.errors import SoftstartError
-from softstart.gym.metrics import score
+from softstart.gym.metrics import companions, score
 from softstart.gym.task import Task
 from softstart.progress import Progress, silent
 from softstart.prompt import SoftPrompt
 from softstart.training.adaptation import Adapted, AdaptRun, adapt
 from softstart.training.configs import AdaptConfig
 from softstart.training.encoding import TextFormat, encode_task
-from softstart.training.evaluation import Evaluation, Job, predict
+from softstart.training.evaluation import Evaluation
+from softstart.yourtasks.predict import Predictor
 from softstart.yourtasks.starts import starts_of
 
 PT = "PT from scratch"
 LEARNED = "learned start"
 QUICK = AdaptConfig(steps=300, eval_every=25, max_tokens=2048)
 """How long and in what batches a prompt is tuned, by default."""
+RANKED = Evaluation(scoring="rank", max_tokens=4096)
+"""How predictions are made, by default: where there are labels, the likeliest."""
+STILL = 0.02
+"""The share of its size that a loss has to move to count as moving."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,11 @@ class Tuned:
     """What became of one start: the prompt with the best dev score of all samples, and its learning rate.
 
     ``devs`` and ``tests`` hold the scores (fractions) of every sample in order, each at its own best learning
-    rate and step. ``diverged`` names the runs whose loss was no longer finite: they count up to where it was.
+    rate and step. ``sample`` is the sample of the prompt, ``low`` and ``high`` are the 95 % interval of its
+    test score over test rows. ``outside`` is the share of test predictions that are no label, over all
+    samples; None without labels. ``losses`` holds the training loss of every sample at the first and at the
+    last dev evaluation. ``diverged`` names the runs whose loss was no longer finite: they count up to where
+    it was.
     """
 
     prompt: SoftPrompt
@@ -44,6 +52,16 @@ class Tuned:
     devs: tuple[float, ...]
     tests: tuple[float, ...]
     diverged: tuple[str, ...] = ()
+    sample: int = 0
+    low: float = math.nan
+    high: float = math.nan
+    outside: float | None = None
+    losses: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def still(self) -> bool:
+        """Whether the training loss of no sample moved by as much as ``STILL`` of its size."""
+        return bool(self.losses) and all(abs(a - b) < STILL * abs(a) for a, b in self.losses)
 
     @property
     def dev(self) -> float:
@@ -65,7 +83,7 @@ def compare_starts(
     samples: Sequence[int] | None = None,
     rates: Sequence[float] = (0.5, 0.3),
     config: AdaptConfig = QUICK,
-    evaluation: Evaluation = Evaluation(max_tokens=4096),
+    evaluation: Evaluation = RANKED,
     seed: int = 0,
     progress: Progress = silent,
 ) -> dict[str, Tuned]:
@@ -80,7 +98,8 @@ def compare_starts(
         samples: names of the task's samples; by default all of them.
         rates: learning rates; the best on dev is kept for each start and sample.
         config: steps, batches, selection.
-        evaluation: decoding and scoring.
+        evaluation: decoding and scoring, on dev and on test; the prompts note it, so that ``Predictor`` does
+            the same.
         seed: of the order of the rows.
         progress: receives the number of run-steps done.
 
@@ -107,33 +126,65 @@ def compare_starts(
     ]
     results = adapt(backbone, runs, config, evaluation, progress=progress)
     best = _best_on_dev([(name, i) for name, i, _ in cells], results)
-    stack = torch.stack([results[r].prompt for r in best.values()]).to(backbone.device, backbone.prompt_dtype)
-    jobs = [Job(j, encoded, encoded.test) for j in range(len(stack))]
-    answers = dict(zip(best.values(), predict(backbone, stack, jobs, evaluation), strict=True))
-    references = encoded.test.references
-    by: dict[str, Any] = {"f1_labels": evaluation.f1_labels, "labels": task.labels}
-    tests = {r: score(task.metric, given, references, **by) for r, given in answers.items()}
+    info = {
+        "task": task.name, "metric": task.metric, "labels": list(task.labels), "template": text.template,
+        "max_input_tokens": text.max_input_tokens, "max_new_tokens": encoded.max_new_tokens, "seed": seed,
+        "batch_size": config.batch_size,
+        **({"lr_unit": config.lr_unit} if config.lr_unit != "absolute" else {}),
+    }  # fmt: skip
     tuned = {}
     for name in starts:
+        nearest = {"nearest": list(begun[name].nearest)} if begun[name].nearest else {}
         chosen = [best[name, i] for i in range(len(samples))]
-        top = max(chosen, key=lambda r: results[r].dev)
-        low, high = score_interval(task.metric, answers[top], references, **by)
-        info = {
-            "task": task.name, "metric": task.metric, "labels": list(task.labels), "template": text.template,
-            "max_new_tokens": encoded.max_new_tokens, "seed": seed, "batch_size": config.batch_size,
-            "method": name, "lr": runs[top].lr, "steps": results[top].best_step,
-            "scores": [_score_row(task, tests[top], low, high)],
-            **({"nearest": list(begun[name].nearest)} if begun[name].nearest else {}),
-        }  # fmt: skip
-        tuned[name] = Tuned(
-            SoftPrompt.of(backbone, results[top].prompt, info),
-            runs[top].lr,
-            results[top].best_step,
-            tuple(results[r].dev for r in chosen),
-            tuple(tests[r] for r in chosen),
-            _diverged(name, cells, results),
-        )
+        of_start = {**info, "method": name, **nearest}
+        pairs = [(runs[r], results[r]) for r in chosen]
+        found = _tuned(backbone, task, pairs, of_start, evaluation)
+        tuned[name] = replace(found, diverged=_diverged(name, cells, results))
     return tuned
+
+
+def best_start(tuned: Mapping[str, Tuned]) -> str:
+    """The start with the best mean dev score, the last of equals: its prompt is the one to keep."""
+    return max(reversed(list(tuned)), key=lambda name: tuned[name].dev)
+
+
+def _tuned(
+    backbone: Backbone,
+    task: Task,
+    chosen: Sequence[tuple[AdaptRun, Adapted]],
+    info: Mapping[str, Any],
+    evaluation: Evaluation,
+) -> Tuned:
+    """The tested prompts of one start, one for each sample, of which that with the best dev score is kept."""
+    inputs, references = [row.input for row in task.test], [row.outputs for row in task.test]
+    by: dict[str, Any] = {"f1_labels": evaluation.f1_labels, "labels": task.labels}
+    prompts, answers = [], []
+    for run, result in chosen:
+        made = {**info, "lr": run.lr, "steps": result.best_step, "sample": run.sample}
+        prompt = SoftPrompt.of(backbone, result.prompt, made)
+        # One prompt at a time, as Predictor does it later: the same rows score the same, to the last bit.
+        predictor = Predictor(backbone, prompt, scoring=evaluation.scoring, evaluation=evaluation)
+        prompt.info["scoring"] = predictor.scoring
+        prompts.append(prompt)
+        answers.append(predictor.texts(inputs))
+    tests = tuple(score(task.metric, given, references, **by) for given in answers)
+    top = max(range(len(chosen)), key=lambda i: chosen[i][1].dev)
+    low, high = score_interval(task.metric, answers[top], references, **by)
+    prompts[top].info["scores"] = [_score_row(task, tests[top], low, high)]
+    run, result = chosen[top]
+    everything = [text for given in answers for text in given]
+    outside = companions(task.labels, task.metric, everything, references * len(answers)).get("outside")
+    return Tuned(
+        prompts[top], run.lr, result.best_step, tuple(result.dev for _, result in chosen), tests,
+        sample=run.sample, low=low, high=high, outside=outside,
+        losses=tuple(found for _, result in chosen if (found := _losses(result))),
+    )  # fmt: skip
+
+
+def _losses(result: Adapted) -> tuple[float, float] | None:
+    """The mean training losses until the first and until the last dev evaluation; None: there is one only."""
+    known = [loss for _, _, loss in result.curve if not math.isnan(loss)]
+    return (known[0], known[-1]) if len(known) > 1 else None
 
 
 def _best_on_dev(cells: Sequence[tuple[str, int]], results: Sequence[Adapted]) -> dict[tuple[str, int], int]:

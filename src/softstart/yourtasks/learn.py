@@ -48,7 +48,7 @@ def learn_start(
 
     Args:
         backbone: the frozen model.
-        tasks: what to learn from; see ``softstart.gym.tables.source_tasks``.
+        tasks: what to learn from; see ``softstart.gym.source_folder.source_tasks``.
         algorithm: how to learn; by default multi-task learning.
         config: the outer loop.
         length: P.

@@ -1,14 +1,14 @@
-"""How long the texts of your rows may be: what the model's window leaves next to a prompt."""
+"""What a model can read and write of your rows: how long texts may be, which labels it knows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from softstart.backbone import Backbone
 from softstart.errors import SoftstartError
 from softstart.gym.task import Example, Task
-from softstart.training.encoding import TextFormat, encode_texts
+from softstart.training.encoding import TextFormat, check_labels, encode_texts, misread_labels
 
 
 def input_limit(backbone: Backbone, length: int, wanted: int, outputs: int) -> int:
@@ -34,6 +34,26 @@ def input_limit(backbone: Backbone, length: int, wanted: int, outputs: int) -> i
             fix="Use a shorter prompt.",
         )
     return left
+
+
+def label_notes(backbone: Backbone, task: Task, chat: bool = False) -> Iterator[str]:
+    """What is odd about a task's labels to a model, one sentence each.
+
+    Args:
+        backbone: the frozen model.
+        task: the task.
+        chat: whether outputs begin the assistant's turn.
+
+    Raises:
+        SoftstartError: two labels have the same tokens.
+    """
+    ids = encode_texts(backbone, task.labels, TextFormat().max_output_tokens, outputs=True, chat=chat)
+    check_labels(task.labels, ids, f"task '{task.name}'")
+    for label, back in misread_labels(backbone, task.labels, ids).items():
+        yield (
+            f"the model reads the label {label!r} as {back!r}: other label words fit it better "
+            "(--labels VALUE=WORD …)"
+        )
 
 
 def fit_inputs(backbone: Backbone, length: int, task: Task, text: TextFormat) -> tuple[TextFormat, int]:

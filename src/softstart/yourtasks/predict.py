@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
-from softstart.backbone import IGNORE, Backbone, candidates_tensor
+from softstart.backbone import Backbone
 from softstart.errors import SoftstartError
-from softstart.gym.lines import answers_of, input_of
-from softstart.gym.metrics import METRICS, score
+from softstart.gym.label_sets import compare_labels
+from softstart.gym.lines import kept_text
+from softstart.gym.metrics import METRICS, companions, score
 from softstart.gym.rows import PREDICTION, line_of
+from softstart.gym.task import Example
 from softstart.gym.template import Template, with_columns
 from softstart.prompt import SoftPrompt
-from softstart.training.encoding import TextFormat, check_labels, encode_texts
-from softstart.training.evaluation import Evaluation, text_batch
+from softstart.training.encoding import (
+    CONTENT_FREE,
+    EncodedTask,
+    Rows,
+    TextFormat,
+    check_labels,
+    encode_texts,
+)
+from softstart.training.evaluation import SCORINGS, Evaluation, Job, Scoring
 from softstart.yourtasks.lengths import input_limit
-
-T = TypeVar("T")
 
 LABEL_TOKENS = 128
 """Longer labels are cut."""
 CHUNK = 256
 """Rows that are read, predicted and written at a time."""
+LIMIT = 512
+"""Tokens of an input that a prompt says nothing of."""
 
 
 @dataclass
@@ -35,12 +44,14 @@ class Predictor:
     Args:
         backbone: the frozen model.
         prompt: a tuned prompt; what ``compare_starts`` noted in ``info`` gives the defaults of the rest.
-        labels: label words to rank, with a probability each; none: outputs are written freely.
+        labels: label words to choose from, with a probability each; none: outputs are written freely.
         template: how the row's input becomes model input.
         input: which fields of a row are its input.
         max_input_tokens: longer inputs are cut, or refused with ``strict``.
         strict: refuse what is too long.
-        evaluation: decoding and scoring.
+        scoring: a name of ``softstart.training.evaluation.SCORINGS``, or an import path; without labels,
+            outputs are written freely.
+        evaluation: decoding, and the bound on the tokens of a forward pass.
 
     Raises:
         SoftstartError: the prompt and the backbone do not go together or leave no room for text, ``input``
@@ -61,8 +72,9 @@ class Predictor:
     labels: Sequence[str] | None = None
     template: str | None = None
     input: str = "{input}"
-    max_input_tokens: int = 512
+    max_input_tokens: int | None = None
     strict: bool = False
+    scoring: str | None = None
     evaluation: Evaluation = Evaluation(max_tokens=4096)
     truncated: int = 0
 
@@ -76,16 +88,34 @@ class Predictor:
         if self.template is None:
             self.template = info.get("template") or "{input}"
         self.format = TextFormat(self.template)
-        self.decoding = replace(self.evaluation.decoding, max_new_tokens=info.get("max_new_tokens") or 32)
         self.fields = with_columns(self.input, "--input")
-        limit, chat = LABEL_TOKENS, self.format.chat
-        self.label_ids = encode_texts(self.backbone, self.labels, limit, outputs=True, chat=chat)
-        check_labels(self.labels, self.label_ids, "--label")
-        outputs = self.decoding.max_new_tokens
-        self.max_input_tokens = input_limit(
-            self.backbone, len(self.prompt.tensor), self.max_input_tokens, outputs
-        )
-        self.task = str(info.get("task", ""))
+        self.way = self._way()
+        outputs = min(info.get("max_new_tokens") or 32, self.evaluation.decoding.max_new_tokens)
+        wanted = self.max_input_tokens or info.get("max_input_tokens") or LIMIT
+        self.limit = input_limit(self.backbone, len(self.prompt.tensor), wanted, outputs)
+        chat = self.format.chat
+        label_ids = encode_texts(self.backbone, self.labels, LABEL_TOKENS, outputs=True, chat=chat)
+        check_labels(self.labels, label_ids, "--labels")
+        self.task = EncodedTask(
+            str(info.get("task", "")), str(info.get("metric", "")), {}, {}, Rows([], [], []),
+            tuple(self.labels), label_ids, outputs, self._rows(CONTENT_FREE)[0],
+        )  # fmt: skip
+
+    def _way(self) -> Scoring:
+        """How predictions are made: as asked, else as the prompt was tuned, else the likeliest label."""
+        if self.scoring is None:
+            # The name comes from a file that others may have made: no module is imported for it.
+            noted = str(self.prompt.info.get("scoring") or "rank")
+            if noted not in SCORINGS:
+                raise SoftstartError(
+                    f"the prompt was tuned by a scoring that is not registered, '{noted}'",
+                    fix="Name one with --scoring, if need be by its import path.",
+                )
+            self.scoring = noted
+        way = SCORINGS.find(self.scoring, "--scoring")
+        if not self.labels and way.ranks:
+            self.scoring = "generate"
+        return SCORINGS.find(self.scoring)
 
     def __call__(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         """Each row, in order, with ``prediction`` and, of labels, ``p(label)``; read and made in chunks.
@@ -95,9 +125,9 @@ class Predictor:
         """
         rows, number = iter(rows), 0
         while chunk := list(islice(rows, CHUNK)):
-            texts = [self._text(row, number + i) for i, row in enumerate(chunk, 1)]
+            inputs = [_input_of(row, number + i, self.fields) for i, row in enumerate(chunk, 1)]
             number += len(chunk)
-            for row, answer in zip(chunk, self._predict(texts), strict=True):
+            for row, answer in zip(chunk, self._answer(inputs), strict=True):
                 self.check_columns(row)
                 yield dict(row) | answer
 
@@ -119,82 +149,93 @@ class Predictor:
                 fix="Rename the column.",
             )
 
-    def _text(self, row: Mapping[str, Any], number: int) -> str:
-        return self.format.fill(self.task, _of_row(row, number, input_of, self.fields))
+    def texts(self, inputs: Sequence[str]) -> list[str]:
+        """The predictions for inputs, without a row around them.
 
-    def _predict(self, texts: list[str]) -> Iterator[dict[str, Any]]:
-        chat = self.format.chat
-        whole = encode_texts(self.backbone, texts, None, chat=chat)
-        long = [i for i, ids in enumerate(whole) if len(ids) > self.max_input_tokens]
+        Raises:
+            SoftstartError: an input that is too long when ``strict``.
+        """
+        parts = (inputs[begin : begin + CHUNK] for begin in range(0, len(inputs), CHUNK))
+        return [answer[PREDICTION] for part in parts for answer in self._answer(part)]
+
+    def _rows(self, inputs: Sequence[str]) -> tuple[Rows, list[int]]:
+        """Inputs as token rows, those too long cut, and the lengths of those before they were."""
+        task, chat = str(self.prompt.info.get("task", "")), self.format.chat
+        texts = [self.format.fill(task, text) for text in inputs]
+        ids = encode_texts(self.backbone, texts, None, chat=chat)
+        long = [len(row) for row in ids if len(row) > self.limit]
+        if long:
+            ids = encode_texts(self.backbone, texts, self.limit, chat=chat)
+        return Rows(ids, [[] for _ in ids], [() for _ in ids]), long
+
+    def _answer(self, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:
+        rows, long = self._rows(inputs)
         self.truncated += len(long)
         if long and self.strict:
             raise SoftstartError(
-                f"an input of {len(whole[long[0]])} tokens, more than {self.max_input_tokens}",
+                f"an input of {long[0]} tokens, more than {self.limit}",
                 fix="Raise --max-input-tokens within the model's window, or leave out --strict.",
             )
-        ids = encode_texts(self.backbone, texts, self.max_input_tokens, chat=chat) if long else whole
-        batch = text_batch(self.backbone, ids, [0] * len(ids))
-        if not self.labels:
-            for text in self.backbone.generate(self.stack, batch, self.decoding, self.evaluation.max_tokens):
-                yield {"prediction": text.strip()}
+        job = Job(0, self.task, rows)
+        if not self.labels or self.way.values is None:
+            (texts,) = self.way.function(self.backbone, self.stack, [job], self.evaluation)
+            yield from ({PREDICTION: text.strip()} for text in texts)
             return
-        candidates = candidates_tensor([self.label_ids] * len(ids), IGNORE).to(self.backbone.device)
-        scores = self.backbone.rank(self.stack, batch, candidates, self.evaluation.max_tokens)
-        for row in torch.softmax(scores.double(), 1).tolist():
-            chances = dict(zip(self.labels, row, strict=True))
-            best = max(chances, key=lambda label: chances[label])
-            yield {"prediction": best} | {f"p({label})": round(p, 6) for label, p in chances.items()}
+        (values,) = self.way.values(self.backbone, self.stack, [job], self.evaluation)
+        chances = torch.softmax(values.double(), 1).tolist()
+        for best, row in zip(values.argmax(1).tolist(), chances, strict=True):
+            shares = {f"p({label})": round(p, 6) for label, p in zip(self.labels, row, strict=True)}
+            yield {PREDICTION: self.labels[best].strip()} | shares
 
 
 @dataclass(frozen=True)
 class Scored:
-    """How well rows were predicted: the metric, its value in 0..1, and how many rows there were."""
+    """How well rows were predicted: the metric, its value in 0..1, and how many rows there were.
+
+    ``outside`` is the share of predictions that are no label; None without labels. ``scoring`` is how they
+    were made, ``notes`` what is odd about the labels.
+    """
 
     metric: str
     score: float
     rows: int
+    scoring: str = "generate"
+    outside: float | None = None
+    notes: tuple[str, ...] = ()
 
 
-def evaluate_rows(
-    predictor: Predictor, rows: Iterable[Mapping[str, Any]], output: str, metric: str | None = None
-) -> Scored:
+def evaluate_rows(predictor: Predictor, rows: Sequence[Example], metric: str | None = None) -> Scored:
     """Score predictions of labeled rows.
 
     Args:
         predictor: see ``Predictor``.
-        rows: rows with inputs and outputs.
-        output: the output, from a row's columns: ``{label}``; a column of lists holds several answers.
+        rows: inputs and their accepted answers; see ``softstart.gym.tables.labeled_rows``.
         metric: a registered metric, or the import path of one; by default the one the prompt was tuned by,
             or EM.
 
     Raises:
-        SoftstartError: no rows, a row without the fields, or an unknown metric.
+        SoftstartError: no rows, labels that differ from the prompt's only in how they are written, or an
+            unknown metric.
 
     >>> from softstart import Backbone
     >>> from softstart.yourtasks import plain_start
     >>> backbone = Backbone.from_pretrained("softstart/tiny", device="cpu")
     >>> prompt = SoftPrompt.of(backbone, plain_start(backbone, 5))
     >>> predict = Predictor(backbone, prompt, labels=["good", "bad"])
-    >>> rows = [{"input": "the film was dull", "label": "bad"}, {"input": "a fine film", "label": "good"}]
-    >>> scored = evaluate_rows(predict, rows, "{label}", "ACC")
-    >>> scored.metric, scored.rows
-    ('ACC', 2)
+    >>> rows = [Example("the film was dull", ("bad",)), Example("a fine film", ("good",))]
+    >>> scored = evaluate_rows(predict, rows, "ACC")
+    >>> scored.metric, scored.rows, scored.scoring
+    ('ACC', 2, 'rank')
     """
-    fields = with_columns(output, "--output")
-    expected: list[tuple[str, ...]] = []
-
-    def seen() -> Iterator[Mapping[str, Any]]:
-        for number, row in enumerate(rows, 1):
-            expected.append(_of_row(row, number, answers_of, fields))
-            yield row
-
-    predictions = [row["prediction"] for row in predictor(seen())]
-    if not predictions:
+    if not rows:
         raise SoftstartError("no rows to score", fix="Give a table with rows below its head.")
+    labels, references = list(predictor.labels or ()), [row.outputs for row in rows]
+    notes = compare_labels(labels, [answers[0] for answers in references], "--rows") if labels else []
+    predictions = predictor.texts([row.input for row in rows])
     metric = metric or _noted_metric(predictor.prompt)
-    return Scored(
-        metric, score(metric, predictions, expected, labels=predictor.labels or ()), len(predictions)
-    )
+    value = score(metric, predictions, references, f1_labels=predictor.evaluation.f1_labels, labels=labels)
+    outside = companions(labels, metric, predictions, references).get("outside")
+    return Scored(metric, value, len(rows), str(predictor.scoring), outside, tuple(notes))
 
 
 def _noted_metric(prompt: SoftPrompt) -> str:
@@ -214,12 +255,10 @@ def _noted_metric(prompt: SoftPrompt) -> str:
     return metric
 
 
-def _of_row(
-    row: Mapping[str, Any], number: int, read: Callable[[Template, Mapping[str, Any]], T], fields: Template
-) -> T:
-    """What a row holds; an error names the row."""
+def _input_of(row: Mapping[str, Any], number: int, fields: Template) -> str:
+    """The input of a row; an error names the row."""
     try:
-        return read(fields, row)
+        return kept_text(fields(row))
     except SoftstartError as problem:
         where = problem.where or (f"row {number}" if line_of(row) is None else f"line {line_of(row)}")
         raise SoftstartError(problem.what, where=where, fix=problem.fix) from None

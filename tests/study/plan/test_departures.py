@@ -9,6 +9,7 @@ import yaml
 
 from helpers.paths import ROOT
 from softstart.cli import app as cli
+from softstart.errors import listed
 from softstart.gym.catalog import crossfit_catalog
 from softstart.gym.settings import shipped_settings
 from softstart.prompt import PLACEMENTS, Placement
@@ -29,11 +30,18 @@ def study(**changes):
 LISTS = shipped_settings("study")["cls2cls"]
 
 
-def inputs(name="cls2cls", source=LISTS.source, target=LISTS.target, shots=16, metric=None):
+def inputs(
+    name="cls2cls", source=LISTS.source, target=LISTS.target, shots=16, metric=None, published=("v1", "v2")
+):
     """The facts of a study of a published setting, as far as they are not replaced."""
     catalog = crossfit_catalog()
     tasks = {
-        task: TaskFacts(task, metric or (catalog[task].metric if task in catalog else "ACC"), shots)
+        task: TaskFacts(
+            task,
+            metric or (catalog[task].metric if task in catalog else "ACC"),
+            shots,
+            published=published,
+        )
         for task in (*source, *target)
     }
     return Inputs("b", 8, (Part("main", name, tuple(source), tuple(target), tasks, tuple(source)),))
@@ -53,6 +61,19 @@ def test_the_paper_preset_departs_nowhere_but_where_it_must():
         "seeds of meta-training": "several: 42, 43",
         "maml, fomaml, reptile: length of meta-training": "60 steps, at most 120 epochs",
     }
+
+
+def test_only_the_files_that_were_used_read_as_they_were_are_as_published():
+    names = sorted({*LISTS.source, *LISTS.target})
+    for published, changes, here in (
+        (("v2",), {}, f"others than those of v1: {listed(names)}; read as published"),
+        ((), {}, f"others than those of v1: {listed(names)}; read as published"),
+        (("v1",), {"gym_reading": "strict"}, "those of v1, read strictly"),
+    ):
+        found = departing(study(**changes), inputs(published=published))
+        assert found["files of the tasks"] == here
+    text = inputs().to_json()
+    assert Inputs.from_json(text) == inputs()
 
 
 OWN = {"name": "random", "source": ["mine", "yours"], "target": ["ours"]}

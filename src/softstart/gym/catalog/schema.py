@@ -62,6 +62,8 @@ class Dataset(_Strict):
     files: Mapping[str, str] = {}
     """Split → file of rows (parquet, JSONL, CSV, TSV), relative to the catalog file."""
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    header: bool | None = None
+    """False: the TSV files have no line of column names, as CrossFit's."""
 
     @model_validator(mode="after")
     def _somewhere(self) -> Self:
@@ -233,9 +235,10 @@ class Entry(_Strict):
     @property
     def recipe(self) -> str:
         """Everything that decides the lines, as JSON: the entry without what only describes it."""
-        return self.model_dump_json(
-            exclude={"note", "example", "citation", "license", "unstable", "category"}
-        )
+        described = {"note", "example", "citation", "license", "unstable", "category"}
+        # What builds of older versions lack as well is no part of it.
+        absent = {"header"} if self.dataset.header is None else set()
+        return self.model_dump_json(exclude={**dict.fromkeys(described, True), "dataset": absent})
 
     @property
     def shots(self) -> int:

@@ -63,6 +63,9 @@ class Study(BaseModel):
     """``mini`` or a folder in CrossFit's format."""
     gym_version: Positive | None = None
     """Which settings of the mini gym are meant (see ``softstart.gym.mini.versions``); None: version 1."""
+    gym_reading: Literal["strict", "published"] = "strict"
+    """How a folder is read: ``strict`` refuses broken rows; ``published`` takes them as the published code
+    did (a stray TAB cuts an input, rows may lack an answer)."""
     shots: Positive | None = None
     """Which k of a folder that holds several."""
     setting: str | SettingSpec | None = None

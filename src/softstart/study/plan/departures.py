@@ -17,14 +17,14 @@ from typing import Any, cast
 
 import yaml
 
-from softstart.errors import SoftstartError
+from softstart.errors import SoftstartError, listed
 from softstart.gym.catalog import crossfit_catalog
 from softstart.gym.settings import shipped_settings
 from softstart.prompt import PLACEMENTS, find_initializer
 from softstart.study.declare import presets
 from softstart.study.declare.spec import MAIN, SettingSpec, Study, resolve_methods
 from softstart.study.declare.task_lists import declared_setting, some_sources
-from softstart.study.plan.inputs import FIRST, Inputs
+from softstart.study.plan.inputs import FIRST, Inputs, TaskFacts
 from softstart.training.baselines.weights import FineTuning
 from softstart.training.budgets import MetaBudget
 from softstart.training.configs import AdaptConfig, FineTuneConfig
@@ -34,6 +34,8 @@ from softstart.training.losses import TokenMean
 from softstart.training.methods import Method
 
 PUBLISHED_METHODS = ("pt", "ft", "multitask", "maml", "fomaml", "reptile")
+PAPER_GYM = "v1"
+"""The version of the gym that was used (April 2021)."""
 NONE = "–"
 """Stands for a value that a side does not have."""
 
@@ -111,6 +113,8 @@ def _data(study: Study, inputs: Inputs | None) -> Rows:
     other = [name for name, lists in settings if lists is None or lists not in _published_lists()]
     yield "source and target tasks", f"other lists: {', '.join(other)}" if other else "as published"
     if inputs is not None:
+        if study.gym != "mini":
+            yield "files of the tasks", _files(study, inputs)
         yield "k", _shots(inputs)
 
 
@@ -157,6 +161,18 @@ def _gym(study: Study, settings: Sequence[tuple[str, Lists | None]], inputs: Inp
     others = sorted(names - known)
     listed = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
     return f"{'NLP Few-shot Gym and ' if known else ''}other tasks: {listed}"
+
+
+def _files(study: Study, inputs: Inputs) -> str:
+    """Which version of the gym the files equal, byte for byte, and how they are read."""
+    tasks: dict[str, TaskFacts] = {}
+    for part in inputs.parts:
+        tasks |= part.tasks if part.variant == MAIN else {}
+    other = sorted(name for name, facts in tasks.items() if PAPER_GYM not in facts.published)
+    read = "as published" if study.gym_reading == "published" else "strictly"
+    if not other:
+        return f"those of {PAPER_GYM}, read {read}"
+    return f"others than those of {PAPER_GYM}: {listed(other)}; read {read}"
 
 
 def _shots(inputs: Inputs) -> str:

@@ -28,6 +28,8 @@ class TaskFacts:
     test: int = 0
     train: int = field(default=0, compare=False)
     """Those with an answer; 0: not known, in folders of older versions."""
+    published: tuple[str, ...] = ()
+    """The versions of the published gym that its files equal; see ``Task.published``."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,10 @@ class Inputs:
 
 
 def _part(data: Mapping[str, Any]) -> Part:
-    tasks = {name: TaskFacts(**facts) for name, facts in data["tasks"].items()}
+    tasks = {
+        name: TaskFacts(**{**facts, "published": tuple(facts.get("published", ()))})
+        for name, facts in data["tasks"].items()
+    }
     lists = {name: tuple(data[name]) for name in ("source", "target", "source_digests")}
     part = Part(data["variant"], data["setting"], tasks=tasks, **lists)  # type: ignore[arg-type]
     return replace(
@@ -122,4 +127,4 @@ def facts_of(task: Task) -> TaskFacts:
     """The facts of a loaded task."""
     dev = max(len(sample.dev) for sample in task.samples.values())
     train = max(sum(bool(row.outputs) for row in sample.train) for sample in task.samples.values())
-    return TaskFacts(task.digest, task.metric, task.shots, dev, len(task.test), train)
+    return TaskFacts(task.digest, task.metric, task.shots, dev, len(task.test), train, task.published)

@@ -54,8 +54,8 @@ class Resources:
         }
         self._backbones: dict[tuple[str, str | None, str], dict[str, Backbone]] = {}
         self._others: dict[tuple[str, str], Backbone] = {}
-        self._gyms: dict[tuple[str, int | None, int | None], Gym] = {}
-        self._tasks: dict[tuple[str, int | None, int | None, str], Task] = {}
+        self._gyms: dict[tuple[object, ...], Gym] = {}
+        self._tasks: dict[tuple[object, ...], Task] = {}
         self._encoded: dict[tuple[str, TextFormat, str, str | None], EncodedTask] = {}
 
     def backbone(self, variant: str, other: str | None = None) -> Backbone:
@@ -120,9 +120,12 @@ class Resources:
         """
         study = self.studies[variant]
         shots = study.source_shots or study.shots if source else study.shots
-        key = (study.gym, shots, study.gym_version)
+        published = study.gym_reading == "published"
+        key = (study.gym, shots, study.gym_version, published)
         if key not in self._gyms:
-            self._gyms[key] = open_gym(study.gym, shots=key[1], version=study.gym_version)
+            self._gyms[key] = open_gym(
+                study.gym, shots=shots, version=study.gym_version, as_published=published
+            )
         return self._gyms[key]
 
     def task(self, variant: str, name: str, *, source: bool = False) -> Task:
@@ -133,7 +136,8 @@ class Resources:
         """
         study = self.studies[variant]
         rows = test_rows(study, name)
-        key = (study.gym, study.source_shots or study.shots if source else study.shots, rows, name)
+        shots = study.source_shots or study.shots if source else study.shots
+        key = (study.gym, shots, study.gym_reading, rows, name)
         if key not in self._tasks:
             self._tasks[key] = self._load(variant, name, source)
         return self._tasks[key]

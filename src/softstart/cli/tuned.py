@@ -1,0 +1,100 @@
+"""How the prompts that ``softstart adapt`` tuned came out, as it prints them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from softstart.cli.terminal import new_table, say, show_table, warn
+from softstart.errors import listed
+
+if TYPE_CHECKING:
+    from softstart.gym.task import Task
+    from softstart.yourtasks import Levels, Tuned
+
+
+def show_tuned(task: Task, tuned: Mapping[str, Tuned], known: Levels, *, own_test: bool) -> None:
+    """Print the scores of all starts beside those that need no tuning, and what they say.
+
+    Args:
+        task: what was tuned on.
+        tuned: every start, plain prompt tuning first.
+        known: zero-shot, majority and chance.
+        own_test: whether the test rows are from a file of their own.
+    """
+    from softstart.analysis.units import percent, points
+    from softstart.training.evaluation import SCORINGS
+    from softstart.yourtasks import PT, verdict
+
+    scoring = next(iter(tuned.values())).prompt.info["scoring"]
+    title = f"{task.name}: {task.metric}, {SCORINGS.find(scoring).label}"
+    written = [] if not task.labels or SCORINGS.find(scoring).ranks else ["no label %"]
+    table = new_table("start", "dev", "test", "from … to", "lr", "best step", *written, title=title)
+    for name, of in tuned.items():
+        spread = f"{points(min(of.tests)):.1f} … {points(max(of.tests)):.1f}"
+        outside = [f"{percent(of.outside or 0.0):.0f}"] if written else []
+        table.add_row(
+            name, f"{points(of.dev):.1f}", f"{points(of.test):.1f}", spread, f"{of.lr:g}", str(of.best_step),
+            *outside,
+        )  # fmt: skip
+    named = {
+        "no prompt (zero-shot)": known.zero_shot,
+        "majority answer": known.majority,
+        "chance": known.chance,
+    }
+    for name, value in named.items():
+        if value is not None:
+            table.add_row(name, "", f"{points(value):.1f}")
+    show_table(table)
+    sample, splits = next(iter(task.samples.values())), len(task.samples)
+    say(
+        f"{len(sample.train)} rows to learn from, {len(sample.dev)} dev, {len(task.test)} test"
+        + ("" if own_test else " (a fifth of --train)")
+        + (f"; means over {splits} splits of train and dev" if splits > 1 else "")
+    )
+    for name, of in tuned.items():
+        if of.diverged:
+            warn(
+                f"{name}: {len(of.diverged)} runs diverged ({listed(of.diverged)}); they count up to there. "
+                "A lower --lr may be better"
+            )
+        if name == PT:
+            continue
+        if nearest := of.prompt.info.get("nearest"):
+            say(f"nearest source: {', '.join(nearest)}")
+        gains = [a - b for a, b in zip(of.tests, tuned[PT].tests, strict=True)]
+        say(f"the {name} {verdict(gains)}")
+    for line in odd_results(task, tuned, known):
+        say(line)
+
+
+def odd_results(task: Task, tuned: Mapping[str, Tuned], known: Levels) -> Iterator[str]:
+    """What a reader must know before believing the scores: at zero, at chance, a loss that did not move."""
+    from softstart.analysis.units import percent, points
+
+    for name, of in tuned.items():
+        if not any(of.tests):
+            junk = of.outside is not None and of.outside > 0.5
+            why = f": {percent(of.outside or 0.0):.0f} % of its outputs are no label" if junk else ""
+            yield f"{name}: no test row is right{why}"
+        elif of.low <= known.blind:
+            yield (
+                f"{name}: not above an answer without reading, {points(known.blind):.1f} "
+                f"(95 % interval of the kept prompt {points(of.low):.1f} to {points(of.high):.1f}, "
+                f"{len(task.test)} test rows)"
+            )
+        if of.still:
+            first, last = of.losses[0]
+            moved = f"({first:.3g} to {last:.3g})"
+            yield f"{name}: the training loss did not move {moved}; try other rates with --lr"
+
+
+def saved_line(name: str, tuned: Mapping[str, Tuned], samples: Sequence[int]) -> str:
+    """Which prompt is kept, and why."""
+    from softstart.analysis.units import points
+
+    of = tuned[name]
+    split = f", split {samples.index(of.sample) + 1} of {len(samples)}" if len(samples) > 1 else ""
+    means = f"the best mean dev score of {len(tuned)} starts, " if len(tuned) > 1 else ""
+    best = f"dev {points(max(of.devs)):.1f}"
+    return f"{name}{split} ({means}{best})"
