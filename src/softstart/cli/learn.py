@@ -185,8 +185,7 @@ def adapt(
         check_prompt_output(out)
     evaluation = scored_by(scoring)
     learned = load_prompt(init, revision, placement) if init and not is_named(init) else None
-    more = {"metric": metric, "test": test, "dev": dev}
-    raw = table(train, input, output, label, labels, no_header, **more)
+    raw = table(train, input, output, label, labels, no_header, metric=metric, test=test, dev=dev)
     task = whole_task(raw, splits=splits)
     warn_all(task.notes)
     model = backbone_of(learned, backbone or (None if learned else TINY), device, text_cache, placement)
