@@ -14,7 +14,7 @@ from helpers.models import prompts, random_t5, toy_task
 from helpers.own_tables import documented, failed, softstart, table, write_rows
 from softstart import Backbone
 from softstart.algorithms import LOG_RATES
-from softstart.cli.learn import _show_tuned
+from softstart.cli.tuned import odd_results, saved_line, show_tuned
 from softstart.gym import open_gym
 from softstart.gym.metrics import score
 from softstart.gym.mini import mini_settings
@@ -25,7 +25,17 @@ from softstart.training.adaptation import AdaptRun, adapt
 from softstart.training.configs import AdaptConfig
 from softstart.training.encoding import TextFormat, encode_task, rng_for, to_batch
 from softstart.training.evaluation import Evaluation
-from softstart.yourtasks import LEARNED, PT, compare_starts, plain_start, verdict
+from softstart.yourtasks import (
+    LEARNED,
+    PT,
+    Levels,
+    Tuned,
+    best_start,
+    compare_starts,
+    levels,
+    plain_start,
+    verdict,
+)
 
 
 def test_adapt_compares_the_learned_start_with_plain_tuning(folder):
@@ -190,8 +200,85 @@ def test_runs_that_diverged_are_named(capsys):
     few = AdaptConfig(steps=3, eval_every=1)
     for rates, diverged in (((0.1, math.inf), True), ((0.1,), False)):
         tuned = compare_starts(backbone, task, {PT: start}, rates=rates, config=few)
-        _show_tuned(task, tuned, own_test=True)
+        show_tuned(task, tuned, Levels(0.0, 0.0), own_test=True)
         expected = "split 1 at lr inf after step 1", "split 2 at lr inf after step 1"
         assert tuned[PT].diverged == (expected if diverged else ())
         said = f"warning: {PT}: 2 runs diverged ({', '.join(expected)}); they count up to there"
         assert (said in capsys.readouterr().err) == diverged
+
+
+def result(tests, low, losses=((2.0, 1.0),), outside=0.0):
+    prompt = SoftPrompt(torch.zeros(2, 3), info={"scoring": "rank"})
+    return Tuned(prompt, 0.3, 5, (0.5,), tests, sample=42, low=low, high=1.0, outside=outside, losses=losses)
+
+
+def test_what_a_reader_must_know_of_a_result_is_said():
+    known, task = Levels(0.1, 0.3, 0.5), toy_task("toy")
+    said = list(odd_results(task, {"good": result((0.9,), 0.7)}, known))
+    assert said == []
+    said = list(odd_results(task, {"weak": result((0.6,), 0.4)}, known))
+    assert said[0].startswith("weak: at chance: not above 50.0")
+    said = list(odd_results(task, {"none": result((0.0, 0.0), 0.0, outside=0.98)}, known))
+    assert said == ["none: no test row is right: 98 % of its outputs are no label"]
+    said = list(odd_results(task, {"flat": result((0.9,), 0.7, losses=((2.0, 1.97),))}, known))
+    assert said == ["flat: the training loss did not move (2 to 1.97); try other rates with --lr"]
+
+
+def test_the_best_start_on_dev_is_kept_and_of_equals_the_learned_one():
+    good, weak = result((0.1,), 0.0), result((0.9,), 0.0)
+    tuned = {PT: replace(good, devs=(0.9, 0.7)), LEARNED: replace(weak, devs=(0.8, 0.7), sample=43)}
+    assert best_start(tuned) == PT
+    assert (
+        saved_line(PT, tuned, [42, 43])
+        == f"{PT}, split 1 of 2 (the best mean dev score of 2 starts, dev 90.0)"
+    )
+    tuned[LEARNED] = replace(weak, devs=(0.7, 0.9), sample=43)
+    assert best_start(tuned) == LEARNED
+    assert saved_line(LEARNED, tuned, [42, 43]).startswith(f"{LEARNED}, split 2 of 2")
+
+
+def test_levels_are_those_of_the_metric():
+    backbone, task = random_t5(torch.float32), toy_task("toy")
+    found = levels(backbone, task, TextFormat("{input}"), Evaluation(scoring="rank"))
+    gold = [row.outputs[0] for row in task.test]
+    assert found.majority == gold.count("w3") / len(gold)
+    assert found.chance == pytest.approx(0.5, abs=0.05)
+    assert 0 <= found.zero_shot <= 1
+    free = levels(backbone, replace(task, kind="text2text"), TextFormat("{input}"), Evaluation())
+    assert free.chance is None
+    assert free.blind == free.majority
+
+
+def test_writing_is_a_choice_that_is_named(folder, tmp_path):
+    here, _ = folder
+    options = ("--input", "{title}: {body}", "--steps", 2, "--lr", 0.3, "--length", 3, "--splits", 1)
+    given = ("adapt", "--train", here / "mine.csv", *options, "--scoring", "generate", "--out", "written")
+    code, shown, err = softstart(*given, "--device", "cpu", cwd=tmp_path)
+    assert code == 0, err
+    assert "mine: Classification-F1, generated" in shown
+    assert "no label %" in shown
+    assert SoftPrompt.from_pretrained(tmp_path / "written").info["scoring"] == "generate"
+    assert '| `scoring` | "generate" |' in (tmp_path / "written" / "README.md").read_text()
+    line = softstart("evaluate", "written", "--rows", here / "more.csv", cwd=tmp_path)[1]
+    assert re.search(r"on 20 rows \(generated, \d+ % no label\)", line)
+    line = softstart("evaluate", "written", "--rows", here / "more.csv", "--scoring", "rank", cwd=tmp_path)[1]
+    assert "(likeliest label)" in line
+
+
+def test_a_suffix_start_is_tuned_and_written_for_softstart_alone(folder, tmp_path):
+    here, _ = folder
+    backbone = Backbone.from_pretrained("softstart/tiny", device="cpu")
+    start = plain_start(backbone, 3)
+    torch.save({"promptnumber": 3, "promptembedding": start}, tmp_path / "published.pt")
+    SoftPrompt(start).save(tmp_path / "bare.safetensors")
+    options = ("--train", here / "mine.csv", "--input", "{body}", "--steps", 2, "--lr", 0.3, "--splits", 1)
+    on = ("--backbone", "softstart/tiny", "--device", "cpu")
+    for init, place in (("published.pt", ()), ("bare.safetensors", ("--placement", "suffix"))):
+        assert softstart("inspect", init, *place, *on[:2], cwd=tmp_path)[0] == 0
+        code, _, err = softstart("adapt", "--init", init, *place, *options, *on, "--out", "out", cwd=tmp_path)
+        assert code == 0, err
+        assert "warning: PEFT puts prompts before the text: this suffix prompt is for Softstart alone" in err
+        assert SoftPrompt.from_pretrained(tmp_path / "out").placement == "suffix"
+        assert softstart("evaluate", "out", "--rows", here / "more.csv", cwd=tmp_path)[0] == 0
+    line = failed("inspect", "published.pt", "--placement", "prefix", *on[:2], cwd=tmp_path)
+    assert "the prompt was trained as suffix, not as prefix" in line

@@ -79,8 +79,8 @@ def odd_results(task: Task, tuned: Mapping[str, Tuned], known: Levels) -> Iterat
             yield f"{name}: no test row is right{why}"
         elif of.low <= known.blind:
             yield (
-                f"{name}: not above an answer without reading, {points(known.blind):.1f} "
-                f"(95 % interval of the kept prompt {points(of.low):.1f} to {points(of.high):.1f}, "
+                f"{name}: at chance: not above {points(known.blind):.1f}, what guessing or one answer scores "
+                f"(95 % interval of its prompt {points(of.low):.1f} to {points(of.high):.1f}, "
                 f"{len(task.test)} test rows)"
             )
         if of.still:

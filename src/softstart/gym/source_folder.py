@@ -113,9 +113,13 @@ def _mapping(path: Path, files: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def _typed(of: dict[str, Any], where: str) -> dict[str, Any]:
+    """What a mapping says of one table, labels as texts."""
     for key, value in of.items():
         if key == "labels" and isinstance(value, (list, Mapping)):
-            pairs = value.items() if isinstance(value, Mapping) else ((word, word) for word in value)
+            pairs = list(value.items() if isinstance(value, Mapping) else ((word, word) for word in value))
+            # YAML takes bare yes and no for something else.
+            if any(isinstance(text, bool) for pair in pairs for text in pair):
+                raise SoftstartError("a label is true or false", where=where, fix="Put it in quotes: 'yes'.")
             of[key] = {str(name): str(word) for name, word in pairs}
         elif key != "labels" and (value is False if key == "header" else isinstance(value, str)):
             continue
