@@ -45,7 +45,7 @@ def test_of_other_tables_a_draft_is_printed_that_works(tmp_path):
     draft = error.value.fix.partition("corrected: ")[2]
     assert yaml.safe_load(draft) == {"nli.csv": {"input": "{premise} {hypothesis}", "label": "label"}}
     (tmp_path / MAPPING).write_text(
-        draft.replace("label: label", "label: label, labels: {0: true, 1: false}")
+        draft.replace("label: label", "label: label, labels: {0: holds, 1: fails}")
     )
     tasks = {task.name: task for task in source_tasks(tmp_path)}
     assert tasks["nli"].samples[42].train[0].input.startswith("p")

@@ -180,7 +180,7 @@ def test_bad_input_is_one_line(folder, tmp_path):
     )
     (tmp_path / "rows.csv").write_text("text\nhello\n")
     line = failed("predict", here / "tuned", "--rows", "rows.csv", "--out", "out.csv", cwd=tmp_path)
-    assert "row 2: no field 'title'" in line
+    assert "line 2: no field 'title'" in line
     assert not (tmp_path / "out.csv").exists()
     other = random_t5(torch.float32)
     SoftPrompt.of(other, prompts(other, runs=1)[0]).save(tmp_path / "other.safetensors")

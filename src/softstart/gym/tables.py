@@ -205,7 +205,8 @@ def whole_task(raw: RawData, *, splits: int = 1, dev_share: float = 0.25, max_de
     test = _whole_examples(drawn.test)
     learned = {keyed.line.input for keyed in drawn.pool}
     notes += [*drawn.labels, *_shared(learned, test)]
-    return Task(entry.name, entry.kind, entry.metric, entry.category, samples, test, raw.data, tuple(notes))
+    facts = (entry.name, entry.kind, entry.metric, entry.category)
+    return Task(*facts, samples, test, raw.data, notes=tuple(notes))
 
 
 def _dev_rows(raw: RawData, entry: Entry) -> tuple[Example, ...]:

@@ -131,6 +131,11 @@ class EncodedTask:
     content_free: Rows = field(default_factory=lambda: Rows([], [], []))
 
 
+def unanswered(inputs: list[list[int]]) -> Rows:
+    """Token ids of inputs as rows without answers."""
+    return Rows(inputs, [[] for _ in inputs], [() for _ in inputs])
+
+
 def encode_task(task: Task, backbone: Backbone, text: TextFormat) -> EncodedTask:
     """Tokenize every split of a task; texts longer than the format's limits are truncated.
 
@@ -171,10 +176,8 @@ def encode_task(task: Task, backbone: Backbone, text: TextFormat) -> EncodedTask
         f"{name} outputs": [answer for e in examples for answer in e.outputs]
         for name, examples in parts.items()
     }
-    outputs["labels"] = list(task.labels)
+    outputs["labels"], chat = list(task.labels), text.chat
     inputs["content-free"] = [text.fill(task.name, nothing) for nothing in CONTENT_FREE]
-
-    chat = text.chat
 
     def make() -> dict[str, list[list[int]]]:
         write, read = text.max_output_tokens, text.max_input_tokens
@@ -211,8 +214,7 @@ def encode_task(task: Task, backbone: Backbone, text: TextFormat) -> EncodedTask
     )
     most, labels = longest + SPARE_TOKENS, ids["labels"]
     check_labels(task.labels, labels, f"task '{task.name}'")
-    empty = [row for row in ids["content-free"] if row]
-    free = Rows(empty, [[] for _ in empty], [() for _ in empty])
+    free = unanswered([row for row in ids["content-free"] if row])
     return EncodedTask(task.name, task.metric, train, dev, rows("test"), task.labels, labels, most, free)
 
 

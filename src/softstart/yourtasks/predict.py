@@ -25,6 +25,7 @@ from softstart.training.encoding import (
     TextFormat,
     check_labels,
     encode_texts,
+    unanswered,
 )
 from softstart.training.evaluation import SCORINGS, Evaluation, Job, Scoring
 from softstart.yourtasks.lengths import input_limit
@@ -166,7 +167,7 @@ class Predictor:
         long = [len(row) for row in ids if len(row) > self.limit]
         if long:
             ids = encode_texts(self.backbone, texts, self.limit, chat=chat)
-        return Rows(ids, [[] for _ in ids], [() for _ in ids]), long
+        return unanswered(ids), long
 
     def _answer(self, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:
         rows, long = self._rows(inputs)
