@@ -27,7 +27,7 @@ from softstart.cli.options import (
     Strict,
     TextCache,
 )
-from softstart.cli.terminal import say, warn_all
+from softstart.cli.terminal import say, warn, warn_all
 from softstart.errors import SoftstartError
 from softstart.storage.csv_files import written_cell
 from softstart.storage.files import atomic
@@ -138,6 +138,13 @@ def export(
     ],
     out: Annotated[Path, typer.Argument(help="A folder (PEFT adapter) or a .safetensors file.")],
     revision: PromptRevision = None,
+    lm_eval: Annotated[
+        Path | None,
+        typer.Option(help="Folder for --rows as a task of lm-evaluation-harness, which then scores alike."),
+    ] = None,
+    rows: Annotated[str | None, typer.Option(help="Labeled rows for --lm-eval.")] = None,
+    backbone: PromptBackbone = None,
+    device: Device = None,
 ) -> None:
     """Convert a prompt from any known format. The result is a PEFT adapter or one safetensors file.
 
@@ -145,9 +152,12 @@ def export(
     Examples:
       softstart export start.pt start.safetensors
       softstart export start.npy adapter/
+      softstart export tuned adapter/ --lm-eval harness/ --rows later.csv
     """
     from softstart.prompt.formats import check_prompt_output
 
+    if (lm_eval is None) != (rows is None):
+        raise SoftstartError("--lm-eval and --rows go together", fix="Give both or none.")
     check_prompt_output(out)
     loaded = _with_scores(prompt, revision)
     if out.suffix == ".safetensors":
@@ -155,6 +165,31 @@ def export(
     else:
         loaded.save_pretrained(out)
     say(str(out))
+    if lm_eval and rows:
+        _write_lm_eval(loaded, out, lm_eval, rows, backbone, device)
+
+
+def _write_lm_eval(
+    prompt: SoftPrompt, adapter: Path, folder: Path, rows: str, backbone: str | None, device: str | None
+) -> None:
+    """Write a table as a task of lm-evaluation-harness, and say how to run it."""
+    from softstart.backbone.sources import locate
+    from softstart.gym.tables import labeled_rows
+    from softstart.yourtasks import Predictor, write_lm_eval
+    from softstart.yourtasks.reading import as_noted
+
+    examples = labeled_rows(as_noted(prompt.info, table(rows, None, None, None, None, False)))
+    model = backbone_of(prompt, backbone, device)
+    written = write_lm_eval(Predictor(model, prompt), examples, folder)
+    if written.left_out:
+        warn(f"{written.left_out} rows are left out: lm-evaluation-harness would tokenize them otherwise")
+    kind = "" if model.continues_input else ",backend=seq2seq"
+    files = locate(model.name).path
+    say(
+        f"{written.rows} rows: lm_eval --model hf --model_args "
+        f'"pretrained={files},peft={adapter},dtype=float32{kind}" '
+        f"--include_path {folder} --tasks {written.name}"
+    )
 
 
 def push(

@@ -51,6 +51,16 @@ def chat_ids(tokenizer: Any, name: str, texts: Sequence[str], limit: int | None)
     ]
 
 
+def chat_text(tokenizer: Any, name: str, text: str) -> str:
+    """The user's turn and what opens the assistant's, as one text.
+
+    Raises:
+        SoftstartError: the tokenizer has no chat template, or one that cannot be filled.
+    """
+    before, after = _around(tokenizer, name)
+    return f"{before}{text}{after}"
+
+
 def mention_chat(tokenizer: Any, name: str) -> None:
     """Warn once that a model with a chat format is used without it."""
     if not getattr(tokenizer, "chat_template", None) or name in _MENTIONED:

@@ -4,6 +4,7 @@ from softstart.yourtasks.adapt import LEARNED, PT, QUICK, Tuned, best_start, com
 from softstart.yourtasks.learn import learn_start, outer_loop
 from softstart.yourtasks.lengths import fit_inputs, input_limit
 from softstart.yourtasks.levels import Levels, levels
+from softstart.yourtasks.lm_eval import write_lm_eval
 from softstart.yourtasks.predict import Predictor, Scored, evaluate_rows
 from softstart.yourtasks.starts import is_named, named_start, plain_start
 
@@ -27,4 +28,5 @@ __all__ = [
     "outer_loop",
     "plain_start",
     "verdict",
+    "write_lm_eval",
 ]

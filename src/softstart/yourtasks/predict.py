@@ -99,7 +99,7 @@ class Predictor:
         check_labels(self.labels, label_ids, "--labels")
         self.task = EncodedTask(
             str(info.get("task", "")), str(info.get("metric", "")), {}, {}, Rows([], [], []),
-            tuple(self.labels), label_ids, outputs, self._rows(CONTENT_FREE)[0],
+            tuple(self.labels), label_ids, outputs, self.encoded(CONTENT_FREE)[0],
         )  # fmt: skip
 
     def _way(self) -> Scoring:
@@ -159,7 +159,7 @@ class Predictor:
         parts = (inputs[begin : begin + CHUNK] for begin in range(0, len(inputs), CHUNK))
         return [answer[PREDICTION] for part in parts for answer in self._answer(part)]
 
-    def _rows(self, inputs: Sequence[str]) -> tuple[Rows, list[int]]:
+    def encoded(self, inputs: Sequence[str]) -> tuple[Rows, list[int]]:
         """Inputs as token rows, those too long cut, and the lengths of those before they were."""
         task, chat = str(self.prompt.info.get("task", "")), self.format.chat
         texts = [self.format.fill(task, text) for text in inputs]
@@ -170,7 +170,7 @@ class Predictor:
         return unanswered(ids), long
 
     def _answer(self, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:
-        rows, long = self._rows(inputs)
+        rows, long = self.encoded(inputs)
         self.truncated += len(long)
         if long and self.strict:
             raise SoftstartError(
