@@ -116,19 +116,10 @@ class CausalBackbone(Backbone):
 
     def generate_ids(self, embeds: Tensor, mask: Tensor, decoding: Decoding) -> Tensor:
         """Token ids [B, T] by greedy or beam search; the repetition penalty counts generated tokens only."""
-        from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
-
         self.check_window(mask.shape[1] + decoding.max_new_tokens)
         joined, flags = left_padded(embeds, mask)
-        # Given embeddings, transformers 5 takes a row's padding for tokens that it has written and does not
-        # penalize the first ones it writes; this processor knows of no padding.
-        penalty = RepetitionPenaltyLogitsProcessor(decoding.repetition_penalty)
-        ids: Tensor = self.model.generate(
-            inputs_embeds=joined,
-            attention_mask=flags,
-            logits_processor=LogitsProcessorList([penalty]),
-            **{**decoding.arguments, "repetition_penalty": 1.0},
-        )
+        settings = decoding.arguments_after_embeddings
+        ids: Tensor = self.model.generate(inputs_embeds=joined, attention_mask=flags, **settings)
         return ids
 
     # What a row begins with is read once (``causal_once``).

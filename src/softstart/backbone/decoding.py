@@ -35,6 +35,18 @@ class Decoding:
             "early_stopping": self.num_beams > 1,
         }
 
+    @property
+    def arguments_after_embeddings(self) -> dict[str, Any]:
+        """Arguments of ``generate`` for rows given as embeddings.
+
+        transformers 5 then takes a row's padding for tokens that it has written and does not penalize the
+        first ones it writes; the processor here knows of no padding.
+        """
+        from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
+
+        penalty = LogitsProcessorList([RepetitionPenaltyLogitsProcessor(self.repetition_penalty)])
+        return {**self.arguments, "repetition_penalty": 1.0, "logits_processor": penalty}
+
 
 def penalized(logits: Tensor, ids: Tensor, penalty: float) -> Tensor:
     """Logits or log-likelihoods [B, V], lower for tokens already written [B, t] (Keskar et al., 2019)."""
