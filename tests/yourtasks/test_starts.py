@@ -94,3 +94,15 @@ def test_spot_on_the_command_line_reports_the_nearest_source(sources, tmp_path):
     assert "source tasks have no target to be near to" in line
     line = failed("evaluate", "tuned", "--rows", "more.csv", "--output", "{answer}", cwd=tmp_path)
     assert "more.csv, line 2: no field 'answer'" in line
+
+
+def test_demonstrations_begin_every_split_with_its_own_rows():
+    backbone = random_t5(torch.float32)
+    task, table = toy_task("toy"), backbone.vocabulary
+    start = named_start(backbone, "demonstrations", [task], length=6, seed=2)
+    encoded = encode_task(task, backbone, TextFormat("{input}"))
+    begun = starts_of(backbone, start, encoded, [21, 13], 0)
+    for sample, prompt in zip((21, 13), begun.prompts, strict=True):
+        first = [(table - row).abs().sum(1).argmin().item() for row in prompt[:3]]
+        assert any(row[:3] == first[: len(row)] for row in encoded.train[sample].inputs)
+    assert not torch.equal(begun.prompts[0], begun.prompts[1])

@@ -66,7 +66,7 @@ class StudiedTasks:
     def start(self) -> Tensor:
         """The start [P, d] that all tasks are looked at from."""
         spec = self.study.prompt
-        if find_initializer(spec.init)[0].needs in ("names", "labels"):  # those of one task favor it
+        if find_initializer(spec.init)[0].needs in ("names", "labels", "rows"):  # those of one task favor it
             spec = spec.model_copy(update={"init": "vocabulary"})
         return draw_start(self.backbone, spec, (), self.study.meta_seeds[0])
 

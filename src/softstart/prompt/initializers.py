@@ -111,6 +111,28 @@ def text(embedding: Tensor, ids: Sequence[int]) -> Initializer:
     return draw
 
 
+def demonstrations(embedding: Tensor, rows: Sequence[Sequence[int]], rest: Initializer) -> Initializer:
+    """The tokens of rows with their answers, in random order, cut to the prompt's length (Lu et al., 2025).
+
+    Context Tuning begins with the whole context; a shorter prompt holds the first rows of a random order.
+
+    Args:
+        embedding: that of the backbone, [V, d].
+        rows: the token ids of every row with its answer.
+        rest: where the prompt's rows beyond all of them come from.
+    """
+
+    def draw(length: int, generator: Generator) -> Tensor:
+        order = torch.randperm(len(rows), generator=generator).tolist()
+        ids = [token for i in order for token in rows[i]][:length]
+        known = embedding[torch.tensor(ids, device=embedding.device)].float().clone()
+        if len(ids) == length:
+            return known
+        return torch.cat((known, rest(length - len(ids), generator).to(known.device)))
+
+    return draw
+
+
 def source_average(prompts: Tensor) -> Initializer:
     """The mean of source tasks' prompts [N, P, d], row by row; a SoftstartError for another length."""
     return from_tensor(prompts.float().mean(0))
@@ -190,6 +212,7 @@ class Material:
         backbone: whose vocabulary and tokenizer are used.
         names: task names.
         labels: label words.
+        rows: token ids of train rows with their answers.
         text: the words of ``text:WORDS``.
         prompts: the prompts [N, P, d] of ``average:FOLDER``.
         top: how many of the first ordinary tokens count as frequent.
@@ -199,6 +222,7 @@ class Material:
     backbone: Vocabulary
     names: Sequence[str] = ()
     labels: Sequence[str] = ()
+    rows: Sequence[Sequence[int]] = ()
     text: str = ""
     prompts: Tensor | None = None
     top: int = 5000
@@ -222,7 +246,7 @@ class Material:
         return ids
 
 
-Need = Literal["names", "labels", "text", "prompts"]
+Need = Literal["names", "labels", "rows", "text", "prompts"]
 
 GIVEN = {"text": "WORDS", "prompts": "FOLDER"}
 """Needs that are written after a colon, as in ``text:WORDS``. All others come from the tasks."""
@@ -262,6 +286,10 @@ def _from_labels(given: Material) -> Initializer:
     return class_labels(given.table, given.tokens(labels), given.frequent)
 
 
+def _from_rows(given: Material) -> Initializer:
+    return demonstrations(given.table, given.rows, given.frequent)
+
+
 def _from_text(given: Material) -> Initializer:
     (ids,) = given.tokens([given.text])
     return text(given.table, ids)
@@ -275,6 +303,9 @@ def _from_average(given: Material) -> Initializer:
 INITIALIZERS.add("vocabulary", NamedInitializer(lambda given: given.frequent, "frequent words"))
 INITIALIZERS.add("task_names", NamedInitializer(_from_names, "task names, then frequent words", "names"))
 INITIALIZERS.add("labels", NamedInitializer(_from_labels, "label words, then frequent words", "labels"))
+INITIALIZERS.add(
+    "demonstrations", NamedInitializer(_from_rows, "train rows with their answers, in random order", "rows")
+)
 INITIALIZERS.add("text", NamedInitializer(_from_text, "the tokens of a text", "text"))
 INITIALIZERS.add("average", NamedInitializer(_from_average, "the mean of the prompts in a folder", "prompts"))
 INITIALIZERS.add(
@@ -317,7 +348,12 @@ def make_initializer(init: str, given: Material, where: str | None = None) -> In
     entry, value = find_initializer(init, where)
     if entry.needs == "text":
         given = replace(given, text=value)
-    missing = {"names": not given.names, "labels": not given.labels, "prompts": given.prompts is None}
+    missing = {
+        "names": not given.names,
+        "labels": not given.labels,
+        "rows": not given.rows,
+        "prompts": given.prompts is None,
+    }
     if entry.needs is not None and missing.get(entry.needs):
         raise SoftstartError(
             f"there are no {entry.needs} to start from", where=where, fix="Start from vocabulary instead."

@@ -23,7 +23,10 @@ STRICT = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 """Unknown keys are refused."""
 
 
-def _known_init(init: str) -> str:
+def known_init(init: str | None) -> str | None:
+    """An initializer that needs no files, or None; ValueError for any other."""
+    if init is None:
+        return None
     try:
         entry, _ = find_initializer(init)
     except SoftstartError as problem:
@@ -40,7 +43,7 @@ class PromptSpec(BaseModel):
 
     length: Positive = 100
     """P, the number of trained rows."""
-    init: Annotated[str, AfterValidator(_known_init)] = "vocabulary"
+    init: Annotated[str, AfterValidator(known_init)] = "vocabulary"
     """Where plain prompt tuning and the meta-learned start begin: an initializer that needs no files, of
     ``softstart.prompt.INITIALIZERS`` or by its import path."""
     top: Positive = 5000

@@ -27,7 +27,7 @@ from softstart.training.baselines.prompt_tuning import PromptTuning
 from softstart.training.baselines.weights import FineTuning, LoRA, WeightTuning
 from softstart.training.baselines.zero_shot import ZeroShot
 from softstart.training.budgets import LIMITS
-from softstart.training.configs import MetaConfig
+from softstart.training.configs import MetaConfig, PromptSpec
 from softstart.training.declared import checked, field_types
 from softstart.training.encoding import EncodedTask
 from softstart.training.meta_training import MetaTrained, meta_train
@@ -112,6 +112,10 @@ class Method:
     def unpacked(self) -> Unpacked | None:
         """The baseline, if its runs are pieces of work of their own; None: they tune prompts in packs."""
         return self.baseline if isinstance(self.baseline, Unpacked) else None
+
+    def begins(self, spec: PromptSpec) -> PromptSpec:
+        """The prompts of a study, with the unlearned start of this method."""
+        return self.baseline.begins(spec) if isinstance(self.baseline, PromptTuning) else spec
 
     @property
     def uses(self) -> tuple[str, ...]:

@@ -12,9 +12,17 @@ from torch import Tensor
 
 from softstart.backbone import Backbone
 from softstart.errors import SoftstartError
-from softstart.prompt import Initializer, Material, frequent_words, make_initializer, vocabulary
+from softstart.prompt import (
+    Initializer,
+    Material,
+    find_initializer,
+    frequent_words,
+    make_initializer,
+    vocabulary,
+)
 from softstart.training.configs import PromptSpec
-from softstart.training.encoding import rng_for
+from softstart.training.demonstrations import demonstrations, first_answers
+from softstart.training.encoding import EncodedTask, rng_for
 
 
 class TaskWords(Protocol):
@@ -37,14 +45,14 @@ def draw_start(
     Args:
         backbone: whose vocabulary it is drawn from.
         spec: initializer and length.
-        tasks: the target task, or all source tasks: some initializers need their names or labels.
+        tasks: the target task, or all source tasks: some initializers need their names, labels or rows.
         key: seeds: of the study, and of a run's sample; equal keys give equal starts.
         draw: the number of the start within its seed, where every run has a start of its own.
 
     Raises:
         SoftstartError: the tasks lack what the initializer needs, or the prompt is too long for it.
     """
-    draw_frequent = None
+    draw_frequent, sample = None, key[1] if len(key) > 1 else None
     if spec.draw_per == "seed":
         key = key[:1]
     if spec.frequent == "c4":
@@ -59,10 +67,27 @@ def draw_start(
         backbone,
         names=[task.name for task in tasks],
         labels=[label for task in tasks for label in task.labels],
+        rows=_rows(backbone, spec, tasks, sample),
         top=spec.top,
         draw_frequent=draw_frequent,
     )
     return make_initializer(spec.init, given)(spec.length, seeded(*key)).to(torch.float32).cpu()
+
+
+def _rows(
+    backbone: Backbone, spec: PromptSpec, tasks: Sequence[TaskWords], sample: int | None
+) -> list[list[int]]:
+    """Train rows with their answers, of one sample or of all, for initializers that need them."""
+    if find_initializer(spec.init)[0].needs != "rows":
+        return []
+    splits = [
+        rows
+        for task in tasks
+        if isinstance(task, EncodedTask)
+        for name, rows in task.train.items()
+        if sample in (None, name)
+    ]
+    return [ids for rows in splits for ids in demonstrations(backbone.tokenizer, first_answers(rows))]
 
 
 def seeded(*key: int) -> torch.Generator:

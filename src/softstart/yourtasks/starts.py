@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ from softstart.prompt import (
 )
 from softstart.prompt.formats import SUFFIXES, WEIGHTS_FILE
 from softstart.training.configs import MetaConfig, PromptSpec
-from softstart.training.encoding import EncodedTask
+from softstart.training.demonstrations import demonstrations, first_answers
+from softstart.training.encoding import EncodedTask, TextFormat, encode_task
 from softstart.training.spot import EMBEDDINGS, SOURCES, START, SPoT
 from softstart.training.starts import draw_start, seeded
 
@@ -35,6 +36,8 @@ INIT = "--init"
 """Where the commands ask for a start."""
 TOP = 5000
 """How many of the most frequent words a start is drawn from."""
+BY_SAMPLE = "by_sample"
+"""The name of starts [S, P, d] that are made from the rows of a task's samples, next to one from all."""
 NEAR = SPoT(), MetaConfig(lr=0.3, max_tokens=2048)
 """How a prompt is tuned on the target task, to be compared with the prompts of a folder."""
 
@@ -86,7 +89,13 @@ def chooses_by_target(init: str) -> bool:
 
 
 def named_start(
-    backbone: Backbone, init: str, tasks: Sequence[Task], *, length: int = 20, seed: int = 0
+    backbone: Backbone,
+    init: str,
+    tasks: Sequence[Task],
+    *,
+    length: int = 20,
+    seed: int = 0,
+    text: TextFormat = TextFormat("{input}"),
 ) -> SoftPrompt:
     """The start that a registered initializer gives.
 
@@ -97,6 +106,7 @@ def named_start(
         tasks: the target task, or the source tasks.
         length: P; the prompts of a folder have their own.
         seed: of what is drawn.
+        text: how rows become demonstrations.
 
     Raises:
         SoftstartError: no such initializer, nothing to make it from, or prompts of another backbone.
@@ -106,18 +116,27 @@ def named_start(
     if entry.needs == "prompts":
         prompts = _prompts(backbone, value, where=f"{INIT} {init.partition(':')[0]}")
         length = prompts.shape[1]
+    rows: list[list[list[int]]] = []
+    if entry.needs == "rows":
+        encoded = [encode_task(task, backbone, text) for task in tasks]
+        splits = [rows for task in encoded for rows in task.train.values()]
+        rows = [demonstrations(backbone.tokenizer, first_answers(split)) for split in splits]
     given = Material(
         backbone,
         names=[task.name for task in tasks],
         labels=[label for task in tasks for label in task.labels],
+        rows=[ids for split in rows for ids in split],
         prompts=prompts,
         top=TOP,
         draw_frequent=frequent_start(backbone),
     )
-    further = {}
+    further: dict[str, Tensor] = {}
     if prompts is not None and entry.chooses:
         further = {SOURCES: prompts, EMBEDDINGS: prompts, START: plain_start(backbone, length, seed)}
     start = make_initializer(init, given, INIT)(length, seeded(seed))
+    if rows and len(tasks) == 1:
+        own = [make_initializer(init, replace(given, rows=split), INIT) for split in rows]
+        further[BY_SAMPLE] = torch.stack([draw(length, seeded(seed + i)) for i, draw in enumerate(own)])
     return SoftPrompt.of(backbone, start, {"init": init}, further)
 
 
@@ -165,6 +184,9 @@ def starts_of(
     if isinstance(given, Tensor):
         return Starts(given if given.ndim == 3 else given.expand(len(samples), *given.shape))
     start = given.check_for(backbone, "the learned start").expand(len(samples), *given.tensor.shape)
+    if BY_SAMPLE in given.further:
+        places = list(task.train)
+        return Starts(given.further[BY_SAMPLE][[places.index(sample) for sample in samples]])
     if SOURCES not in given.further:
         rates = given.further.get(LOG_RATES)
         return Starts(start, None if rates is None else rates.exp())

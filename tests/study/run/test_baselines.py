@@ -15,6 +15,7 @@ from softstart.study.run.work_graph import StoredRows, WorkGraph
 
 METHODS = {
     "pt": {},
+    "context": {"algorithm": "pt", "init": "demonstrations"},
     "zero_shot": {},
     "written": {"algorithm": "zero_shot", "scoring": "generate"},
     "in_context": {"draws": 2, "demonstrations": 3},
@@ -43,7 +44,8 @@ def test_every_baseline_has_a_tested_result_for_every_cell(done):
     assert cells.to_dict() == {**dict.fromkeys(METHODS, 1), "lora": 2, "ft": 2}
     budgets = rows.groupby("method")["budget"].unique().map(sorted).to_dict()
     assert budgets == {
-        "pt": [8], **{name: [0] for name in ("zero_shot", "written", "in_context", "features")},
+        "pt": [8], "context": [8],
+        **{name: [0] for name in ("zero_shot", "written", "in_context", "features")},
         "lora": [2, 4], "ft": [2, 4],
     }  # fmt: skip
 
@@ -62,7 +64,7 @@ def test_each_says_how_it_predicts_what_it_trains_and_what_is_stored(done):
         **dict.fromkeys(METHODS, "likeliest label"), "written": "generated",
     }  # fmt: skip
     assert runs["trained"].to_dict() == {
-        "pt": 4 * 16, "zero_shot": 0, "written": 0, "in_context": 0, "features": 2 * 17,
+        "pt": 4 * 16, "context": 4 * 16, "zero_shot": 0, "written": 0, "in_context": 0, "features": 2 * 17,
         "lora": 2 * 2 * 3 * 2 * 28, "ft": runs.loc["ft", "stored"] / 4,
     }  # fmt: skip
     assert runs.loc["pt", "stored"] == 4 * 4 * 16
@@ -97,3 +99,20 @@ def test_a_key_follows_the_settings_of_its_baseline(name, values, same):
         for of in ({}, values)
     )  # fmt: skip
     assert (old <= new) if same else not old & new
+
+
+def test_a_start_of_its_own_changes_the_keys_of_its_method_alone():
+    inputs = facts(("s1", "s2", "t1", "t2"))
+
+    def keys(**methods):
+        runs = list(make_plan(study(setting=SETTING, methods={"pt": {}, **methods}), inputs).runs)
+        return {name: {run.key for run in runs if run.method.name == name} for name in ("pt", "own")}
+
+    alone, labels, same = (
+        keys(),
+        *(keys(own={"algorithm": "pt", "init": init}) for init in ("labels", "vocabulary")),
+    )
+    assert alone["pt"] == labels["pt"]
+    assert labels["own"]
+    assert not labels["own"] & labels["pt"]
+    assert same["own"] == set()  # the same runs as those of pt

@@ -216,6 +216,8 @@ class _Planner:
         digest = self.part.tasks[task].digest
         run = as_json({"start": start, "task": task, "digest": digest, "sample": sample, "seed": seed})
         common = {**(self.unpacked[method.name] if alone else self.adapted), **run}
+        if (spec := method.begins(self.study.prompt)) != self.study.prompt:
+            common |= as_json({"prompt": spec})
         if not alone and (self.study.adaptation.dropout or _chosen_under_dropout(method)):
             common |= self.pack
         runs = []

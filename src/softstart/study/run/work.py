@@ -208,7 +208,7 @@ class Adaptation:
     def _start(self, run: RunNode, worker: Worker) -> Tensor:
         if run.start is not None:
             return torch.tensor(self.starts[run.start][FINAL])
-        spec = worker.resources.studies[run.variant].prompt
+        spec = run.method.begins(worker.resources.studies[run.variant].prompt)
         backbone = worker.resources.backbone(run.variant)
         task = worker.resources.encoded(run.variant, run.task)
         return draw_start(backbone, spec, [task], run.seed, run.sample, draw=run.draw)

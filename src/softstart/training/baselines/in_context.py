@@ -12,12 +12,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from softstart.backbone import Backbone
 from softstart.errors import SoftstartError
 from softstart.training.baselines.base import TRAIN, Given, Learned, Test, Unpacked
 from softstart.training.baselines.zero_shot import ScoringName
+from softstart.training.demonstrations import demonstrations
 from softstart.training.encoding import EncodedTask, Rows, rng_for
 from softstart.training.evaluation import Assessment, Evaluation, Job, assess, no_prompt
 
@@ -100,27 +101,7 @@ class InContext(Unpacked):
         """The token ids of every demonstration of a draw, in order, each with its separator."""
         rows, rng = given.task.train[given.sample], rng_for(given.seed, given.sample, draw, 4)
         order = rng.permutation(rows.trainable).tolist()[: self.demonstrations]
-        between = self._between(given.backbone)
-        tokenizer = given.backbone.tokenizer
-        return [
-            [*_bare(tokenizer, text), *_bare(tokenizer, answer), *between]
-            for text, answer in rows.pick(order, rng)
-        ]
-
-    def _between(self, backbone: Backbone) -> list[int]:
-        tokenizer = backbone.tokenizer
-        ids = [] if self.separator is None else tokenizer(self.separator, add_special_tokens=False).input_ids
-        if not ids or tokenizer.unk_token_id in ids:
-            return [tokenizer.eos_token_id]
-        return list(ids)
-
-
-def _bare(tokenizer: Any, ids: Sequence[int]) -> list[int]:
-    """Token ids without the tokens that begin and end a text."""
-    frame = {getattr(tokenizer, f"{name}_token_id") for name in ("bos", "cls", "eos", "sep", "pad")}
-    first = next((i for i, token in enumerate(ids) if token not in frame), len(ids))
-    last = next((i for i in range(len(ids), first, -1) if ids[i - 1] not in frame), first)
-    return list(ids[first:last])
+        return demonstrations(given.backbone.tokenizer, rows.pick(order, rng), self.separator)
 
 
 def _before(
