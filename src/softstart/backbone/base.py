@@ -211,7 +211,11 @@ class Backbone(FrozenModel, ABC):
 
     def hidden(self, embeds: Tensor, mask: Tensor) -> Tensor:
         """The last hidden states [B, S, d] of texts, those of the encoder where there is one."""
-        return self.encode(embeds, mask)
+        if not self.continues_input:
+            return self.encode(embeds, mask)
+        # No token sees the padding after it.
+        states: Tensor = self.model.base_model(inputs_embeds=embeds, use_cache=False).last_hidden_state
+        return states
 
     def parts(
         self, batch: Batch, max_tokens: int | None, extra: int, cost: int | None = None

@@ -74,11 +74,6 @@ class CausalBackbone(Backbone):
         at_labels: Tensor = out[torch.arange(len(out), device=out.device)[:, None], columns.to(out.device)]
         return at_labels.to(labels.device)
 
-    def hidden(self, embeds: Tensor, mask: Tensor) -> Tensor:
-        """As ``Backbone.hidden``: no token sees the padding [B, S] after it."""
-        states: Tensor = self.model.base_model(inputs_embeds=embeds, use_cache=False).last_hidden_state
-        return states
-
     def reader(self, embeds: Tensor, mask: Tensor) -> Reader:
         """As ``Backbone.reader``: the keys and values of texts [B, S, d] are kept, padded on the left.
 
