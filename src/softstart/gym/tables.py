@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
+from unicodedata import category, normalize
 
 from softstart.errors import SoftstartError, did_you_mean
 from softstart.gym.build import Job, draw
@@ -96,7 +97,8 @@ class RawData:
     def task_name(self) -> str:
         """The name of the task: as given, else the file's, without what a name cannot hold."""
         stem = Path(self.data.removeprefix(HUB)).stem
-        return self.name or re.sub(r"[^A-Za-z0-9._-]+", "_", stem).lstrip("._-")
+        kept = "".join(c if c in "._-" or category(c)[0] in "LMN" else " " for c in normalize("NFC", stem))
+        return self.name or re.sub(" +", "_", kept).lstrip("._-")
 
 
 def entry_of(raw: RawData) -> Entry:

@@ -6,6 +6,7 @@ import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,10 @@ def read(path: Path, name: str = TENSOR) -> tuple[Tensor, dict[str, Any]]:
         file, folder = path / WEIGHTS_FILE, path
         if not file.exists() and (path / PICKLED_FILE).exists():
             file = path / PICKLED_FILE
+        if not file.exists() and next(path.glob("adapter_model-*-of-*"), None):
+            raise SoftstartError(
+                "the adapter is in several files", where=str(path), fix=f"Save it as one, {WEIGHTS_FILE}."
+            )
     # The weights of an adapter mean what the configuration next to them says.
     config = _config(folder / CONFIG_FILE) if file.name in (WEIGHTS_FILE, PICKLED_FILE) else {}
     readers = {".pt": _torch_file, ".bin": _torch_file, ".npy": _numpy_file}
@@ -198,6 +203,8 @@ def _torch_file(path: Path) -> Read:
         raise SoftstartError("no such file", where=str(path)) from problem
     except Exception as problem:  # torch and NumPy raise errors of any type here
         reason = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+        if isinstance(problem, UnpicklingError):  # torch says how to open it all the same
+            reason = "it is no file of torch's, or holds something else than tensors"
         raise SoftstartError(
             f"not a readable file of tensors ({reason})",
             where=str(path),
@@ -224,7 +231,9 @@ def _numpy_file(path: Path) -> Read:
         # Mapped, so that a file cannot claim more than it holds.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         with np.errstate(over="ignore"):
-            tensor = torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
+            # Half as large as float32, which would seem to be more than the file holds.
+            kept = np.float16 if array.dtype == np.float16 else np.float32
+            tensor = torch.from_numpy(np.array(array, dtype=kept, order="C"))
     except FileNotFoundError as problem:
         raise SoftstartError("no such file", where=str(path)) from problem
     except Exception as problem:  # torch and NumPy raise errors of any type here

@@ -187,7 +187,7 @@ class Answers(_Strict):
 class Entry(_Strict):
     """One task: its dataset, how rows become lines, how lines are sampled, and how answers are scored."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, Field(pattern=r"^[^\W_][\w.-]*$")]
     dataset: Dataset
     splits: Splits = Splits(carve="train")
     kind: Kind
