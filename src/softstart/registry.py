@@ -67,6 +67,12 @@ class Registry(Mapping[str, T], Generic[T]):
         Raises:
             SoftstartError: there is none.
         """
+        if not isinstance(name, str):  # as a configuration may have it
+            raise SoftstartError(
+                f"no name of an entry of kind {self.kind}: {str(name)[:60]}",
+                where=where,
+                fix=f"Use one of {', '.join(self._entries)}.",
+            )
         if name in self._entries:
             return self._entries[name]
         if self._accepts and _PATH.fullmatch(name):
@@ -93,7 +99,7 @@ class Registry(Mapping[str, T], Generic[T]):
         module, _, attribute = path.rpartition(".")
         try:
             imported = getattr(import_module(module), attribute)
-        except (ImportError, AttributeError) as problem:
+        except Exception as problem:  # of the module itself, too
             raise SoftstartError(
                 f"cannot import the {self.kind} '{path}' ({problem})",
                 where=where,

@@ -70,7 +70,10 @@ def inherited(methods: Mapping[str, Any], below: Mapping[str, Any]) -> dict[str,
 def _under(name: str, values: Any, below: Mapping[str, Any]) -> Any:
     if not isinstance(values, Mapping):
         return values
-    defaults: Mapping[str, Any] = below.get(name) or below.get(values.get("algorithm", name)) or {}
+    algorithm = values.get("algorithm", name)
+    if not isinstance(algorithm, str):  # refused when the study is validated
+        return values
+    defaults: Mapping[str, Any] = below.get(name) or below.get(algorithm) or {}
     return _limited(defaults, values)
 
 
