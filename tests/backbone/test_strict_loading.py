@@ -123,3 +123,10 @@ def test_a_bias_that_the_model_lacks_is_not_taken_for_a_mask(tmp_path):
 def test_a_head_for_another_task_is_refused(tmp_path):
     stored("llama", tmp_path, lambda t: t | {"score.weight": torch.ones(2, 16)})
     assert "holds score.weight, for which the model has no place" in refusal(tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
+    save(random_t5(torch.float32), tmp_path, lambda tensors: tensors["shared.weight"][3].fill_(value))
+    with pytest.raises(SoftstartError, match=r"holds NaN or infinity in shared\.weight"):
+        load_backbone(str(tmp_path), device="cpu")

@@ -22,7 +22,7 @@ from softstart.backbone.shapes import untie
 from softstart.backbone.sources import Located, locate
 from softstart.backbone.sources.converted import read_gguf
 from softstart.backbone.sources.locate import names_near
-from softstart.backbone.strict_loading import quiet, strictly_loaded
+from softstart.backbone.strict_loading import check_finite, quiet, strictly_loaded
 from softstart.backbone.t5 import T5Backbone
 from softstart.errors import SoftstartError
 
@@ -114,6 +114,8 @@ def load_backbone(
             model, _ = read_gguf(at.gguf, dtype, name_or_path)
         else:
             model = strictly_loaded(auto, at.path, at.name, dtype=stored, device_map=device_map, **files)
+    if weights:
+        check_finite(model, at.name)
     if device_map is None and weights:
         model = model.to(prefer_device(device))
     if gradient_checkpointing:

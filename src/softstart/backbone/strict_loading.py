@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 from softstart.errors import SoftstartError, listed
 
 PREFIXES = re.compile(r"^(?:_orig_mod\.|module\.)+")
@@ -76,6 +78,25 @@ def check_report(report: dict[str, Collection[Any]], name: str) -> None:
             f"backbone '{name}': its checkpoint {'; '.join(parts)}",
             fix="Its configuration and its weights do not match: save both again, or fix the names.",
         )
+
+
+def check_finite(model: Any, name: str) -> None:
+    """Refuse weights that are NaN or infinite: whatever such a model is tuned to says nothing.
+
+    Raises:
+        SoftstartError: naming the first of them.
+    """
+    for key, weight in model.named_parameters():
+        if weight.dtype not in _FLOATS or weight.is_meta or not weight.numel():
+            continue
+        if not all(bound.isfinite() for bound in torch.aminmax(weight.detach())):
+            raise SoftstartError(
+                f"backbone '{name}': its checkpoint holds NaN or infinity in {key}",
+                fix="It is damaged, or its training diverged: take another.",
+            )
+
+
+_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 def _loaded(auto: Any, path: str, arguments: dict[str, Any]) -> tuple[Any, dict[str, Collection[Any]]]:
