@@ -125,8 +125,10 @@ def test_a_head_for_another_task_is_refused(tmp_path):
     assert "holds score.weight, for which the model has no place" in refusal(tmp_path, device="cpu")
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
-    save(random_t5(torch.float32), tmp_path, lambda tensors: tensors["shared.weight"][3].fill_(value))
-    with pytest.raises(SoftstartError, match=r"holds NaN or infinity in shared\.weight"):
-        load_backbone(str(tmp_path), device="cpu")
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_weights_that_are_no_numbers_are_refused(place, value, tmp_path):
+    stored(
+        "gpt2", tmp_path, lambda t: {k: v.index_fill(0, torch.tensor(0), float(value)) for k, v in t.items()}
+    )
+    assert "its checkpoint holds NaN or infinity in " in refusal(tmp_path, **place)

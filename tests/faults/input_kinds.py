@@ -123,7 +123,7 @@ def numbers_of_a_prompt(trial: Trial) -> None:
 
 
 def _with(lines: list[str], *more: str) -> bytes:
-    return _with(lines, *more)
+    return "\n".join([*lines, *more]).encode()
 
 
 def rows_of_a_table(trial: Trial) -> None:
