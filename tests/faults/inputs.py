@@ -142,15 +142,20 @@ def contents_of(folder: Path) -> Contents:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def run_campaign(world: World, faults: int, seed: int, only: str | None, out: Path) -> list[Trial]:
-    """All trials, with a report after each."""
+def run_campaign(
+    world: World, faults: int, seed: int, only: str | None, out: Path, part: tuple[int, int] = (0, 1)
+) -> list[Trial]:
+    """All trials, or those of one part of several, with a report after each."""
     from faults.input_kinds import KINDS
 
     chosen = [kind for kind in KINDS if only in (None, kind.__name__)]
     order = [chosen[i % len(chosen)] for i in range(faults)]
     random.Random(seed).shuffle(order)
-    began, trials = time.monotonic(), []
+    began = time.monotonic()
+    trials: list[Trial] = []
     for number, kind in enumerate(order):
+        if number % part[1] != part[0]:
+            continue
         trials.append(one_trial(world, number, kind, seed))
         trial = trials[-1]
         what = "BAD" if trial.failed else "ok "
@@ -215,12 +220,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--faults", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--part", default="0/1", help="0/2 and 1/2: two processes share the trials")
     parser.add_argument("--only", help="one kind of fault")
     parser.add_argument("--out", type=Path, required=True, help="folder for report.md and report.json")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     root = Path(tempfile.mkdtemp(prefix="faults-of-inputs-"))
-    trials = run_campaign(World(root), asked.faults, asked.seed, asked.only, asked.out)
+    part, parts = map(int, asked.part.split("/"))
+    trials = run_campaign(World(root), asked.faults, asked.seed, asked.only, asked.out, (part, parts))
     failed = [trial for trial in trials if trial.failed]
     if failed:
         print(f"what failed is kept in {root}")

@@ -186,7 +186,8 @@ def adapt(
     evaluation = scored_by(scoring)
     learned = load_prompt(init, revision, placement) if init and not is_named(init) else None
     raw = table(train, input, output, label, labels, no_header, metric=metric, test=test, dev=dev)
-    task = whole_task(raw, splits=splits)
+    with progress_bar("reading rows"):
+        task = whole_task(raw, splits=splits)
     warn_all(task.notes)
     model = backbone_of(learned, backbone or (None if learned else TINY), device, text_cache, placement)
     starts, length = _starts(model, task, init, learned, length, seed)

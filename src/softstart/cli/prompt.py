@@ -27,13 +27,17 @@ from softstart.cli.options import (
     Strict,
     TextCache,
 )
-from softstart.cli.terminal import say, warn, warn_all
+from softstart.cli.terminal import progress_bar, say, warn, warn_all
 from softstart.errors import SoftstartError
 from softstart.storage.csv_files import written_cell
 from softstart.storage.files import atomic
 
 if TYPE_CHECKING:
+    from softstart.progress import Progress
     from softstart.prompt import SoftPrompt
+
+REPORTED = 256
+"""Rows between two reports of progress."""
 
 
 def predict(
@@ -67,19 +71,22 @@ def predict(
     from softstart.gym.tables import column_template
     from softstart.yourtasks import Predictor
 
-    if out.suffix not in (".csv", ".jsonl"):
+    if out.suffix.lower() not in (".csv", ".jsonl"):
         raise SoftstartError(f"cannot write '{out.name}'", fix="Use .csv or .jsonl.")
     loaded = load_prompt(prompt, revision)
     model = backbone_of(loaded, backbone, device, text_cache)
     header = False if no_header else None
-    columns = columns_of(rows, header=header)
+    with progress_bar("reading rows"):
+        columns = columns_of(rows, header=header)
     fields = column_template(input, columns, "--input") if input else loaded.info.get("input") or "{input}"
     predictor = Predictor(
         model, loaded, labels, input=fields, max_input_tokens=max_input_tokens, strict=strict,
         scoring=scoring,
     )  # fmt: skip
     predictor.check_columns(columns, rows)
-    count = _write(out, [*columns, *predictor.columns], predictor(read_rows(rows, header=header)))
+    with progress_bar("predicting") as progress:
+        predicted = predictor(read_rows(rows, header=header))
+        count = _write(out, [*columns, *predictor.columns], predicted, progress)
     check_lengths(predictor.truncated, predictor.limit, strict)
     say(f"{count} rows: {out}")
 
@@ -207,16 +214,18 @@ def push(
     say(_with_scores(prompt, None).push_to_hub(repo, private=private))
 
 
-def _write(path: Path, columns: Sequence[str], rows: Iterator[dict[str, Any]]) -> int:
+def _write(path: Path, columns: Sequence[str], rows: Iterator[dict[str, Any]], progress: Progress) -> int:
     """Write rows as they come and count them."""
     count = 0
     with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
-        if path.suffix == ".csv":
+        if path.suffix.lower() == ".csv":
             table.writerow(map(written_cell, columns))
         for row in rows:
             count += 1
-            if path.suffix == ".jsonl":
+            if not count % REPORTED:
+                progress(REPORTED, f"predicting: {count:,} rows")
+            if path.suffix.lower() == ".jsonl":
                 file.write(_json(row) + "\n")
             else:
                 table.writerow([written_cell(_cell(row.get(name))) for name in columns])

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Iterator, Sequence
+from io import StringIO
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -54,17 +55,22 @@ def read_rows(path: str | Path, delimiter: str | None = None, *, header: bool | 
             does not fit, with file and line.
     """
     path = Path(path)
-    if path.suffix not in SUFFIXES:
-        raise SoftstartError(f"cannot read rows from '{path.name}'", fix=f"Use {', '.join(SUFFIXES)}.")
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        packed = suffix in (".gz", ".zip", ".bz2", ".xz", ".zst")
+        fix = "Unpack it first." if packed else f"Use {', '.join(SUFFIXES)}."
+        raise SoftstartError(f"cannot read rows from '{path.name}'", where=str(path), fix=fix)
     try:
-        if path.suffix == ".parquet":
+        if suffix == ".parquet":
             return _parquet(path)
         data = path.read_bytes()
     except OSError as error:
         raise SoftstartError(f"cannot read this file ({error.strerror})", where=str(path)) from None
-    if path.suffix == ".jsonl":
+    if data.startswith((b"\x1f\x8b", b"PK\x03\x04")):
+        raise SoftstartError("a compressed file", where=str(path), fix="Unpack it first.")
+    if suffix == ".jsonl":
         return _jsonl(data, path)
-    tabs = path.suffix == ".tsv"
+    tabs = suffix == ".tsv"
     if header is False and not tabs:
         raise SoftstartError("only a TSV can lack column names", where=str(path), fix="Name its columns.")
     bare = header is False or (header is None and tabs and _GYM_FILE.fullmatch(path.name) is not None)
@@ -86,8 +92,15 @@ def _badly_quoted(text: str, delimiter: str) -> bool:
 def _reader(text: str, delimiter: str, *, quoted: bool) -> Any:
     csv.field_size_limit(2**31 - 1)
     quoting: Any = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    lines = (f"{line}\n" for line in text.split("\n"))
+    lines = (line if line.endswith("\n") else f"{line}\n" for line in _lines(text))
     return csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Its lines, one at a time: a list of a million of them would need as much memory again."""
+    yield from StringIO(text, newline="\n")
+    if text.endswith("\n") or not text:
+        yield ""
 
 
 def columns_of(path: str | Path, *, header: bool | None = None) -> list[str]:
@@ -97,7 +110,7 @@ def columns_of(path: str | Path, *, header: bool | None = None) -> list[str]:
         SoftstartError: as ``read_rows``.
     """
     rows = read_rows(path, header=header)
-    several = rows if Path(path).suffix == ".jsonl" else islice(rows, 1)
+    several = rows if Path(path).suffix.lower() == ".jsonl" else islice(rows, 1)
     return list(dict.fromkeys(name for row in several for name in row))
 
 
@@ -145,7 +158,7 @@ def _decode(data: bytes, path: Path) -> str:
 
 
 def _jsonl(data: bytes, path: Path) -> Iterator[Row]:
-    for number, line in enumerate(_decode(data, path).split("\n"), 1):
+    for number, line in enumerate(_lines(_decode(data, path)), 1):
         if not line.strip():
             continue
         try:

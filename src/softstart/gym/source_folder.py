@@ -51,7 +51,9 @@ def source_tasks(folder: str | Path, like: RawData | None = None) -> list[Task]:
             then a draft of ``sources.yaml`` is in the message.
     """
     root, like = Path(folder), like or RawData("")
-    files = sorted(path for path in root.iterdir() if path.suffix in SUFFIXES) if root.is_dir() else []
+    inside = sorted(root.iterdir()) if root.is_dir() else []
+    # Hidden files, such as those of editors and of macOS, are no tasks.
+    files = [path for path in inside if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
     if not files and root.is_dir() and is_crossfit_folder(root):
         gym = CrossFitFolder(root)
         return [gym.load(name) for name in gym.tasks()]

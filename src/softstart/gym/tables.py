@@ -267,7 +267,7 @@ def open_table(path: str | Path, *, shots: int | None = None) -> EntryGym:
 
 def is_table(spec: str | Path) -> bool:
     """Whether a name is for ``open_table``: a table or a catalog file by its suffix, or ``hf:…``."""
-    by_suffix = Path(spec).suffix in (*SUFFIXES, *CATALOGS)
+    by_suffix = Path(spec).suffix.lower() in (*SUFFIXES, *CATALOGS)
     return str(spec).startswith(HUB) or (by_suffix and not Path(spec).is_dir())
 
 
@@ -358,7 +358,7 @@ def _no_column(
 
 
 def _is_tsv(raw: RawData) -> bool:
-    return not raw.on_hub and Path(raw.data).suffix == ".tsv"
+    return not raw.on_hub and Path(raw.data).suffix.lower() == ".tsv"
 
 
 def _output(raw: RawData, columns: Sequence[str], label: str | None) -> dict[str, Any]:

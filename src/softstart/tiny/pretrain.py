@@ -7,6 +7,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import tokenizers
 import torch
 import transformers
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -31,6 +32,7 @@ from softstart.tiny.world import World, world
 WARMUP, HOLD = 0.01, 0.4  # shares of the tokens
 CURRICULUM = 0.1  # share of the tokens in which the first kinds of claims prevail
 STATE = "training.safetensors"
+MANIFEST = "manifest.json"
 
 Log = Callable[[str], object]
 
@@ -98,7 +100,14 @@ def pretrain(
 def _ours(folder: Path) -> bool:
     """Whether a folder holds a model of this module, a checkpoint of it, or the tokenizer it begins with."""
     names = {path.name for path in folder.iterdir()}
-    return bool(names & {STATE, "manifest.json"}) or names <= {"tokenizer.json", "tokenizer_config.json"}
+    if names <= {"tokenizer.json", "tokenizer_config.json"}:
+        return True
+    with suppress(OSError, ValueError, AttributeError):
+        if {"seen", "code", "probes"} <= json.loads((folder / MANIFEST).read_text(encoding="utf-8")).keys():
+            return True
+    with suppress(OSError, SafetensorError), safe_open(folder / STATE, "pt") as file:
+        return "about" in (file.metadata() or {})
+    return False
 
 
 class _Run:
@@ -225,7 +234,7 @@ class _Run:
 
     def _finished(self) -> bool:
         try:
-            manifest = json.loads((self.out / "manifest.json").read_text(encoding="utf-8"))
+            manifest = json.loads((self.out / MANIFEST).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return False
         same = all(manifest.get(k) == v for k, v in self.settings.items())
@@ -265,7 +274,7 @@ class _Run:
             "probes": self.probes,
             "curve": self.curve,
         }
-        with atomic(self.out / "manifest.json") as path:
+        with atomic(self.out / MANIFEST) as path:
             path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
     def finish(self) -> None:
