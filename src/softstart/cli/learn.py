@@ -170,7 +170,6 @@ def adapt(
       softstart adapt --train mine.csv --labels 0=hate 1=fine --scoring rank_calibrated
     """
     from softstart.backbone import TINY
-    from softstart.gym.tables import whole_task
     from softstart.prompt.formats import check_prompt_output
     from softstart.training.configs import AdaptConfig
     from softstart.training.distributed import this_job
@@ -186,9 +185,7 @@ def adapt(
     evaluation = scored_by(scoring)
     learned = load_prompt(init, revision, placement) if init and not is_named(init) else None
     raw = table(train, input, output, label, labels, no_header, metric=metric, test=test, dev=dev)
-    with progress_bar("reading rows"):
-        task = whole_task(raw, splits=splits)
-    warn_all(task.notes)
+    task = _read(raw, splits)
     model = backbone_of(learned, backbone or (None if learned else TINY), device, text_cache, placement)
     starts, length = _starts(model, task, init, learned, length, seed)
     text = _fitted(model, length, task, learned, chat, max_input_tokens, strict)
@@ -235,6 +232,16 @@ def _splits(splits: int | None, dev: str | None) -> int:
             "--dev and --splits cannot go together", fix="Leave one out: --dev fixes the only split."
         )
     return splits or (1 if dev else 3)
+
+
+def _read(raw: RawData, splits: int) -> Task:
+    """The task that a table is, and what is odd about it."""
+    from softstart.gym.tables import whole_task
+
+    with progress_bar("reading rows"):
+        task = whole_task(raw, splits=splits)
+    warn_all(task.notes)
+    return task
 
 
 def _starts(
