@@ -9,13 +9,14 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import product
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
-from benchmarks.engine import adaptation, causal, maml, padding, scaling
+from benchmarks.engine import adaptation, causal, causal_report, maml, padding, scaling
 from benchmarks.engine.timing import (
     PRODUCT,
     PRODUCTS,
@@ -42,6 +43,12 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", default=["tiny", "embedded"], choices=[*SHAPES, "embedded"])
     parser.add_argument("--packs", nargs="+", type=int, default=[1, 4])
     parser.add_argument("--prompts", nargs="+", type=int, default=[20, 100], help="prompt lengths of causal")
+    parser.add_argument("--model", help="smollm2 (default) or micro: of causal, or for peak")
+    parser.add_argument(
+        "--parts", nargs="+", default=[*causal_report.PARTS], choices=[*causal_report.PARTS], help="of causal"
+    )
+    parser.add_argument("--rows", type=int, default=500, help="test rows of causal")
+    parser.add_argument("--out", type=Path, help="of causal: add to this file what it does not hold yet")
     parser.add_argument("--inner", nargs="+", type=int, default=[1, 5])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=5, help="steps of a run in a round of adaptation")
@@ -54,8 +61,12 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     if asked.what == "peak":
         try:
-            made = maml.CONTENDERS[asked.who](Work(asked.shapes[0], rows=2), steps=asked.inner[0])
-            maml.CONTENDERS[asked.who](Work("micro", rows=2), steps=1)()  # loads what is loaded once
+            work, small = (
+                _second_order(asked.model, asked.shapes[0]),
+                _second_order(asked.model and "micro", "micro"),
+            )
+            made = maml.CONTENDERS[asked.who](work, steps=asked.inner[0])
+            maml.CONTENDERS[asked.who](small, steps=1)()  # loads what is loaded once
             print(f"{peak(made):.0f}")
         except Absent as problem:
             sys.exit(str(problem))
@@ -75,10 +86,7 @@ def _report(asked: argparse.Namespace) -> Iterator[str]:
         yield from scaling.report(asked.shapes, max(asked.packs), asked.rounds)
         return
     if asked.what == "causal":
-        for heading, case in causal.cases(asked.packs, asked.prompts):
-            yield f"\n### Causal, {heading} (unit: a gradient of a run)\n"
-            made = {name: partial(_itself, do) for name, do in causal.contenders(case).items()}
-            yield from _compare(made, asked.rounds, case.runs)
+        yield from causal_report.report(asked, _compare)
         return
     for shape in asked.shapes:
         if asked.what in ("all", "adaptation"):
@@ -118,14 +126,26 @@ def _report(asked: argparse.Namespace) -> Iterator[str]:
                 yield from _peaks(shape, asked)
 
 
+def _second_order(model: str | None, shape: str) -> maml.Asked:
+    """Two rows of a causal model, or of a T5 of some shape."""
+    return causal.CausalWork(model, rows=2, gym=causal.gym_folder()) if model else Work(shape, rows=2)
+
+
 def _itself(contender: Contender) -> Contender:
     return contender
 
 
 def _compare(
-    makers: Mapping[str, Callable[[], Contender]], rounds: int, units: float, flops: float = math.nan
+    makers: Mapping[str, Callable[[], Contender]],
+    rounds: int,
+    units: float,
+    flops: float = math.nan,
+    peer: str | None = None,
 ) -> Iterator[str]:
-    """The rows of a table; ``flops`` of a unit say which share of the float32 matrix product is reached."""
+    """The rows of a table; ``flops`` of a unit say which share of the float32 matrix product is reached.
+
+    ``peer``: see ``timing.table``.
+    """
     contenders: dict[str, Any] = {}
     missing = []
     for name, make in makers.items():
@@ -137,7 +157,7 @@ def _compare(
         contenders |= PRODUCTS
     timed = interleaved(contenders, rounds, units)
     products = [median(timed.pop(name).seconds) for name in PRODUCTS if name in timed]
-    yield from table(timed, flops / PRODUCT * min(products, default=math.nan))
+    yield from table(timed, flops / PRODUCT * min(products, default=math.nan), peer)
     yield from missing
 
 

@@ -7,21 +7,32 @@ import sys
 import types
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from benchmarks.engine.timing import Absent, Contender
-from benchmarks.engine.work import Work
 from torch import nn
 
 from softstart.algorithms import MAML, Episodes
-from softstart.backbone import Batch
+from softstart.backbone import Backbone, Batch
 from softstart.training.objective import PromptObjective
 
 LR = 0.3
 
 
-def softstart(work: Work, steps: int, budget: int | None) -> Contender:
+class Asked(Protocol):
+    """A model, a start [1, P, d] and batches of a few rows: ``Work`` or ``CausalWork``."""
+
+    @property
+    def backbone(self) -> Backbone: ...
+    @property
+    def starts(self) -> torch.Tensor: ...
+    def plain(self) -> Any: ...
+    def batch(self, run: int, seed: int = 0) -> Batch: ...
+    def loss(self, model: Any, prompt: torch.Tensor, batch: Batch) -> torch.Tensor: ...
+
+
+def softstart(work: Asked, steps: int, budget: int | None) -> Contender:
     """A stored trajectory; ``budget`` is for kept graphs."""
     support, query = _episode(work, steps)
 
@@ -36,31 +47,28 @@ def softstart(work: Work, steps: int, budget: int | None) -> Contender:
 class Prompted(nn.Module):
     """A prompt on a frozen model; ``hidden`` keeps the model out of the parameters."""
 
-    def __init__(self, model: Any, prompt: torch.Tensor, hidden: bool) -> None:
+    def __init__(self, work: Asked, hidden: bool) -> None:
         super().__init__()
-        self.prompt = nn.Parameter(prompt.clone())
+        self.prompt = nn.Parameter(work.starts[0].clone())
+        self.loss = work.loss
+        model = work.plain()
+        model.set_attn_implementation("eager")  # the fused kernels have no second derivative
         if hidden:
             self.__dict__["model"] = model
         else:
             self.model = model
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        text = self.model.get_input_embeddings()(batch.input_ids)
-        embeds = torch.cat((self.prompt.expand(len(batch), -1, -1), text), 1)
-        mask = torch.cat(
-            (batch.attention_mask.new_ones(len(batch), len(self.prompt)), batch.attention_mask), 1
-        )
-        loss: torch.Tensor = self.model(inputs_embeds=embeds, attention_mask=mask, labels=batch.labels).loss
-        return loss
+        return self.loss(self.model, self.prompt, batch)
 
 
-def higher_loop(work: Work, steps: int) -> Contender:
+def higher_loop(work: Asked, steps: int) -> Contender:
     """The paper's way."""
     try:
         import higher
     except ImportError as problem:
         raise Absent("higher is not installed: pip install 'softstart[bench]'") from problem
-    net = Prompted(_eager(work), work.starts[0], hidden=False)
+    net = Prompted(work, hidden=False)
     support, query = _episode(work, steps)
 
     def step() -> torch.Tensor:
@@ -74,17 +82,17 @@ def higher_loop(work: Work, steps: int) -> Contender:
     return step
 
 
-def torchopt_loop(work: Work, steps: int) -> Contender:
+def torchopt_loop(work: Asked, steps: int) -> Contender:
     """TorchOpt's differentiable SGD; it asks for a module without frozen parameters."""
     try:
         import torchopt
     except ImportError as problem:
         raise Absent("torchopt is not installed: pip install 'softstart[bench]'") from problem
-    model = _eager(work)
+    net = Prompted(work, hidden=True)
     support, query = _episode(work, steps)
 
     def step() -> torch.Tensor:
-        net = Prompted(model, work.starts[0], hidden=True)
+        net.prompt = nn.Parameter(work.starts[0].clone())
         start, optimizer = net.prompt, torchopt.MetaSGD(net, lr=LR)
         for batch in support:
             optimizer.step(net(batch))
@@ -94,9 +102,9 @@ def torchopt_loop(work: Work, steps: int) -> Contender:
     return step
 
 
-def learn2learn_loop(work: Work, steps: int) -> Contender:
+def learn2learn_loop(work: Asked, steps: int) -> Contender:
     """learn2learn's MAML wrapper."""
-    wrapped = _learn2learn()(Prompted(_eager(work), work.starts[0], hidden=True), lr=LR)
+    wrapped = _learn2learn()(Prompted(work, hidden=True), lr=LR)
     support, query = _episode(work, steps)
 
     def step() -> torch.Tensor:
@@ -124,13 +132,7 @@ def _learn2learn() -> Any:
     return Wrapped
 
 
-def _eager(work: Work) -> Any:
-    model = work.plain()
-    model.set_attn_implementation("eager")  # the fused kernels have no second derivative
-    return model
-
-
-def _episode(work: Work, steps: int) -> tuple[list[Batch], Batch]:
+def _episode(work: Asked, steps: int) -> tuple[list[Batch], Batch]:
     return [work.batch(0, seed=k) for k in range(steps)], work.batch(0, seed=steps)
 
 

@@ -74,22 +74,25 @@ def _difference(answer: torch.Tensor, first: torch.Tensor) -> float:
     return float((answer - first).norm() / first.norm())
 
 
-def table(timed: Mapping[str, Timed], ideal: float = math.nan) -> list[str]:
+def table(timed: Mapping[str, Timed], ideal: float = math.nan, peer: str | None = None) -> list[str]:
     """Markdown rows: median time a unit, units a second, the first one's speed over each one's by rounds.
 
     Args:
         timed: by contender, the first one ours.
         ideal: seconds that a unit would take at the speed of ``product``; its share is a column.
+        peer: in place of the first one's speed over each one's, each one's over that of this contender.
     """
-    ours = next(iter(timed.values()))
+    ours, peers = next(iter(timed.values())), timed.get(peer or "")
     shares = "" if math.isnan(ideal) else " of the product's speed |"
+    compared = f"faster than {peer} by" if peers else "the first row is faster by"
     lines = [
-        "| who | ms a unit | units/s | the first row is faster by [min–max] | difference |" + shares,
+        f"| who | ms a unit | units/s | {compared} [min–max] | difference |" + shares,
         "|---|---|---|---|---|" + ("---|" if shares else ""),
     ]
     for name, t in timed.items():
-        each, mine = ([s / who.units for s in who.seconds] for who in (t, ours))
-        ratios = [theirs / own for theirs, own in zip(each, mine, strict=True)]
+        each = _of_units(t)
+        slow, fast = (_of_units(peers), each) if peers else (each, _of_units(ours))
+        ratios = [slower / faster for slower, faster in zip(slow, fast, strict=True)]
         middle = median(each)
         spread = f"{median(ratios):.2f} [{min(ratios):.2f}–{max(ratios):.2f}]"
         lines.append(
@@ -97,6 +100,11 @@ def table(timed: Mapping[str, Timed], ideal: float = math.nan) -> list[str]:
             + (f" {ideal / middle:.2f} |" if shares else "")
         )
     return lines
+
+
+def _of_units(timed: Timed) -> list[float]:
+    """Seconds a unit, by round."""
+    return [seconds / timed.units for seconds in timed.seconds]
 
 
 def peak(work: Contender) -> float:

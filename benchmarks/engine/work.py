@@ -92,6 +92,15 @@ class Work:
             return tiny
         return T5Backbone(copy.deepcopy(self.model).to(dtype), tiny.tokenizer)
 
+    @staticmethod
+    def loss(model: Any, prompt: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """The loss of transformers' own pass, the prompt joined to the embeddings by hand."""
+        text = model.get_input_embeddings()(batch.input_ids)
+        embeds = torch.cat((prompt.expand(len(batch), -1, -1), text), 1)
+        mask = torch.cat((batch.attention_mask.new_ones(len(batch), len(prompt)), batch.attention_mask), 1)
+        loss: torch.Tensor = model(inputs_embeds=embeds, attention_mask=mask, labels=batch.labels).loss
+        return loss
+
     @property
     def in_turn(self) -> range:
         """The runs that those peers take."""

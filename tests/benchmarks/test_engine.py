@@ -29,6 +29,46 @@ def test_the_engine_and_its_peers_agree_on_the_work():
         assert f"| {peer} |" in done.stdout or f"Not run: {peer} (" in done.stdout
 
 
+def test_every_section_of_causal_models_runs_and_is_kept(tmp_path, monkeypatch):
+    monkeypatch.delenv("SOFTSTART_SHARED", raising=False)
+    file = tmp_path / "causal.md"
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.engine", "causal", "--model", "micro"]
+    command += [
+        "--packs",
+        "2",
+        "--prompts",
+        "5",
+        "--rounds",
+        "1",
+        "--rows",
+        "12",
+        "--steps",
+        "1",
+        "--inner",
+        "1",
+    ]
+    for _ in range(2):
+        done = subprocess.run(
+            [*command, "--out", str(file)], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+    assert "###" not in done.stdout  # the second time everything is in the file
+    page = file.read_text()
+    for heading in (
+        "P = 5, 2 runs",
+        "P = 20, 2 runs",
+        "scoring 12",
+        "a whole adaptation",
+        "K = 1",
+        "peak memory",
+    ):
+        assert page.count(heading) == 1, heading
+    answers = dict(
+        re.findall(r"^\| (prefix, rows read whole|PEFT, [^|]+) \|.*\| ([\d.e+-]+) \|$", page, re.M)
+    )
+    for name in ("prefix, rows read whole", "PEFT, HF Trainer"):
+        assert float(answers[name]) < 1e-5
+
+
 def test_every_section_of_the_gpu_benchmark_runs_on_a_cpu(tmp_path):
     file = tmp_path / "results.json"
     file.write_text('{"peak": {"matmul": {"flops": 12340.0}}}')

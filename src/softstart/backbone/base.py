@@ -292,9 +292,14 @@ def _likelihoods(label_nll: Reader, candidates: Tensor, at_once: int | None) -> 
 def summed_nll(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Sums of the labels' NLL [B] and their counts [B]: logits [B, T, V], labels [B, T]."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    # The vocabulary as the last dimension: elsewhere torch adds it up less exactly on a CPU, and slower.
-    flat = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
-    return flat.view(labels.shape).sum(1), (labels >= 0).sum(1)
+    return token_nll(logits, labels).sum(1), (labels >= 0).sum(1)
+
+
+def token_nll(logits: Tensor, labels: Tensor) -> Tensor:
+    """The NLL of every label [B, T], 0 on padding: logits [B, T, V], labels [B, T]."""
+    # Over the last axis: over any other one torch adds up a large vocabulary one by one, which costs digits.
+    losses = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+    return losses.view(labels.shape)
 
 
 FAMILIES: Registry[type[Backbone]] = Registry("backbone family")

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from softstart.backbone.base import token_nll
 from softstart.backbone.batch import IGNORE, Batch
 from softstart.backbone.decoding import Decoding
 from softstart.backbone.read_once import Context, Pairs, Reading, reading, recorded
@@ -135,8 +136,7 @@ class OncePasses:
             keep=length - 1,
         )
         wide = out.to(torch.promote_types(out.dtype, torch.float32))
-        losses = nn.functional.cross_entropy(wide.transpose(1, 2), wanted, reduction="none")
-        return -losses.sum(1).view(count, choices)
+        return -token_nll(wide, wanted).sum(1).view(count, choices)
 
     @torch.no_grad()
     def write(self, prompts: Tensor, batch: Batch, decoding: Decoding, *, first: bool) -> Tensor:
