@@ -275,10 +275,60 @@ def test_a_suffix_start_is_tuned_and_written_for_softstart_alone(folder, tmp_pat
     on = ("--backbone", "softstart/tiny", "--device", "cpu")
     for init, place in (("published.pt", ()), ("bare.safetensors", ("--placement", "suffix"))):
         assert softstart("inspect", init, *place, *on[:2], cwd=tmp_path)[0] == 0
-        code, _, err = softstart("adapt", "--init", init, *place, *options, *on, "--out", "out", cwd=tmp_path)
+        code, _, err = softstart(
+            "adapt", "--init", init, *place, *options, *on, "--out", "out", "--force", cwd=tmp_path
+        )
         assert code == 0, err
         assert "warning: PEFT puts prompts before the text: this suffix prompt is for Softstart alone" in err
         assert SoftPrompt.from_pretrained(tmp_path / "out").placement == "suffix"
         assert softstart("evaluate", "out", "--rows", here / "more.csv", cwd=tmp_path)[0] == 0
     line = failed("inspect", "published.pt", "--placement", "prefix", *on[:2], cwd=tmp_path)
     assert "the prompt was trained as suffix, not as prefix" in line
+
+
+class Interrupted(Exception):
+    """Stands for whatever ends a process between two steps."""
+
+
+def test_an_interrupted_adaptation_resumes_and_ends_as_if_nothing_had_happened(tmp_path):
+    backbone, task = Backbone.from_pretrained("softstart/tiny", device="cpu"), toy_task("toy")
+    starts = {PT: plain_start(backbone, 4), LEARNED: plain_start(backbone, 4, seed=2)}
+    how = {"rates": [0.3, 0.1], "config": AdaptConfig(steps=6, eval_every=2, max_tokens=2048)}
+    steps = []
+
+    def until_the_second_evaluation(units, note=""):
+        steps.append(units)
+        if len(steps) == 6:
+            raise Interrupted
+
+    file = tmp_path / "unfinished.safetensors"
+    with pytest.raises(Interrupted):
+        compare_starts(backbone, task, starts, **how, checkpoint=file, progress=until_the_second_evaluation)
+    assert file.exists()
+    resumed, done = [], []
+    again = compare_starts(
+        backbone, task, starts, **how, checkpoint=file, progress=lambda *a: resumed.append(a)
+    )
+    whole = compare_starts(backbone, task, starts, **how, progress=lambda *a: done.append(a))
+    assert resumed[0] == (4 * 8.0, "resumed")
+    assert len(resumed) == len(done) - 4
+    for name in starts:
+        assert torch.equal(again[name].prompt.tensor, whole[name].prompt.tensor)
+        assert again[name].tests == whole[name].tests
+
+
+def test_a_finished_prompt_is_neither_made_again_nor_replaced_unasked(folder, tmp_path):
+    here, _ = folder
+    asked = ("adapt", "--train", here / "mine.csv", "--input", "{title}: {body}", "--length", 4, "--lr", 0.3,
+             "--splits", 1, "--device", "cpu", "--out", "tuned", "--steps")  # fmt: skip
+    assert softstart(*asked, 2, cwd=tmp_path)[0] == 0
+    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "tuned").iterdir()}
+    assert not [file for file in kept if "unfinished" in file.name]
+    code, shown, _ = softstart(*asked, 2, cwd=tmp_path)
+    assert code == 0
+    assert shown.strip() == "nothing to do: tuned is finished, from the same rows and settings"
+    line = failed(*asked, 3, cwd=tmp_path)
+    assert "tuned: holds a finished prompt of other rows, settings or backbone" in line
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "tuned").iterdir()} == kept
+    assert softstart(*asked, 3, "--force", cwd=tmp_path)[0] == 0
+    assert SoftPrompt.load(tmp_path / "tuned").info["steps"] <= 3

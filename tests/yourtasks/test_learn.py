@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from helpers.own_tables import documented, softstart, table
+from helpers.own_tables import documented, failed, softstart, table
 from softstart import Backbone
 from softstart.errors import SoftstartError
 from softstart.gym import open_gym
@@ -70,6 +70,10 @@ def test_the_documented_meta_training_is_what_the_command_does(sources, monkeypa
     assert softstart("meta-train", "sources", "--out", "command", *options, "--lr", 0.3, cwd=here)[0] == 0
     first, second = (SoftPrompt.from_pretrained(here / name) for name in ("python", "command"))
     assert torch.equal(first.tensor, second.tensor)
+    again = softstart("meta-train", "sources", "--out", "command", *options, "--lr", 0.3, cwd=here)
+    assert again[1].strip() == "nothing to do: command is finished, from the same rows and settings"
+    other = failed("meta-train", "sources", "--out", "command", *options, "--lr", 0.2, cwd=here)
+    assert "command: holds a finished prompt of other rows, settings or backbone" in other
 
 
 def test_meta_training_resumes_where_it_was_killed(sources, tmp_path):

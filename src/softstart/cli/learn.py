@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,8 +23,10 @@ from softstart.cli.options import (
     PlacementName,
     PromptBackbone,
     PromptRevision,
+    Replace,
     ScoringName,
     Seed,
+    Splits,
     Strict,
     TextCache,
 )
@@ -71,6 +73,7 @@ def meta_train(
     chat: Chat = False,
     seed: Seed = 0,
     max_input_tokens: MaxInput = None,
+    force: Replace = False,
     device: Device = None,
 ) -> None:
     """Learn a start from a folder of tables. Each table is a source task. Safe to kill and repeat.
@@ -89,7 +92,7 @@ def meta_train(
     from softstart.training.encoding import TextFormat
     from softstart.training.ranges import check_ranges
     from softstart.yourtasks import is_named, learn_start, named_start, outer_loop
-    from softstart.yourtasks.learn import unfinished
+    from softstart.yourtasks.learn import learning_work
     from softstart.yourtasks.predict import LIMIT
     from softstart.yourtasks.rates import outer_rate_for
     from softstart.yourtasks.starts import chooses_by_target
@@ -111,13 +114,14 @@ def meta_train(
     chosen, config = outer_loop(algorithm, steps=steps, lr=rate, lr_unit=unit, seed=seed, overrides=sets)
     text = TextFormat(CHAT if chat else "{input}", max_input_tokens=limit)
     begin = named_start(model, init, tasks, length=length, seed=seed) if is_named(init) else load_prompt(init)
-    resumable(lambda: any(out.glob(unfinished(out, "*").name)))
+    theta = begin.check_for(model, init)
+    if _made_before(out, learning_work(model, tasks, chosen, config, theta, text), force):
+        return
     lead = this_job().lead
     with progress_bar("learning a start", config.steps, hidden=not lead) as progress:
         start = learn_start(
-            model, tasks, chosen, config, init=begin.check_for(model, init), text=text, folder=out,
-            progress=progress,
-        )  # fmt: skip
+            model, tasks, chosen, config, init=theta, text=text, folder=out, progress=progress
+        )
     if lead:
         start.save_pretrained(out)
         say(f"start of {len(tasks)} source tasks: {out}")
@@ -151,17 +155,17 @@ def adapt(
     placement: PlacementName = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps of tuning.")] = 300,
     length: Annotated[int, typer.Option(min=1, help="Prompt length, without --init.")] = 20,
-    splits: Annotated[
-        int | None,
-        typer.Option(min=1, help="Splits of --train into train and dev; all are tuned and shown (3)."),
-    ] = None,
+    splits: Splits = None,
     seed: Seed = 0,
     max_input_tokens: MaxInput = None,
     strict: Strict = False,
+    force: Replace = False,
     device: Device = None,
     text_cache: TextCache = None,
 ) -> None:
     """Tune a prompt on your own task. It is tuned from a learned start and from scratch: did the start help?
+
+    With --out it is safe to kill and repeat.
 
     \b
     Examples:
@@ -174,8 +178,9 @@ def adapt(
     from softstart.training.configs import AdaptConfig
     from softstart.training.distributed import this_job
     from softstart.training.ranges import check_ranges
-    from softstart.yourtasks import compare_starts, is_named, levels
+    from softstart.yourtasks import adapting_work, is_named, levels
     from softstart.yourtasks.rates import rates_for
+    from softstart.yourtasks.repeating import checkpoint_of
 
     splits = _splits(splits, dev)
     given = {"steps": steps, "lr": lr or [], "length": length, "splits": splits, "seed": seed}
@@ -191,16 +196,42 @@ def adapt(
     text = _fitted(model, length, task, learned, chat, max_input_tokens, strict)
     rates, unit = rates_for(model, lr, lr_unit)
     config = AdaptConfig(steps=steps, eval_every=max(1, steps // 12), max_tokens=2048, lr_unit=unit)
-    lead = this_job().lead
-    with progress_bar("tuning", steps * len(starts) * len(rates) * splits, hidden=not lead) as progress:
-        tuned = compare_starts(
-            model, task, starts, text=text, rates=rates, config=config, evaluation=evaluation, seed=seed,
-            progress=progress,
-        )  # fmt: skip
-    if lead:
+    how: Any = {"text": text, "rates": rates, "config": config, "evaluation": evaluation, "seed": seed}
+    work = adapting_work(model, task, starts, **how)
+    if out and _made_before(out, work, force):
+        return
+    tuned = _tuned(model, task, starts, how, out and checkpoint_of(out, work))
+    if this_job().lead:
         show_tuned(task, tuned, levels(model, task, text, evaluation), own_test=test is not None)
-    if lead and out:
-        _save_best(tuned, task, raw, out)
+    if this_job().lead and out:
+        _save_best(tuned, task, raw, out, work)
+
+
+def _tuned(
+    model: Backbone,
+    task: Task,
+    starts: Mapping[str, Tensor | SoftPrompt],
+    how: Mapping[str, Any],
+    checkpoint: Path | None,
+) -> dict[str, Tuned]:
+    """Tune from all starts."""
+    from softstart.training.distributed import this_job
+    from softstart.yourtasks import compare_starts
+
+    steps = how["config"].steps * len(starts) * len(how["rates"]) * len(task.samples)
+    with progress_bar("tuning", steps, hidden=not this_job().lead) as progress:
+        return compare_starts(model, task, starts, **how, checkpoint=checkpoint, progress=progress)
+
+
+def _made_before(out: Path, work: str, force: bool) -> bool:
+    """Whether this work is finished at ``out``, which is then said; else it resumes."""
+    from softstart.yourtasks.repeating import checkpoint_of, finished
+
+    if finished(out, work, force=force):
+        say(f"nothing to do: {out} is finished, from the same rows and settings")
+        return True
+    resumable(checkpoint_of(out, work).exists)
+    return False
 
 
 def _fitted(
@@ -262,18 +293,21 @@ def _starts(
     return {PT: plain, **asked}, length
 
 
-def _save_best(tuned: Mapping[str, Tuned], task: Task, raw: RawData, out: Path) -> None:
+def _save_best(tuned: Mapping[str, Tuned], task: Task, raw: RawData, out: Path, work: str) -> None:
     """Save the prompt of the best start, a PEFT adapter where PEFT can use it, and how its rows are read."""
     from softstart.gym.tables import resolved
     from softstart.yourtasks import best_start
     from softstart.yourtasks.reading import noted
+    from softstart.yourtasks.repeating import WORK, checkpoint_of
 
     best = best_start(tuned)
     prompt = tuned[best].prompt
     prompt.info.update({name: value for name, value in noted(resolved(raw)).items() if value is not None})
+    prompt.info[WORK] = work
     if prompt.fits_peft:
         prompt.save_pretrained(out)
     else:
         prompt.save(out)
         warn(f"PEFT puts prompts before the text: this {prompt.placement} prompt is for Softstart alone")
+    checkpoint_of(out, work).unlink(missing_ok=True)
     say(f"saved: {saved_line(best, tuned, list(task.samples))}: {out}")

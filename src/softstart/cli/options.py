@@ -95,6 +95,11 @@ Seeds = Annotated[
 Shots = Annotated[
     int | None, typer.Option("--shots", min=1, help="k: rows per label, or in all for text-to-text.")
 ]
+Splits = Annotated[
+    int | None,
+    typer.Option(min=1, help="Splits of --train into train and dev; all are tuned and shown (3)."),
+]
+Replace = Annotated[bool, typer.Option("--force", help="Replace a finished prompt of other work at --out.")]
 Force = Annotated[bool, typer.Option("--force", help="Build again, also over files from elsewhere.")]
 AsPublished = Annotated[
     bool,

@@ -86,7 +86,9 @@ def source_tasks(folder: str | Path, like: RawData | None = None) -> list[Task]:
         task = whole_task(raw)
         sample = task.samples[WHOLE]
         whole = replace(sample, train=sample.train + task.test)
-        tasks.append(replace(task, samples={WHOLE: whole}, test=()))
+        # Notes on test rows mean nothing here: there are none.
+        notes = tuple(note for note in task.notes if "test" not in note)
+        tasks.append(replace(task, samples={WHOLE: whole}, test=(), notes=notes))
     if len({task.name for task in tasks}) < len(tasks):
         raise SoftstartError("two tables have the same name", where=str(root), fix="Rename one.")
     return tasks

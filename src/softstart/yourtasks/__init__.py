@@ -1,6 +1,15 @@
 """Your own tasks: learn a start from some tables, tune a prompt on another from it, predict new rows."""
 
-from softstart.yourtasks.adapt import LEARNED, PT, QUICK, Tuned, best_start, compare_starts, verdict
+from softstart.yourtasks.adapt import (
+    LEARNED,
+    PT,
+    QUICK,
+    Tuned,
+    adapting_work,
+    best_start,
+    compare_starts,
+    verdict,
+)
 from softstart.yourtasks.learn import learn_start, outer_loop
 from softstart.yourtasks.lengths import fit_inputs, input_limit
 from softstart.yourtasks.levels import Levels, levels
@@ -16,6 +25,7 @@ __all__ = [
     "Predictor",
     "Scored",
     "Tuned",
+    "adapting_work",
     "best_start",
     "compare_starts",
     "evaluate_rows",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -22,6 +23,7 @@ from softstart.training.configs import AdaptConfig
 from softstart.training.encoding import TextFormat, encode_task
 from softstart.training.evaluation import Evaluation
 from softstart.yourtasks.predict import Predictor
+from softstart.yourtasks.repeating import fingerprint
 from softstart.yourtasks.starts import starts_of
 
 PT = "PT from scratch"
@@ -85,6 +87,7 @@ def compare_starts(
     config: AdaptConfig = QUICK,
     evaluation: Evaluation = RANKED,
     seed: int = 0,
+    checkpoint: Path | None = None,
     progress: Progress = silent,
 ) -> dict[str, Tuned]:
     """Prompt-tune a task from several starts under equal conditions, all runs as one pack.
@@ -101,6 +104,7 @@ def compare_starts(
         evaluation: decoding and scoring, on dev and on test; the prompts note it, so that ``Predictor`` does
             the same.
         seed: of the order of the rows.
+        checkpoint: a file to resume from and to save to at every dev evaluation.
         progress: receives the number of run-steps done.
 
     Raises:
@@ -124,7 +128,7 @@ def compare_starts(
         AdaptRun(begun[name].prompts[i], encoded, samples[i], lr, seed + i, rates=begun[name].rates)
         for name, i, lr in cells
     ]
-    results = adapt(backbone, runs, config, evaluation, progress=progress)
+    results = adapt(backbone, runs, config, evaluation, checkpoint=checkpoint, progress=progress)
     best = _best_on_dev([(name, i) for name, i, _ in cells], results)
     info = {
         "task": task.name, "metric": task.metric, "labels": list(task.labels), "template": text.template,
@@ -141,6 +145,31 @@ def compare_starts(
         found = _tuned(backbone, task, pairs, of_start, evaluation)
         tuned[name] = replace(found, diverged=_diverged(name, cells, results))
     return tuned
+
+
+def adapting_work(
+    backbone: Backbone,
+    task: Task,
+    starts: Mapping[str, Tensor | SoftPrompt],
+    text: TextFormat,
+    rates: Sequence[float],
+    config: AdaptConfig,
+    evaluation: Evaluation,
+    seed: int,
+) -> str:
+    """The fingerprint of what ``compare_starts`` does with the same arguments."""
+    return fingerprint(
+        backbone.digest,
+        backbone.placement,
+        task.digest,
+        task.metric,
+        starts,
+        text,
+        list(rates),
+        config,
+        evaluation,
+        seed,
+    )
 
 
 def best_start(tuned: Mapping[str, Tuned]) -> str:

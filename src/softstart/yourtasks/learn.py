@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +15,6 @@ from softstart.errors import SoftstartError
 from softstart.gym.task import Task
 from softstart.progress import Progress, silent
 from softstart.prompt import SoftPrompt
-from softstart.prompt.formats import UNFINISHED
 from softstart.storage.safe_yaml import read_yaml
 from softstart.training.configs import MetaConfig
 from softstart.training.encoding import TextFormat, encode_task
@@ -24,6 +22,7 @@ from softstart.training.methods import LEARNERS, Learner, find_method, learn, re
 from softstart.training.ranges import check_ranges
 from softstart.training.rates import LrUnit
 from softstart.yourtasks.lengths import input_limit
+from softstart.yourtasks.repeating import WORK, checkpoint_of, fingerprint
 from softstart.yourtasks.starts import plain_start
 
 MIXED = MultiTask(query_size=32)
@@ -70,14 +69,10 @@ def learn_start(
     ((5, 128), ['animal_class', 'film_review'])
     """
     start = plain_start(backbone, length, config.seed) if init is None else init
-    length = len(start)
-    limit = input_limit(backbone, length, text.max_input_tokens, text.max_output_tokens)
+    limit = input_limit(backbone, len(start), text.max_input_tokens, text.max_output_tokens)
     text = replace(text, max_input_tokens=limit)
-    checkpoint = None
-    if folder:
-        start_digest = sha256(start.numpy().tobytes()).hexdigest()
-        work = (algorithm, config, start_digest, text, backbone.digest, [task.digest for task in tasks])
-        checkpoint = unfinished(folder, sha256(repr(work).encode()).hexdigest()[:16])
+    work = learning_work(backbone, tasks, algorithm, config, start, text)
+    checkpoint = checkpoint_of(folder, work) if folder else None
     encoded = [encode_task(task, backbone, text) for task in tasks]
     learned = learn(backbone, algorithm, encoded, start, config, checkpoint=checkpoint, progress=progress)
     info = {
@@ -85,15 +80,26 @@ def learn_start(
         **asdict(cast(Any, algorithm)), "steps": config.steps, "lr": config.lr,
         **({"lr_unit": config.lr_unit} if config.lr_unit != "absolute" else {}),
         "meta_batch": config.meta_batch, "seed": config.seed, "template": text.template,
+        WORK: work,
     }  # fmt: skip
     if checkpoint:
         checkpoint.unlink(missing_ok=True)
     return SoftPrompt.of(backbone, learned.prompt, info, learned.further)
 
 
-def unfinished(folder: Path, work: str) -> Path:
-    """The checkpoint of a meta-training in its folder; ``work`` is the fingerprint of what it computes."""
-    return folder / UNFINISHED.format(work)
+def learning_work(
+    backbone: Backbone,
+    tasks: Sequence[Task],
+    algorithm: Learner,
+    config: MetaConfig,
+    start: Tensor,
+    text: TextFormat,
+) -> str:
+    """The fingerprint of learning a start from ``start`` [P, d], inputs cut to the model's window."""
+    limit = input_limit(backbone, len(start), text.max_input_tokens, text.max_output_tokens)
+    text = replace(text, max_input_tokens=limit)
+    model = (backbone.digest, backbone.placement)
+    return fingerprint(algorithm, config, start, text, *model, [task.digest for task in tasks])
 
 
 def outer_loop(
