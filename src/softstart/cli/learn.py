@@ -178,7 +178,8 @@ def adapt(
     from softstart.training.configs import AdaptConfig
     from softstart.training.distributed import this_job
     from softstart.training.ranges import check_ranges
-    from softstart.yourtasks import adapting_work, is_named, levels
+    from softstart.yourtasks import is_named, levels
+    from softstart.yourtasks.adapt import adapting_work
     from softstart.yourtasks.rates import rates_for
     from softstart.yourtasks.repeating import checkpoint_of
 
