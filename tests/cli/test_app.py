@@ -237,3 +237,8 @@ def test_an_interrupt_while_an_error_is_printed_changes_nothing(tmp_path):
     assert done.returncode == 1
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("error: ")
+
+
+def test_an_empty_argument_does_not_pass_for_none(capsys):
+    assert cli._main(["adapt", "--train", "t.csv", "--backbone", ""], debug=False) == 1
+    assert "an empty argument after '--backbone'" in one_line_error(1, capsys.readouterr().err)

@@ -125,6 +125,7 @@ def _main(arguments: list[str], debug: bool) -> int:
 def _run(arguments: list[str], debug: bool) -> int:
     try:
         _refuse_launcher(arguments)
+        _refuse_empty(arguments)
         code: int | None = app(arguments, standalone_mode=False)
         # typer turns an interrupt into this code itself, without a message.
         return _interrupted() if code == 130 else code or 0
@@ -148,6 +149,13 @@ def _refuse_launcher(arguments: list[str]) -> None:
             f"softstart {command} cannot share its work under torchrun or accelerate launch",
             fix="Start it as one process; a study has --workers and --ray.",
         )
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """Refuse an empty argument, such as of a variable that is not set, before it passes for none at all."""
+    if "" in arguments:
+        before = arguments[max(0, arguments.index("") - 1)]
+        raise SoftstartError(f"an empty argument after '{before}'", fix="Give it a value, or leave it out.")
 
 
 def _explain(problem: Exception, debug: bool) -> int:
