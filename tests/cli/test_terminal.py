@@ -154,7 +154,9 @@ def test_every_sign_is_printed_in_every_encoding(monkeypatch, encoding):
     assert r"\u2192 done" in said
 
 
-@pytest.mark.parametrize(("shell", "code", "said"), [(">&-", 0, ""), ("> /dev/full", 1, "No space left")])
+@pytest.mark.parametrize(
+    ("shell", "code", "said"), [(">&-", 0, ""), ("> /dev/full", 1, "No space left"), ("| true", 0, "")]
+)
 def test_an_output_that_is_closed_or_full_is_no_bug(shell, code, said):
     command = f"{SOFTSTART} gym settings {shell}"
     done = subprocess.run(command, shell=True, executable="/bin/bash", capture_output=True, text=True)

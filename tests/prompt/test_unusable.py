@@ -103,3 +103,20 @@ def test_a_configuration_that_does_not_fit_its_tensor_is_refused(tmp_path):
     path = written(torch.ones(5, 4), tmp_path, "peft")
     with pytest.raises(SoftstartError, match="says 3 virtual tokens, but the prompt next to it has 5 rows"):
         SoftPrompt.load(path)
+
+
+def test_a_prompt_in_half_precision_is_read(tmp_path):
+    array = np.random.default_rng(0).normal(size=(50, 64)).astype(np.float16)
+    np.save(tmp_path / "p.npy", array)
+    assert torch.equal(SoftPrompt.load(tmp_path / "p.npy").tensor, torch.tensor(array).float())
+
+
+def test_what_cannot_be_one_prompt_is_said_without_advice_to_open_it_all_the_same(tmp_path):
+    torch.save({"prompt_embeddings": object()}, tmp_path / "p.pt")
+    with pytest.raises(SoftstartError, match="holds something else than tensors") as caught:
+        SoftPrompt.load(tmp_path / "p.pt")
+    assert not {"weights_only", "trust"} & set(str(caught.value).split())
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "adapter_model-00001-of-00002.safetensors").touch()
+    with pytest.raises(SoftstartError, match=r"the adapter is in several files\. Save it as one"):
+        SoftPrompt.load(tmp_path / "shards")
