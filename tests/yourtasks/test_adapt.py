@@ -36,6 +36,7 @@ from softstart.yourtasks import (
     plain_start,
     verdict,
 )
+from softstart.yourtasks.rates import splits_for, steps_for
 
 
 def test_adapt_compares_the_learned_start_with_plain_tuning(folder):
@@ -332,3 +333,8 @@ def test_a_finished_prompt_is_neither_made_again_nor_replaced_unasked(folder, tm
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "tuned").iterdir()} == kept
     assert softstart(*asked, 3, "--force", cwd=tmp_path)[0] == 0
     assert SoftPrompt.load(tmp_path / "tuned").info["steps"] <= 3
+
+
+def test_another_backbone_than_the_embedded_one_takes_fewer_steps_and_one_split():
+    assert (steps_for("softstart/tiny"), splits_for("softstart/tiny")) == (300, 3)
+    assert (steps_for("smollm2"), splits_for("smollm2")) == (100, 1)

@@ -27,6 +27,7 @@ from softstart.cli.options import (
     ScoringName,
     Seed,
     Splits,
+    Steps,
     Strict,
     TextCache,
 )
@@ -153,7 +154,7 @@ def adapt(
     lr_unit: LrUnitOption = None,
     chat: Chat = False,
     placement: PlacementName = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of tuning.")] = 300,
+    steps: Steps = None,
     length: Annotated[int, typer.Option(min=1, help="Prompt length, without --init.")] = 20,
     splits: Splits = None,
     seed: Seed = 0,
@@ -180,16 +181,17 @@ def adapt(
     from softstart.training.ranges import check_ranges
     from softstart.yourtasks import is_named, levels
     from softstart.yourtasks.adapt import adapting_work
-    from softstart.yourtasks.rates import rates_for
+    from softstart.yourtasks.rates import rates_for, steps_for
     from softstart.yourtasks.repeating import checkpoint_of
 
-    splits = _splits(splits, dev)
-    given = {"steps": steps, "lr": lr or [], "length": length, "splits": splits, "seed": seed}
+    given = {"steps": steps or 1, "lr": lr or [], "length": length, "splits": splits or 1, "seed": seed}
     check_ranges(given | {"max_input_tokens": max_input_tokens or 1}, "adapt")
     if out:
         check_prompt_output(out)
     evaluation = scored_by(scoring)
     learned = load_prompt(init, revision, placement) if init and not is_named(init) else None
+    name = backbone or (learned.backbone if learned else TINY)
+    steps, splits = steps or steps_for(name), _splits(splits, dev, name)
     raw = table(train, input, output, label, labels, no_header, metric=metric, test=test, dev=dev)
     task = _read(raw, splits)
     model = backbone_of(learned, backbone or (None if learned else TINY), device, text_cache, placement)
@@ -257,13 +259,15 @@ def _fitted(
     return text
 
 
-def _splits(splits: int | None, dev: str | None) -> int:
+def _splits(splits: int | None, dev: str | None, backbone: str) -> int:
     """Into how many splits of train and dev the rows go."""
+    from softstart.yourtasks.rates import splits_for
+
     if dev and splits:
         raise SoftstartError(
             "--dev and --splits cannot go together", fix="Leave one out: --dev fixes the only split."
         )
-    return splits or (1 if dev else 3)
+    return splits or (1 if dev else splits_for(backbone))
 
 
 def _read(raw: RawData, splits: int) -> Task:

@@ -95,9 +95,15 @@ Seeds = Annotated[
 Shots = Annotated[
     int | None, typer.Option("--shots", min=1, help="k: rows per label, or in all for text-to-text.")
 ]
+Steps = Annotated[
+    int | None, typer.Option(min=1, help="Steps of tuning (300 on the embedded model, else 100).")
+]
 Splits = Annotated[
     int | None,
-    typer.Option(min=1, help="Splits of --train into train and dev; all are tuned and shown (3)."),
+    typer.Option(
+        min=1,
+        help="Splits of --train into train and dev, all tuned (3 on the embedded model, else 1).",
+    ),
 ]
 Replace = Annotated[bool, typer.Option("--force", help="Replace a finished prompt of other work at --out.")]
 Force = Annotated[bool, typer.Option("--force", help="Build again, also over files from elsewhere.")]

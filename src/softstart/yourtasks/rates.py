@@ -1,4 +1,4 @@
-"""Learning rates of the commands where none are given: what fits a backbone's size (``benchmarks/rates``)."""
+"""What the commands do where nothing is said: rates that fit a backbone's size, steps, splits."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ OUTER = 0.25
 """In units of the embedding: the outer rate of ``meta-train``."""
 EMBEDDED: tuple[float, ...] = (0.5, 0.3)
 """The same for the embedded model (entries of 1.27) in absolute numbers, as its documented results have."""
+STEPS, EMBEDDED_STEPS = 100, 300
+"""Steps of ``adapt``: a step of a real model on two cores takes a good part of a second for each run."""
+SPLITS, EMBEDDED_SPLITS = 1, 3
+"""Splits of the rows into train and dev."""
 UNITS: tuple[LrUnit, ...] = ("absolute", "embedding")
 
 
@@ -35,6 +39,16 @@ def rates_for(
     if backbone.name == TINY and unit is None:
         return EMBEDDED, "absolute"
     return DEFAULT, "embedding"
+
+
+def steps_for(backbone: str) -> int:
+    """How many steps ``adapt`` takes on the backbone of this name."""
+    return EMBEDDED_STEPS if backbone == TINY else STEPS
+
+
+def splits_for(backbone: str) -> int:
+    """Into how many splits of train and dev ``adapt`` cuts the rows for the backbone of this name."""
+    return EMBEDDED_SPLITS if backbone == TINY else SPLITS
 
 
 def outer_rate_for(backbone: Backbone, given: float | None, unit: str | None) -> tuple[float, LrUnit]:
