@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -81,6 +81,8 @@ def encoded(shape: str, name: str, gym: str) -> EncodedTask:
 @dataclass(frozen=True)
 class CausalWork:
     """A model, R prompts [P, d], and rows for each."""
+
+    hide_from_higher: ClassVar[bool] = True
 
     shape: str = "smollm2"
     runs: int = 1

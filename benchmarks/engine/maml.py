@@ -7,7 +7,7 @@ import sys
 import types
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from benchmarks.engine.timing import Absent, Contender
@@ -22,6 +22,9 @@ LR = 0.3
 
 class Asked(Protocol):
     """A model, a start [1, P, d] and batches of a few rows: ``Work`` or ``CausalWork``."""
+
+    hide_from_higher: ClassVar[bool]
+    """Whether higher, which makes functions of modules, must not see the model: it breaks lists of layers."""
 
     @property
     def backbone(self) -> Backbone: ...
@@ -53,13 +56,12 @@ class Prompted(nn.Module):
         self.loss = work.loss
         model = work.plain()
         model.set_attn_implementation("eager")  # the fused kernels have no second derivative
-        if hidden:
-            self.__dict__["model"] = model
-        else:
+        self.held = (model,)  # no module sees a module in a tuple
+        if not hidden:
             self.model = model
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        return self.loss(self.model, self.prompt, batch)
+        return self.loss(getattr(self, "model", *self.held), self.prompt, batch)
 
 
 def higher_loop(work: Asked, steps: int) -> Contender:
@@ -68,7 +70,7 @@ def higher_loop(work: Asked, steps: int) -> Contender:
         import higher
     except ImportError as problem:
         raise Absent("higher is not installed: pip install 'softstart[bench]'") from problem
-    net = Prompted(work, hidden=False)
+    net = Prompted(work, hidden=work.hide_from_higher)
     support, query = _episode(work, steps)
 
     def step() -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
@@ -29,6 +29,8 @@ SHAPES = {
 @dataclass(frozen=True)
 class Work:
     """One model, a prompt [P, d] for each run, and a batch of rows for each."""
+
+    hide_from_higher: ClassVar[bool] = False
 
     shape: str
     runs: int = 1
