@@ -271,3 +271,12 @@ def test_files_of_the_published_gym_are_known_by_their_checksums(tmp_path, monke
     assert CrossFitFolder(tmp_path).load("emo").published == ("v1",)
     (folder / "emo_test.tsv").write_text(EMO * 2)
     assert CrossFitFolder(tmp_path).load("emo").published == ()
+
+
+@pytest.mark.skipif(not REAL or not REAL.is_dir(), reason="shared/data/gym is not here")
+def test_real_files_are_read_as_published():
+    strict, published = CrossFitFolder(REAL), CrossFitFolder(REAL, as_published=True)
+    for name in published.tasks()[::20]:
+        task, files = published.load(name), sorted((REAL / name).glob("*_13_train.tsv"))
+        assert task.samples[13].train == as_crossfit_reads(files[0])
+        assert strict.load(name).published == task.published

@@ -16,7 +16,10 @@ from softstart.analysis import (
     with_defaults,
 )
 from softstart.errors import SoftstartError
-from softstart.report.markdown import write_markdown
+from softstart.report.caveats import caveats
+from softstart.report.markdown import _tasks, write_markdown
+from softstart.report.style import MethodStyles
+from softstart.report.tables import comparisons
 from softstart.report.words import interval, signed
 
 
@@ -110,3 +113,22 @@ def test_an_unfinished_study_says_so(tmp_path):
     text = written(tmp_path / "r.md", rows[~((rows.method == "maml") & (rows.task == "emo"))])
     assert re.search(r"\| MAML \| [^|]*\d\* \[", text)
     assert "incomplete, do not compare" in text
+
+
+def test_scores_stand_beside_chance_and_those_at_chance_are_named():
+    facts = (("pt", "a", 0.9, 0.5), ("maml", "a", 0.4, 0.5), ("pt", "b", 0.2, None), ("maml", "b", 0.3, None))
+    rows = pd.DataFrame(
+        [
+            {"method": method, "task": task, "sample": 13, "seed": 42, "test": test, "chance": chance,
+             "majority": 0.3}
+            for method, task, test, chance in facts
+        ]
+    )  # fmt: skip
+    styles = MethodStyles(rows["method"])
+    (group,) = comparisons(rows, arg_table(rows, "pt"), styles)
+    assert group.blind == {"a": (0.5, 0.3)}
+    assert group.at_chance() == [("maml", "a", 0.5)]
+    text = " ".join(caveats(with_defaults(rows), [group], styles, "studentized"))
+    assert "at chance, not above guessing or the most frequent answer: MAML on a (50.0)" in text
+    (line,) = [line for line in _tasks([group], styles) if line.startswith("| a |")]
+    assert line.startswith("| a | 50.0 | 30.0 |")

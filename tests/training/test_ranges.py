@@ -103,14 +103,16 @@ def test_a_template_without_the_input_is_refused(template):
         TextFormat(template)
 
 
-def test_so_is_one_of_a_table_that_names_no_column(tmp_path):
+def test_a_text_without_braces_is_a_column_or_refused(tmp_path):
     (tmp_path / "rows.csv").write_text("text,label\n" + "a good film,yes\na bad film,no\n" * 9)
-    command = ("adapt", "--train", "rows.csv", "--input", "text")
-    assert "template 'text' names no column. Write a column in braces: {text}" in failed(
-        *command, cwd=tmp_path
-    )
-    with pytest.raises(SoftstartError, match="--output: template 'label' names no column"):
-        RawData("rows.csv", input="{text}", output="label")
+    line = failed("adapt", "--train", "rows.csv", "--input", "texts", cwd=tmp_path)
+    assert "--input: no column 'texts', and no column in braces. Did you mean text?" in line
+    path = str(tmp_path / "rows.csv")
+    with pytest.raises(SoftstartError, match="--output: no column 'answer'"):
+        whole_task(RawData(path, input="{text}", output="answer"))
+    named = whole_task(RawData(path, input="text", output="label"))
+    assert {row.input for row in named.test} <= {"a good film", "a bad film"}
+    assert named.labels == ("no", "yes")
 
 
 def relabeled(labels):

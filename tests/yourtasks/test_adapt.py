@@ -16,6 +16,7 @@ from softstart import Backbone
 from softstart.algorithms import LOG_RATES
 from softstart.cli.tuned import odd_results, saved_line, show_tuned
 from softstart.gym import open_gym
+from softstart.gym.blind import Blind
 from softstart.gym.metrics import score
 from softstart.gym.mini import mini_settings
 from softstart.gym.rows import read_rows
@@ -201,7 +202,7 @@ def test_runs_that_diverged_are_named(capsys):
     few = AdaptConfig(steps=3, eval_every=1)
     for rates, diverged in (((0.1, math.inf), True), ((0.1,), False)):
         tuned = compare_starts(backbone, task, {PT: start}, rates=rates, config=few)
-        show_tuned(task, tuned, Levels(0.0, 0.0), own_test=True)
+        show_tuned(task, tuned, Levels(0.0, Blind(0.0, None)), own_test=True)
         expected = "split 1 at lr inf after step 1", "split 2 at lr inf after step 1"
         assert tuned[PT].diverged == (expected if diverged else ())
         said = f"warning: {PT}: 2 runs diverged ({', '.join(expected)}); they count up to there"
@@ -214,7 +215,7 @@ def result(tests, low, losses=((2.0, 1.0),), outside=0.0):
 
 
 def test_what_a_reader_must_know_of_a_result_is_said():
-    known, task = Levels(0.1, 0.3, 0.5), toy_task("toy")
+    known, task = Levels(0.1, Blind(0.3, 0.5)), toy_task("toy")
     said = list(odd_results(task, {"good": result((0.9,), 0.7)}, known))
     assert said == []
     said = list(odd_results(task, {"weak": result((0.6,), 0.4)}, known))
@@ -242,12 +243,12 @@ def test_levels_are_those_of_the_metric():
     backbone, task = random_t5(torch.float32), toy_task("toy")
     found = levels(backbone, task, TextFormat("{input}"), Evaluation(scoring="rank"))
     gold = [row.outputs[0] for row in task.test]
-    assert found.majority == gold.count("w3") / len(gold)
-    assert found.chance == pytest.approx(0.5, abs=0.05)
+    assert found.blind.majority == gold.count("w3") / len(gold)
+    assert found.blind.chance == pytest.approx(0.5, abs=0.05)
     assert 0 <= found.zero_shot <= 1
     free = levels(backbone, replace(task, kind="text2text"), TextFormat("{input}"), Evaluation())
-    assert free.chance is None
-    assert free.blind == free.majority
+    assert free.blind.chance is None
+    assert free.blind.best == free.blind.majority
 
 
 def test_writing_is_a_choice_that_is_named(folder, tmp_path):

@@ -121,7 +121,7 @@ def test_the_default_metric_tells_answers_apart(tmp_path, answers, metric, named
         (
             ("1", "0"),
             ("1.0", "0.0"),
-            "the test label '0.0' is '0' in the rows to learn from: they differ in form",
+            "the test label '0.0' is '0' in the rows to learn from: they differ in number form",
         ),
         (("d\u00e9j\u00e0", "non"), ("de\u0301ja\u0300", "non"), "they differ in Unicode form"),
         (("yes", "no"), ("Yes", "No"), "they differ in case"),
@@ -207,6 +207,29 @@ def test_a_limit_on_inputs_goes_with_the_prompt(tmp_path):
     assert tuned(tmp_path, *given)[2].info["max_input_tokens"] == 3
     _, _, err = softstart("evaluate", "tuned", "--rows", "mine.csv", cwd=tmp_path)
     assert "20 inputs are longer than 3 tokens and were cut" in err
+
+
+def test_the_end_of_a_template_that_is_cut_is_said(tmp_path):
+    write(tmp_path / "mine.csv", rows_of(20))
+    options = ("--input", "{input} Is it good?", "--max-input-tokens", 4)
+    _, err, _ = tuned(tmp_path, "--train", "mine.csv", *options)
+    cut = (
+        "inputs are longer than 4 tokens and were cut, the end of --input ('Is it good?') too: put it before"
+    )
+    assert cut in err
+    assert cut in softstart("evaluate", "tuned", "--rows", "mine.csv", cwd=tmp_path)[2]
+
+
+def test_a_backbone_in_a_folder_is_found_from_elsewhere(tmp_path):
+    backbone = random_t5(torch.float32)
+    backbone.model.save_pretrained(tmp_path / "model")
+    backbone.tokenizer.save_pretrained(tmp_path / "model")
+    write(tmp_path / "mine.csv", rows_of(20, "w3", "w4"))
+    prompt = tuned(tmp_path, "--train", "mine.csv", "--backbone", "model")[2]
+    assert prompt.backbone == str(tmp_path / "model")
+    (tmp_path / "elsewhere").mkdir()
+    given = ("evaluate", "../tuned", "--rows", "../mine.csv")
+    assert softstart(*given, cwd=tmp_path / "elsewhere")[0] == 0
 
 
 def test_an_adapter_is_read_by_its_configuration_also_as_a_file(tmp_path):

@@ -196,7 +196,7 @@ def adapt(
     task = _read(raw, splits)
     model = backbone_of(learned, backbone or (None if learned else TINY), device, text_cache, placement)
     starts, length = _starts(model, task, init, learned, length, seed)
-    text = _fitted(model, length, task, learned, chat, max_input_tokens, strict)
+    text = _fitted(model, length, task, raw, learned, chat, max_input_tokens, strict)
     rates, unit = rates_for(model, lr, lr_unit)
     config = AdaptConfig(steps=steps, eval_every=max(1, steps // 12), max_tokens=2048, lr_unit=unit)
     how: Any = {"text": text, "rates": rates, "config": config, "evaluation": evaluation, "seed": seed}
@@ -241,6 +241,7 @@ def _fitted(
     model: Backbone,
     length: int,
     task: Task,
+    raw: RawData,
     learned: SoftPrompt | None,
     chat: bool,
     limit: int | None,
@@ -255,7 +256,7 @@ def _fitted(
     chat = chat or (learned is not None and learned.info.get("template") == CHAT)
     warn_all(label_notes(model, task, chat))
     text, too_long = fit_inputs(model, length, task, TextFormat(CHAT if chat else "{input}", limit or LIMIT))
-    check_lengths(too_long, text.max_input_tokens, strict)
+    check_lengths(too_long, text.max_input_tokens, strict, raw.input or "")
     return text
 
 

@@ -124,8 +124,8 @@ def _placement(prompt: SoftPrompt) -> str:
     return prompt.placement
 
 
-def check_lengths(too_long: int, limit: int, strict: bool) -> None:
-    """Warn that inputs were cut.
+def check_lengths(too_long: int, limit: int, strict: bool, template: str = "{input}") -> None:
+    """Warn that inputs were cut, and with them what stands behind the last column of a row's template.
 
     Raises:
         SoftstartError: inputs are too long and ``strict`` is set.
@@ -137,4 +137,13 @@ def check_lengths(too_long: int, limit: int, strict: bool) -> None:
             f"{too_long} inputs are longer than {limit} tokens",
             fix="Raise --max-input-tokens within the model's window.",
         )
-    warn(f"{too_long} inputs are longer than {limit} tokens and were cut")
+    warn(f"{too_long} inputs are longer than {limit} tokens and were cut{_end_lost(template)}")
+
+
+def _end_lost(template: str) -> str:
+    from softstart.gym.template import Template
+
+    end = (Template(template).parts or [""])[-1]
+    if not isinstance(end, str) or not end.strip():
+        return ""
+    return f", the end of --input ({end.strip()!r}) too: put it before the text"

@@ -87,7 +87,7 @@ def predict(
     with progress_bar("predicting") as progress:
         predicted = predictor(read_rows(rows, header=header))
         count = _write(out, [*columns, *predictor.columns], predicted, progress)
-    check_lengths(predictor.truncated, predictor.limit, strict)
+    check_lengths(predictor.truncated, predictor.limit, strict, fields)
     say(f"{count} rows: {out}")
 
 
@@ -124,14 +124,15 @@ def evaluate(
     from softstart.yourtasks.reading import as_noted
 
     loaded = load_prompt(prompt, revision)
-    examples = labeled_rows(as_noted(loaded.info, table(rows, input, output, label, labels, no_header)))
+    raw = as_noted(loaded.info, table(rows, input, output, label, labels, no_header))
+    examples = labeled_rows(raw)
     predictor = Predictor(
         backbone_of(loaded, backbone, device, text_cache), loaded, max_input_tokens=max_input_tokens,
         strict=strict, scoring=scoring,
     )  # fmt: skip
     scored = evaluate_rows(predictor, examples, metric)
     warn_all(scored.notes)
-    check_lengths(predictor.truncated, predictor.limit, strict)
+    check_lengths(predictor.truncated, predictor.limit, strict, raw.input or "")
     way = SCORINGS.find(scored.scoring)
     junk = (
         f", {percent(scored.outside):.0f} % no label" if scored.outside is not None and not way.ranks else ""

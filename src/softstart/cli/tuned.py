@@ -39,8 +39,8 @@ def show_tuned(task: Task, tuned: Mapping[str, Tuned], known: Levels, *, own_tes
         )  # fmt: skip
     named = {
         "no prompt (zero-shot)": known.zero_shot,
-        "majority answer": known.majority,
-        "chance": known.chance,
+        "majority answer": known.blind.majority,
+        "chance": known.blind.chance,
     }
     for name, value in named.items():
         if value is not None:
@@ -77,9 +77,10 @@ def odd_results(task: Task, tuned: Mapping[str, Tuned], known: Levels) -> Iterat
             junk = of.outside is not None and of.outside > 0.5
             why = f": {percent(of.outside or 0.0):.0f} % of its outputs are no label" if junk else ""
             yield f"{name}: no test row is right{why}"
-        elif of.low <= known.blind:
+        elif of.low <= known.blind.best:
             yield (
-                f"{name}: at chance: not above {points(known.blind):.1f}, what guessing or one answer scores "
+                f"{name}: at chance: not above {points(known.blind.best):.1f}, what guessing or one answer "
+                "scores "
                 f"(95 % interval of its prompt {points(of.low):.1f} to {points(of.high):.1f}, "
                 f"{len(task.test)} test rows)"
             )

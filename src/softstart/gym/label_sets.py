@@ -19,7 +19,7 @@ FORMS: dict[str, Callable[[str], str]] = {
     "Unicode form": lambda text: unicodedata.normalize("NFKC", text),
     "white space": lambda text: " ".join(text.split()),
     "case": str.casefold,
-    "form of a number": _number,
+    "number form": _number,
 }
 """In what ways one label can be written differently, each with what takes the difference away."""
 
@@ -28,7 +28,7 @@ def written_otherwise(label: str, others: Iterable[str]) -> tuple[str, str] | No
     """Another label that differs only in how it is written, and in what; None: there is none.
 
     >>> written_otherwise("1.0", ["0", "1"])
-    ('1', 'form of a number')
+    ('1', 'number form')
     >>> written_otherwise("Yes ", ["yes", "no"])
     ('yes', 'white space, case')
     """
@@ -49,7 +49,7 @@ def compare_labels(known: Sequence[str], tested: Sequence[str], where: str) -> l
 
     Raises:
         SoftstartError: a test label differs from a known one only in case, white space, Unicode form or the
-            form of a number: no prediction could be right.
+            number form: no prediction could be right.
 
     >>> compare_labels(["no", "yes"], ["no", "perhaps"], "more.csv")
     ["more.csv: no row to learn from has the label 'perhaps': it cannot be predicted"]

@@ -97,10 +97,11 @@ class SoftPrompt:
         info: Mapping[str, Any] | None = None,
         further: Mapping[str, Tensor] | None = None,
     ) -> SoftPrompt:
-        """A prompt [P, d] made on this backbone."""
+        """A prompt [P, d] made on this backbone; one in a folder is noted by its whole path."""
+        local = (Path(backbone.name) / "config.json").is_file()
         return cls(
             tensor.detach().cpu().to(torch.float32),
-            backbone.name,
+            str(Path(backbone.name).resolve()) if local else backbone.name,
             backbone.digest,
             backbone.placement,
             dict(info or {}),

@@ -170,7 +170,21 @@ def caveats(
     )
     for group in groups:
         sentences += _of_group(group, styles)
+        sentences += _at_chance(group, styles)
     return sentences
+
+
+def _at_chance(group: Comparison, styles: MethodStyles) -> list[str]:
+    """Which mean scores are not above what is scored without reading."""
+    found = [
+        f"{styles.label(method)} on {task} ({in_points(level)})" for method, task, level in group.at_chance()
+    ]
+    if not found:
+        return []
+    return [
+        f"{group.name}: at chance, not above guessing or the most frequent answer: {listed(found)}. Gains of "
+        "such scores mean little."
+    ]
 
 
 def _of_group(group: Comparison, styles: MethodStyles) -> list[str]:

@@ -212,14 +212,16 @@ def _tasks(groups: Sequence[Comparison], styles: MethodStyles) -> Iterator[str]:
         yield from ("<details>", f"<summary>{_escaped(group.name)}</summary>", "")
         body = []
         for task in group.tasks:
-            cells = [task]
+            cells = [task, *(in_points(value) for value in group.blind.get(task, ()))]
+            cells += [""] * (2 - len(group.blind.get(task, ()))) if group.blind else []
             for method in group.methods:
                 score = group.scores.get((task, method))
                 text = "" if score is None else in_points(score.mean)
                 text += f" ± {in_points(score.std)}" if score and score.n > 1 else ""
                 cells.append(f"**{text}**" if score and group.is_best(task, method) else text)
             body.append(cells)
-        yield from _table(["task", *map(styles.label, group.methods)], body)
+        known = ["chance", "majority"] if group.blind else []
+        yield from _table(["task", *known, *map(styles.label, group.methods)], body)
         yield from ("</details>", "")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -90,6 +90,19 @@ class Comparison:
     arg: Mapping[str, Gain]
     gains: Mapping[tuple[str, str], float]
     baseline: Mapping[str, float]
+    blind: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """By task, what its classes score without reading: (chance, majority), fractions, where known."""
+
+    def at_chance(self) -> list[tuple[str, str, float]]:
+        """(method, task, the better of chance and majority) where a mean score is not above that."""
+        return [
+            (method, task, max(self.blind[task]))
+            for method in self.methods
+            for task in self.tasks
+            if task in self.blind
+            and (s := self.scores.get((task, method)))
+            and s.mean <= max(self.blind[task])
+        ]
 
     def is_best(self, task: str, method: str) -> bool:
         """Whether no method has a higher mean on this task."""
@@ -124,6 +137,7 @@ def comparisons(
                 str(task): float(score)
                 for task, score in group_gains.groupby("task")["baseline"].max().items()
             },
+            blind=_blind(group),
         )
 
 
@@ -185,6 +199,14 @@ def _score(cell: pd.DataFrame) -> Score:
     n = int(cell["test"].count())
     runs = tuple(str(run) for run in cell["run"])
     return Score(float(cell["test"].mean()), float(cell["test"].std()), n, len(cell) - n, runs)
+
+
+def _blind(group: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    """Chance and majority of every task that has both."""
+    if not {"chance", "majority"} <= set(group):
+        return {}
+    known = group.groupby("task")[["chance", "majority"]].first().dropna()
+    return {str(task): (float(row["chance"]), float(row["majority"])) for task, row in known.iterrows()}
 
 
 def _of_group(table: pd.DataFrame, key: tuple[object, ...]) -> pd.DataFrame:

@@ -72,6 +72,7 @@ def comparison(group: Comparison, styles: MethodStyles, doubts: Doubts) -> dict[
         "id": anchor_of(group.name),
         "main": group.key[GROUP.index("variant")] == "main",
         "methods": group.methods,
+        "blind": group.blind,
         "tasks": [(task, [_cell(group, task, method) for method in group.methods]) for task in group.tasks],
         "summary": _summary(group, doubts, styles),
         "judged": judged,

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from softstart.errors import SoftstartError
+from softstart.gym.blind import blind
 from softstart.gym.task import Task
 from softstart.training.budgets import HVP_COST
 
@@ -28,6 +29,9 @@ class TaskFacts:
     test: int = 0
     train: int = field(default=0, compare=False)
     """Those with an answer; 0: not known, in folders of older versions."""
+    chance: float | None = field(default=None, compare=False)
+    majority: float | None = field(default=None, compare=False)
+    """Test scores of classes without reading the input (``gym.blind``); None: not known, or no classes."""
     published: tuple[str, ...] = ()
     """The versions of the published gym that its files equal; see ``Task.published``."""
 
@@ -123,8 +127,13 @@ def _part(data: Mapping[str, Any]) -> Part:
     )
 
 
-def facts_of(task: Task) -> TaskFacts:
-    """The facts of a loaded task."""
+def facts_of(task: Task, *, target: bool = False) -> TaskFacts:
+    """The facts of a loaded task; what only a target task needs, of those alone."""
     dev = max(len(sample.dev) for sample in task.samples.values())
     train = max(sum(bool(row.outputs) for row in sample.train) for sample in task.samples.values())
-    return TaskFacts(task.digest, task.metric, task.shots, dev, len(task.test), train, task.published)
+    known = blind(task) if target and task.labels and task.test else None
+    return TaskFacts(
+        task.digest, task.metric, task.shots, dev, len(task.test), train,
+        chance=known.chance if known else None, majority=known.majority if known else None,
+        published=task.published,
+    )  # fmt: skip

@@ -20,7 +20,7 @@ from softstart.training.methods import Method
 RESULT_COLUMNS = [
     "setting", "method", "backbone", "prompt_length", "variant", "task", "metric", "shots", "sample", "seed",
     "lr", "budget", "dev", "test", "gold_f1", "outside", "best_step", "steps", "status", "seconds", "run",
-    "protocol",
+    "chance", "majority", "protocol",
 ]  # fmt: skip
 WORK = ("tokens", "flops", "computed_tokens", "computed_flops")
 MEASURED = (*WORK, "memory", "trained", "stored")
@@ -86,6 +86,8 @@ def _row(
         "task": cell.task,
         "metric": metric_name(facts.metric, study.evaluation.f1_labels),
         "shots": facts.shots,
+        "chance": facts.chance,
+        "majority": facts.majority,
         "sample": cell.sample,
         "seed": cell.seed,
         "lr": run.lr,

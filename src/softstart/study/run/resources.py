@@ -210,7 +210,10 @@ class Resources:
             setting.name,
             setting.source,
             setting.target,
-            {task.name: facts_of(task) for task in (*source, *target)},
+            {
+                **{task.name: facts_of(task) for task in source},
+                **{task.name: facts_of(task, target=True) for task in target},
+            },
             tuple(task.digest for task in source),
             sum(bool(row.outputs) for row in rows),
             self._hvp_cost(variant, setting.source),
