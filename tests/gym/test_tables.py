@@ -6,7 +6,7 @@ import pytest
 
 from helpers.gym_cli import failed, gym
 from softstart.errors import SoftstartError
-from softstart.gym import kshot, load_task, open_gym
+from softstart.gym import kshot, load_task, open_gym, tables
 from softstart.gym.rows import line_of, read_rows
 from softstart.gym.sampling import shuffled
 from softstart.gym.source_folder import source_tasks
@@ -297,3 +297,23 @@ def test_lines_are_read_one_at_a_time_with_their_numbers(tmp_path, ending):
         ({"input": "a\nb\r", "label": "x"}, 2),
         ({"input": "c", "label": "y"}, 4),
     ]
+
+
+def test_of_a_large_table_rows_are_drawn_and_it_is_said(tmp_path, monkeypatch):
+    (tmp_path / "t.csv").write_text("input,label\n" + "".join(f"text {i},{i % 2}\n" for i in range(400)))
+    raw = RawData(str(tmp_path / "t.csv"))
+    whole = whole_task(raw, splits=2)
+    assert not whole.notes
+    monkeypatch.setattr(tables, "MOST_TRAIN", 50)
+    monkeypatch.setattr(tables, "MOST_TEST", 20)
+    drawn = whole_task(raw, splits=2)
+    for seed, sample in drawn.samples.items():
+        assert (len(sample.train), sample.dev) == (50, whole.samples[seed].dev)
+        assert sample.train == whole.samples[seed].train[:50]
+    assert drawn.test == whole.test[:20]
+    assert drawn.notes == (
+        "320 rows to learn from: each split takes 50 of them, drawn by its seed",
+        "80 rows to test on: 20 of them are taken, drawn by seed",
+    )
+    own = whole_task(RawData(str(tmp_path / "t.csv"), test=str(tmp_path / "t.csv")))
+    assert len(own.test) == 400

@@ -171,12 +171,18 @@ WHOLE = 42
 """The name of the first sample of ``whole_task``."""
 
 
+MOST_TRAIN, MOST_TEST = 20_000, 10_000
+"""The most rows of a split to learn from, and of a test set that is carved from a table: tuning reads no more
+of a table of a million rows, which would take gigabytes as tokens."""
+
+
 def whole_task(raw: RawData, *, splits: int = 1, dev_share: float = 0.25, max_dev: int = 200) -> Task:
-    """A task with all rows of a table: each sample is another split of them into train and dev.
+    """A task with the rows of a table: each sample is another split of them into train and dev.
 
     Without a test file a fifth of the rows becomes the test set, the same for all splits. The samples are
     named ``WHOLE``, ``WHOLE + 1``, … With a dev file, all samples hold the same rows, in other orders. Line
-    breaks inside inputs stay. ``Task.notes`` says what is odd: labels of one side only, rows on both.
+    breaks inside inputs stay. ``Task.notes`` says what is odd: labels of one side only, rows on both, and
+    that rows of a large table were drawn (``MOST_TRAIN``; ``MOST_TEST`` of a test set that is no file).
 
     Args:
         raw: the table.
@@ -202,9 +208,17 @@ def whole_task(raw: RawData, *, splits: int = 1, dev_share: float = 0.25, max_de
         )
     samples = {}
     for seed in range(WHOLE, WHOLE + splits):
-        rows = _whole_examples([keyed.line for keyed in shuffled(drawn.pool, seed)])
+        kept = shuffled(drawn.pool, seed)[: dev + MOST_TRAIN]
+        rows = _whole_examples([keyed.line for keyed in kept])
         samples[seed] = Sample(seed, rows[dev:], own_dev or rows[:dev])
-    test = _whole_examples(drawn.test)
+    test = _whole_examples(drawn.test if raw.test else drawn.test[:MOST_TEST])
+    if len(drawn.pool) > dev + MOST_TRAIN:
+        notes.append(
+            f"{len(drawn.pool):,} rows to learn from: each split takes {MOST_TRAIN:,} of them, "
+            "drawn by its seed"
+        )
+    if len(test) < len(drawn.test):
+        notes.append(f"{len(drawn.test):,} rows to test on: {MOST_TEST:,} of them are taken, drawn by seed")
     learned = {keyed.line.input for keyed in drawn.pool}
     notes += [*drawn.labels, *_shared(learned, test)]
     facts = (entry.name, entry.kind, entry.metric, entry.category)
