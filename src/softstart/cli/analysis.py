@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from softstart.cli.opening import existing
-from softstart.cli.options import Device, Input, Interval, Label, Output, StudyFolder
-from softstart.cli.terminal import progress_bar, say, say_data
+from softstart.cli.opening import existing, table
+from softstart.cli.options import (
+    Device,
+    Input,
+    Interval,
+    Label,
+    LabelWords,
+    NoHeader,
+    Output,
+    StudyFolder,
+)
+from softstart.cli.terminal import progress_bar, say, say_data, warn_all
 from softstart.storage.csv_files import csv_text, read_csv
 
 if TYPE_CHECKING:
@@ -77,6 +86,8 @@ def similarity(
     input: Input = None,
     output: Output = None,
     label: Label = None,
+    labels: LabelWords = None,
+    no_header: NoHeader = False,
     prompt_steps: Annotated[
         int,
         typer.Option(min=0, help="Steps of tuning a prompt for every task, to compare prompts; 0: none."),
@@ -91,12 +102,13 @@ def similarity(
       softstart similarity runs/mine --train mine.csv
     """
     from softstart.diagnostics.task_similarity import recommend, similarities
-    from softstart.gym.tables import RawData, whole_task
+    from softstart.gym.tables import whole_task
     from softstart.study.results.folder import SIMILARITY
 
     existing(folder)
     if train:
-        task = whole_task(RawData(train, input=input, output=output, label=label))
+        task = whole_task(table(train, input, output, label, labels, no_header))
+        warn_all(task.notes)
         _show_recommendation(recommend(folder, task, device), train)
         return
     with progress_bar("tuning prompts") as progress:
