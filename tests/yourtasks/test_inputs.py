@@ -42,7 +42,7 @@ def write(path, rows, columns=("input", "label")):
 
 def tuned(here, *options):
     """Tune a prompt; what was printed, what was warned, and the prompt."""
-    code, out, err = softstart("adapt", *options, *QUICK, "--out", "tuned", cwd=here)
+    code, out, err = softstart("adapt", *options, *QUICK, "--out", "tuned", "--force", cwd=here)
     assert code == 0, err
     return out, err, SoftPrompt.from_pretrained(here / "tuned")
 
