@@ -31,7 +31,8 @@ def test_fine_tuning_learns_copies_its_best_weights_and_leaves_the_backbone_alon
     (test,) = score_finetuned(backbone, [result], task, HOW)
     empty = torch.zeros(1, 0, backbone.width)
     assert evaluate(model, empty, [Job(0, task, task.test)], HOW) == [test.score]
-    assert test.companions == {"outside": 0.0}  # ranked answers are label words
+    assert test.companions["outside"] == 0.0  # ranked answers are label words
+    assert test.companions["accuracy"] == test.score  # its metric
     assert evaluate(model, empty, [Job(0, task, task.dev[13])], HOW) == [result.dev]
     tests = []
 

@@ -10,6 +10,7 @@ from softstart.analysis.arg import (
     relative_gains,
     with_defaults,
 )
+from softstart.analysis.calibration import calibration_table
 from softstart.analysis.curves import adaptation_area, speed_by_run, speed_table
 from softstart.analysis.permutation import compare_methods, holm, sign_flip_p, with_tests
 from softstart.analysis.protocol import check_scores, refuse_mixed
@@ -23,6 +24,7 @@ __all__ = [
     "arg_table",
     "average_relative_gain",
     "bootstrap_interval",
+    "calibration_table",
     "check_scores",
     "compare_methods",
     "holm",

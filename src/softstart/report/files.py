@@ -12,6 +12,7 @@ import pandas as pd
 from softstart.analysis import (
     CELL,
     DEFAULT_INTERVAL,
+    calibration_table,
     compare_methods,
     influence,
     largest_budget,
@@ -38,6 +39,7 @@ def write_files(
     baseline: str = "pt",
     curves: pd.DataFrame | None = None,
     costs: pd.DataFrame | None = None,
+    footing: pd.DataFrame | None = None,
     similarity: Mapping[str, Any] | None = None,
     raster: bool = False,
     appearance: Mapping[str, Appearance] | None = None,
@@ -55,6 +57,7 @@ def write_files(
         baseline: the method gains are relative to.
         curves: dev scores by step (see ``softstart.report.write_report``); without, no curves and no speed.
         costs: one row per method; without, no costs.
+        footing: what each method may use and takes (see ``softstart.report.write_report``); without, none.
         similarity: what ``softstart similarity`` wrote.
         raster: also draw ARG and gains as PNG and PDF; needs matplotlib.
         appearance: label and color of methods by name (see ``softstart.report.write_report``).
@@ -82,6 +85,7 @@ def write_files(
         "scores.tex": "\n".join(_scores_latex(group, styles) for group in groups),
         "colors.tex": _colors_latex(styles),
         **dict(_tables(top, gains, styles, interval, curves, costs, similarity)),
+        **dict(_judged(top, styles, interval, footing)),
         **dict(_figures(groups, top, arg, gains, styles, interval, curves, similarity)),
     }
     for name, text in texts.items():
@@ -147,6 +151,18 @@ def _tables(
     for name in ("correlations", "points", "followed"):
         if values := (similarity or {}).get(name):
             yield f"similarity-{name}.csv", csv_text(pd.DataFrame(values))
+
+
+def _judged(
+    rows: pd.DataFrame, styles: MethodStyles, interval: str, footing: pd.DataFrame | None
+) -> Iterator[tuple[str, str]]:
+    """How far probabilities hold, and what each method may use, each under its file's name."""
+    if part := sections.calibration(rows, styles, interval):
+        yield "calibration.csv", csv_text(calibration_table(rows, interval=interval))
+        yield "calibration.tex", _latex(*part[0])
+    if footing is not None and (part := sections.footing(footing, styles)):
+        yield "footing.csv", csv_text(footing)
+        yield "footing.tex", _latex(*part[0])
 
 
 def _arg_latex(groups: Sequence[Comparison], styles: MethodStyles) -> str:

@@ -37,6 +37,7 @@ def write_report(
     gains: pd.DataFrame,
     costs: Mapping[str, Any] | pd.DataFrame,
     *,
+    footing: pd.DataFrame | None = None,
     baseline: str = "pt",
     meta_curves: pd.DataFrame | None = None,
     environment: Mapping[str, Any] | None = None,
@@ -58,6 +59,7 @@ def write_report(
         gains: ``softstart.analysis.relative_gains`` of the same.
         costs: one row per method or stage (a mapping of mappings is turned into one). Columns that end in
             ``seconds`` are shown as durations, whole numbers with separators; others as they are.
+        footing: what each method may use and what it takes, one row each (see ``study.results.frames``).
         baseline: the method gains are relative to.
         meta_curves: loss of meta-training: ``method``, ``step``, ``loss``, and ``seed`` where several.
         environment: versions, machine, date: what one needs to run it again.
@@ -91,6 +93,7 @@ def write_report(
         departures=sections.departures(protocol),
         meta_curve=views.meta_curve(meta_curves, styles),
         costs=views.cost_table(costs, styles),
+        footing=sections.footing(footing, styles),
         notes=notes,
         study=yaml.safe_dump(dict(study), sort_keys=False, allow_unicode=True),
         environment=environment or {},
@@ -124,6 +127,7 @@ def _results(
         "matrix": views.matrix(groups, styles.others),
         "budgets": sections.budgets(every, styles, interval) if judged else None,
         "speed": sections.speed(rows, curves, styles, interval) if judged else None,
+        "calibration": sections.calibration(rows, styles, interval),
         "agreement": sections.published(gains, styles) if judged else None,
         "ablations": sections.ablations(arg, styles) if judged else [],
         "curves": list(views.learning_curves(rows, curves, styles)),

@@ -42,6 +42,7 @@ def write_markdown(
     environment: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
     costs: pd.DataFrame | None = None,
+    footing: pd.DataFrame | None = None,
     protocol: Sequence[Mapping[str, str]] = (),
     similarity: Mapping[str, Any] | None = None,
     appearance: Mapping[str, Appearance] | None = None,
@@ -61,6 +62,7 @@ def write_markdown(
         environment: versions and machine.
         notes: what one has to know before all else, a sentence each.
         costs: one row per method (see ``softstart.report.write_report``).
+        footing: as of ``softstart.report.write_report``.
         protocol: ``what``, ``published`` and ``here`` of every value of the published protocol.
         similarity: what ``softstart similarity`` wrote; its recommendation is judged.
         appearance: label and color of methods by name (see ``softstart.report.write_report``).
@@ -91,6 +93,8 @@ def write_markdown(
         *_speed(top, curves, styles, interval),
         *_tasks(groups, styles),
         *_published(gains, styles),
+        *_noted("Do the probabilities hold?", sections.calibration(top, styles, interval)),
+        *_noted("On equal footing?", sections.footing(footing, styles)),
         *_section("Would it have helped to choose the start by similarity?", followed),
         *_section("Cost", (header, [[text for text, _ in row] for row in body])),
         *_protocol(sections.departures(protocol)),
@@ -226,10 +230,14 @@ def _tasks(groups: Sequence[Comparison], styles: MethodStyles) -> Iterator[str]:
 
 
 def _published(gains: pd.DataFrame, styles: MethodStyles) -> Iterator[str]:
-    if part := sections.published(gains, styles):
-        grid, note = part
-        yield from ("## Compared with the published study", "", note, "")
-        yield from _table(*grid)
+    yield from _noted("Compared with the published study", sections.published(gains, styles))
+
+
+def _noted(title: str, part: tuple[Grid, str] | None) -> Iterator[str]:
+    """A table under its title, with how to read it; nothing without one."""
+    if part:
+        yield from (f"## {title}", "", part[1], "")
+        yield from _table(*part[0])
 
 
 def _section(title: str, grid: Grid | None) -> Iterator[str]:

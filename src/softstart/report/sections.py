@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from softstart.analysis import arg_table, speed_table
+from softstart.analysis import arg_table, calibration_table, speed_table
+from softstart.analysis.calibration import CALIBRATION
 from softstart.analysis.reference import agreement
 from softstart.analysis.similarity import cluster_order, follow_summary
 from softstart.errors import SoftstartError
@@ -113,6 +114,74 @@ def speed_cells(row: Mapping[Hashable, Any], is_baseline: bool) -> list[str]:
         f"{steps_or_never(row['steps'])} [{low}, {high}]",
         "" if is_baseline else f"{in_percent(row['reached'])} % [{share}]",
     ]
+
+
+CALIBRATION_HEADER = [
+    "setting",
+    "method",
+    "calibration error, %",
+    "accuracy, %",
+    "accuracy at half, %",
+    "tasks",
+]
+CALIBRATION_NOTE = (
+    "Over the tasks whose labels were ranked, with 95 % intervals over tasks. Calibration error: the "
+    "expected distance between the probability of the chosen label and how often it is right (15 bins); "
+    "lower is better. Accuracy at half: on the half of the test rows with the highest probabilities."
+)
+FOOTING_HEADER = [
+    "method", "may use", "trains", "trained parameters", "stored bytes", "FLOPs of a start", "FLOPs of a run",
+]  # fmt: skip
+FOOTING_NOTE = (
+    "Means over the runs; stored bytes are what predictions need besides the backbone. FLOPs are those of "
+    "learning a start, which serves all target tasks, and of learning one target task. Predictions are not "
+    "counted: in-context learning reads its demonstrations again with each one."
+)
+
+
+def calibration(rows: pd.DataFrame, styles: MethodStyles, interval: str) -> tuple[Grid, str] | None:
+    """Calibration of ranked labels and how to read it; None where nothing was ranked."""
+    table = calibration_table(rows, interval=interval)
+    body = []
+    for name, of_group in by_group(table) if len(table) else ():
+        for method in styles.in_order(of_group["method"]):
+            row = of_group[of_group["method"] == method].to_dict("records")[0]
+            cells = [_with_ends(row, column) for column in CALIBRATION]
+            body.append([name, styles.label(method), *cells, str(row["n_tasks"])])
+    return ((CALIBRATION_HEADER, body), CALIBRATION_NOTE) if body else None
+
+
+def _with_ends(row: Mapping[Hashable, Any], name: str) -> str:
+    """A share in percent with its interval, if there is one."""
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    known = not (math.isnan(low) or math.isnan(high))
+    ends = f" [{in_percent(low, 1)}, {in_percent(high, 1)}]" if known else ""
+    return f"{in_percent(row[name], 1)}{ends}"
+
+
+def footing(table: pd.DataFrame | None, styles: MethodStyles) -> tuple[Grid, str] | None:
+    """What each method may use and what it takes, and how to read it; None without a table."""
+    if table is None or table.empty:
+        return None
+    rows = {str(row["method"]): row for row in table.to_dict("records")}
+    body = [
+        [
+            styles.label(method), str(row["uses"]), str(row["trains"]),
+            *(_amount(row[name]) for name in ("trained", "stored")),
+            *(_power(row[name]) for name in ("start_flops", "run_flops")),
+        ]
+        for method in styles.in_order(rows)
+        for row in [rows[method]]
+    ]  # fmt: skip
+    return (FOOTING_HEADER, body), FOOTING_NOTE
+
+
+def _amount(value: float) -> str:
+    return words.UNKNOWN if math.isnan(value) else f"{value:,.0f}"
+
+
+def _power(value: float) -> str:
+    return words.UNKNOWN if math.isnan(value) else f"{value:.2g}".replace("e+", "e")
 
 
 def published(gains: pd.DataFrame, styles: MethodStyles) -> tuple[Grid, str] | None:

@@ -11,7 +11,8 @@ from pydantic import AfterValidator
 from torch import Tensor
 
 from softstart.backbone import IGNORE, Backbone, Batch, Decoding, candidates_tensor, collate
-from softstart.gym.metrics import F1Labels, companions, score
+from softstart.gym.calibration import calibration
+from softstart.gym.metrics import METRICS, F1Labels, companions, score
 from softstart.registry import Registry
 from softstart.training.encoding import EncodedTask, Rows
 from softstart.training.identity import Added, Unkeyed
@@ -76,7 +77,9 @@ class Job:
 
 @dataclass(frozen=True)
 class Assessment:
-    """The metric of a job's task on its rows, and what is reported with it (see ``metrics.companions``)."""
+    """The metric of a job's task on its rows, and what is reported with it: ``metrics.companions`` and, of
+    ranked labels, ``gym.calibration``.
+    """
 
     score: float
     companions: dict[str, float]
@@ -121,10 +124,41 @@ def assess(
     Raises:
         SoftstartError: as ``predict``.
     """
+    if backbone.rows_interact and len(jobs) > 1:
+        return [assess(backbone, prompts, [job], evaluation)[0] for job in jobs]
+    values = SCORINGS.find(evaluation.scoring).values
+    ranked = [i for i, job in enumerate(jobs) if job.task.labels]
+    if values is None or not ranked:
+        texts = predict(backbone, prompts, jobs, evaluation)
+        return [assess_texts(job.task, of, job.rows, evaluation) for job, of in zip(jobs, texts, strict=True)]
+    found = dict(zip(ranked, values(backbone, prompts, [jobs[i] for i in ranked], evaluation), strict=True))
+    others = [job for i, job in enumerate(jobs) if i not in found]
+    rest = iter(assess(backbone, prompts, others, evaluation) if others else ())
     return [
-        assess_texts(job.task, texts, job.rows, evaluation)
-        for job, texts in zip(jobs, predict(backbone, prompts, jobs, evaluation), strict=True)
+        assess_values(job.task, job.task.labels, found[i], job.rows, evaluation) if i in found else next(rest)
+        for i, job in enumerate(jobs)
     ]
+
+
+def assess_values(
+    task: EncodedTask, classes: Sequence[str], values: Tensor, rows: Rows, evaluation: Evaluation
+) -> Assessment:
+    """Score the classes with the largest values [rows, classes], and how far their probabilities hold.
+
+    Raises:
+        SoftstartError: as ``metrics.score``.
+    """
+    texts = [classes[best].strip() for best in values.argmax(1).tolist()]
+    scored = assess_texts(task, texts, rows, evaluation)
+    if not task.labels:
+        return scored
+    form = METRICS.find(task.metric).form
+    right = [
+        form(text) in {form(answer) for answer in answers}
+        for text, answers in zip(texts, rows.references, strict=True)
+    ]
+    known = calibration(values.double().softmax(1).numpy(), right)
+    return Assessment(scored.score, scored.companions | known)
 
 
 def assess_texts(task: EncodedTask, texts: Sequence[str], rows: Rows, evaluation: Evaluation) -> Assessment:

@@ -7,9 +7,10 @@ import pytest
 
 from helpers.declared import SETTING, facts, study
 from helpers.toy_study import toy
-from softstart.study import run_study
+from softstart.study import report_study, run_study
 from softstart.study.plan.inputs import Inputs
 from softstart.study.plan.plan import make_plan
+from softstart.study.results.report_files import write_report_files
 from softstart.study.results.stores import open_store
 from softstart.study.run.work_graph import StoredRows, WorkGraph
 
@@ -116,3 +117,28 @@ def test_a_start_of_its_own_changes_the_keys_of_its_method_alone():
     assert labels["own"]
     assert not labels["own"] & labels["pt"]
     assert same["own"] == set()  # the same runs as those of pt
+
+
+def test_the_report_says_how_probabilities_hold_and_what_each_may_use(done):
+    _, folder = done
+    rows = pd.read_csv(folder / "results.csv").set_index("method")
+    assert rows.loc["written", "ece"].isna().all()
+    ranked = rows.drop(index="written")
+    for column in ("ece", "accuracy", "accuracy_at_half"):
+        assert ranked[column].between(0, 1).all()
+    assert (ranked["accuracy"] == ranked["test"]).all()  # the metric of the toy tasks
+    outcome = report_study(folder)
+    write_report_files(outcome, ["softstart report"])
+    stands = outcome.footing.set_index("method")
+    assert stands["uses"].to_dict() == {
+        **dict.fromkeys(("pt", "context", "features", "lora", "ft"), "train rows and dev rows"),
+        **dict.fromkeys(("zero_shot", "written"), "nothing"), "in_context": "train rows",
+    }  # fmt: skip
+    assert stands.loc["ft", "trained"] > stands.loc["lora", "trained"] > stands.loc["pt", "trained"] > 0
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    text = (folder / "report" / "report.md").read_text(encoding="utf-8")
+    for title in ("Do the probabilities hold?", "On equal footing?"):
+        assert title in page
+        assert f"## {title}" in text
+    for name in ("calibration", "footing"):
+        assert {f"{name}.csv", f"{name}.tex"} <= {file.name for file in (folder / "report").iterdir()}

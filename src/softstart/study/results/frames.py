@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from softstart.gym.metrics import metric_name
+from softstart.report.words import listed
 from softstart.study.declare.spec import Study
 from softstart.study.declare.task_lists import test_rows
 from softstart.study.plan.choice import budgets_of, choose
@@ -17,9 +18,17 @@ from softstart.study.results.store import Store
 from softstart.training.evaluation import SCORINGS
 from softstart.training.methods import Method
 
+COMPANIONS = {
+    "gold-F1": "gold_f1",
+    "outside": "outside",
+    "ECE": "ece",
+    "accuracy": "accuracy",
+    "accuracy at 50 %": "accuracy_at_half",
+}
+"""What is reported next to a test score (``training.evaluation.Assessment``), and its column."""
 RESULT_COLUMNS = [
     "setting", "method", "backbone", "prompt_length", "variant", "task", "metric", "shots", "sample", "seed",
-    "lr", "budget", "dev", "test", "gold_f1", "outside", "best_step", "steps", "status", "seconds", "run",
+    "lr", "budget", "dev", "test", *COMPANIONS.values(), "best_step", "steps", "status", "seconds", "run",
     "chance", "majority", "protocol",
 ]  # fmt: skip
 WORK = ("tokens", "flops", "computed_tokens", "computed_flops")
@@ -168,12 +177,12 @@ def _tested(tests: Mapping[tuple[str, int], Mapping[str, Any]], run: str, step: 
     if test is None:
         return {}
     companions = json.loads(test["companions"] or "{}")
-    return {"test": test["test"], "gold_f1": companions.get("gold-F1"), "outside": companions.get("outside")}
+    return {"test": test["test"], **{column: companions.get(of) for of, column in COMPANIONS.items()}}
 
 
 def _table(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=columns)
-    measured = ["dev", "test", "gold_f1", "outside"]
+    measured = ["dev", "test", *COMPANIONS.values()]
     table[measured] = table[measured].astype(float)
     return table
 
@@ -198,6 +207,41 @@ def costs(plan: Plan, done: Mapping[str, Any], metas: Mapping[str, Any]) -> pd.D
             }
         )
     return pd.DataFrame(table).dropna(axis="columns", how="all")
+
+
+def footing(plan: Plan, done: Mapping[str, Any], metas: Mapping[str, Any]) -> pd.DataFrame:
+    """On what each method stands: what it may use and trains, and what that takes.
+
+    Args:
+        plan: all of a study.
+        done: finished runs by key.
+        metas: finished meta-trainings by key.
+
+    Returns:
+        One row per method: ``method``, ``uses``, ``trains``, and means over its runs: ``trained``
+        (parameters), ``stored`` (bytes), ``run_flops``; ``start_flops`` over its meta-trainings, 0 without
+        any. NaN where something was not recorded.
+    """
+    table = []
+    for method in {cell.method.name: cell.method for cell in plan.cells}.values():
+        cells = [cell for cell in plan.cells if cell.method.name == method.name]
+        runs = [done[key] for key in {r.key: r for c in cells for r in c.runs} if key in done]
+        starts = [metas[n.key] for n in plan.metas if n.method.name == method.name and n.key in metas]
+        table.append(
+            {
+                "method": method.name,
+                "uses": listed(method.uses) or "nothing",
+                "trains": method.trains,
+                **{name: _over(_average, name, runs) for name in ("trained", "stored")},
+                "start_flops": _over(_average, "flops", starts) if method.algorithm else 0.0,
+                "run_flops": _over(_average, "flops", runs),
+            }
+        )
+    return pd.DataFrame(table)
+
+
+def _average(values: list[float]) -> float:
+    return sum(values) / len(values)
 
 
 _MEASURED: dict[str, Callable[[list[float]], float]] = {

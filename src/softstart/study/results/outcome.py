@@ -30,7 +30,7 @@ from softstart.study.plan.departures import protocol
 from softstart.study.plan.inputs import Inputs
 from softstart.study.plan.plan import Plan, make_plan
 from softstart.study.results.folder import REPORT, RESULTS, STUDY_FILE
-from softstart.study.results.frames import costs, environments, gaps, meta_curves, results
+from softstart.study.results.frames import costs, environments, footing, gaps, meta_curves, results
 from softstart.study.results.similarity_file import read_similarity
 from softstart.study.results.store import Store
 from softstart.study.results.stores import open_store
@@ -57,6 +57,8 @@ class Outcome:
     """What is missing, failed or not comparable: one sentence each."""
     costs: pd.DataFrame = field(default_factory=pd.DataFrame)
     """What each method took (``results.costs``)."""
+    footing: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """What each method may use and what it takes (``results.footing``)."""
     protocol: Sequence[Mapping[str, str]] = ()
     """Every value of the published protocol next to the study's (``departures.protocol``)."""
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -147,7 +149,7 @@ def write_outcome(
             refuse_mixed(top, BASELINE)
         except SoftstartError as problem:
             notes.append(f"{problem.where}: {problem.what}.")
-    took = costs(plan, done, metas)
+    took, stands = costs(plan, done, metas), footing(plan, done, metas)
     values = [asdict(value) for value in protocol(study, Inputs.from_json(store.inputs()))]
     made = environments(row["environment"] for row in (*done.values(), *metas.values()))
     appearance = appearance_of(plan.studies.values())
@@ -165,6 +167,7 @@ def write_outcome(
             arg,
             gains,
             took,
+            footing=stands,
             baseline=BASELINE,
             meta_curves=meta_curves(plan, metas),
             environment=made,
@@ -184,6 +187,7 @@ def write_outcome(
         folder,
         notes,
         took,
+        stands,
         values,
         made,
         appearance,

@@ -18,7 +18,7 @@ from torch import Tensor
 from softstart.errors import SoftstartError
 from softstart.training.baselines.base import Given, Learned, Test, Unpacked
 from softstart.training.encoding import Rows
-from softstart.training.evaluation import Assessment, assess_texts, text_batch
+from softstart.training.evaluation import Assessment, assess_values, text_batch
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class FrozenFeatures(Unpacked):
         given.progress(0.5)
 
         def scored(head: Linear, rows: Rows, features: Tensor) -> Assessment:
-            best = (scaler(features) @ head.weight.T + head.bias).argmax(1)
-            return assess_texts(task, [classes[i] for i in best.tolist()], rows, given.evaluation)
+            values = scaler(features) @ head.weight.T + head.bias
+            return assess_values(task, classes, values, rows, given.evaluation)
 
         features, chosen, best = _features(given, dev), None, math.nan
         for strength in self.inverse_strengths:

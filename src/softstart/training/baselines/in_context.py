@@ -95,7 +95,7 @@ class InContext(Unpacked):
             )
 
         dev = {given.sample: shown(task.dev[given.sample])}
-        return replace(task, dev=dev, test=shown(task.test))
+        return replace(task, dev=dev, test=shown(task.test), content_free=shown(task.content_free))
 
     def _parts(self, given: Given, draw: int) -> list[list[int]]:
         """The token ids of every demonstration of a draw, in order, each with its separator."""
