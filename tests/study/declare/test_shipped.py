@@ -18,6 +18,7 @@ from softstart.prompt import SoftPrompt
 from softstart.study import load_study, parse_study, run_study
 from softstart.study.cost.estimate import nominal_inputs
 from softstart.study.declare.presets import merged
+from softstart.study.declare.spec import resolve_methods
 from softstart.study.plan.plan import make_plan
 
 STUDIES = [*sorted((ROOT / "studies").glob("*.yaml")), ROOT / "src/softstart/study/demo.yaml"]
@@ -40,7 +41,9 @@ def test_a_plan_shares_the_baselines_of_settings(path):
     study = load_study(path)
     plan = make_plan(study, nominal_inputs(study))
     tasks = {(cell.part.setting, cell.task) for cell in plan.cells if cell.part.variant == "main"}
-    learned = [method for method in study.methods if method not in ("pt", "ft")]
+    methods = resolve_methods(study)
+    learned = [method for method in methods if method.algorithm]
+    plain = [method for method in methods if method.kind == "pt"]
     main = [cell for cell in plan.cells if cell.part.variant == "main"]
     seeds, samples = len(study.meta_seeds), len(study.samples)
     assert len(main) == len(tasks) * len(study.methods) * samples * seeds
@@ -49,7 +52,7 @@ def test_a_plan_shares_the_baselines_of_settings(path):
     baseline = samples * len(study.baseline_seeds or study.meta_seeds)
     runs = {run.key: run for cell in main for run in cell.runs}.values()
     # Baselines once a task, however many settings it is in; learned starts once a setting.
-    assert sum(run.method.kind == "pt" for run in runs) == len(targets) * baseline * rates
+    assert sum(run.method.kind == "pt" for run in runs) == len(targets) * baseline * rates * len(plain)
     assert sum(run.start is not None for run in runs) == len(tasks) * samples * seeds * rates * len(learned)
 
 
