@@ -90,6 +90,7 @@ def test_a_study_runs_it_to_the_report_under_its_label_and_color(outside, tmp_pa
     assert len({prompt.tensor.numpy().tobytes() for prompt in starts}) == 3
 
 
+@pytest.mark.slow
 def test_worker_processes_and_a_later_report_find_it(outside, tmp_path):
     world, out = make_world(tmp_path), tmp_path / "out"
     changed = {**STUDY, "methods": {"pt": {}, "sign": SIGN}}

@@ -35,6 +35,7 @@ def test_what_a_damage_must_leave_is_what_it_did_not_touch():
     assert left.keys() == {"same", "tuned", "test of same 2", "test of tuned 2"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 def test_a_few_faults_cost_nothing(tmp_path):
     command = [sys.executable, "-m", "tests.faults", "--short", "--real", "0", "--out", str(tmp_path)]

@@ -142,6 +142,7 @@ def test_a_study_carries_rates_and_source_prompts_to_its_targets(tmp_path):
         assert torch.allclose(prompt.tensor - begun, share * (plain.prompt - begun), rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_study_with_transfer_is_the_same_on_workers(tmp_path):
     from helpers.toy_study import contents
 

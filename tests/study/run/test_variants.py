@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 import pandas as pd
+import pytest
 
 from helpers.toy_study import contents, toy
 from softstart.backbone import TINY, load_backbone
@@ -43,6 +44,7 @@ def test_variants_change_what_they_name_and_share_the_rest(world, tmp_path):
     pd.testing.assert_frame_equal(got, pd.read_csv(tmp_path / "alone" / "results.csv")[columns])
 
 
+@pytest.mark.slow
 def test_variants_may_have_another_backbone(world, tmp_path):
     methods = {"pt": {}, "reptile": {"inner_lr": 0.1}}
     variants = {"tiny": {"backbone": TINY}, "half": {"dtype": "bfloat16"}}
@@ -70,6 +72,7 @@ def test_variants_may_have_another_backbone(world, tmp_path):
     assert contents(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_settings_budgets_and_seeds_are_one_study(world, tmp_path):
     """Two settings with the same targets, and three meta seeds on one baseline, at three budgets."""
     changes = {
