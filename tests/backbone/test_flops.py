@@ -139,6 +139,7 @@ def test_computed_tokens_are_the_vectors_that_pass(placement, once, expected):
     backbone.read_once = once
     stack, batch = prompts(backbone, runs=2), random_batch([(5, 2, 0), (5, 2, 1)] * 3)
     texts = 6 * 5 if placement == "suffix" else 0
+    assert (backbone.once is not None) is once  # the first look tries one token
     passed, objective = Vectors(backbone), PromptObjective(backbone)
     for step in range(2):
         objective.gradient(stack, batch)

@@ -199,6 +199,7 @@ def test_the_planned_memory_decides_which_graphs_are_kept(world):
     assert none == peak(80 << 30, memory_budget=1e-4) < kept == peak(1000, memory_budget=1000.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["google/t5-xl-lm-adapt", "llama"])
 def test_a_study_of_a_large_model_is_planned_without_its_weights(world, tmp_path, name):
     billions = {"google/t5-xl-lm-adapt": 2.85, "llama": 6.738}[name]

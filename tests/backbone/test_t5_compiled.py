@@ -43,8 +43,15 @@ def graphs(fresh, monkeypatch):
     return taken
 
 
-@pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("dtype", "padded"),
+    [
+        (torch.float64, True),
+        (torch.bfloat16, False),
+        pytest.param(torch.float64, False, marks=pytest.mark.slow),
+        pytest.param(torch.bfloat16, True, marks=pytest.mark.slow),
+    ],
+)
 def test_losses_and_gradients_are_those_of_plain_layers_at_any_size(
     exact_norm, graphs, monkeypatch, dtype, padded
 ):

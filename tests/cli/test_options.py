@@ -10,6 +10,7 @@ SHARED = {
     "listing",
     "many_values",
     "opening",
+    "tuned",
     "options",
     "outcome",
     "plain_console",

@@ -23,6 +23,9 @@ def test_the_default_template_is_crossfits():
     seen = []
 
     class Spy:
+        def __len__(self):
+            return len(tokenizer)
+
         def __call__(self, texts, **options):
             seen.extend(texts)
             return tokenizer(texts, **options)

@@ -56,10 +56,12 @@ def test_every_name_with_a_range_is_a_field_of_something():
     from softstart.training.budgets import MetaBudget
     from softstart.training.configs import AdaptConfig, FineTuneConfig, PromptSpec
     from softstart.training.evaluation import Decoding, Evaluation
+    from softstart.training.methods import BASELINES
     from softstart.training.spot import SPoT
 
     configs = (MAML, MetaBudget, AdaptConfig, FineTuneConfig, TextFormat, Evaluation, Decoding, SPoT)
     known = {field.name for config in configs for field in fields(config)}
+    known |= {field.name for baseline in BASELINES.values() for field in fields(baseline)}
     known |= {*Study.model_fields, *PromptSpec.model_fields, "splits"}
     assert known >= COUNTS | RATES | AMOUNTS | SEEDS
 

@@ -298,7 +298,9 @@ def with_defaults(rows: pd.DataFrame) -> pd.DataFrame:
     try:
         return rows.fillna(_DEFAULTS).astype({"budget": int})
     except (ValueError, TypeError, OverflowError) as error:
-        raise SoftstartError(f"column budget holds something that is no number of steps ({error})") from None
+        raise SoftstartError(
+            f"column budget holds something that is no number of steps ({error})", fix="Fix those rows."
+        ) from None
 
 
 def canonical(rows: pd.DataFrame) -> pd.DataFrame:
@@ -314,7 +316,10 @@ def canonical(rows: pd.DataFrame) -> pd.DataFrame:
     except (ValueError, TypeError) as error:
         raise SoftstartError(f"column test holds something that is not a number ({error})") from None
     if infinite := np.isinf(table["test"]).sum():
-        raise SoftstartError(f"column test holds {infinite} scores that are not finite")
+        raise SoftstartError(
+            f"column test holds {infinite} scores that are not finite",
+            fix="Fix those rows, or leave them empty where there is no score.",
+        )
     repeated = table[table.duplicated([*CELL, "task", *_RUN])]
     if len(repeated):
         first = repeated.iloc[0]

@@ -124,7 +124,10 @@ def flush_output() -> None:
     except OSError as problem:
         # Python flushes once more at its end, and would complain in its own words.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SoftstartError(f"cannot write to standard output ({problem.strerror})") from problem
+        raise SoftstartError(
+            f"cannot write to standard output ({problem.strerror})",
+            fix="Check what it is sent to: a full disk, or a program that has ended.",
+        ) from problem
 
 
 def new_table(*columns: str, title: str | None = None) -> Table:

@@ -64,7 +64,9 @@ def read_csv(path: Path, **settings: Any) -> pd.DataFrame:
         table = pd.read_csv(path, keep_default_na=False, na_values=[""], **settings)
     except (OSError, ValueError, OverflowError) as problem:
         reason = " ".join(str(getattr(problem, "strerror", None) or problem).split())
-        raise SoftstartError(f"cannot read this table ({reason})", where=str(path)) from problem
+        raise SoftstartError(
+            f"cannot read this table ({reason})", where=str(path), fix="Check that it is a CSV file in UTF-8."
+        ) from problem
     return _mapped(table, _read_any)
 
 

@@ -23,7 +23,7 @@ from softstart.study.declare.study_file import variants_of
             "methods.mmaml: unknown method 'mmaml'. Did you mean maml or",
         ),
         ({"methods": {"maml": {"inner_rate": 1}}}, "'inner_rate' is not a field of maml. Known: .*inner_lr"),
-        ({"methods": {"pt": {"lr": 1}}}, "'pt' takes no overrides"),
+        ({"methods": {"pt": {"lr": 1}}}, "'lr' is not a field of pt"),
         ({"methods": {}}, "methods: Dictionary should have at least 1 item"),
         ({"learning_rates": [0]}, "learning_rates.0: Input should be greater than 0"),
         ({"adaptation": {"stepz": 1}}, "adaptation.stepz: no such key. Did you mean steps"),

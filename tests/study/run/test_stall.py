@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from softstart.study.run import serving
 from softstart.study.run.executors import Setup
 from softstart.study.run.processes import LocalProcesses
@@ -30,6 +32,7 @@ class Hangs:
         return Done(runs=[{"pid": os.getpid()}])
 
 
+@pytest.mark.slow
 def test_work_of_a_hanging_process_is_begun_again(tmp_path):
     executor = LocalProcesses(Setup({}, None, tmp_path), 1, stall=6)
     item, heard = Hangs(tmp_path / "hung"), []

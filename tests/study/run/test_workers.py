@@ -150,7 +150,8 @@ def test_joining_what_does_not_run_is_one_clear_line(tmp_path):
         join_study(tmp_path)
 
 
-@pytest.mark.parametrize("how", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_no_worker_outlives_its_study_and_the_next_call_goes_on(world, finished, tmp_path, how):
     out = tmp_path / "study"
     # As in a terminal, the whole group hears of Ctrl-C.

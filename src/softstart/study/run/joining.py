@@ -142,7 +142,9 @@ def join_study(folder: Path, device: str | None = None, say: Callable[[str], Non
     with chdir(door.cwd):
         if told["study"] != _digest(folder / STUDY_FILE):
             raise SoftstartError(
-                "the study file has changed since the study was started", where=str(folder / STUDY_FILE)
+                "the study file has changed since the study was started",
+                where=str(folder / STUDY_FILE),
+                fix="Start the study again, then join it.",
             )
         study = load_study(folder / STUDY_FILE)
         setup = Setup(variants_of(study), device or told["device"], folder / CHECKPOINTS, inputs)
