@@ -57,9 +57,11 @@ class Middle:
         return MetaTrained(start + 1, [{"step": 0, "query": 0.5}], further={"sources": start[None]})
 
     def nearest(self, backbone, library, cells, config):
+        from softstart.training.objective import Work
         from softstart.training.spot import Near
 
-        return [Near(library["sources"][0] - 1, library["sources"].new_ones(1), 7, 8.0) for _ in cells]
+        start, alike = library["sources"][0] - 1, library["sources"].new_ones(1)
+        return [Near(start, alike, Work(7, 8.0)) for _ in cells]
 """
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from softstart.backbone.base import token_nll
 from softstart.backbone.batch import IGNORE, Batch
 from softstart.backbone.decoding import Decoding
+from softstart.backbone.devices import device_of
 from softstart.backbone.read_once import Context, Pairs, Reading, reading, recorded
 from softstart.backbone.searches import beam_search, greedy_search
 from softstart.backbone.text_cache import TextCache
@@ -48,7 +49,7 @@ class OncePasses:
     def reach_attention(self) -> bool:
         """Whether every layer attends by ``read_once``; a model with code of its own may not."""
         record: dict[int, tuple[Tensor, Tensor]] = {}
-        token = torch.zeros(1, 1, dtype=torch.long, device=next(self.embedding.parameters()).device)
+        token = torch.zeros(1, 1, dtype=torch.long, device=device_of(self.embedding))
         try:
             with torch.no_grad():
                 self._pass(self.embedding(token), Reading(record=record), keep=1)
