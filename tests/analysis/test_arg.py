@@ -20,6 +20,7 @@ from softstart.analysis import (
     refuse_mixed,
     relative_gains,
 )
+from softstart.analysis.arg import symmetric
 from softstart.cli import app as cli
 from softstart.errors import SoftstartError
 
@@ -328,3 +329,45 @@ def test_python_refuses_infinite_scores():
     rows = pd.DataFrame(tests, columns=["method", "task", "sample", "test"])
     with pytest.raises(SoftstartError, match="1 scores that are not finite"):
         relative_gains(rows)
+
+
+def test_a_gain_without_a_pole_beside_the_one_with_it():
+    """One right answer of a thousand in place of none: ARG jumps, points and the symmetric gain do not."""
+    base = {"a": (0.5, 0.5, 0.5), "b": (0.4, 0.4, 0.4)}
+
+    def of(zero):
+        rows = table(
+            {"pt": {**base, "z": (zero,) * 3}, "maml": {"a": (0.45,) * 3, "b": (0.36,) * 3, "z": (0.9,) * 3}}
+        )
+        return cell(average_relative_gain(rows), "maml")
+
+    nothing, something = of(0.0), of(0.001)
+    assert nothing["arg"] == pytest.approx(-10)
+    assert something["arg"] > 29_000
+    for column, scale in (("mean_abs_gain", 100), ("mean_symmetric_gain", 200)):
+        assert abs(nothing[column] - something[column]) < 0.002 * scale
+    assert nothing["mean_symmetric_gain"] == pytest.approx((200 - 2 * 200 * 0.05 / 0.95) / 3)
+
+
+@given(
+    st.floats(-1, 1).filter(lambda x: x == 0 or abs(x) > 1e-6),
+    st.floats(-1, 1).filter(lambda x: x == 0 or abs(x) > 1e-6),
+)
+def test_symmetric_gains_are_bounded_and_change_sign_with_the_methods(a, b):
+    (gain,), (back,) = symmetric(np.array([a]), np.array([b])), symmetric(np.array([b]), np.array([a]))
+    assert gain == -back
+    assert abs(gain) <= 200 + 1e-9
+    assert np.sign(gain) == np.sign(a - b)
+    if b > 0 and abs(a / b - 1) < 0.01:
+        assert gain == pytest.approx(100 * (a / b - 1), rel=0.01, abs=1e-9)
+
+
+def test_a_tie_is_a_difference_of_less_than_one_test_row():
+    scores = {"pt": {"a": (0.5,) * 3, "b": (0.5,) * 3, "c": (0.5,) * 3}}
+    scores["maml"] = {"a": (0.504, 0.504, 0.504), "b": (0.505,) * 3, "c": (0.4960, 0.4951, 0.4960)}
+    rows = table(scores)
+    record = ["wins", "ties", "losses"]
+    assert cell(average_relative_gain(rows), "maml")[record].tolist() == [2, 0, 1]
+    sized = rows.assign(test_rows=200)
+    assert cell(average_relative_gain(sized), "maml")[record].tolist() == [1, 2, 0]
+    assert cell(relative_gains(sized), "maml")["tie"] == 0.5

@@ -73,9 +73,11 @@ def test_every_number_is_that_of_the_tables(tmp_path):
         assert cells[1] == "MAML"
         assert cells[2] == f"{signed(top.arg[60])} {interval(top.low[60], top.high[60])}"
         assert cells[4] == f"{signed(top.mean_abs_gain[60])} {interval(top.abs_low[60], top.abs_high[60])}"
-        assert cells[5] == f"{top.wins[60]}/{top.ties[60]}/{top.losses[60]}"
+        ends = interval(top.symmetric_low[60], top.symmetric_high[60])
+        assert cells[5] == f"{signed(top.mean_symmetric_gain[60])} {ends}"
+        assert cells[6] == f"{top.wins[60]}/{top.ties[60]}/{top.losses[60]}"
         p = tests[(tests.setting == setting) & (tests.method == "maml") & (tests.other == "pt")]
-        assert float(cells[6]) == pytest.approx(p.set_index("budget").p[60], abs=5e-4)
+        assert float(cells[7]) == pytest.approx(p.set_index("budget").p[60], abs=5e-4)
         by_budget = next(t for t in rest if t[0][1] == "budget" and len(t) == 6)
         assert [row[:2] for row in by_budget[2:4]] == [["MAML", "10 steps"], ["MAML", "60 steps"]]
     speed = speed_table(rows[rows.budget == 60], curves_of(rows)).set_index(["setting", "method"])

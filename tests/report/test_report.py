@@ -384,6 +384,30 @@ def test_a_recommendation_is_judged_on_the_page(tmp_path):
     assert "trec, MAML: \u22122.5 points at +0.30" in scatter["text"]
 
 
+def test_a_headline_does_not_rest_on_a_ratio_to_nearly_nothing(tmp_path):
+    """Reptile leads by ARG, because of one task where PT is near zero; MAML leads in points."""
+    scores = {"pt": (0.5, 0.6, 0.001), "maml": (0.7, 0.8, 0.001), "reptile": (0.5, 0.6, 0.02)}
+    rows = results(methods=tuple(scores))
+    place = {task: i for i, task in enumerate(("emo", "anli", "trec"))}
+    rows["test"] = [scores[m][place[t]] for m, t in zip(rows["method"], rows["task"], strict=True)]
+    arg = arg_table(rows).set_index("method")["arg"]
+    assert arg["reptile"] > 10 * arg["maml"]
+    result = next(e for e in report(tmp_path, rows).all("dd") if "result" in e.get("class", ""))["text"]
+    assert result.startswith("MAML has the highest mean gain in points over PT: +13.3 points")
+    assert "PT is near zero on trec" in result
+
+
+def test_dev_scores_that_never_moved_are_reported(tmp_path):
+    rows = results(best_step=20)
+    rows.loc[rows["task"] == "anli", ["dev", "best_step"]] = 0
+    n = int((rows["task"] == "anli").sum())
+    assert (
+        f"{n} results of {len(rows)} (anli) stayed at step 0."
+        in report(tmp_path, rows).all("body")[0]["text"]
+    )
+    assert "stayed at step 0" not in report(tmp_path, results(best_step=0)).all("body")[0]["text"]
+
+
 @pytest.mark.parametrize(
     ("n_tasks", "says"),
     [(4, "does not include zero, but the paired test, corrected for the methods compared, does not confirm"

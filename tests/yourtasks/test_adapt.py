@@ -47,7 +47,8 @@ def test_adapt_compares_the_learned_start_with_plain_tuning(folder):
     assert "36 rows to learn from, 12 dev, 20 test" in shown
     assert "means over 3 splits of train and dev" in shown
     assert re.search(
-        r"learned start .*: [+-]\d+\.\d points on one test set \(mean; by split( [+-][\d.]+,?){3}\)", shown
+        r"learned start .*: [+-]\d+\.\d points, 95 % interval \S+ to \S+ over test rows \(mean; by split( [+-][\d.]+,?){3}\)",
+        shown,
     )
     tuned = SoftPrompt.from_pretrained(here / "tuned")
     assert len(tuned.tensor) == 5
@@ -161,16 +162,22 @@ def test_learned_rates_and_source_prompts_go_with_the_start(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("gains", "said"),
+    ("gains", "ends", "said"),
     [
-        ([0.1, 0.2], "helped: +15.0 points on one test set (mean; by split +10.0, +20.0)"),
-        ([0.1, -0.2], "helped on some splits and not on others: -5.0 points"),
-        ([-0.1], "did not help: -10.0 points on one test set"),
-        ([0.0], "made no difference: +0.0 points"),
+        (
+            [0.1, 0.2],
+            (0.02, 0.28),
+            "helped: +15.0 points, 95 % interval +2.0 to +28.0 over test rows (mean; by",
+        ),
+        ([0.1, 0.2], (-0.02, 0.28), "made no difference that one test set shows: +15.0 points"),
+        ([0.1, -0.2], (-0.3, -0.1), "helped on some splits and not on others: -5.0 points"),
+        ([-0.1], (-0.2, -0.01), "did harm: -10.0 points"),
+        ([0.0], (0.0, 0.0), "made no difference that one test set shows: +0.0 points"),
+        ([0.1], None, "made no difference that one test set shows: +10.0 points"),
     ],
 )
-def test_the_verdict_says_what_the_splits_say(gains, said):
-    assert verdict(gains).startswith(said)
+def test_the_verdict_takes_an_interval_and_every_split(gains, ends, said):
+    assert verdict(gains, ends).startswith(said)
 
 
 def test_bad_input_is_one_line(folder, tmp_path):

@@ -8,7 +8,15 @@ score over samples,
 
 Scores are averaged over samples first: a gain per sample explodes where one baseline score is near zero.
 A relative gain needs a positive baseline; where it is zero or negative the gain is NaN, left out of the
-means and counted in ``n_undefined``.
+means and counted in ``n_undefined``. Near a baseline of zero it has a pole: one more right answer moves it by
+thousands of percent. Two gains without a pole stand beside it: the difference in points, and the symmetric
+gain, the difference relative to the mean of both scores,
+
+    symmetric gain = 200 (S(method, task) - S(baseline, task)) / (|S(method, task)| + |S(baseline, task)|),
+
+which lies between -200 and 200 percent, is 0 where both are 0, changes its sign when the two are swapped, and
+for small gains is the relative gain. Törnqvist, Vartia and Vartia (1985) compare such indicators of relative
+change; Davis, Haltiwanger and Schuh (1996) use this one for growth from and to zero.
 
 Functions take a table of results, one row per adapted and tested prompt (the learning rate already
 selected on dev), with the columns ``method``, ``task``, ``sample`` and ``test`` (a fraction); ``setting``,
@@ -57,8 +65,11 @@ Planned = tuple[int, int] | Mapping[str, tuple[int, int]] | Mapping[tuple[str, s
 """How many tasks a cell should hold and how many runs (samples times meta seeds) a task: for all cells, by
 setting, or by setting and variant."""
 
-LIMITS = ["low", "high", "median_low", "median_high", "abs_low", "abs_high"]
-"""The limits that ``bootstrap_interval`` gives: of ARG, of the median gain, of the mean gain in points."""
+LIMITS = [
+    "low", "high", "median_low", "median_high", "abs_low", "abs_high", "symmetric_low", "symmetric_high",
+]  # fmt: skip
+"""The limits that ``bootstrap_interval`` gives: of ARG, of the median gain, of the mean gain in points and of
+the mean symmetric gain."""
 
 KEPT_ASIDE = ("yelp_onlybs8_backup",)
 """Variants of the published study that are not cells: rows that its author kept out of the tables."""
@@ -82,7 +93,8 @@ def relative_gains(rows: pd.DataFrame, baseline: str = "pt") -> pd.DataFrame:
     Returns:
         One row per cell and task: the columns of ``CELL``, ``task``, ``score`` and ``baseline`` (mean
         test), ``gain`` (percent, NaN where undefined), ``abs_gain`` (points, 100 times the difference),
-        ``n_samples`` and ``n_runs`` (samples, and runs, that were averaged; with 0 all values are NaN).
+        ``symmetric_gain`` (percent), ``tie`` (points: a difference below it is a tie), ``n_samples`` and
+        ``n_runs`` (samples, and runs, that were averaged; with 0 all values are NaN).
 
     Raises:
         SoftstartError: for a missing column, two rows for one run, or no row of the baseline.
@@ -96,8 +108,18 @@ def relative_gains(rows: pd.DataFrame, baseline: str = "pt") -> pd.DataFrame:
     difference = gains["test"] - gains["baseline"]
     gains["gain"] = percent(difference / gains["baseline"]).where(gains["baseline"] > 0)
     gains["abs_gain"] = points(difference)
-    columns = ["score", "baseline", "gain", "abs_gain", "n_samples", "n_runs"]
+    gains["symmetric_gain"] = symmetric(gains["test"].to_numpy(), gains["baseline"].to_numpy())
+    gains["tie"] = points(1 / by_task["test_rows"].min()).fillna(0.0)
+    columns = ["score", "baseline", "gain", "abs_gain", "symmetric_gain", "tie", "n_samples", "n_runs"]
     return gains.rename(columns={"test": "score"})[columns].reset_index()
+
+
+def symmetric(method: Floats, baseline: Floats) -> Floats:
+    """Differences relative to the mean of both scores, in percent, element by element; 0 where both are 0."""
+    with np.errstate(invalid="ignore"):
+        size = (np.abs(method) + np.abs(baseline)) / 2
+        ratio = np.where(size == 0, 0.0, (method - baseline) / np.where(size == 0, 1.0, size))
+    return np.asarray(percent(ratio), dtype=np.float64)
 
 
 def average_relative_gain(
@@ -113,10 +135,12 @@ def average_relative_gain(
             each with as many runs as the best covered.
 
     Returns:
-        One row per cell: the columns of ``CELL``; ``arg`` and ``median_relgain`` (percent),
-        ``mean_abs_gain`` (points); ``n_tasks`` (with a defined gain), ``n_undefined`` (baseline not
-        positive), ``n_missing`` (no run in common with the baseline, or no run at all); ``wins``, ``ties``,
-        ``losses`` (tasks above, equal to, below the baseline); ``n_samples_min`` and ``n_runs_min`` over the
+        One row per cell: the columns of ``CELL``; ``arg``, ``median_relgain`` and ``mean_symmetric_gain``
+        (percent), ``mean_abs_gain`` (points); ``n_tasks`` (with a defined gain), ``n_undefined`` (baseline
+        not positive), ``n_missing`` (no run in common with the baseline, or no run at all); ``wins``,
+        ``ties``, ``losses`` (tasks above, level with, below the baseline; level is a mean difference of less
+        than one test row, or of nothing where ``test_rows`` is not known); ``n_samples_min`` and
+        ``n_runs_min`` over the
         tasks compared; ``complete`` (False if a task or a run is missing; a gain that is undefined is not).
 
     Raises:
@@ -126,12 +150,14 @@ def average_relative_gain(
     gains = relative_gains(table, baseline)
     paired = gains[gains["n_samples"] > 0]
     cells = gains.groupby(CELL)
-    difference = paired["abs_gain"].where(paired["abs_gain"].abs() > 1e-9, 0.0)
+    size = paired["abs_gain"].abs()
+    difference = paired["abs_gain"].where((size > 1e-9) & (size >= paired["tie"] - 1e-9), 0.0)
     summary = pd.DataFrame(
         {
             "arg": cells["gain"].mean(),
             "median_relgain": cells["gain"].median(),
             "mean_abs_gain": cells["abs_gain"].mean(),
+            "mean_symmetric_gain": cells["symmetric_gain"].mean(),
             "n_tasks": cells["gain"].count(),
             "n_undefined": paired["gain"].isna().groupby([paired[c] for c in CELL]).sum(),
             "wins": (difference > 0).groupby([paired[c] for c in CELL]).sum(),
@@ -186,8 +212,8 @@ def bootstrap_interval(
     Returns:
         One row per cell: the columns of ``CELL`` and ``LIMITS``: ``low`` and ``high`` of ARG (percent),
         ``median_low`` and ``median_high`` of the median gain (percent), ``abs_low`` and ``abs_high`` of the
-        mean gain in points; NaN where the interval says nothing (too few tasks or runs) or no gain is
-        defined.
+        mean gain in points, ``symmetric_low`` and ``symmetric_high`` of the mean symmetric gain (percent);
+        NaN where the interval says nothing (too few tasks or runs) or no gain is defined.
 
     Raises:
         SoftstartError: as ``relative_gains``, or for an unknown ``interval``.
@@ -195,7 +221,7 @@ def bootstrap_interval(
     pairs = paired(rows, baseline)
     limits = []
     for cell, runs in pairs.groupby(CELL):
-        scores = dense(runs.dropna(), ["test", "baseline"])
+        scores = dense(runs.dropna(subset=["test", "baseline"]), ["test", "baseline"])
         options: dict[str, Any] = {
             "interval": interval,
             "level": level,
@@ -309,7 +335,10 @@ def canonical(rows: pd.DataFrame) -> pd.DataFrame:
     Raises:
         SoftstartError: for a missing column, two rows for one run, or a score that is no finite number.
     """
-    table = with_defaults(rows)[[*CELL, "task", *_RUN, "test"]]
+    table = with_defaults(rows)
+    # The size of the test set, where it is known, says what a tie is.
+    table = table.assign(test_rows=pd.to_numeric(table["test_rows"]) if "test_rows" in table else np.nan)
+    table = table[[*CELL, "task", *_RUN, "test", "test_rows"]]
     table = table[~table["variant"].isin(KEPT_ASIDE)]
     try:
         table = table.assign(test=pd.to_numeric(table["test"]).astype(float))
@@ -410,11 +439,14 @@ def _coverage(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
     return pd.DataFrame({"tasks": tasks, "runs": runs.groupby(level=_GROUP).max()}).reset_index()
 
 
-@numbers("ratio", "quantile", "mean")
+@numbers("ratio", "quantile", "mean", "mean")
 def gain_statistics(drawn: Floats) -> Floats:
-    """ARG and median gain (percent) and mean gain (points) of drawn scores [2, B, T, I, S], as [3, B]."""
+    """ARG and median gain (percent), mean gain (points) and mean symmetric gain (percent) of drawn scores
+    [2, B, T, I, S], as [4, B].
+    """
     method, baseline = task_means(drawn)
     difference_points = points(method - baseline)
     with np.errstate(divide="ignore", invalid="ignore"):
         gain_percent = np.where(baseline > 0, difference_points / baseline, np.nan)
-    return np.stack([mean(gain_percent), median(gain_percent), mean(difference_points)])
+    bounded = symmetric(method, baseline)
+    return np.stack([mean(gain_percent), median(gain_percent), mean(difference_points), mean(bounded)])

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from softstart.analysis.arg import gain_statistics
+from softstart.analysis.arg import gain_statistics, symmetric
 from softstart.analysis.resampling import DEFAULT_INTERVAL, INTERVALS, Floats, intervals
 
-STATISTICS = ("ARG", "median", "points")
+STATISTICS = ("ARG", "median", "points", "symmetric")
 """What ``coverage`` measures: the numbers of ``softstart.analysis.arg.gain_statistics``."""
 
 
@@ -57,10 +57,13 @@ class World:
         return np.stack([method, np.maximum(baseline[:, None, None] + rng.normal(0, 1, runs) * scale, 1e-3)])
 
     def truth(self) -> Floats:
-        """ARG, median gain (percent) and mean gain (points) over two million tasks: [3]."""
+        """ARG, median gain (percent), mean gain (points) and mean symmetric gain (percent) over two million
+        tasks: [4].
+        """
         baseline, gain = self.tasks(2_000_000, np.random.default_rng(0))
         ratio = 100 * gain / baseline
-        return np.array([ratio.mean(), np.median(ratio), 100 * gain.mean()])
+        bounded = symmetric(baseline + gain, baseline)
+        return np.array([ratio.mean(), np.median(ratio), 100 * gain.mean(), bounded.mean()])
 
 
 WORLDS = {
@@ -92,7 +95,7 @@ def coverage(
     *,
     interval: str = DEFAULT_INTERVAL,
     studies: int = 200,
-    resamples: int = 400,
+    resamples: int = 1000,
     seed: int = 0,
 ) -> tuple[Floats, Floats]:
     """The share of intervals that hold the truth, and their median width, for each of ``STATISTICS``.
@@ -110,7 +113,7 @@ def coverage(
         seed: of the studies; equal seeds give every kind of interval the same ones.
 
     Returns:
-        Coverage [3] and width [3]; NaN where there is no interval.
+        Coverage [4] and width [4]; NaN where there is no interval.
 
     Raises:
         SoftstartError: there is no such interval.
@@ -133,8 +136,9 @@ def coverage(
 
 def table(names: Sequence[str], studies: int, seed: int) -> Iterator[str]:
     """The lines of a Markdown table of the coverage of several kinds of interval in ``DESIGNS``."""
-    yield "| world | tasks | samples | seeds | interval | ARG | median | points | width of ARG | of points |"
-    yield "|---|--:|--:|--:|---|--:|--:|--:|--:|--:|"
+    shares, widths = " | ".join(STATISTICS), "width of ARG | of points"
+    yield f"| world | tasks | samples | seeds | interval | {shares} | {widths} |"
+    yield "|---|--:|--:|--:|---|--:|--:|--:|--:|--:|--:|"
     for world, tasks, samples, seeds in DESIGNS:
         for name in names:
             held, width = coverage(

@@ -27,8 +27,8 @@ def task_intervals(
     """
     limits = []
     for key, runs in paired(rows, baseline).groupby([*CELL, "task"]):
-        scores = dense(runs.dropna(), ["test", "baseline"])
-        (low, high), _, (abs_low, abs_high) = intervals(
+        scores = dense(runs.dropna(subset=["test", "baseline"]), ["test", "baseline"])
+        (low, high), _, (abs_low, abs_high), _ = intervals(
             scores, gain_statistics, interval=interval, resamples=resamples, seed=seed
         )
         limits.append((*key, low, high, abs_low, abs_high))

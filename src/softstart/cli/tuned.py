@@ -63,7 +63,7 @@ def show_tuned(task: Task, tuned: Mapping[str, Tuned], known: Levels, *, own_tes
         if nearest := of.prompt.info.get("nearest"):
             say(f"nearest source: {', '.join(nearest)}")
         gains = [a - b for a, b in zip(of.tests, tuned[PT].tests, strict=True)]
-        say(f"the {name} {verdict(gains)}")
+        say(f"the {name} {verdict(gains, of.gain)}")
     for line in odd_results(task, tuned, known):
         say(line)
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
 from softstart.analysis.resampling import FEWEST_TASKS
 from softstart.analysis.units import points
 from softstart.report.style import MethodStyles
-from softstart.report.tables import Comparison, Gain
+from softstart.report.tables import NEAR_ZERO, Comparison, Gain, Interval
 from softstart.report.words import count, gain_words, in_points, listed, p_equals, plural, signed
-
-_WEAK_BASELINE = 0.05
-"""Below this score of the baseline relative gains are large and fragile."""
 
 _SIGNIFICANT = 0.05
 """Largest p-value of a paired test that confirms a gain."""
@@ -60,17 +58,16 @@ def overall(groups: Sequence[Comparison], styles: MethodStyles) -> str:
     ]
     if not known:
         return nothing_to_compare(styles)
-    name, method, best = max(known, key=lambda cell: cell[2].arg)
-    above = sum(gain.arg_interval.low > 0 for *_, gain in known)
-    below = sum(gain.arg_interval.high < 0 for *_, gain in known)
-    confirmed = sum(gain.arg_interval.excludes_zero and gain.p_holm <= _SIGNIFICANT for *_, gain in known)
-    words = gain_words(best)
+    unit = _Headline.of(any(group.near_zero for group in groups))
+    name, method, best = max(known, key=lambda cell: unit.value(cell[2]))
+    above = sum(unit.interval(gain).low > 0 for *_, gain in known)
+    below = sum(unit.interval(gain).high < 0 for *_, gain in known)
+    confirmed = sum(unit.interval(gain).excludes_zero and gain.p_holm <= _SIGNIFICANT for *_, gain in known)
     return (
         f"Of {count(len(known), 'comparison')} with {styles.baseline_label}, {above} show a gain and {below} "
         "a loss whose interval excludes zero; the paired test, corrected for the methods compared in a "
         f"setting, confirms {confirmed} of these {above + below} (p at most {_SIGNIFICANT:g}). The highest "
-        f"average relative gain is that of {styles.label(method)} in {name}: {signed(best.arg)}\u00a0% "
-        f"{words.arg_interval}."
+        f"{unit.name} is that of {styles.label(method)} in {name}: {unit.words(best)}."
     )
 
 
@@ -79,10 +76,37 @@ def nothing_to_compare(styles: MethodStyles) -> str:
     return f"There is nothing to compare with {styles.baseline_label} yet."
 
 
+@dataclass(frozen=True)
+class _Headline:
+    """What a headline rests on: the average relative gain, or points where a baseline is near zero."""
+
+    name: str
+    value: Callable[[Gain], float]
+    interval: Callable[[Gain], Interval]
+    words: Callable[[Gain], str]
+
+    @classmethod
+    def of(cls, near_zero: bool) -> _Headline:
+        if near_zero:
+            return cls(
+                "mean gain in points",
+                lambda gain: gain.mean_points,
+                lambda gain: gain.points_interval,
+                lambda gain: f"{signed(gain.mean_points)} points {gain_words(gain).points_interval}".rstrip(),
+            )
+        return cls(
+            "average relative gain",
+            lambda gain: gain.arg,
+            lambda gain: gain.arg_interval,
+            lambda gain: f"{signed(gain.arg)}\u00a0% {gain_words(gain).arg_interval}",
+        )
+
+
 def leading(group: Comparison, baseline: str) -> str | None:
-    """The method with the highest ARG; None without any."""
-    args = {m: g.arg for m, g in group.arg.items() if m != baseline and not math.isnan(g.arg)}
-    return max(args, key=lambda m: args[m]) if args else None
+    """The method with the highest ARG, or gain in points where a baseline is near zero; None without any."""
+    unit = _Headline.of(bool(group.near_zero))
+    of = {m: unit.value(g) for m, g in group.arg.items() if m != baseline and not math.isnan(unit.value(g))}
+    return max(of, key=lambda m: of[m]) if of else None
 
 
 def certainty(gain: Gain, without: tuple[float, str] | None, seeds: int) -> str:
@@ -95,8 +119,8 @@ def certainty(gain: Gain, without: tuple[float, str] | None, seeds: int) -> str:
     """
     words, (wins, ties, losses) = gain_words(gain), gain.record
     parts = [
-        f"Median gain {words.median}\u00a0%, mean gain {words.points} points; better on "
-        f"{wins}, equal on {ties}, worse on {count(losses, 'task')}"
+        f"Median gain {words.median}\u00a0%, mean gain {words.points} points, symmetric gain "
+        f"{words.symmetric}\u00a0%; better on {wins}, level on {ties}, worse on {count(losses, 'task')}"
     ]
     if without:
         parts.append(f"without {without[1]}, its weightiest task, ARG is {signed(without[0])}\u00a0%")
@@ -111,25 +135,27 @@ def headline(group: Comparison, styles: MethodStyles) -> str:
     method = leading(group, styles.baseline)
     if method is None:
         return nothing_to_compare(styles)
-    gain = group.arg[method]
-    words, baseline = gain_words(gain), styles.baseline_label
-    if not gain.arg_interval.known:
+    gain, unit = group.arg[method], _Headline.of(bool(group.near_zero))
+    interval, baseline = unit.interval(gain), styles.baseline_label
+    if not interval.known:
         sure = "there are too few tasks or runs for an interval"
-    elif gain.arg_interval.excludes_zero and gain.p_holm > _SIGNIFICANT:
+    elif interval.excludes_zero and gain.p_holm > _SIGNIFICANT:
         sure = (
             "the interval does not include zero, but the paired test, corrected for the methods compared, "
             f"does not confirm it ({p_equals(gain.p_holm)})"
         )
-    elif gain.arg_interval.excludes_zero:
+    elif interval.excludes_zero:
         sure = "the interval does not include zero"
     else:
         sure = "the interval includes zero, so no difference is shown"
-    best = f"{styles.label(method)} has the highest average relative gain over {baseline}"
-    if gain.arg <= 0:
+    best = f"{styles.label(method)} has the highest {unit.name} over {baseline}"
+    if unit.value(gain) <= 0:
         best = f"No method gains over {baseline} on average; {styles.label(method)} comes closest"
+    n = gain.n_tasks + (gain.n_undefined if group.near_zero else 0)
+    weak = f" Relative gains are not in it: {baseline} is near zero on {listed(group.near_zero)}."
     return (
-        f"{best}: {signed(gain.arg)}\u00a0% {words.arg_interval} on {count(gain.n_tasks, 'target task')}; "
-        f"{sure}.{'' if gain.complete else ' This cell is incomplete.'}"
+        f"{best}: {unit.words(gain)} on {count(n, 'target task')}; {sure}."
+        f"{weak if group.near_zero else ''}{'' if gain.complete else ' This cell is incomplete.'}"
     )
 
 
@@ -149,7 +175,9 @@ def caveats(
     sentences = [
         f"A relative gain is 100 × (method − {name}) / {name} on one task, of mean test scores; the average "
         "relative gain (ARG) is its plain mean over target tasks. It mixes metrics, and a single task with a "
-        f"weak {name} can dominate it: read it together with median, gain in points, wins and losses.",
+        f"weak {name} can dominate it: read it together with median, gain in points, wins and losses. The "
+        f"symmetric gain is 200 × (method − {name}) / (method + {name}): it lies between −200 and 200 %, and "
+        "no task can dominate it.",
         f"Intervals are 95 % intervals ({interval}) over target tasks, samples within them"
         + (f", and {seeds} meta-training seeds." if seeds > 1 else ".")
         + " They are not corrected for many comparisons: the highest of several is partly luck."
@@ -168,6 +196,11 @@ def caveats(
         "Learning rates, and the step whose prompt is tested, are selected on dev. Dev sets are as small as "
         "training sets, so dev scores in the learning curves are optimistic; only test scores are compared."
     )
+    if flat := _never_moved(rows):
+        sentences.append(
+            f"{flat} No dev score of theirs was above zero, so dev selected nothing: of equal steps the "
+            "earliest is taken, which is the start itself."
+        )
     for group in groups:
         sentences += _of_group(group, styles)
         sentences += _at_chance(group, styles)
@@ -187,6 +220,17 @@ def _at_chance(group: Comparison, styles: MethodStyles) -> list[str]:
     ]
 
 
+def _never_moved(rows: pd.DataFrame) -> str:
+    """Which results have an untrained start, because every dev score of their run was zero."""
+    if not {"dev", "best_step"} <= set(rows):
+        return ""
+    never = rows[(rows["dev"] == 0) & (rows["best_step"] == 0)]
+    if never.empty:
+        return ""
+    tasks = listed(sorted(never["task"].astype(str).unique()))
+    return f"{count(len(never), 'result')} of {len(rows):,} ({tasks}) stayed at step 0."
+
+
 def _of_group(group: Comparison, styles: MethodStyles) -> list[str]:
     name, sentences = styles.baseline_label, []
     gaps = [f"{styles.label(m)} ({_missing(g.n_missing)})" for m, g in group.arg.items() if not g.complete]
@@ -194,13 +238,11 @@ def _of_group(group: Comparison, styles: MethodStyles) -> list[str]:
         sentences.append(
             f"* {group.name}: incomplete, do not compare with complete cells: {', '.join(gaps)}."
         )
-    weak = [
-        f"{task} ({in_points(s)})" for task, s in sorted(group.baseline.items()) if 0 < s < _WEAK_BASELINE
-    ]
+    weak = [f"{task} ({in_points(s)})" for task, s in sorted(group.baseline.items()) if 0 < s < NEAR_ZERO]
     if weak:
         sentences.append(
-            f"{group.name}: {name} scores below {points(_WEAK_BASELINE):g} points on {', '.join(weak)}. "
-            "Relative gains there are large whatever happens; look at the gain in points."
+            f"{group.name}: {name} scores below {points(NEAR_ZERO):g} points on {', '.join(weak)}. "
+            "Relative gains there are large whatever happens; look at points and the symmetric gain."
         )
     if undefined := sorted(task for task, score in group.baseline.items() if score <= 0):
         sentences.append(

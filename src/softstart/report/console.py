@@ -98,6 +98,8 @@ def _gain_rows(group: Comparison, methods: Sequence[str], compact: bool) -> list
         ("ARG %", [gain.arg for gain in gains]),
         *intervals,
         ("median %", [gain.median for gain in gains]),
+        ("points", [gain.points for gain in gains]),
+        ("symmetric %", [gain.symmetric for gain in gains]),
         ("W/T/L", [gain.record for gain in gains]),
     ]
 

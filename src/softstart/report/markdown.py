@@ -142,7 +142,7 @@ def _largest(
     yield from _table(["", "method", *_COLUMNS], _gain_rows(arg, styles))
 
 
-_COLUMNS = ["ARG %", "median gain %", "gain, points", "W/T/L", "p", "p (Holm)"]
+_COLUMNS = ["ARG %", "median gain %", "gain, points", "symmetric gain %", "W/T/L", "p", "p (Holm)"]
 
 
 def _gain_rows(arg: pd.DataFrame, styles: MethodStyles) -> Iterator[list[str]]:
@@ -157,7 +157,8 @@ def _gain_rows(arg: pd.DataFrame, styles: MethodStyles) -> Iterator[list[str]]:
 def _gain_cells(row: pd.Series) -> list[str]:
     """A row of the ARG table under ``_COLUMNS``."""
     words = gain_words(gain_of(row.to_dict()))
-    return [words.arg_full, words.median_full, words.points_full, words.record, words.p, words.p_holm]
+    gains = [words.arg_full, words.median_full, words.points_full, words.symmetric_full]
+    return [*gains, words.record, words.p, words.p_holm]
 
 
 def _budgets(arg: pd.DataFrame, styles: MethodStyles, figure: Path) -> Iterator[str]:

@@ -15,6 +15,10 @@ from softstart.report.style import MethodStyles
 Grid = tuple[list[str], list[list[str]]]
 """Header and rows of a table, as text."""
 
+NEAR_ZERO = 0.05
+"""Below this score of the baseline a relative gain is large whatever happens: at a score of .05 on 200 rows,
+one more right answer is a tenth of it. What is said of a comparison then rests on points."""
+
 GROUP = [column for column in CELL if column != "method"]
 
 
@@ -54,8 +58,8 @@ class Interval:
 class Gain:
     """One row of ``softstart.analysis.arg_table``, with the paired tests where the row has them.
 
-    ``arg`` and ``median`` are in percent, ``mean_points`` is in points; each has its interval. ``record``
-    counts tasks above, equal to and below the baseline; ``p`` and ``p_holm`` are NaN if unknown.
+    ``arg``, ``median`` and ``symmetric`` are in percent, ``mean_points`` is in points; each has its interval.
+    ``record`` counts tasks above, level with and below the baseline; ``p`` and ``p_holm`` are NaN if unknown.
     """
 
     arg: float
@@ -64,6 +68,8 @@ class Gain:
     median_interval: Interval
     mean_points: float
     points_interval: Interval
+    symmetric: float
+    symmetric_interval: Interval
     n_tasks: int
     n_undefined: int
     n_missing: int
@@ -103,6 +109,11 @@ class Comparison:
             and (s := self.scores.get((task, method)))
             and s.mean <= max(self.blind[task])
         ]
+
+    @property
+    def near_zero(self) -> tuple[str, ...]:
+        """The tasks whose baseline is so low that a relative gain says nothing."""
+        return tuple(sorted(task for task, score in self.baseline.items() if score < NEAR_ZERO))
 
     def is_best(self, task: str, method: str) -> bool:
         """Whether no method has a higher mean on this task."""
@@ -154,6 +165,8 @@ def gain_of(row: Mapping[Hashable, Any]) -> Gain:
         median_interval=ends("median_"),
         mean_points=float(row["mean_abs_gain"]),
         points_interval=ends("abs_"),
+        symmetric=float(row.get("mean_symmetric_gain", math.nan)),
+        symmetric_interval=ends("symmetric_"),
         n_tasks=int(row["n_tasks"]),
         n_undefined=int(row["n_undefined"]),
         n_missing=int(row["n_missing"]),

@@ -124,6 +124,7 @@ def _summary(group: Comparison, doubts: Doubts, styles: MethodStyles) -> list[tu
         ("95 % interval", [gain.arg_interval for gain in gains]),
         ("Median gain, %", [gain.median for gain in gains]),
         ("Mean gain, points", [gain.points for gain in gains]),
+        ("Symmetric gain, %", [gain.symmetric for gain in gains]),
         ("W/T/L", [gain.record for gain in gains]),
         (
             "p (Holm)",

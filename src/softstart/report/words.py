@@ -76,7 +76,8 @@ class GainWords:
     """A row of gains as text; every part is empty for a method without gains.
 
     ``arg`` has its marks: * for an incomplete cell, † for one with undefined gains. Units are not written:
-    ``arg`` and ``median`` are in percent, ``points`` in points. ``record`` is wins/ties/losses.
+    ``arg``, ``median`` and ``symmetric`` are in percent, ``points`` in points. ``record`` is
+    wins/ties/losses.
     """
 
     arg: str = ""
@@ -85,6 +86,8 @@ class GainWords:
     median_interval: str = ""
     points: str = ""
     points_interval: str = ""
+    symmetric: str = ""
+    symmetric_interval: str = ""
     record: str = ""
     p: str = ""
     p_holm: str = ""
@@ -104,6 +107,11 @@ class GainWords:
         """The mean gain in points and its interval."""
         return f"{self.points} {self.points_interval}".strip()
 
+    @property
+    def symmetric_full(self) -> str:
+        """The mean symmetric gain and its interval."""
+        return f"{self.symmetric} {self.symmetric_interval}".strip()
+
 
 def gain_words(gain: Gain | None, interval_digits: int = 1) -> GainWords:
     """A row of gains as text; ``interval_digits`` are those of the ends of its intervals."""
@@ -121,6 +129,8 @@ def gain_words(gain: Gain | None, interval_digits: int = 1) -> GainWords:
         median_interval=ends(gain.median_interval),
         points=signed(gain.mean_points),
         points_interval=ends(gain.points_interval),
+        symmetric=signed(gain.symmetric),
+        symmetric_interval=ends(gain.symmetric_interval),
         record="/".join(map(str, gain.record)),
         p=p_value(gain.p),
         p_holm=p_value(gain.p_holm),

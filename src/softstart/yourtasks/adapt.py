@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from softstart.analysis.resampling import score_interval
+from softstart.analysis.resampling import difference_interval, score_interval
 from softstart.analysis.units import points
 from softstart.backbone import Backbone
 from softstart.errors import SoftstartError
@@ -59,6 +59,13 @@ class Tuned:
     high: float = math.nan
     outside: float | None = None
     losses: tuple[tuple[float, float], ...] = ()
+    answers: tuple[Sequence[str], ...] = field(default=(), repr=False)
+    """Predictions for the test rows, sample by sample."""
+    gain: tuple[float, float] | None = None
+    """95 % interval over test rows of the gain in mean test score over plain prompt tuning, or over the first
+    start where none has that name (fractions); None for that start itself."""
+    never_moved: int = 0
+    """How many samples kept their start untrained, because no dev score was above zero."""
 
     @property
     def still(self) -> bool:
@@ -144,7 +151,19 @@ def compare_starts(
         pairs = [(runs[r], results[r]) for r in chosen]
         found = _tuned(backbone, task, pairs, of_start, evaluation)
         tuned[name] = replace(found, diverged=_diverged(name, cells, results))
-    return tuned
+    base = tuned[PT if PT in tuned else next(iter(tuned))]
+    return {
+        name: of if of is base else replace(of, gain=_gain(task, of, base, evaluation))
+        for name, of in tuned.items()
+    }
+
+
+def _gain(task: Task, ours: Tuned, base: Tuned, evaluation: Evaluation) -> tuple[float, float]:
+    """The interval of the gain of one start over another, over test rows."""
+    return difference_interval(
+        task.metric, ours.answers, base.answers, [row.outputs for row in task.test],
+        f1_labels=evaluation.f1_labels, labels=task.labels,
+    )  # fmt: skip
 
 
 def adapting_work(
@@ -206,7 +225,8 @@ def _tuned(
     return Tuned(
         prompts[top], run.lr, result.best_step, tuple(result.dev for _, result in chosen), tests,
         sample=run.sample, low=low, high=high, outside=outside,
-        losses=tuple(found for _, result in chosen if (found := _losses(result))),
+        losses=tuple(found for _, result in chosen if (found := _losses(result))), answers=tuple(answers),
+        never_moved=sum(result.dev == 0 and result.best_step == 0 for _, result in chosen),
     )  # fmt: skip
 
 
@@ -247,20 +267,31 @@ def _score_row(task: Task, test: float, low: float, high: float) -> dict[str, An
     }  # fmt: skip
 
 
-def verdict(gains: Sequence[float]) -> str:
+def verdict(gains: Sequence[float], interval: tuple[float, float] | None = None) -> str:
     """In words, what the gains of a learned start over plain tuning say.
+
+    "Helped" takes an interval over test rows that leaves out zero, and no split with a loss.
 
     Args:
         gains: differences of test scores (fractions), one per split.
+        interval: 95 % interval of their mean over test rows (``Tuned.gain``).
 
-    >>> verdict([0.02, 0.04])
-    'helped: +3.0 points on one test set (mean; by split +2.0, +4.0)'
+    >>> verdict([0.02, 0.04], (0.01, 0.05))
+    'helped: +3.0 points, 95 % interval +1.0 to +5.0 over test rows (mean; by split +2.0, +4.0)'
+    >>> verdict([0.02], (-0.01, 0.05))
+    'made no difference that one test set shows: +2.0 points, 95 % interval -1.0 to +5.0 over test rows'
     """
-    mean = sum(gains) / len(gains)
+    (low, high), mean = interval or (math.nan, math.nan), sum(gains) / len(gains)
     if len(gains) > 1 and min(gains) < 0 < max(gains):
         word = "helped on some splits and not on others"
+    elif low > 0:
+        word = "helped"
+    elif high < 0:
+        word = "did harm"
     else:
-        word = "helped" if mean > 0 else "made no difference" if mean == 0 else "did not help"
+        word = "made no difference that one test set shows"
     by_split = ", ".join(f"{points(gain):+.1f}" for gain in gains)
     detail = f" (mean; by split {by_split})" if len(gains) > 1 else ""
-    return f"{word}: {points(mean):+.1f} points on one test set{detail}"
+    ends = "" if interval is None else f", 95 % interval {points(low):+.1f} to {points(high):+.1f}"
+    over = f"{ends} over test rows" if ends else ""
+    return f"{word}: {points(mean):+.1f} points{over}{detail}"

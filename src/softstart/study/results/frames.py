@@ -29,7 +29,7 @@ COMPANIONS = {
 RESULT_COLUMNS = [
     "setting", "method", "backbone", "prompt_length", "variant", "task", "metric", "shots", "sample", "seed",
     "lr", "budget", "dev", "test", *COMPANIONS.values(), "best_step", "steps", "status", "seconds", "run",
-    "chance", "majority", "protocol",
+    "chance", "majority", "protocol", "test_rows",
 ]  # fmt: skip
 WORK = ("tokens", "flops", "computed_tokens", "computed_flops")
 MEASURED = (*WORK, "memory", "trained", "stored")
@@ -102,6 +102,7 @@ def _row(
         "lr": run.lr,
         "run": run.key,
         "protocol": reading(study, cell.task, facts.test, cell.method),
+        "test_rows": facts.test or test_rows(study, cell.task),
         **{name: done[name] for name in ("dev", "best_step", "steps", "status", "seconds")},
         **at,
     }
