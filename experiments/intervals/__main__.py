@@ -22,7 +22,7 @@ HELD_OUT = {
     "moderate": World(low=0.1, high=0.9, gain=0.05, spread=0.08, noise=0.1, heavy=True),
     "lower still": World(low=0.008, high=0.8, noise=0.15, heavy=True),
 }
-"""Worlds in which nothing of an interval was chosen, and the one in which its tails were, under a new seed."""
+"""Worlds in which nothing of an interval was chosen, and that in which its tails were, under a new seed."""
 
 
 def compared(studies: int) -> Iterator[str]:
@@ -35,8 +35,8 @@ def compared(studies: int) -> Iterator[str]:
                 held, width = coverage(
                     WORLDS[world], tasks, 5, 1, interval=name, studies=studies, resamples=500, seed=SEED
                 )
-                short = name.rsplit(".", 1)[-1]
-                yield f"| {world} | {tasks} | {short} | {_share(held[0])} | {_share(held[2])} | {width[0]:.0f} |"
+                cells = (name.rsplit(".", 1)[-1], _share(held[0]), _share(held[2]), f"{width[0]:.0f}")
+                yield f"| {world} | {tasks} | {' | '.join(cells)} |"
 
 
 def held_out(studies: int) -> Iterator[str]:

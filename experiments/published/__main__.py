@@ -54,13 +54,15 @@ def record(rows: pd.DataFrame) -> Iterator[str]:
     yield from counts(main)
     yield "## The main table\n"
     yield "ARG in % with its 95 % interval, without the task that changes it most, and its median over tasks;"
-    yield "the mean gain in points with its interval; wins, ties and losses over tasks; p of the paired test,"
+    yield "the mean gain in points and the symmetric gain (relative to the mean of both scores, so without a"
+    yield "pole at zero), each with its interval; wins, ties and losses over tasks; p of the paired test,"
     yield "corrected within the setting.\n"
     yield from markdown(shown(main.merge(heavy, on=CELL), ["setting", "method"]))
     yield "## One task at a time\n"
-    yield "Cells of the main table whose ARG changes its sign when one task is left out:\n"
-    flips = main.merge(heavy, on=CELL)
+    flips = main.merge(influence(gains), on=CELL)
     flips = flips[flips["arg"] * flips["arg_without"] < 0]
+    cells = flips.groupby(["setting", "method"]).ngroups
+    yield f"{cells} entries of the main table change the sign of their ARG when some one task is left out:\n"
     columns = {"arg": "ARG %", "arg_without": "without"}
     kept = flips[["setting", "method", "task", *columns]]
     yield from markdown(kept.rename(columns=columns).round(1))
@@ -123,6 +125,9 @@ def shown(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
             "without": [f"{v:+.1f} ({t})" for v, t in table[["arg_without", "task"]].to_numpy()],
             "median %": table["median_relgain"].map("{:+.1f}".format),
             "points": [band(*v) for v in table[["mean_abs_gain", "abs_low", "abs_high"]].to_numpy()],
+            "symmetric %": [
+                band(*v) for v in table[["mean_symmetric_gain", "symmetric_low", "symmetric_high"]].to_numpy()
+            ],
             "W/T/L": [f"{w}/{t}/{n}" for w, t, n in table[["wins", "ties", "losses"]].to_numpy()],
             "p": table["p_holm"].map("{:.2g}".format),
         }

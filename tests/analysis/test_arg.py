@@ -21,6 +21,7 @@ from softstart.analysis import (
     relative_gains,
 )
 from softstart.analysis.arg import symmetric
+from softstart.analysis.permutation import seeds_t_p, sign_flip_p
 from softstart.cli import app as cli
 from softstart.errors import SoftstartError
 
@@ -371,3 +372,22 @@ def test_a_tie_is_a_difference_of_less_than_one_test_row():
     sized = rows.assign(test_rows=200)
     assert cell(average_relative_gain(sized), "maml")[record].tolist() == [1, 2, 0]
     assert cell(relative_gains(sized), "maml")["tie"] == 0.5
+
+
+def test_the_t_test_is_the_paired_one_and_holds_its_size_under_a_seed_effect():
+    rng = np.random.default_rng(8)
+    differences = rng.normal(1, 3, 9)
+    runs = pd.DataFrame({"task": range(9), "sample": 1, "seed": 1, "difference_points": differences})
+    assert seeds_t_p(runs) == pytest.approx(stats.ttest_1samp(differences, 0).pvalue, abs=1e-4)
+    assert math.isnan(seeds_t_p(runs[:3]))
+    rejected = {"sign flips": [], "t": []}
+    for _ in range(200):
+        of_seed, of_task = rng.normal(0, 5, (1, 3)), rng.normal(0, 2, (8, 1))
+        values = of_seed + of_task + rng.normal(0, 1, (8, 3))
+        table = pd.DataFrame(values).rename_axis("task").reset_index().melt("task", var_name="seed")
+        runs = table.rename(columns={"value": "difference_points"}).assign(sample=1)
+        rejected["t"].append(seeds_t_p(runs) < 0.05)
+        rejected["sign flips"].append(sign_flip_p(values.mean(axis=1)) < 0.05)
+    # Without a difference between the methods; three standard errors are .046.
+    assert np.mean(rejected["t"]) < 0.1
+    assert np.mean(rejected["sign flips"]) > 0.3

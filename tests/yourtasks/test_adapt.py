@@ -46,10 +46,8 @@ def test_adapt_compares_the_learned_start_with_plain_tuning(folder):
     assert LEARNED in shown
     assert "36 rows to learn from, 12 dev, 20 test" in shown
     assert "means over 3 splits of train and dev" in shown
-    assert re.search(
-        r"learned start .*: [+-]\d+\.\d points, 95 % interval \S+ to \S+ over test rows \(mean; by split( [+-][\d.]+,?){3}\)",
-        shown,
-    )
+    said = r"learned start .*: [+-]\d+\.\d points, 95 % interval \S+ to \S+ over test rows "
+    assert re.search(said + r"\(mean; by split( [+-][\d.]+,?){3}\)", shown)
     tuned = SoftPrompt.from_pretrained(here / "tuned")
     assert len(tuned.tensor) == 5
     assert tuned.info["labels"] == ["bad", "good"]

@@ -177,14 +177,12 @@ def studentized_intervals(
         return np.full_like(expanded, np.nan)
     kinds: Sequence[Kind] = getattr(statistic, "kinds", None) or ["mean"] * len(expanded)
     observed = statistic(values[:, None])[:, 0]
-    variances, freedoms = _variances(values[:, None], statistic)
+    errors, freedoms = standard_error(values, statistic)
     pivots = _pivots(values, statistic, min(resamples, _PIVOTS), seed) if "ratio" in kinds else None
     for i, kind in enumerate(kinds):
-        parts = variances[:, i, 0]
-        error = np.sqrt(parts.sum())
+        error, freedom = float(errors[i]), float(freedoms[i])
         if kind == "quantile" or not error > 0 or np.isnan(expanded[i]).any():
             continue
-        freedom = max(1.0, round(float(parts.sum() ** 2 / (parts**2 / freedoms).sum()), 1))
         down = up = t_quantile((1 + level) / 2, freedom)
         if kind == "ratio" and pivots is not None:
             low, high = _percentiles(pivots[i][~np.isnan(pivots[i])], 1 - _HEAVY_TAILS * (1 - level))
@@ -206,6 +204,19 @@ def _pivots(values: Floats, statistic: Statistic, resamples: int, seed: int) -> 
         error[~(error > 0)] = np.nan
         pivots.append((statistic(drawn) - observed) / error)
     return np.concatenate(pivots, axis=1)
+
+
+def standard_error(values: Floats, statistic: Statistic) -> tuple[Floats, Floats]:
+    """Standard errors [K] of a statistic of ``values`` [V, T, I, S] and their degrees of freedom [K].
+
+    Jackknife variances over tasks and, where there are several, over meta seeds, added; the freedom is
+    Satterthwaite's.
+    """
+    parts, freedoms = _variances(values[:, None], statistic)
+    of = parts[:, :, 0]  # [axes, K]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        freedom = of.sum(axis=0) ** 2 / (of**2 / freedoms[:, None]).sum(axis=0)
+    return np.sqrt(of.sum(axis=0)), np.maximum(1.0, np.round(freedom, 1))
 
 
 def _variances(drawn: Floats, statistic: Statistic) -> tuple[Floats, Floats]:

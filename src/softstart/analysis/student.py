@@ -27,6 +27,21 @@ def t_quantile(probability: float, freedom: float) -> float:
     return float(np.sqrt(freedom) * np.tan(np.interp(probability, 0.5 + below / below[-1] / 2, angle)))
 
 
+def t_p(t: float, freedom: float) -> float:
+    """The two-sided p-value of a t statistic, to about 1e-5; NaN for NaN.
+
+    Args:
+        t: the statistic.
+        freedom: degrees of freedom, at least 1.
+    """
+    if np.isnan(t):
+        return float("nan")
+    angle = np.linspace(0, np.pi / 2, _GRID)
+    density = np.cos(angle).clip(0) ** (freedom - 1)
+    below = np.concatenate([[0], np.cumsum((density[1:] + density[:-1]) / 2)])
+    return float(1 - np.interp(np.arctan(abs(t) / np.sqrt(freedom)), angle, below / below[-1]))
+
+
 def expanded_level(level: float, units: int) -> float:
     """The level of a percentile interval that is as wide as a t interval for a mean of ``units`` values.
 
