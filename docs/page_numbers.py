@@ -95,7 +95,8 @@ def update(write: bool, root: Path = ROOT, source: Path = DOCS / "page_numbers.y
     values = {name: value(entry, root) for name, entry in declared["values"].items()}
     changes = []
     sentences, made = declared.get("sentences", {}), declared.get("tables", {})
-    for page in sorted({*sentences, *made}):
+    # Pages without sentences come last: their tables may quote those of the others.
+    for page in sorted({*sentences, *made}, key=lambda page: (page not in sentences, page)):
         text = (root / page).read_text(encoding="utf-8")
         text, of_sentences = with_numbers(page, text, sentences.get(page, []), values)
         text, of_tables = with_tables(page, text, made.get(page, []))

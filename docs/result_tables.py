@@ -17,6 +17,7 @@ HEAD = ("question", "command", "cost", "last run")
 
 GPU = BENCHMARKS / "gpu" / "results.json"
 COST = BENCHMARKS / "cost" / "results.json"
+PAIR = ROOT / "experiments" / "quirks" / "protocol-pair.csv"
 DEMO = BENCHMARKS / "demo" / "table.txt"
 PEAK = 989e12
 """FLOP/s of dense bfloat16 products on an H200, by NVIDIA's data sheet."""
@@ -174,3 +175,60 @@ def engine_bars() -> str:
         ["PEFT's share, for comparison", "", *(shown(share(c, peft)) for c in cases)],
     ]
     return rows_of([["bar", "wanted", *(f"{runs}, {mix}" for runs, mix in cases)], *rows])
+
+
+def protocol_pair() -> str:
+    """Multi-task learning against first-order MAML, task by task in points, under two protocols."""
+    import pandas as pd
+    from softstart.analysis.permutation import seeds_t_p, sign_flip_p
+    from softstart.analysis.student import t_quantile
+
+    scores = pd.read_csv(PAIR).groupby(["task", "variant", "method"])["test"].mean().mul(100).unstack()
+    apart = (scores["multitask"] - scores["fomaml"]).unstack("variant")
+    columns = {
+        "published protocol": apart["paper"],
+        "corrected protocol": apart["main"],
+        "difference of both": apart["paper"] - apart["main"],
+    }
+    body = [[task, *(_points(of[task]) for of in columns.values())] for task in apart.index]
+    means, tests = [], []
+    for of in columns.values():
+        reach = t_quantile(0.975, len(of) - 1) * of.std() / math.sqrt(len(of))
+        means.append(f"**{_points(of.mean())} [{_points(of.mean() - reach)}, {_points(of.mean() + reach)}]**")
+        runs = of.rename("difference_points").reset_index().assign(sample=1, seed=1)
+        tests.append(f"{sign_flip_p(of.to_numpy()):.4f} / {seeds_t_p(runs):.3f}")
+    head = ["multi-task − FoMAML, points", *columns]
+    return rows_of(
+        [head, *body, ["mean [t interval over tasks]", *means], ["p, sign flips / t test", *tests]]
+    )
+
+
+def _points(value: float) -> str:
+    return f"{value:+.1f}".replace("-", "−")
+
+
+def claims() -> str:
+    """Every sentence with numbers of the pages, the files the numbers are from, and the commands that made those."""
+    import yaml
+
+    declared = yaml.safe_load((ROOT / "docs" / "page_numbers.yaml").read_text(encoding="utf-8"))
+    lines = [["page", "claim", "from", "made by"]]
+    for page, sentences in declared["sentences"].items():
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for sentence in sentences:
+            parts = re.split(r"\{([\w.-]+)\}", sentence.strip())
+            sources = list(dict.fromkeys(declared["values"][name]["file"] for name in parts[1::2]))
+            pattern = f"({files.NUMBER})".join(r"\s+".join(map(re.escape, p.split(" "))) for p in parts[::2])
+            found = re.search(pattern, text)
+            said = " ".join(found[0].split()) if found else sentence
+            said = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", said).replace("|", "\\|")
+            made = list(dict.fromkeys(command_of(source) for source in sources))
+            links = ", ".join(f"[{source}](../{source})" for source in sources)
+            lines.append([f"[{page}](../{page})", f"… {said} …", links, "; ".join(made)])
+    return rows_of(lines)
+
+
+def command_of(file: str) -> str:
+    """The command that a folder's README says makes its results."""
+    readme = (ROOT / file).parent / "README.md"
+    return head_of(readme.read_text(encoding="utf-8")).get("command", "").replace("|", "\\|")

@@ -53,8 +53,9 @@ def main() -> None:
         )
         page.write_text(
             "# Results of the quirk studies\n\nMade by `python -m experiments.quirks results`; "
-            "what each study asks is in [README.md](README.md). Brackets are 95 % intervals of the "
-            "hierarchical bootstrap over tasks, samples and meta seeds.\n\n" + text + "\n",
+            "what each study asks is in [README.md](README.md). Brackets are percentile intervals (nominal "
+            "95 %, too narrow: see README.md) of the hierarchical bootstrap over tasks, samples and meta "
+            "seeds.\n\n" + text + "\n",
             encoding="utf-8",
         )
 

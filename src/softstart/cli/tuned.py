@@ -84,6 +84,8 @@ def odd_results(task: Task, tuned: Mapping[str, Tuned], known: Levels) -> Iterat
                 f"(95 % interval of its prompt {points(of.low):.1f} to {points(of.high):.1f}, "
                 f"{len(task.test)} test rows)"
             )
+        if of.never_moved:
+            yield f"{name}: no dev score was above zero, so the start itself was kept, untrained"
         if of.still:
             first, last = of.losses[0]
             moved = f"({first:.3g} to {last:.3g})"
