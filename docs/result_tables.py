@@ -180,6 +180,7 @@ def engine_bars() -> str:
 def protocol_pair() -> str:
     """Multi-task learning against first-order MAML, task by task in points, under two protocols."""
     import pandas as pd
+
     from softstart.analysis.permutation import seeds_t_p, sign_flip_p
     from softstart.analysis.student import t_quantile
 
@@ -208,7 +209,7 @@ def _points(value: float) -> str:
 
 
 def claims() -> str:
-    """Every sentence with numbers of the pages, the files the numbers are from, and the commands that made those."""
+    """Every sentence with numbers of the pages, the files they are from, and the commands that made those."""
     import yaml
 
     declared = yaml.safe_load((ROOT / "docs" / "page_numbers.yaml").read_text(encoding="utf-8"))

@@ -129,7 +129,7 @@ def _mean_difference(drawn: Floats) -> Floats:
 
 
 def with_tests(rows: pd.DataFrame, arg: pd.DataFrame, baseline: str = "pt") -> pd.DataFrame:
-    """An ARG table of these rows with the p-values of ``compare_methods``, of each method against the baseline."""
+    """An ARG table of these rows with the p-values of ``compare_methods`` for every method."""
     tests = compare_methods(rows, baseline)
     tests = tests.loc[tests["other"] == baseline, [*CELL, "p", "p_holm", "p_t", "p_t_holm"]]
     return arg.merge(tests, on=CELL, how="left")

@@ -6,6 +6,7 @@ A similarity is a symmetric table over T tasks, larger where tasks are more simi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -117,6 +118,28 @@ def rank_correlation(
     shuffled = rng.permuted(np.broadcast_to(b, (permutations, len(b))), axis=1) @ a / len(a)
     hits = int((np.abs(shuffled) >= abs(observed) - 1e-12).sum())
     return observed, (hits + 1) / (permutations + 1)
+
+
+def small_p_values(correlations: pd.DataFrame, level: float = 0.05) -> tuple[int, int, float]:
+    """How many p-values of rank correlations are below a level, and how many chance alone would put there.
+
+    A permutation test of n pairs has no p below 2 / n!, so correlations over too few targets cannot reach the
+    level, and chance expects none of them there.
+
+    Args:
+        correlations: ``p`` and ``n_tasks`` of each.
+        level: the level.
+
+    Returns:
+        (p-values below the level, correlations that can get there, how many of these chance puts there).
+
+    >>> import pandas as pd
+    >>> small_p_values(pd.DataFrame({"p": [0.01, 0.3, 0.2], "n_tasks": [8, 8, 4]}))
+    (1, 2, 0.1)
+    """
+    known = correlations.dropna(subset="p")
+    able = int((2 / known["n_tasks"].map(math.factorial) < level).sum())
+    return int((known["p"] < level).sum()), able, level * able
 
 
 def follow(

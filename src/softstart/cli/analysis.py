@@ -120,12 +120,17 @@ def similarity(
 
 
 def _show_similarities(result: Similarities) -> None:
-    from softstart.analysis.similarity import follow_summary
+    from softstart.analysis.similarity import follow_summary, small_p_values
 
     say(f"{len(next(iter(result.measures.values())))} tasks; measures: {', '.join(result.measures)}")
     if len(result.correlations):
         say("\nSimilarity to the sources against gain (rank correlation over targets):")
         say(result.correlations.round(3).to_string(index=False))
+        small, able, expected = small_p_values(result.correlations)
+        of = len(result.correlations)
+        say(
+            f"p < .05: {small} of {of}; chance alone puts {expected:.1f} there, of the {able} that can get there"
+        )
     if len(result.followed):
         say("\nFollowing the recommendation, each target left out (gain in points):")
         say(follow_summary(result.followed).round(2).to_string(index=False))

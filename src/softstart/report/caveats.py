@@ -186,8 +186,8 @@ def caveats(
         f"compared with {name} in the same table, not for looking at several tables. The smallest p that T "
         "tasks can give is 2 / 2^T, which is .125 for four and .008 for eight. It is exact for symmetric "
         "differences; in simulated studies without a difference it was below .05 in .10 to .16 of them where "
-        "differences are skewed, and in .09 to .45 where a meta seed moves a method on all tasks: for several "
-        "seeds softstart arg has a t test over tasks and seeds (p_t).",
+        "differences are skewed, in .09 to .45 where a meta seed moves a method on all tasks. For several "
+        "seeds, softstart arg has a t test over tasks and seeds (p_t).",
     ]
     if seeds == 1:
         sentences.append(
