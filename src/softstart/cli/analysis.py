@@ -128,9 +128,7 @@ def _show_similarities(result: Similarities) -> None:
         say(result.correlations.round(3).to_string(index=False))
         small, able, expected = small_p_values(result.correlations)
         of = len(result.correlations)
-        say(
-            f"p < .05: {small} of {of}; chance alone puts {expected:.1f} there, of the {able} that can get there"
-        )
+        say(f"p < .05: {small} of {of}; by chance {expected:.1f} of the {able} that can get there")
     if len(result.followed):
         say("\nFollowing the recommendation, each target left out (gain in points):")
         say(follow_summary(result.followed).round(2).to_string(index=False))
