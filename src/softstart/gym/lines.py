@@ -170,13 +170,12 @@ def _labeler(path: str, words: Sequence[str] | Mapping[Any, str]) -> Callable[[R
         value = field.value(row)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if isinstance(value, (bool, int)) and value not in table:
-            value = str(value)
-        if isinstance(value, (list, dict)) or value not in table:
+        known_as = str(value) if isinstance(value, (bool, int)) and value not in table else value
+        if isinstance(value, (list, dict)) or known_as not in table:
             raise SoftstartError(
                 f"the label {value!r} of field '{path}' is outside the verbalizer", fix=f"It knows {known}."
             )
-        return table[value]
+        return table[known_as]
 
     return label
 
