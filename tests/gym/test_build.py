@@ -169,7 +169,7 @@ def test_failures_are_isolated_each_with_one_line(poems):
     lines = dict(line.split(" failed: ", 1) for line in done.stderr.strip().splitlines())
     assert set(lines) == set(names) - {"poem_sentiment"}
     assert "train.parquet: not a readable parquet file" in lines["ag_news"]
-    assert "emo/train.jsonl, line 2: the label '9' of field 'label' is outside the verbalizer" in lines["emo"]
+    assert "emo/train.jsonl, line 2: the label 9 of field 'label' is outside the verbalizer" in lines["emo"]
     assert "sick/train.jsonl, line 1: no field 'label'. The row has sentence_A" in lines["sick"]
     assert "no rows for split 'train'. Put them at train.parquet or train.jsonl" in lines["trec"]
     assert "1 differs, 4 failed" in done.stdout
