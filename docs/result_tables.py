@@ -225,7 +225,8 @@ def claims() -> str:
             said = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", said).replace("|", "\\|")
             made = list(dict.fromkeys(command_of(source) for source in sources))
             links = ", ".join(f"[{source}](../{source})" for source in sources)
-            lines.append([f"[{page}](../{page})", f"… {said} …", links, "; ".join(made)])
+            link = page.removeprefix("docs/") if page.startswith("docs/") else f"../{page}"
+            lines.append([f"[{page}]({link})", f"… {said} …", links, "; ".join(made)])
     return rows_of(lines)
 
 

@@ -16,6 +16,7 @@ from softstart.analysis import (
     arg_table,
     average_relative_gain,
     bootstrap_interval,
+    compare_methods,
     largest_budget,
     refuse_mixed,
     relative_gains,
@@ -391,3 +392,10 @@ def test_the_t_test_is_the_paired_one_and_holds_its_size_under_a_seed_effect():
     # Without a difference between the methods; three standard errors are .046.
     assert np.mean(rejected["t"]) < 0.1
     assert np.mean(rejected["sign flips"]) > 0.3
+
+
+def test_a_single_run_has_no_p_values_but_no_fault_either():
+    rows = table({"pt": {"a": {13: 0.5}}, "maml": {"a": {13: 0.6}}})
+    (found,) = compare_methods(rows).to_dict("records")
+    assert (found["p"], found["n_tasks"]) == (1.0, 1)
+    assert math.isnan(found["p_t"])

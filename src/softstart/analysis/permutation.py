@@ -89,10 +89,10 @@ def compare_methods(rows: pd.DataFrame, baseline: str = "pt", *, seed: int = 0) 
         pairs = with_baseline(table[table["method"].isin(names[i:])], other, ["test"])
         pairs = pairs[pairs["method"] != other]
         pairs = pairs.assign(difference_points=points(pairs["test"] - pairs["test_baseline"]))
-        of_cell = pairs.set_index(CELL).sort_index()
+        of_cell = dict(iter(pairs.groupby(CELL)))
         for cell, d in pairs.groupby([*CELL, "task"])["difference_points"].mean().dropna().groupby(CELL):
             named = dict(zip(CELL, cell, strict=True))
-            p, p_t = sign_flip_p(d.to_numpy(), seed=seed), seeds_t_p(of_cell.loc[cell])
+            p, p_t = sign_flip_p(d.to_numpy(), seed=seed), seeds_t_p(of_cell[cell])
             comparisons.append(
                 (*(named[c] for c in _GROUP), named["method"], other, d.mean(), len(d), p, p_t)
             )
