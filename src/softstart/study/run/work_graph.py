@@ -59,7 +59,7 @@ class Unit:
     runs: Sequence[RunNode] = ()
     rank: float = 0.0
     variant: str = MAIN
-    texts: Sequence[tuple[str, int]] = ()
+    texts: tuple[tuple[str, int], ...] = ()
 
 
 class WorkGraph:
@@ -97,7 +97,7 @@ class WorkGraph:
         kind = f"adaptation {runs[0].variant}"
         return Unit(
             key, name, kind, cost, lambda: self._adaptation(key, runs), runs=runs, variant=runs[0].variant,
-            texts=sorted({(run.task, run.sample) for run in runs}),
+            texts=tuple(sorted({(run.task, run.sample) for run in runs})),
         )  # fmt: skip
 
     def halves(self, unit: Unit) -> list[Unit]:
@@ -149,7 +149,7 @@ class WorkGraph:
             lambda: self._testing(cells),
             after=sorted(waits, key=lambda unit: unit.key),
             variant=first.runs[0].variant,
-            texts=[(first.task, 0)],
+            texts=((first.task, 0),),
         )
 
     def _adaptation(self, key: str, runs: Sequence[RunNode]) -> WorkItem:
