@@ -189,7 +189,7 @@ def keys_of_a_study(trial: Trial) -> None:
         ))  # fmt: skip
         value = rng.choice((0, -1, math.nan, math.inf, 2**63, 10**30))
         study.setdefault(place, {})[key] = value
-        trial.note, words = f"{place}.{key}: {value}", [f"{place}.{key}"]
+        trial.note, words = f"{place}.{key}: {value}", [key]
     elif how == "unknown":
         key = rng.choice(("metod", "adaptatoin", "lerning_rates", "sample"))
         study[key] = study.pop("methods" if key == "metod" else rng.choice(("adaptation", "samples")))
@@ -323,6 +323,7 @@ def odd_names(trial: Trial) -> None:
         if trial.succeeded(ended):
             trial.same("adapt", trial.here / name)
     elif what == "table":
+        (trial.here / f"{name}.csv").parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(trial.world.table, trial.here / f"{name}.csv")
         ended = trial.call(*tune(trial, train=f"./{name}.csv"))
         if trial.succeeded(ended):
@@ -420,8 +421,10 @@ def files_of_a_study(trial: Trial) -> None:
             trial.wrong.append("left out without a word")
     if name == "join.json":
         words = trial.world.targets["study"].to(study)
-        (study / name).chmod(rng.choice((0o600, 0o644, 0o666)))
-        trial.refused(trial.call(*words[: words.index("--threads")], "--join"), "no process accepts", *[])
+        mode = rng.choice((0o600, 0o644, 0o666))
+        (study / name).chmod(mode)
+        said = "no process accepts" if mode == 0o600 else "other users can"
+        trial.refused(trial.call(*words[: words.index("--threads")], "--join"), said)
 
 
 def folders_that_go_away(trial: Trial) -> None:
