@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from faults.running import Ended, Shim, start
 from faults.targets import Target, make_targets, outcome
+from softstart.errors import SoftstartError
 
 Contents = dict[str, bytes]
 
@@ -126,7 +127,11 @@ class Trial:
         """Expect the numbers of an undisturbed run."""
         from faults.campaign import differing
 
-        expected, found = self.world.expected(name), outcome(folder)
+        try:
+            expected, found = self.world.expected(name), outcome(folder)
+        except SoftstartError as problem:
+            self.lost.append(f"no result: {problem}"[:200])
+            return
         different = [n for n in differing(expected, found, lenient=close) if n not in but]
         if different:
             self.wrong.append(f"differs: {', '.join(different)[:200]}")

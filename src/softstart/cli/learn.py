@@ -205,9 +205,9 @@ def adapt(
         return
     tuned = _tuned(model, task, starts, how, out and checkpoint_of(out, work))
     if this_job().lead:
-        show_tuned(task, tuned, levels(model, task, text, evaluation), own_test=test is not None)
-    if this_job().lead and out:
-        _save_best(tuned, task, raw, out, work)
+        saved = _save_best(tuned, task, raw, out, work) if out else ""
+        known = levels(model, task, text, evaluation)
+        show_tuned(task, tuned, known, own_test=test is not None, saved=saved)
 
 
 def _tuned(
@@ -299,8 +299,12 @@ def _starts(
     return {PT: plain, **asked}, length
 
 
-def _save_best(tuned: Mapping[str, Tuned], task: Task, raw: RawData, out: Path, work: str) -> None:
-    """Save the prompt of the best start, a PEFT adapter where PEFT can use it, and how its rows are read."""
+def _save_best(tuned: Mapping[str, Tuned], task: Task, raw: RawData, out: Path, work: str) -> str:
+    """Save the prompt of the best start, a PEFT adapter where PEFT can use it, and how its rows are read.
+
+    Returns:
+        A line that says so: the prompt is there before anything is printed, which may fail.
+    """
     from softstart.gym.tables import resolved
     from softstart.yourtasks import best_start
     from softstart.yourtasks.reading import noted
@@ -316,4 +320,4 @@ def _save_best(tuned: Mapping[str, Tuned], task: Task, raw: RawData, out: Path, 
         prompt.save(out)
         warn(f"PEFT puts prompts before the text: this {prompt.placement} prompt is for Softstart alone")
     checkpoint_of(out, work).unlink(missing_ok=True)
-    say(f"saved: {saved_line(best, tuned, list(task.samples))}: {out}")
+    return f"saved: {saved_line(best, tuned, list(task.samples))}: {out}"

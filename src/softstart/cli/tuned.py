@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from softstart.yourtasks import Levels, Tuned
 
 
-def show_tuned(task: Task, tuned: Mapping[str, Tuned], known: Levels, *, own_test: bool) -> None:
+def show_tuned(
+    task: Task, tuned: Mapping[str, Tuned], known: Levels, *, own_test: bool, saved: str = ""
+) -> None:
     """Print the scores of all starts beside those that need no tuning, and what they say.
 
     Args:
@@ -21,6 +23,7 @@ def show_tuned(task: Task, tuned: Mapping[str, Tuned], known: Levels, *, own_tes
         tuned: every start, plain prompt tuning first.
         known: zero-shot, majority and chance.
         own_test: whether the test rows are from a file of their own.
+        saved: what was saved where, in words.
     """
     from softstart.analysis.units import percent, points
     from softstart.training.evaluation import SCORINGS
@@ -64,7 +67,7 @@ def show_tuned(task: Task, tuned: Mapping[str, Tuned], known: Levels, *, own_tes
             say(f"nearest source: {', '.join(nearest)}")
         gains = [a - b for a, b in zip(of.tests, tuned[PT].tests, strict=True)]
         say(f"the {name} {verdict(gains, of.gain)}")
-    for line in odd_results(task, tuned, known):
+    for line in (*odd_results(task, tuned, known), *([saved] if saved else [])):
         say(line)
 
 
