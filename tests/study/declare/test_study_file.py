@@ -117,3 +117,8 @@ def test_another_backbone_brings_its_own_weights_to_fine_tune():
 def test_mistakes_are_named(changes, message):
     with pytest.raises(SoftstartError, match=message):
         study(**changes)
+
+
+def test_a_misspelled_key_is_named_before_the_one_that_is_missing():
+    with pytest.raises(SoftstartError, match=r"metods: no such key\. Did you mean methods"):
+        parse_study("{name: s, gym: mini, setting: mini-cls2cls, metods: {pt: {}}}", "study.yaml")

@@ -17,6 +17,9 @@ from softstart.training.budgets import LIMITS
 from softstart.training.configs import DECLARED
 from softstart.training.ranges import check_ranges
 
+UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+"""What pydantic calls a key that is not known."""
+
 SHARED = ("name", "variants")
 """What a variant cannot override."""
 
@@ -115,13 +118,14 @@ def _validated(data: Mapping[str, Any], where: str) -> Study:
     try:
         study = Study.model_validate(data)
     except ValidationError as problem:
-        first = problem.errors()[0]
+        # A misspelled key before the one that is missing because of it.
+        first = min(problem.errors(), key=lambda error: error["type"] not in UNKNOWN)
         key = ".".join(map(str, first["loc"]))
         message, fix = first["msg"].removeprefix("Value error, "), "Fix this key in the study or with --set."
         cause = getattr(first.get("ctx", {}).get("error"), "__cause__", None)
         if isinstance(cause, SoftstartError):
             message, fix = cause.what, cause.fix or fix
-        if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        if first["type"] in UNKNOWN:
             message = "no such key"
             fix = did_you_mean(str(first["loc"][-1]), _keys_next_to(first["loc"])) or fix
         raise SoftstartError(f"{key}: {message}" if key else message, where=where, fix=fix) from problem
