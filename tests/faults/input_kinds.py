@@ -146,7 +146,7 @@ def rows_of_a_table(trial: Trial) -> None:
         "json": ("t.jsonl", _with(lines, '{"input": '), (), "line 25"),
         "list": ("t.jsonl", _with(lines, "[1]"), (), "line 25"),
         "column": ("t.csv", _with(good), ("--label", "lable"), "lable"),
-        "template": ("t.csv", _with(good), ("--input", "constant"), "names no column"),
+        "template": ("t.csv", _with(good), ("--input", "constant"), "column"),
         "brace": ("t.csv", _with(good), ("--input", "{input"), "brace"),
         "reserved": ("t.csv", _with(["LABEL,label", *good[1:]]), ("--input", "{LABEL}"), "LABEL"),
         "parquet": ("t.parquet", b"PAR1" + bytes(100), (), "parquet"),
