@@ -32,3 +32,7 @@ def test_certain_and_right_is_calibrated_and_certain_and_wrong_is_not():
     assert calibration(sure, [True, True])["ECE"] == 0.0
     assert calibration(sure, [False, False])["ECE"] == 1.0
     assert calibration(np.zeros((0, 2)), []) == {}
+
+
+def test_a_prompt_that_diverged_has_no_calibration():
+    assert calibration([[0.5, 0.5], [float("nan"), float("nan")]], [True, False]) == {}

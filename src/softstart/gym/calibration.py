@@ -26,13 +26,14 @@ def calibration(probabilities: npt.ArrayLike, correct: Sequence[bool]) -> dict[s
         correct: whether the chosen label of each row is right.
 
     Returns:
-        ``ECE``, ``accuracy`` and ``accuracy at 50 %`` as fractions; empty without rows.
+        ``ECE``, ``accuracy`` and ``accuracy at 50 %`` as fractions; empty without rows, or if a probability is
+        not finite, as under a prompt that has diverged.
 
     >>> calibration([[0.9, 0.1], [0.6, 0.4]], [True, False])
     {'ECE': 0.35, 'accuracy': 0.5, 'accuracy at 50 %': 1.0}
     """
     table, right = np.asarray(probabilities, dtype=np.float64), np.asarray(correct, dtype=np.float64)
-    if not len(table):
+    if not len(table) or not np.isfinite(table).all():
         return {}
     confidence = table.max(axis=1)
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
