@@ -26,8 +26,8 @@ def calibration(probabilities: npt.ArrayLike, correct: Sequence[bool]) -> dict[s
         correct: whether the chosen label of each row is right.
 
     Returns:
-        ``ECE``, ``accuracy`` and ``accuracy at 50 %`` as fractions; empty without rows, or if a probability is
-        not finite, as under a prompt that has diverged.
+        ``ECE``, ``accuracy`` and ``accuracy at 50 %`` as fractions; empty without rows, or if a probability
+        is not finite, as under a prompt that has diverged.
 
     >>> calibration([[0.9, 0.1], [0.6, 0.4]], [True, False])
     {'ECE': 0.35, 'accuracy': 0.5, 'accuracy at 50 %': 1.0}
