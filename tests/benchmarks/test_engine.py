@@ -58,7 +58,7 @@ def test_every_section_of_causal_models_runs_and_is_kept(tmp_path, monkeypatch):
         "P = 20, 2 runs",
         "scoring 12",
         "a whole adaptation",
-        "K = 1",
+        "K = 1, 1 task",
         "peak memory",
     ):
         assert page.count(heading) == 1, heading
