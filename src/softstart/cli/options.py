@@ -59,10 +59,23 @@ MaxInput = Annotated[
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse inputs that are too long.")]
 
+
+def _broken(template: str | None) -> str | None:
+    r"""A template as it was typed, with line breaks for ``\n``: a shell's quotes have no other way."""
+    return template and template.replace("\\n", "\n")
+
+
 Input = Annotated[
-    str | None, typer.Option("--input", help="The input, from a row's columns: '{title}: {body}'.")
+    str | None,
+    typer.Option(
+        "--input",
+        callback=_broken,
+        help="The input, from a row's columns: '{title}: {body}'; a \\n is a line break.",
+    ),
 ]
-Output = Annotated[str | None, typer.Option("--output", help="The output, from a row's columns.")]
+Output = Annotated[
+    str | None, typer.Option("--output", callback=_broken, help="The output, from a row's columns.")
+]
 Label = Annotated[str | None, typer.Option("--label", help="The column of labels.")]
 LabelWords = Annotated[
     list[str] | None,
