@@ -55,7 +55,8 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
     fastest on Intel, but it does not use AVX-512 on AMD, which halves its speed there.
     """
     if x.numel() < FEW_ROWS * x.shape[-1] or not _onednn(x):
-        return functional.linear(x, weight)
+        # Of a part of a tensor, torch makes one product a row, each of which reads the weight again.
+        return functional.linear(x.contiguous(), weight)
     product: Tensor = _Linear.apply(x, weight)
     return product
 
