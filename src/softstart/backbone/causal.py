@@ -212,12 +212,13 @@ class CausalBackbone(Backbone):
         if once is None:
             return super().nll(prompts, batch, seed=seed, twice=twice)
         if self._place.first == "text":
-            logits = once.after_texts(prompts, batch, fused=not twice)
+            sums = once.after_texts(prompts, batch, fused=not twice)
         else:
             shared = self._shared[1] if self._shared and self._shared[0] is prompts else None
             pairs = list(zip(shared[::2], shared[1::2], strict=True)) if shared else None
-            logits = once.after_prompts(pairs or once.read_prompts(prompts, fused=not twice), batch)
-        return summed_nll(logits.to(batch.labels.device), batch.labels)
+            read = pairs or once.read_prompts(prompts, fused=not twice)
+            sums = once.after_prompts(read, batch, fused=not twice)
+        return sums, (batch.labels != IGNORE).sum(1)
 
     @torch.no_grad()
     def rank(
@@ -247,9 +248,13 @@ class CausalBackbone(Backbone):
     def parts(
         self, batch: Batch, max_tokens: int | None, extra: int, cost: int | None = None
     ) -> Iterator[tuple[Tensor, Batch]]:
-        """As ``Backbone.parts``, [≤ B]; with read texts a row is little more than prompt and output."""
-        if self._place.first != "text" or batch.seed is not None or not extra or self.once is None:
-            yield from super().parts(batch, max_tokens, extra, cost)
+        """As ``Backbone.parts``, [≤ B]; with read texts a row is little more than prompt and output.
+
+        Where prompts are read once, padding is left out, so there is no ``cost``.
+        """
+        once = None if batch.seed is not None or not extra else self.once
+        if once is None or self._place.first != "text":
+            yield from super().parts(batch, max_tokens, extra, cost if once is None else None)
             return
         lengths = batch.attention_mask.sum(1)
         sizes = lengths // READ + extra + batch.labels.shape[1]

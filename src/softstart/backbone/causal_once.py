@@ -14,15 +14,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from softstart.backbone.base import token_nll
 from softstart.backbone.batch import IGNORE, Batch
 from softstart.backbone.decoding import Decoding
 from softstart.backbone.devices import device_of
 from softstart.backbone.read_once import Context, Pairs, Reading, reading, recorded
 from softstart.backbone.searches import beam_search, greedy_search
 from softstart.backbone.text_cache import TextCache
+from softstart.backbone.unpadded import Unpadded
 from softstart.prompt.placement import suffix
+
+ONE = (0,)
+"""The place of a vector whose logits are computed because a model has to end with some."""
+FULL = 0.9
+"""Padding is left out of a pass unless tokens fill this share of it."""
 
 
 @dataclass
@@ -52,7 +58,7 @@ class OncePasses:
         token = torch.zeros(1, 1, dtype=torch.long, device=device_of(self.embedding))
         try:
             with torch.no_grad():
-                self._pass(self.embedding(token), Reading(record=record), keep=1)
+                self._pass(self.embedding(token), Reading(record=record), ONE)
         except TypeError:  # it takes no argument ``read``
             return False
         return len(record) == int(self.model.config.num_hidden_layers)
@@ -63,43 +69,58 @@ class OncePasses:
     def read_texts(self, ids: Tensor, mask: Tensor) -> Pairs:
         """Keys and values of texts [C, S] that stand at the beginning."""
         record: dict[int, tuple[Tensor, Tensor]] = {}
-        self._pass(self.embedding(ids), Reading(record=record), keep=1)
+        self._pass(self.embedding(ids), Reading(record=record), ONE, mask.sum(1))
         return recorded(record)
 
     def read_prompts(self, prompts: Tensor, *, fused: bool = True) -> Pairs:
         """Keys and values of prompts [R, P, d] that stand at the beginning, with their graph."""
         record: dict[int, tuple[Tensor, Tensor]] = {}
         embeds = prompts.to(next(self.embedding.parameters()).dtype)
-        self._pass(embeds, Reading(record=record, fused=fused), keep=1)
+        self._pass(embeds, Reading(record=record, fused=fused), ONE)
         return recorded(record)
 
     # Losses.
 
     def after_prompts(self, pairs: Pairs, batch: Batch, *, fused: bool = True) -> Tensor:
-        """Logits [B, T, V] of the labels of rows ``[text | output]`` whose prompts have been read."""
+        """Sums of the labels' NLL [B] of rows ``[text | output]`` whose prompts have been read."""
         context = Context(pairs, of=batch.run)
         texts, length = batch.attention_mask.sum(1), batch.labels.shape[1]
+        outputs = (batch.labels != IGNORE).sum(1)
         joined, _ = suffix(
             self.embedding(batch.labels.clamp_min(0)[:, : length - 1]),
             self.embedding(batch.input_ids),
             batch.attention_mask,
         )
-        first = int(texts.min()) - 1
-        span = torch.arange(first, int(texts.max()) - 1 + length, device=joined.device)
-        out = self._pass(joined, Reading([context], fused=fused), keep=span)
-        wanted = (texts - 1 - first)[:, None] + torch.arange(length, device=texts.device)
-        return out[torch.arange(len(out), device=out.device)[:, None], wanted]
+        # The label after n vectors is predicted at n - 1.
+        rows, tokens = (batch.labels != IGNORE).nonzero(as_tuple=True)
+        at = rows * joined.shape[1] + (texts - 1)[rows] + tokens
+        reading = Reading([context], fused=fused)
+        return self._label_sums(joined, reading, at, batch.labels, texts + (outputs - 1).clamp_min(0))
 
     def after_texts(self, prompts: Tensor, batch: Batch, *, fused: bool = True) -> Tensor:
-        """Logits [B, T, V] of the labels of rows whose texts have been read and whose prompts follow them."""
+        """Sums of the labels' NLL [B] of rows whose texts have been read and whose prompts follow them."""
         context, order = self._texts(batch)
         labels, runs = batch.labels, batch.run
         if order is not None:
             labels, runs = labels[order], runs[order]
         told = self.embedding(labels[:, :-1].clamp_min(0))
-        rows = prompts.index_select(0, runs).to(told.dtype)
-        out = self._pass(torch.cat((rows, told), 1), Reading([context], fused=fused), keep=labels.shape[1])
+        prompt_rows = prompts.index_select(0, runs).to(told.dtype)
+        joined = torch.cat((prompt_rows, told), 1)
+        rows, tokens = (labels != IGNORE).nonzero(as_tuple=True)
+        at = rows * joined.shape[1] + (prompts.shape[1] - 1) + tokens
+        lengths = prompts.shape[1] + ((labels != IGNORE).sum(1) - 1).clamp_min(0)
+        out = self._label_sums(joined, Reading([context], fused=fused), at, labels, lengths)
         return out if order is None else out.index_select(0, torch.argsort(order))
+
+    def _label_sums(
+        self, joined: Tensor, read: Reading, at: Tensor, labels: Tensor, lengths: Tensor
+    ) -> Tensor:
+        """Sums of the NLL of labels [B, T] that vectors at the places [n] predict: [B]."""
+        real = (labels != IGNORE).flatten().nonzero().squeeze(1)
+        logits = self._pass(joined, read, at, lengths)
+        wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        losses = functional.cross_entropy(wide, labels.flatten()[real], reduction="none")
+        return losses.new_zeros(labels.numel()).index_copy(0, real, losses).view(labels.shape).sum(1)
 
     # Ranking and generation: what is tried continues from what all tries have in common.
 
@@ -129,15 +150,14 @@ class OncePasses:
 
     def _rest(self, contexts: Sequence[Context], candidates: Tensor) -> Tensor:
         """Log-likelihood [B, C] of all tokens of candidates [B, C, T] but the first."""
-        count, choices, length = candidates.shape
+        count, choices = candidates.shape[:2]
         told, wanted = candidates[:, :, :-1].flatten(0, 1), candidates[:, :, 1:].flatten(0, 1)
-        out = self._pass(
-            self.embedding(told.clamp_min(0)),
-            Reading([_repeated(context, choices) for context in contexts]),
-            keep=length - 1,
-        )
-        wide = out.to(torch.promote_types(out.dtype, torch.float32))
-        return -token_nll(wide, wanted).sum(1).view(count, choices)
+        if not bool((wanted != IGNORE).any()):
+            return torch.zeros(count, choices, device=wanted.device)
+        embeds = self.embedding(told.clamp_min(0))
+        read = Reading([_repeated(context, choices) for context in contexts])
+        at, lengths = (wanted != IGNORE).flatten().nonzero().squeeze(1), (wanted != IGNORE).sum(1)
+        return -self._label_sums(embeds, read, at, wanted, lengths).view(count, choices)
 
     @torch.no_grad()
     def write(self, prompts: Tensor, batch: Batch, decoding: Decoding, *, first: bool) -> Tensor:
@@ -158,15 +178,14 @@ class OncePasses:
         if first:
             before = Context(self.read_prompts(prompts), of=batch.run)
             texts = batch.attention_mask.sum(1)
-            span = torch.arange(int(texts.min()) - 1, int(texts.max()), device=texts.device)
-            out = self._pass(self.embedding(batch.input_ids), Reading([before], record), keep=span)
-            last = out[torch.arange(len(out), device=out.device), texts - 1 - span[0]]
-            return [before, Context(recorded(record), texts)], None, last
+            ends = texts - 1 + batch.input_ids.shape[1] * torch.arange(len(batch), device=texts.device)
+            out = self._pass(self.embedding(batch.input_ids), Reading([before], record), ends, texts)
+            return [before, Context(recorded(record), texts)], None, out
         before, order = self._texts(batch)
         runs = batch.run if order is None else batch.run[order]
         rows = prompts.index_select(0, runs).to(next(self.embedding.parameters()).dtype)
-        out = self._pass(rows, Reading([before], record), keep=1)
-        return [before, Context(recorded(record))], order, out[:, -1]
+        out = self._pass(rows, Reading([before], record), _last(rows))
+        return [before, Context(recorded(record))], order, out
 
     def _texts(self, batch: Batch) -> tuple[Context, Tensor | None]:
         """The texts of a batch, and the order of the rows in which those of a text follow each other.
@@ -181,13 +200,46 @@ class OncePasses:
             return context, None
         return Context(context.pairs, context.sizes), torch.argsort(context.of, stable=True)
 
-    def _pass(self, embeds: Tensor, read: Reading, keep: int | Tensor) -> Tensor:
-        positions = read.positions(embeds.shape[0], embeds.shape[1], embeds.device)
-        with reading(self.model):
-            out: Tensor = self.model(
-                inputs_embeds=embeds, position_ids=positions, logits_to_keep=keep, use_cache=False, read=read
-            ).logits
-        return out
+    def _pass(
+        self, embeds: Tensor, read: Reading, at: Sequence[int] | Tensor, lengths: Tensor | None = None
+    ) -> Tensor:
+        """Logits [n, V] of what follows the vectors at some places of rows [B, N, d].
+
+        Args:
+            embeds: [B, N, d].
+            read: what the rows attend to.
+            at: [n] places, row x N + column. The head is the widest layer, so it runs nowhere else.
+            lengths: [B] vectors of each row that are no padding; None: all.
+        """
+        rows, new, _ = embeds.shape
+        at = torch.as_tensor(at, device=embeds.device)
+        positions = read.positions(rows, new, embeds.device)
+        if lengths is not None:
+            mask = torch.arange(new, device=embeds.device) < lengths[:, None]
+            read.layout = Unpadded.of(mask, FULL)
+        if read.layout is not None:
+            embeds, at = read.layout.pack(embeds), read.layout.find(at)
+            positions = positions.expand(rows, -1).flatten()[read.layout.places][None]
+        head = self.model.get_output_embeddings()
+        picking = head.register_forward_pre_hook(lambda _, args: (_picked(args[0], at), *args[1:]))
+        try:
+            with reading(self.model):
+                out: Tensor = self.model(
+                    inputs_embeds=embeds, position_ids=positions, use_cache=False, read=read
+                ).logits
+        finally:
+            picking.remove()
+        return out[0]
+
+
+def _picked(hidden: Tensor, at: Tensor) -> Tensor:
+    """The vectors [1, n, d] at some places of [B, N, d]."""
+    return hidden.flatten(0, 1).index_select(0, at)[None]
+
+
+def _last(rows: Tensor) -> Tensor:
+    """The place of the last vector of each row [B, N, d]."""
+    return torch.arange(1, len(rows) + 1, device=rows.device) * rows.shape[1] - 1
 
 
 @dataclass
@@ -206,7 +258,7 @@ class _Written:
             self.pairs = [(k.index_select(1, parents), v.index_select(1, parents)) for k, v in self.pairs]
             mine = [Context(self.pairs)]
         embeds = self.passes.embedding(tokens[:, None])
-        out = self.passes._pass(embeds, Reading([*self.contexts, *mine], record), keep=1)
+        out = self.passes._pass(embeds, Reading([*self.contexts, *mine], record), _last(embeds))
         latest = recorded(record)
         if self.pairs is not None:
             latest = [
@@ -214,7 +266,7 @@ class _Written:
                 for (k, v), (key, value) in zip(self.pairs, latest, strict=True)
             ]
         self.pairs = latest
-        return out[:, -1]
+        return out
 
 
 def _repeated(context: Context, times: int) -> Context:

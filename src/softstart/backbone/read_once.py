@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from softstart.backbone.unpadded import Unpadded
+
 NAME = "softstart"
 """The name of this attention in transformers' table. As there is no mask function of that name, transformers
 makes no mask."""
@@ -64,11 +66,13 @@ class Reading:
         contexts: in the order of their positions; the rows come after the last one.
         record: if given, the pass leaves its own keys and values [B, G, N, h] of every layer there.
         fused: fused kernels, which cannot be differentiated twice, may be used.
+        layout: where the rows' vectors stand; None: the rows are padded to one length.
     """
 
     contexts: Sequence[Context] = ()
     record: dict[int, tuple[Tensor, Tensor]] | None = None
     fused: bool = True
+    layout: Unpadded | None = None
     _masks: dict[int | None, tuple[list[Tensor | None], Tensor]] = field(default_factory=dict)
 
     def positions(self, rows: int, new: int, device: torch.device) -> Tensor:
@@ -78,6 +82,19 @@ class Reading:
             before = before + context.ends(rows)
         place = torch.arange(new, device=device)
         return place + before[:, None] if isinstance(before, Tensor) else (place + before)[None]
+
+    def padded(self, heads: Tensor) -> Tensor:
+        """Queries, keys or values of the rows [B, H, N, h], from [1, H, tokens, h] without padding."""
+        if self.layout is None:
+            return heads
+        rows = self.layout.unpack(heads.transpose(1, 2).flatten(2))
+        return rows.view(*rows.shape[:2], heads.shape[1], -1).transpose(1, 2)
+
+    def unpadded(self, out: Tensor) -> Tensor:
+        """What rows have attended to [B, N, H, h], as transformers' layers expect it."""
+        if self.layout is None:
+            return out.contiguous()
+        return self.layout.pack(out.flatten(2)).view(1, -1, *out.shape[2:])
 
     def masks(self, query: Tensor, window: int | None) -> tuple[list[Tensor | None], Tensor]:
         """What a query must not see, as numbers to add to scores.
@@ -160,6 +177,7 @@ def attend(
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attention as transformers calls it: [B, H, N, h], keys and values [B, G, N, h] → [B, N, H, h]."""
+    query, key, value = (read.padded(heads) for heads in (query, key, value))
     if read.record is not None:
         read.record[module.layer_idx] = (key, value)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -175,7 +193,7 @@ def attend(
             for keys, values in [context.pairs[module.layer_idx]]
         ]
         out = _joint(query * scale, key, value, pasts, own, softcap)
-    return out.transpose(1, 2).contiguous(), None
+    return read.unpadded(out.transpose(1, 2)), None
 
 
 @dataclass

@@ -43,7 +43,7 @@ def serves(settings: Pass) -> bool:
 
 def encode(stack: Any, embeds: Tensor, mask: Tensor, bias: Tensor, settings: Pass) -> Tensor:
     """As ``t5_layers.encode``."""
-    layout = Unpadded.of(mask)
+    layout = t5_layers.unpadded(mask)
     if layout is not None:
         x = _encode_unpadded(stack, layout.pack(embeds), bias, layout)
         return layout.unpack(settings.norm(stack.final_layer_norm, x))

@@ -43,6 +43,13 @@ class Pass:
         return kernels.rms_norm(x, module.weight, module.variance_epsilon, twice=self.twice)
 
 
+def unpadded(mask: Tensor) -> Unpadded | None:
+    """The layout of an encoder's rows without padding; None on a GPU, where attention in small groups is
+    slower than padding.
+    """
+    return Unpadded.of(mask) if mask.device.type == "cpu" else None
+
+
 def encode(stack: Any, embeds: Tensor, mask: Tensor, bias: Tensor, settings: Pass) -> Tensor:
     """Encoder output [B, S, d] of embeddings [B, S, d].
 
@@ -53,7 +60,7 @@ def encode(stack: Any, embeds: Tensor, mask: Tensor, bias: Tensor, settings: Pas
         bias: position bias [1, H, S, S].
         settings: dropout and differentiability.
     """
-    layout = None if settings.dropout else Unpadded.of(mask)  # transformers draws masks for padding too
+    layout = None if settings.dropout else unpadded(mask)  # transformers draws masks for padding too
     if layout is not None:
         x = layout.pack(embeds)
     else:

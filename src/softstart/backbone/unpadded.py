@@ -22,16 +22,17 @@ class Unpadded:
     """(B, S) of the padded batch."""
 
     @staticmethod
-    def of(mask: Tensor) -> Unpadded | None:
+    def of(mask: Tensor, share: float = 1.0) -> Unpadded | None:
         """The layout of a batch by its mask [B, S].
 
-        None where padding stays: rows of one length have none; padding that is not on the right decides
-        relative positions; on a GPU, attention in small groups is slower than padding.
+        None where padding stays: tokens fill ``share`` of the batch or more; padding that is not on the right
+        decides relative positions.
         """
-        if mask.device.type != "cpu" or bool(mask.all()) or not bool((mask[:, :-1] >= mask[:, 1:]).all()):
+        tokens = int(mask.sum())
+        if not 0 < tokens < share * mask.numel() or not bool((mask[:, :-1] >= mask[:, 1:]).all()):
             return None
         lengths, order = mask.sum(1).sort(stable=True)
-        places = torch.arange(mask.numel()).view(mask.shape)[order][mask[order] != 0]
+        places = torch.arange(mask.numel(), device=mask.device).view(mask.shape)[order][mask[order] != 0]
         length, rows = lengths.unique_consecutive(return_counts=True)
         groups = zip(rows.tolist(), length.tolist(), strict=True)
         return Unpadded(places, tuple(groups), (mask.shape[0], mask.shape[1]))
@@ -45,6 +46,12 @@ class Unpadded:
         rows, length = self.shape
         padded = x.new_zeros(rows * length, x.shape[-1]).index_copy(0, self.places, x[0])
         return padded.view(rows, length, -1)
+
+    def find(self, places: Tensor) -> Tensor:
+        """Where tokens at places [n] of the flattened padded batch are among the N: [n]."""
+        found = places.new_zeros(self.shape[0] * self.shape[1])
+        found[self.places] = torch.arange(len(self.places), device=places.device)
+        return found[places]
 
     def attention(self, qkv: Tensor, heads: int, bias: Tensor, *, fused: bool) -> Tensor:
         """Self-attention within each row.
