@@ -1,13 +1,16 @@
 """Choose the rates of the real study from its pilot, and write them into its study files.
 
-    softstart run studies/real-rates.yaml --gym path/to/gym --out runs/real-rates
-    python -m benchmarks.real.rates runs/real-rates     # writes benchmarks/real/rates.json and studies/real-*
+    softstart run studies/real-rates-plain.yaml --gym path/to/gym
+    python -m benchmarks.real.rates runs/real-rates-plain                    # the adaptation's rate
+    softstart run studies/real-rates.yaml --gym path/to/gym
+    python -m benchmarks.real.rates runs/real-rates-plain runs/real-rates    # the rates of learned methods
 
-The rule, declared before the pilot: the adaptation's grid is the best learning rate of plain prompt tuning
-and its better neighbor, by the mean best dev score up to 100 steps over the held-out source tasks. The outer
-rate (and the inner rate) of a learned method is the one with the highest mean best dev score up to 30 steps,
-over the same tasks, with the best adaptation rate for each task. Ties go to the smaller rate. Only dev rows
-of source tasks are read.
+The rule, declared before the pilot: the adaptation's learning rate is the one with the highest mean best
+dev score of plain prompt tuning up to 100 steps over the held-out source tasks. The outer rate (and the inner
+rate) of a learned method is the one with the highest mean best dev score up to 30 steps over the same tasks,
+at that learning rate. Ties go to the smaller rate. Only dev rows of source tasks are read.
+
+Writes benchmarks/real/rates.json and the rates in studies/real-*.
 """
 
 from __future__ import annotations
@@ -33,32 +36,31 @@ def best_dev(curves: pd.DataFrame, steps: int) -> pd.DataFrame:
     return seen.groupby(keys, as_index=False)["dev"].max()
 
 
-def chosen(curves: pd.DataFrame) -> dict[str, Any]:
-    """The rates that the rule chooses, with the means they were chosen by."""
-    plain = best_dev(curves[curves["method"] == "pt"], 100).groupby("lr")["dev"].mean()
-    rates = sorted(plain.index)
-    best = _first_best((rate, plain[rate]) for rate in rates)
-    at = rates.index(best)
-    near = [rates[i] for i in (at - 1, at + 1) if 0 <= i < len(rates)]
-    grid = sorted([best, _first_best((rate, plain[rate]) for rate in near)])
-    early = best_dev(curves[curves["method"] != "pt"], 30)
-    early = early.groupby(["method", "task"], as_index=False)["dev"].max()
-    means = early.groupby("method")["dev"].mean().to_dict()
+def chosen(plain: pd.DataFrame, learned: pd.DataFrame | None = None) -> dict[str, Any]:
+    """The rates that the rule chooses, with the means they were chosen by.
+
+    Args:
+        plain: the learning curves of plain prompt tuning.
+        learned: those of the learned starts; None: they have not been run.
+    """
+    by_rate = best_dev(plain, 100).groupby("lr")["dev"].mean()
+    rates = {"learning_rates": [_first_best((rate, by_rate[rate]) for rate in sorted(by_rate.index))]}
+    means = {"pt": {str(rate): float(value) for rate, value in by_rate.items()}}
+    if learned is None:
+        return {**rates, "mean_dev": means}
+    early = best_dev(learned, 30).groupby(["method", "task"], as_index=False)["dev"].max()
+    scores = early.groupby("method")["dev"].mean().to_dict()
     methods: dict[str, dict[str, float]] = {}
     for kind in ("multitask", "fomaml", "maml", "reptile"):
-        names = sorted((name for name in means if name.split("-")[0] == kind), key=_rates)
-        name = _first_best((name, means[name]) for name in names)
+        names = sorted((name for name in scores if name.split("-")[0] == kind), key=_rates)
+        name = _first_best((name, scores[name]) for name in names)
         *inner, outer = _rates(name)
         methods[kind] = {"lr": outer, **({"inner_lr": inner[0]} if inner else {})}
     by_task = early.set_index(["method", "task"])["dev"]
-    start = best_dev(curves[curves["method"] == "pt"], 30).groupby("task")["dev"].max()
+    at_rate = plain[plain["lr"] == rates["learning_rates"][0]]
+    start = best_dev(at_rate, 30).groupby("task")["dev"].max()
     spread = {kind: _power(by_task[_name(kind, values)] - start) for kind, values in methods.items()}
-    return {
-        "learning_rates": grid,
-        "methods": methods,
-        "power": spread,
-        "mean_dev": {"pt": {str(k): float(v) for k, v in plain.items()}, **means},
-    }
+    return {**rates, "methods": methods, "power": spread, "mean_dev": {**means, **scores}}
 
 
 def _name(kind: str, values: dict[str, float]) -> str:
@@ -95,18 +97,18 @@ def fill(file: Path, rates: dict[str, Any]) -> None:
     head = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
     declared = yaml.safe_load(text)
     declared["learning_rates"] = rates["learning_rates"]
-    for name, values in rates["methods"].items():
+    for name, values in rates.get("methods", {}).items():
         declared["methods"][name] |= values
     body = yaml.safe_dump(declared, sort_keys=False, default_flow_style=None, width=110)
     file.write_text(head + body, encoding="utf-8")
 
 
-def main(folder: Path, studies: Path = STUDIES, out: Path = HERE / "rates.json") -> None:
+def main(*folders: Path, studies: Path = STUDIES, out: Path = HERE / "rates.json") -> None:
     """Choose and write."""
-    rates = chosen(pd.read_csv(folder / "curves.csv"))
+    rates = chosen(*(pd.read_csv(folder / "curves.csv") for folder in folders))
     out.write_text(json.dumps(rates, indent=1) + "\n", encoding="utf-8")
-    for file in sorted(studies.glob("real-*2cls.yaml")):
-        fill(file, rates)
+    for file in [*sorted(studies.glob("real-*2cls.yaml")), studies / "real-rates.yaml"]:
+        fill(file, {"learning_rates": rates["learning_rates"]} if file.stem == "real-rates" else rates)
 
 
 if __name__ == "__main__":

@@ -132,14 +132,15 @@ def _names(tasks: Iterable[Candidate]) -> list[str]:
 
 COMMON: dict[str, Any] = {
     "backbone": "smollm2",
-    "samples": [13, 21, 42, 87, 100],
-    "test_rows": 250,
+    "samples": [13, 21, 42],
+    "test_rows": 200,
     "text": {"template": "{input}\nAnswer:", "max_input_tokens": 96, "max_output_tokens": 16},
-    "prompt": {"length": 20, "init": "vocabulary", "draw_per": "seed", "placement": "suffix"},
+    "prompt": {"length": 10, "init": "vocabulary", "draw_per": "seed", "placement": "suffix"},
     "evaluation": {"scoring": "rank", "max_tokens": 16384, "decoding": {"max_new_tokens": 16}},
     "pack_size": 60,
 }
 ADAMW = {"name": "adamw", "weight_decay": 0.0}
+ADAPTATION = {"steps": 100, "eval_every": 10, "batch_size": 8, "optimizer": ADAMW, "max_tokens": 4096}
 META = {"meta_batch": 4, "optimizer": ADAMW, "inner_lr_unit": "start", "max_tokens": 4096}
 EPISODES = {"inner_steps": 4, "support_size": 4, "query_size": 8}
 METHODS: dict[str, dict[str, Any]] = {
@@ -155,32 +156,37 @@ INNER = [0.03, 0.3]
 """Inner rates that it compares, in units of the start's entries (root mean square)."""
 
 
-def pilot(lists: dict[str, list[str]]) -> dict[str, Any]:
-    """The study that rates are chosen by: held-out source tasks stand in for targets."""
-    methods: dict[str, Any] = {"pt": {}}
+def pilots(lists: dict[str, list[str]]) -> list[dict[str, Any]]:
+    """The studies that rates are chosen by: held-out source tasks stand in for targets.
+
+    The first one is plain prompt tuning for 100 steps, the second one learned starts for 30.
+    """
+    learned = [name for name in lists["cls"] if name not in lists["held"]]
+    common = {
+        **COMMON,
+        "samples": [13],
+        "source_samples": [13, 21, 42, 87, 100],
+        "setting": {"name": "held-out", "source": learned, "target": lists["held"]},
+        "test_rows": 8,
+    }
+    methods: dict[str, Any] = {}
     for lr in RATES:
         methods[f"multitask-{lr}"] = {"algorithm": "multitask", **METHODS["multitask"], "lr": lr}
         for name in ("fomaml", "maml", "reptile"):
             for inner in INNER:
                 how = {"algorithm": name, **METHODS[name], "inner_lr": inner, "lr": lr}
                 methods[f"{name}-{inner}-{lr}"] = how
-    learned = [name for name in lists["cls"] if name not in lists["held"]]
-    return {
-        "name": "real-rates",
-        **COMMON,
-        "samples": [13],
-        "source_samples": [13, 21, 42, 87, 100],
-        "setting": {"name": "held-out", "source": learned, "target": lists["held"]},
-        "test_rows": 8,
-        "meta_seeds": [41],
-        "meta": {**META, "gradients": 3000, "lr": RATES[1]},
-        "methods": methods,
-        "learning_rates": RATES,
-        "adaptation": {
-            "steps": 100, "budgets": [30, 100], "eval_every": 10, "batch_size": 8, "optimizer": ADAMW,
-            "max_tokens": 4096,
+    starts = {"meta_seeds": [41], "meta": {**META, "gradients": 1500, "lr": RATES[1]}}
+    return [
+        {
+            "name": "real-rates-plain", **common, "methods": {"pt": {}}, "learning_rates": RATES,
+            "adaptation": {**ADAPTATION, "budgets": [30, 100]},
         },
-    }  # fmt: skip
+        {
+            "name": "real-rates", **common, **starts, "methods": methods, "learning_rates": RATES[1:2],
+            "adaptation": {**ADAPTATION, "steps": 30, "budgets": [30]},
+        },
+    ]  # fmt: skip
 
 
 def study(setting: str, sources: list[str], targets: list[str]) -> dict[str, Any]:
@@ -189,22 +195,19 @@ def study(setting: str, sources: list[str], targets: list[str]) -> dict[str, Any
         "name": f"real-{setting}",
         **COMMON,
         "setting": {"name": setting, "source": sources, "target": targets},
-        "meta_seeds": [42, 43, 44],
+        "meta_seeds": [42, 43],
         "meta": {**META, "gradients": 12000, "lr": RATES[1]},
         "methods": METHODS,
-        "learning_rates": RATES[:2],
-        "adaptation": {
-            "steps": 100, "budgets": [10, 30, 100], "eval_every": 10, "batch_size": 8, "optimizer": ADAMW,
-            "max_tokens": 4096,
-        },
-    }  # fmt: skip
+        "learning_rates": RATES[1:2],
+        "adaptation": {**ADAPTATION, "budgets": [10, 30, 100]},
+    }
 
 
 def write(gym: Path, out: Path) -> None:
     """Write the study files."""
     lists = choose(candidates(gym))
     studies = [
-        pilot(lists),
+        *pilots(lists),
         study("cls2cls", lists["cls"], lists["target"]),
         study("nocls2cls", lists["nocls"], lists["target"]),
         study("both2cls", lists["both"], lists["target"]),
