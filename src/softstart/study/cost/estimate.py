@@ -247,14 +247,18 @@ def _few_enough(backbone: Backbone, study: Study) -> int:
 def _probe(resources: Resources, plan: Plan, run: RunNode) -> tuple[float, int]:
     """Seconds of a row that goes forward and backward, and peak memory: from a few steps of one pack."""
     pack = next(pack for pack in packs(plan) if pack[0].key == run.key)
-    pack = pack[: _few_enough(resources.backbone(run.variant), resources.studies[run.variant])]
+    backbone = resources.backbone(run.variant)
+    pack = pack[: _few_enough(backbone, resources.studies[run.variant])]
     times: list[float] = []
 
     def tick(done: float, note: str = "") -> None:
         times.append(time.monotonic())
 
     try_out(resources, pack, PROBE_STEPS, tick, dev_rows=1)
+    if backbone.text_tokens_read:  # the study reads its texts once, so steps that read them are not typical
+        times.clear()
+        try_out(resources, pack, PROBE_STEPS, tick, dev_rows=1)
     # Progress comes before the first step and after each. The first step warms up, the last one ends with an
     # evaluation: neither is timed.
     rows = (PROBE_STEPS - 2) * len(pack) * resources.studies[run.variant].adaptation.batch_size
-    return (times[-2] - times[1]) / rows, peak_memory(resources.backbone(run.variant).device)
+    return (times[-2] - times[1]) / rows, peak_memory(backbone.device)
