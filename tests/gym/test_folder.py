@@ -10,6 +10,7 @@ from softstart.errors import SoftstartError
 from softstart.gym import CrossFitFolder, Example, open_gym
 from softstart.gym.catalog import crossfit_catalog
 from softstart.gym.metrics import score
+from softstart.gym.source_folder import source_tasks
 from softstart.gym.tsv import read_as_published
 
 REAL = SHARED / "data" / "gym" if SHARED else None
@@ -247,6 +248,8 @@ def test_a_folder_is_read_as_published_on_request(tmp_path):
     # Rouge-L scores a row without answers 0, so the rows stay.
     assert task.test == READ
     assert score(task.metric, ["the answer"] * len(READ), [row.outputs for row in task.test]) > 0
+    (source,) = source_tasks(tmp_path, as_published=True)
+    assert source.samples[13].train == READ
 
 
 def test_rows_that_stopped_the_published_evaluation_are_left_out(tmp_path):

@@ -13,6 +13,7 @@ from softstart.cli.options import (
     BackboneName,
     Chat,
     Device,
+    GymReading,
     Input,
     Label,
     LabelWords,
@@ -57,6 +58,7 @@ def meta_train(
     label: Label = None,
     labels: LabelWords = None,
     no_header: NoHeader = False,
+    gym_reading: GymReading = "strict",
     algorithm: Annotated[str, typer.Option(help="One of: <algorithms>; see --set.")] = "multitask",
     init: Annotated[
         str,
@@ -96,19 +98,16 @@ def meta_train(
     from softstart.yourtasks.learn import learning_work
     from softstart.yourtasks.predict import LIMIT
     from softstart.yourtasks.rates import outer_rate_for
-    from softstart.yourtasks.starts import chooses_by_target
 
-    if chooses_by_target(init):
-        raise SoftstartError(
-            "source tasks have no target to be near to", where="--init", fix="Use average:FOLDER."
-        )
+    _refuse_nearest(init)
     sets = overrides or []
     # What is wrong with these is said before anything loads.
     limit = max_input_tokens or LIMIT
     check_ranges({"length": length, "max_input_tokens": limit}, "meta-train")
     check_prompt_output(out)
     outer_loop(algorithm, steps=steps, lr=0.3 if lr is None else lr, seed=seed, overrides=sets)
-    tasks = source_tasks(folder, table("", input, output, label, labels, no_header))
+    like = table("", input, output, label, labels, no_header)
+    tasks = source_tasks(folder, like, as_published=gym_reading == "published")
     warn_all(f"{task.name}: {note}" for task in tasks for note in task.notes)
     model = Backbone.from_pretrained(backbone, device=device, revision=revision)
     rate, unit = outer_rate_for(model, lr, lr_unit)
@@ -126,6 +125,16 @@ def meta_train(
     if lead:
         start.save_pretrained(out)
         say(f"start of {len(tasks)} source tasks: {out}")
+
+
+def _refuse_nearest(init: str) -> None:
+    """Refuse a start that is chosen by a target task."""
+    from softstart.yourtasks.starts import chooses_by_target
+
+    if chooses_by_target(init):
+        raise SoftstartError(
+            "source tasks have no target to be near to", where="--init", fix="Use average:FOLDER."
+        )
 
 
 def adapt(

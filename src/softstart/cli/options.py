@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -80,6 +80,10 @@ Label = Annotated[str | None, typer.Option("--label", help="The column of labels
 LabelWords = Annotated[
     list[str] | None,
     typer.Option("--labels", help="All label words, or VALUE=WORD for each: --labels 0=hate 1=fine."),
+]
+GymReading = Annotated[
+    Literal["strict", "published"],
+    typer.Option(help="How files in CrossFit's format are read; published: as by the published code."),
 ]
 NoHeader = Annotated[
     bool, typer.Option("--no-header", help="TSV without column names: each line is input, TAB, answers.")

@@ -35,7 +35,9 @@ NUMBERS = ("id", "idx", "index", "unnamed: 0", "")
 """Names of columns that number the rows."""
 
 
-def source_tasks(folder: str | Path, like: RawData | None = None) -> list[Task]:
+def source_tasks(
+    folder: str | Path, like: RawData | None = None, *, as_published: bool = False
+) -> list[Task]:
     """The tables of a folder as source tasks to learn a start from: none of their rows is kept for a test.
 
     The columns of a table are what ``sources.yaml`` says, else what ``like`` says; where it says nothing,
@@ -45,6 +47,7 @@ def source_tasks(folder: str | Path, like: RawData | None = None) -> list[Task]:
     Args:
         folder: holds one CSV, TSV, JSONL or parquet file per task; other files are ignored.
         like: how the rows of every file become a task; its ``data`` is not used.
+        as_published: read a folder in CrossFit's format as the published code did, see ``CrossFitFolder``.
 
     Raises:
         SoftstartError: as ``whole_task``, no table in the folder, or tables whose columns cannot be guessed:
@@ -55,7 +58,7 @@ def source_tasks(folder: str | Path, like: RawData | None = None) -> list[Task]:
     # Hidden files, such as those of editors and of macOS, are no tasks.
     files = [path for path in inside if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
     if not files and root.is_dir() and is_crossfit_folder(root):
-        gym = CrossFitFolder(root)
+        gym = CrossFitFolder(root, as_published=as_published)
         return [gym.load(name) for name in gym.tasks()]
     if not files:
         raise SoftstartError(

@@ -20,7 +20,8 @@ Split = Literal["train", "dev", "test"]
 
 _ROW_FIX = (
     "Write one example a line as input, TAB, answer, without line break or TAB inside a text, "
-    "or open the folder with skip_malformed=True."
+    "or open the folder with skip_malformed=True; files of the published gym are read as the published code "
+    "did with gym_reading: published (meta-train: --gym-reading published)."
 )
 
 
