@@ -9,12 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from benchmarks.engine import causal, maml
 from benchmarks.engine.causal import CausalWork
 from benchmarks.engine.causal_tasks import Adaptation, Scoring
 from benchmarks.engine.timing import Contender, peak_elsewhere
 
-PARTS = ("steps", "long", "scoring", "adaptation", "maml", "peaks")
+PARTS = ("steps", "long", "scoring", "adaptation", "maml", "peaks", "rounding")
 PEFT = "PEFT, plain loop"
 
 
@@ -90,6 +91,12 @@ def _sections(asked: argparse.Namespace, compare: Compare) -> Iterator[Section]:
                 f"Causal, exact MAML, K = {steps}, 1 task, batch 2 (unit: a meta-gradient)",
                 partial(lambda steps: compare(_second_order(work, steps), rounds, 1), steps),
             )
+    if "rounding" in asked.parts:
+        four = replace(work, runs=4)
+        yield Section(
+            "Causal, log-likelihood of a row in a pack of 32 rows, in nats: median and largest difference",
+            partial(_rounding, four),
+        )
     if "peaks" in asked.parts:
         yield Section(
             "Causal, peak memory of exact MAML, MiB above the loaded model, one process each",
@@ -103,6 +110,25 @@ def _placed(work: Scoring | Adaptation) -> dict[str, Callable[[], Contender]]:
         "suffix, texts read once": lambda: work.softstart("suffix"),
         PEFT: work.peft,
     }
+
+
+@torch.no_grad()
+def _rounding(work: CausalWork) -> Iterator[str]:
+    """What a row's log-likelihood owes to its neighbors in a pack, and to the dtype."""
+    yield "| pass | dtype | from the same row alone | from float32 |"
+    yield "|---|---|---|---|"
+    packed = work.joined(list(range(work.runs)))
+    for placement, once in (("prefix", True), ("prefix", False), ("suffix", True), ("suffix", False)):
+        full = work.placed(placement, once=once).nll(work.starts, packed)[0]
+        for dtype in (torch.float32, torch.bfloat16):
+            backbone = work.placed(placement, once=once, dtype=dtype)
+            together = backbone.nll(work.starts, packed)[0].float()
+            rows = [packed.select(torch.tensor([i])) for i in range(len(packed))]
+            alone = torch.cat([backbone.nll(work.starts, row)[0] for row in rows]).float()
+            apart = ((together - other).abs() for other in (alone, full))
+            cells = [f"{float(d.median()):.2g}, {float(d.max()):.2g}" for d in apart]
+            name = f"{placement}, {'read once' if once else 'rows read whole'}"
+            yield f"| {name} | {str(dtype).removeprefix('torch.')} | {' | '.join(cells)} |"
 
 
 def _second_order(work: CausalWork, steps: int) -> dict[str, Callable[[], Contender]]:
