@@ -178,24 +178,32 @@ class Backbone(FrozenModel, ABC):
 
     @torch.no_grad()
     def rank(
-        self, prompts: Tensor, batch: Batch, candidates: Tensor, max_tokens: int | None = None
+        self,
+        prompts: Tensor,
+        batch: Batch,
+        candidates: Tensor,
+        max_tokens: int | None = None,
+        of: Tensor | None = None,
     ) -> Tensor:
         """Log-likelihood of each candidate output of each row; a text is read once for all its candidates.
 
         Args:
             prompts: [R, P, d].
             batch: token rows; their labels are not used.
-            candidates: [B, C, T] token ids, ``IGNORE`` on padding; a candidate without tokens ranks last.
+            candidates: [L, C, T] token ids, ``IGNORE`` on padding; a candidate without tokens ranks last.
             max_tokens: as in ``Batch.micro_batches``, where a text counts once for each candidate.
+            of: [B] which of the L sets of candidates each row has; None: row b has set b.
 
         Returns:
             [B, C] summed log-likelihoods (nats), -inf where there are no tokens; SoftstartError as ``nll``.
         """
-        scores = torch.empty(candidates.shape[:2], dtype=self.prompt_dtype, device=self.device)
+        size = (len(batch), candidates.shape[1])
+        scores = torch.empty(size, dtype=self.prompt_dtype, device=self.device)
         for rows, part in self.parts(batch, max_tokens, prompts.shape[1]):
             embeds, mask = self.place(prompts, part)
             at_once = None if max_tokens is None else max(1, max_tokens // mask.shape[1])
-            scores[rows] = _likelihoods(self.reader(embeds, mask), candidates[rows], at_once)
+            mine = candidates[rows if of is None else of[rows]]
+            scores[rows] = _likelihoods(self.reader(embeds, mask), mine, at_once)
         return scores
 
     @torch.no_grad()

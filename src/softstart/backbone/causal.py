@@ -13,6 +13,7 @@ from torch import Tensor
 
 from softstart.backbone.base import Backbone, Reader, summed_nll
 from softstart.backbone.batch import IGNORE, Batch
+from softstart.backbone.candidates import NODES, sets_of
 from softstart.backbone.causal_once import OncePasses
 from softstart.backbone.decoding import Decoding, plain_generation
 from softstart.backbone.flops import Flops
@@ -224,19 +225,26 @@ class CausalBackbone(Backbone):
 
     @torch.no_grad()
     def rank(
-        self, prompts: Tensor, batch: Batch, candidates: Tensor, max_tokens: int | None = None
+        self,
+        prompts: Tensor,
+        batch: Batch,
+        candidates: Tensor,
+        max_tokens: int | None = None,
+        of: Tensor | None = None,
     ) -> Tensor:
-        """As ``Backbone.rank``: candidates [B, C, T] → [B, C]; they continue from the prompt or the text."""
+        """As ``Backbone.rank``: candidates [L, C, T] → [B, C]; shared beginnings are read once for a row."""
         once = self._once_for(prompts, batch)
         if once is None:
-            return super().rank(prompts, batch, candidates, max_tokens)
-        scores = torch.empty(candidates.shape[:2], dtype=self.prompt_dtype, device=self.device)
-        self.check_window(prompts.shape[1] + batch.input_ids.shape[1] + candidates.shape[2])
+            return super().rank(prompts, batch, candidates, max_tokens, of)
+        _, choices, length = candidates.shape
+        self.check_window(prompts.shape[1] + batch.input_ids.shape[1] + length)
+        sets, of = sets_of(candidates, of, max_tokens)
+        scores = torch.full((len(batch), choices), -torch.inf, dtype=self.prompt_dtype, device=self.device)
         for rows, part in self.parts(batch, max_tokens, prompts.shape[1]):
-            length = candidates.shape[2] + part.input_ids.shape[1] // READ
-            few = rows.numel() * candidates.shape[1] if max_tokens is None else max_tokens // length
-            first = self._place.first == "prompt"
-            scores[rows] = once.rank(prompts, part, candidates[rows], few, first=first).to(scores.dtype)
+            at_once = _nodes(max_tokens, part, length)
+            ranked = once.rank(prompts, part, sets, of[rows], at_once, first=self._place.first == "prompt")
+            for some, tree, likely in ranked:
+                scores[rows[some][:, None], tree.columns] = likely.to(scores.dtype)
         return scores
 
     def part_ids(self, prompts: Tensor, part: Batch, decoding: Decoding) -> Tensor:
@@ -275,6 +283,13 @@ class CausalBackbone(Backbone):
         twin = super().trainable_copy()
         twin.read_once, twin._once = False, None
         return twin
+
+
+def _nodes(max_tokens: int | None, part: Batch, length: int) -> int:
+    """How many nodes of candidates of ``length`` tokens a pass takes, over all of its rows."""
+    if max_tokens is None:
+        return len(part) * NODES
+    return max_tokens * length // (length + part.input_ids.shape[1] // READ)
 
 
 def _shortest(mask: Tensor) -> int:

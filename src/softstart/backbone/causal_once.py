@@ -8,7 +8,7 @@ that is read as a whole, up to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from softstart.backbone.batch import IGNORE, Batch
+from softstart.backbone.candidates import Tree
 from softstart.backbone.decoding import Decoding
 from softstart.backbone.devices import device_of
-from softstart.backbone.read_once import Context, Pairs, Reading, reading, recorded
+from softstart.backbone.read_once import Branches, Context, Pairs, Reading, reading, recorded
 from softstart.backbone.searches import beam_search, greedy_search
 from softstart.backbone.text_cache import TextCache
 from softstart.backbone.unpadded import Unpadded
@@ -125,39 +126,48 @@ class OncePasses:
     # Ranking and generation: what is tried continues from what all tries have in common.
 
     @torch.no_grad()
-    def rank(self, prompts: Tensor, batch: Batch, candidates: Tensor, rows: int, *, first: bool) -> Tensor:
-        """Summed log-likelihoods [B, C] of candidates [B, C, T], at most ``rows`` of them in a pass.
+    def rank(
+        self,
+        prompts: Tensor,
+        batch: Batch,
+        candidates: Sequence[Sequence[Tree]],
+        of: Tensor,
+        tokens: int,
+        *,
+        first: bool,
+    ) -> Iterator[tuple[Tensor, Tree, Tensor]]:
+        """Log-likelihoods of candidates, which continue from the prompt or the text.
 
-        ``first``: the prompt stands before the text.
+        Args:
+            prompts: [R, P, d].
+            batch: B rows.
+            candidates: the trees of every set of candidates.
+            of: [B] the set of each row.
+            tokens: at most this many nodes in a pass, or one tree.
+            first: the prompt stands before the text.
+
+        Yields:
+            (some rows [b], a tree, the log-likelihoods [b, c] of its candidates).
         """
         contexts, order, logits = self._begun(prompts, batch, first=first)
-        if order is not None:
-            candidates = candidates[order]
-        count, choices, _ = candidates.shape
-        wide = torch.promote_types(logits.dtype, torch.float32)
-        begin = torch.log_softmax(logits.to(wide), -1)  # [B, V]
-        heads = candidates[:, :, 0]
-        scores = begin.gather(1, heads.clamp_min(0)).masked_fill(heads == IGNORE, 0.0)
-        if candidates.shape[2] > 1:
-            whole = max(1, rows // choices)
-            parts = [
-                self._rest(_rows(contexts, part, count), candidates[part])
-                for part in torch.arange(count, device=candidates.device).split(whole)
-            ]
-            scores = scores + torch.cat(parts)
-        scores = scores.masked_fill((candidates == IGNORE).all(2), -torch.inf)
-        return scores if order is None else scores.index_select(0, torch.argsort(order))
+        order = torch.arange(len(of), device=of.device) if order is None else order
+        of = of[order]
+        for number in of.unique().tolist():
+            rows = (of == number).nonzero().squeeze(1)
+            for tree in candidates[number]:
+                for some in rows.split(max(1, tokens // len(tree))):
+                    values = [tree.values(logits[some, None], 0, 1)]
+                    if len(tree) > 1:
+                        after = self._branches(_rows(contexts, some, len(of)), tree, len(some))
+                        values.append(tree.values(after, 1))
+                    yield order[some], tree, tree.sums(torch.cat(values, 1))
 
-    def _rest(self, contexts: Sequence[Context], candidates: Tensor) -> Tensor:
-        """Log-likelihood [B, C] of all tokens of candidates [B, C, T] but the first."""
-        count, choices = candidates.shape[:2]
-        told, wanted = candidates[:, :, :-1].flatten(0, 1), candidates[:, :, 1:].flatten(0, 1)
-        if not bool((wanted != IGNORE).any()):
-            return torch.zeros(count, choices, device=wanted.device)
-        embeds = self.embedding(told.clamp_min(0))
-        read = Reading([_repeated(context, choices) for context in contexts])
-        at, lengths = (wanted != IGNORE).flatten().nonzero().squeeze(1), (wanted != IGNORE).sum(1)
-        return -self._label_sums(embeds, read, at, wanted, lengths).view(count, choices)
+    def _branches(self, contexts: Sequence[Context], tree: Tree, rows: int) -> Tensor:
+        """Logits [b, N - 1, V] of what follows all nodes of a tree but the first, of b rows."""
+        embeds = self.embedding(tree.tokens[1:]).expand(rows, -1, -1)
+        branches = Branches(tree.depths[1:] - 1, tree.sees[1:, 1:])
+        at = torch.arange(embeds.shape[0] * embeds.shape[1])
+        return self._pass(embeds, Reading(contexts, branches=branches), at).view(rows, len(tree) - 1, -1)
 
     @torch.no_grad()
     def write(self, prompts: Tensor, batch: Batch, decoding: Decoding, *, first: bool) -> Tensor:

@@ -58,6 +58,19 @@ class Context:
         return self.sizes.repeat_interleave(rows // len(self.sizes))
 
 
+@dataclass(frozen=True)
+class Branches:
+    """Vectors that continue several beginnings in one row.
+
+    Args:
+        places: [N] how many vectors of the row each one comes after.
+        sees: [N, N] whether vector i attends to vector j.
+    """
+
+    places: Tensor
+    sees: Tensor
+
+
 @dataclass
 class Reading:
     """What one forward pass attends to besides its own rows, and what it leaves for later passes.
@@ -67,12 +80,15 @@ class Reading:
         record: if given, the pass leaves its own keys and values [B, G, N, h] of every layer there.
         fused: fused kernels, which cannot be differentiated twice, may be used.
         layout: where the rows' vectors stand; None: the rows are padded to one length.
+        branches: the rows are no sequences but trees, all of one shape; without it, each vector sees those
+            before it.
     """
 
     contexts: Sequence[Context] = ()
     record: dict[int, tuple[Tensor, Tensor]] | None = None
     fused: bool = True
     layout: Unpadded | None = None
+    branches: Branches | None = None
     _masks: dict[int | None, tuple[list[Tensor | None], Tensor]] = field(default_factory=dict)
 
     def positions(self, rows: int, new: int, device: torch.device) -> Tensor:
@@ -80,7 +96,7 @@ class Reading:
         before: Tensor | int = 0
         for context in self.contexts:
             before = before + context.ends(rows)
-        place = torch.arange(new, device=device)
+        place = self._places(new, device)
         return place + before[:, None] if isinstance(before, Tensor) else (place + before)[None]
 
     def padded(self, heads: Tensor) -> Tensor:
@@ -115,9 +131,10 @@ class Reading:
 
     def _make(self, query: Tensor, window: int | None) -> tuple[list[Tensor | None], Tensor]:
         rows, new, device = query.shape[0], query.shape[2], query.device
-        place = torch.arange(new, device=device)
+        place = self._places(new, device)
         back = place[:, None] - place  # [N, N] how far back a key lies
-        own = (back < 0) if window is None else (back < 0) | (back >= window)
+        own = back < 0 if self.branches is None else ~self.branches.sees
+        own = own if window is None else own | (back >= window)
         masks: list[Tensor | None] = []
         positions = self.positions(rows, new, device)  # [B or 1, N]
         first: Tensor | int = 0  # the position a context begins at: [B], or one number
@@ -136,6 +153,10 @@ class Reading:
             masks.append(None if hidden is None else _negative(hidden, query.dtype))
             first = first + context.ends(rows)
         return masks, _negative(own, query.dtype)
+
+    def _places(self, new: int, device: torch.device) -> Tensor:
+        """How far behind its contexts every vector of a row stands: [N]."""
+        return torch.arange(new, device=device) if self.branches is None else self.branches.places
 
 
 def _negative(hidden: Tensor, dtype: torch.dtype) -> Tensor:

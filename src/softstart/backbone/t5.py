@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from softstart.backbone import kernels, t5_compiled, t5_layers
 from softstart.backbone.base import Backbone
 from softstart.backbone.batch import IGNORE, Batch
+from softstart.backbone.candidates import Tree, sets_of
 from softstart.backbone.decoding import Decoding
 from softstart.errors import SoftstartError
 
@@ -70,6 +72,46 @@ class T5Backbone(Backbone):
             return super().label_nll(state, mask, labels)
         sums = t5_layers.label_losses(self.model, self._decode(state, mask, labels), labels)
         return sums, (labels != IGNORE).sum(1)
+
+    @torch.no_grad()
+    def rank(
+        self,
+        prompts: Tensor,
+        batch: Batch,
+        candidates: Tensor,
+        max_tokens: int | None = None,
+        of: Tensor | None = None,
+    ) -> Tensor:
+        """As ``Backbone.rank``: candidates [L, C, T] → [B, C]; shared beginnings are read once for a row."""
+        if not self.lean:
+            return super().rank(prompts, batch, candidates, max_tokens, of)
+        _, choices, length = candidates.shape
+        sets, of = sets_of(candidates, of, max_tokens)
+        scores = torch.full((len(batch), choices), -torch.inf, dtype=self.prompt_dtype, device=self.device)
+        for rows, part in self.parts(batch, max_tokens, prompts.shape[1]):
+            embeds, mask = self.place(prompts, part)
+            states, text = self.encode(embeds, mask), mask.shape[1]
+            for number in of[rows].unique().tolist():
+                mine = (of[rows] == number).nonzero().squeeze(1)
+                for tree in sets[number]:
+                    bound = max_tokens or len(rows) * (len(tree) + text)
+                    for some in mine.split(max(1, bound // (len(tree) + text))):
+                        out = self._branches(states[some], mask[some], tree)
+                        # The head is the widest layer: it takes as many positions as candidates one by one.
+                        at_once = max(1, bound // text) * length // len(some)
+                        values = tree.values_by(partial(t5_layers.head, self.model), out, max(1, at_once))
+                        scores[rows[some][:, None], tree.columns] = tree.sums(values).to(scores.dtype)
+        return scores
+
+    def _branches(self, states: Tensor, mask: Tensor, tree: Tree) -> Tensor:
+        """Decoder output [B, N, d] at each node of a tree, from encoder output [B, S, d]."""
+        decoder, depths = self.model.decoder, tree.depths
+        start = self.model.config.decoder_start_token_id
+        ids = torch.cat((torch.full_like(tree.tokens[:1], start), tree.tokens[1:]))
+        bias = self._bias(decoder, int(depths.max()) + 1)[:, :, depths[:, None], depths]
+        bias = bias.masked_fill(~tree.sees, torch.finfo(bias.dtype).min)
+        rows = ids.expand(len(states), -1)
+        return t5_layers.decode(decoder, rows, states, mask, bias, self._pass())
 
     def generate_ids(self, embeds: Tensor, mask: Tensor, decoding: Decoding) -> Tensor:
         """Token ids [B, T]: greedy search by ``t5_layers``, beam search by transformers' ``generate``."""

@@ -250,11 +250,15 @@ def label_likelihoods(
     Returns:
         [rows, labels] for every job.
     """
-    per_row = [job.task.label_ids for job in jobs for _ in range(len(job.rows))]
-    if not per_row:
+    if not any(len(job.rows) for job in jobs):
         return [torch.zeros(0, len(job.task.labels)) for job in jobs]
-    candidates = candidates_tensor(per_row, IGNORE).to(backbone.device)
-    sums = backbone.rank(prompts, _batch(backbone, jobs), candidates, evaluation.max_tokens).cpu()
+    words = [tuple(map(tuple, job.task.label_ids)) for job in jobs]
+    place = {labels: number for number, labels in enumerate(dict.fromkeys(words))}
+    of = [place[labels] for labels, job in zip(words, jobs, strict=True) for _ in range(len(job.rows))]
+    candidates = candidates_tensor(list(place), IGNORE).to(backbone.device)
+    sets = torch.tensor(of, device=backbone.device)
+    batch = _batch(backbone, jobs)
+    sums = backbone.rank(prompts, batch, candidates, evaluation.max_tokens, sets).cpu()
     parts = sums.split([len(job.rows) for job in jobs])
     return [part[:, : len(job.task.labels)] for part, job in zip(parts, jobs, strict=True)]
 

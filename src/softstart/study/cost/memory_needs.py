@@ -325,8 +325,10 @@ def _evaluation(
             once = traced(lambda: backbone.nll(prompts, batch), device).on(device)
         ranked = 0
         if SCORINGS.find(study.evaluation.scoring).ranks and lengths.labels[0]:
-            words = torch.full((rows, *lengths.labels), 3)
-            ranked = traced(lambda: backbone.rank(prompts, batch, words, tokens), device).on(device)
+            count, length = lengths.labels
+            words = torch.arange(count * length).view(1, count, length)  # they share nothing
+            of = torch.zeros(rows, dtype=torch.long)
+            ranked = traced(lambda: backbone.rank(prompts, batch, words, tokens, of), device).on(device)
         return resident + max(ranked, once + rows * searched)
 
     bound = study.evaluation.max_tokens
