@@ -19,6 +19,7 @@ from softstart.cli.options import (
     LabelWords,
     LrUnitOption,
     MaxInput,
+    MultiLabel,
     NoHeader,
     Output,
     PlacementName,
@@ -156,6 +157,7 @@ def adapt(
     output: Output = None,
     label: Label = None,
     labels: LabelWords = None,
+    multi_label: MultiLabel = None,
     no_header: NoHeader = False,
     metric: Annotated[str | None, typer.Option(help="One of: <metrics>.")] = None,
     scoring: ScoringName = None,
@@ -182,6 +184,7 @@ def adapt(
       softstart adapt --init start --train mine.csv --test more.csv --out tuned
       softstart adapt --train mine.csv --input '{title}: {body}' --label topic --lr 0.3 --lr 0.1
       softstart adapt --train mine.csv --labels 0=hate 1=fine --scoring rank_calibrated
+      softstart adapt --train tickets.csv --multi-label billing urgent spam --out tuned
     """
     from softstart.backbone import TINY
     from softstart.prompt.formats import check_prompt_output
@@ -201,7 +204,9 @@ def adapt(
     learned = load_prompt(init, revision, placement) if init and not is_named(init) else None
     name = backbone or (learned.backbone if learned else TINY)
     steps, splits = steps or steps_for(name), _splits(splits, dev, name)
-    raw = table(train, input, output, label, labels, no_header, metric=metric, test=test, dev=dev)
+    raw = table(
+        train, input, output, label, labels, no_header, multi_label, metric=metric, test=test, dev=dev
+    )
     task = _read(raw, splits)
     model = backbone_of(learned, backbone or (None if learned else TINY), device, text_cache, placement)
     starts, length = _starts(model, task, init, learned, length, seed)
@@ -216,7 +221,7 @@ def adapt(
     if this_job().lead:
         saved = _save_best(tuned, task, raw, out, work) if out else ""
         known = levels(model, task, text, evaluation)
-        show_tuned(task, tuned, known, own_test=test is not None, saved=saved)
+        show_tuned(task, tuned, known, own_test=test is not None, saved=saved, asked=bool(raw.multi_label))
 
 
 def _tuned(
@@ -314,6 +319,7 @@ def _save_best(tuned: Mapping[str, Tuned], task: Task, raw: RawData, out: Path, 
     Returns:
         A line that says so: the prompt is there before anything is printed, which may fail.
     """
+    from softstart.gym.multi_label import labels_asked
     from softstart.gym.tables import resolved
     from softstart.yourtasks import best_start
     from softstart.yourtasks.reading import noted
@@ -322,6 +328,8 @@ def _save_best(tuned: Mapping[str, Tuned], task: Task, raw: RawData, out: Path, 
     best = best_start(tuned)
     prompt = tuned[best].prompt
     prompt.info.update({name: value for name, value in noted(resolved(raw)).items() if value is not None})
+    if raw.multi_label:
+        prompt.info["asked"] = labels_asked(task.test)
     prompt.info[WORK] = work
     if prompt.fits_peft:
         prompt.save_pretrained(out)

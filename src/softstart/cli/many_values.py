@@ -8,7 +8,7 @@ from softstart.cli.listing import ListingCommand
 
 
 class ManyValues(ListingCommand):
-    """Lets ``--seeds`` and ``--labels`` take all values that follow: ``--seeds 13 21 42``."""
+    """Lets ``--seeds`` and options of labels take all values that follow: ``--seeds 13 21 42``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Repeat the option before each of its values."""
@@ -16,10 +16,10 @@ class ManyValues(ListingCommand):
         option = ""
         for arg in args:
             if arg.startswith("--"):
-                option = arg if arg in ("--seeds", "--labels") else ""
+                option = arg if arg in ("--seeds", "--labels", "--multi-label") else ""
                 if not option:
                     spread.append(arg)
-            elif option and (option == "--labels" or arg.isdigit()):
+            elif option and (option != "--seeds" or arg.isdigit()):
                 spread += [option, arg]
             else:
                 option = ""

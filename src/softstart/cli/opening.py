@@ -55,6 +55,7 @@ def table(
     label: str | None,
     labels: list[str] | None,
     no_header: bool,
+    multi_label: list[str] | None = None,
     **more: Any,
 ) -> RawData:
     """A table and how it is read, from the options that say so; ``more`` are other fields of ``RawData``.
@@ -64,8 +65,8 @@ def table(
     """
     from softstart.gym.tables import RawData, label_words
 
-    words, header = label_words(labels or []), False if no_header else None
-    return RawData(data, input=input, output=output, label=label, labels=words, header=header, **more)
+    more |= {"multi_label": tuple(multi_label or ()), "header": False if no_header else None}
+    return RawData(data, input=input, output=output, label=label, labels=label_words(labels or []), **more)
 
 
 def scored_by(scoring: str | None) -> Evaluation:

@@ -85,6 +85,10 @@ GymReading = Annotated[
     Literal["strict", "published"],
     typer.Option(help="How files in CrossFit's format are read; published: as by the published code."),
 ]
+MultiLabel = Annotated[
+    list[str] | None,
+    typer.Option("--multi-label", help="Several labels a row: a column of lists, or columns of 0 and 1."),
+]
 NoHeader = Annotated[
     bool, typer.Option("--no-header", help="TSV without column names: each line is input, TAB, answers.")
 ]

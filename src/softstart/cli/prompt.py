@@ -18,6 +18,7 @@ from softstart.cli.options import (
     Label,
     LabelWords,
     MaxInput,
+    MultiLabel,
     NoHeader,
     Output,
     Prompt,
@@ -100,6 +101,7 @@ def evaluate(
     output: Output = None,
     label: Label = None,
     labels: LabelWords = None,
+    multi_label: MultiLabel = None,
     no_header: NoHeader = False,
     scoring: ScoringName = None,
     metric: Annotated[
@@ -124,7 +126,7 @@ def evaluate(
     from softstart.yourtasks.reading import as_noted
 
     loaded = load_prompt(prompt, revision)
-    raw = as_noted(loaded.info, table(rows, input, output, label, labels, no_header))
+    raw = as_noted(loaded.info, table(rows, input, output, label, labels, no_header, multi_label))
     examples = labeled_rows(raw)
     predictor = Predictor(
         backbone_of(loaded, backbone, device, text_cache), loaded, max_input_tokens=max_input_tokens,
@@ -137,7 +139,8 @@ def evaluate(
     junk = (
         f", {percent(scored.outside):.0f} % no label" if scored.outside is not None and not way.ranks else ""
     )
-    say(f"{scored.metric} {points(scored.score):.1f} on {scored.rows} rows ({way.label}{junk})")
+    macro = "" if scored.macro is None else f", macro-F1 {points(scored.macro):.1f}"
+    say(f"{scored.metric} {points(scored.score):.1f}{macro} on {scored.rows} rows ({way.label}{junk})")
 
 
 def export(

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 
 def show_tuned(
-    task: Task, tuned: Mapping[str, Tuned], known: Levels, *, own_test: bool, saved: str = ""
+    task: Task,
+    tuned: Mapping[str, Tuned],
+    known: Levels,
+    *,
+    own_test: bool,
+    saved: str = "",
+    asked: bool = False,
 ) -> None:
     """Print the scores of all starts beside those that need no tuning, and what they say.
 
@@ -24,6 +30,7 @@ def show_tuned(
         known: zero-shot, majority and chance.
         own_test: whether the test rows are from a file of their own.
         saved: what was saved where, in words.
+        asked: whether the rows of the task are questions about labels.
     """
     from softstart.analysis.units import percent, points
     from softstart.training.evaluation import SCORINGS
@@ -55,6 +62,8 @@ def show_tuned(
         + ("" if own_test else " (a fifth of --train)")
         + (f"; means over {splits} splits of train and dev" if splits > 1 else "")
     )
+    if asked:
+        say(f"macro-F1 over the labels on test: {', '.join(_macro(task, tuned))}")
     for name, of in tuned.items():
         if of.diverged:
             warn(
@@ -69,6 +78,16 @@ def show_tuned(
         say(f"the {name} {verdict(gains, of.gain)}")
     for line in (*odd_results(task, tuned, known), *([saved] if saved else [])):
         say(line)
+
+
+def _macro(task: Task, tuned: Mapping[str, Tuned]) -> Iterator[str]:
+    """Every start with the macro-F1 of its answers about labels, a mean over samples."""
+    from softstart.analysis.units import points
+    from softstart.gym.multi_label import macro_f1
+
+    for name, of in tuned.items():
+        found = [macro_f1(answers, task.test) for answers in of.answers]
+        yield f"{name} {points(sum(found) / len(found)):.1f}"
 
 
 def odd_results(task: Task, tuned: Mapping[str, Tuned], known: Levels) -> Iterator[str]:

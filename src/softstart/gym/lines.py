@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from softstart.errors import SoftstartError
 from softstart.gym.catalog.schema import Answer, Answers, Choices, Entry, Keep, Splits
+from softstart.gym.multi_label import labels_of
 from softstart.gym.quirks import QUIRKS
 from softstart.gym.rows import line_of
 from softstart.gym.sampling import shuffled
@@ -130,6 +131,8 @@ def _converter(entry: Entry, *, own: bool) -> Callable[[Row], Keyed]:
         parts.append(("ANSWER", _chooser(entry.answer, entry.choices)))
     if "ANSWERS" in used and entry.answers:
         parts.append(("ANSWERS", _collector(entry.answers)))
+    if "ANSWERS" in used and entry.several:
+        parts.append(("ANSWERS", labels_of(entry.several)))
     balance = Field(entry.balance) if entry.balance else None
     operations = list(entry.input_operations)
 

@@ -36,6 +36,9 @@ F1Labels = Literal["union", "gold"]
 """Over which labels Classification-F1 is a mean: all strings in gold or predictions, as CrossFit's (a wrong
 string that is no label is one more class with F1 0), or the labels in gold alone."""
 
+YES = "yes"
+"""The answer whose F1 ``Micro-F1`` is: that a label fits (``softstart.gym.multi_label``)."""
+
 GOLD_F1 = "Classification-F1 (gold labels)"
 """Classification-F1 over the labels in gold alone, as tables name it: it is another metric."""
 
@@ -232,6 +235,11 @@ def gold_macro_f1(predictions: Sequence[str], references: References) -> float:
     return _mean([f1[label] for label in dict.fromkeys(gold)])
 
 
+def micro_f1(predictions: Sequence[str], references: References) -> float:
+    """Micro-F1: F1 of the answer "yes" over all pairs of a row and a label; 0 if there is none."""
+    return _f1_by_label([answers[0] for answers in references], predictions).get(YES, 0.0)
+
+
 def matthews(predictions: Sequence[str], references: References, labels: Sequence[str] = ()) -> float:
     """Matthew-Correlation; 0 if undefined.
 
@@ -379,5 +387,6 @@ METRICS.add(
     Metric(matthews, "Matthews correlation", needs_labels=True, problem=_no_answer),
 )
 METRICS.add("Pearson-Correlation", Metric(pearson, "Pearson correlation", problem=_no_number, fewest=2))
+METRICS.add("Micro-F1", Metric(micro_f1, "micro-F1 of several labels a row", problem=_no_answer))
 METRICS.add("Rouge-L", Metric(rouge_l, "F1 of the longest common subsequence", problem=_only_full_stops))
 METRICS.add(GOLD_F1, Metric(gold_macro_f1, "macro-F1 of the labels in gold", problem=_no_answer))

@@ -25,7 +25,7 @@ from softstart.storage.safe_yaml import read_yaml
 MAPPING = "sources.yaml"
 """The file that says how tables are read."""
 
-KEYS = ("input", "output", "label", "labels", "kind", "metric", "delimiter", "header")
+KEYS = ("input", "output", "label", "labels", "kind", "metric", "delimiter", "header", "multi_label")
 """What it can say of a table: fields of ``RawData``."""
 
 ANSWERS = ("output", "target", "answer")
@@ -128,7 +128,11 @@ def _typed(of: dict[str, Any], where: str) -> dict[str, Any]:
             if any(isinstance(text, bool) for pair in pairs for text in pair):
                 raise SoftstartError("a label is true or false", where=where, fix="Put it in quotes: 'yes'.")
             of[key] = {str(name): str(word) for name, word in pairs}
-        elif key != "labels" and (value is False if key == "header" else isinstance(value, str)):
+        elif key == "multi_label" and isinstance(value, list):
+            of[key] = tuple(map(str, value))
+        elif key in ("labels", "multi_label"):
+            raise SoftstartError(f"'{key}' cannot be {value!r}", where=where, fix="Write a list: [a, b].")
+        elif value is False if key == "header" else isinstance(value, str):
             continue
         else:
             raise SoftstartError(f"'{key}' cannot be {value!r}", where=where, fix="Write a text.")

@@ -15,6 +15,7 @@ from typing import Any
 from unicodedata import category, normalize
 
 from softstart.errors import SoftstartError, did_you_mean
+from softstart.gym import multi_label as questions
 from softstart.gym.build import Job, draw
 from softstart.gym.catalog.reading import parse_entry, read_catalog
 from softstart.gym.catalog.schema import Entry
@@ -48,7 +49,9 @@ class RawData:
     words; a value outside them is an error. Without ``test`` (a file, or a split of the hub) a fifth of the
     rows becomes the test set, as CrossFit carves it. ``dev`` (likewise) holds the dev rows of ``whole_task``,
     which are else drawn from the rows. ``header=False``: a TSV without column names, each line the input and
-    the answers. All commands read tables this way.
+    the answers. ``multi_label`` names a column of lists of labels, or several columns of 0 and 1, in
+    place of ``label`` and ``output``: each label is then a question of its own (``gym.multi_label``). All
+    commands read tables this way.
 
     Raises:
         SoftstartError: an unknown kind, a template that cannot be read, or a label that is there twice.
@@ -69,9 +72,16 @@ class RawData:
     delimiter: str | None = None
     dev: str | None = None
     header: bool | None = None
+    multi_label: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Refuse an unknown kind, a template that cannot be read, and a label that is there twice."""
+        if self.multi_label and (self.output or self.label):
+            raise SoftstartError(
+                "--multi-label cannot go together with --label or --output",
+                where=self.where,
+                fix="Leave the others out.",
+            )
         for text in (self.input, self.output):
             if text is not None:
                 Template(text)
@@ -125,6 +135,9 @@ def described(raw: RawData) -> tuple[Entry, list[str]]:
     fields = _source(raw) | {"category": raw.category}
     rows, first = _peek(raw, fields)
     fields |= _columns(raw, first)
+    if raw.multi_label:
+        metric = raw.metric or questions.METRIC
+        return parse_entry(raw.task_name, fields | {"kind": "text2text", "metric": metric}, raw.where), []
     guess: Kind = "classification" if raw.label or "label" in first else "text2text"
     draft = parse_entry(
         raw.task_name, fields | {"kind": raw.kind or guess, "metric": raw.metric or "EM"}, raw.where
@@ -222,7 +235,11 @@ def whole_task(raw: RawData, *, splits: int = 1, dev_share: float = 0.25, max_de
     learned = {keyed.line.input for keyed in drawn.pool}
     notes += [*drawn.labels, *_shared(learned, test)]
     facts = (entry.name, entry.kind, entry.metric, entry.category)
-    return Task(*facts, samples, test, raw.data, notes=tuple(notes))
+    task = Task(*facts, samples, test, raw.data, notes=tuple(notes))
+    if not raw.multi_label:
+        return task
+    words = tuple(_several(raw)["words"].values())
+    return questions.as_questions(task, words, MOST_TRAIN, own_dev=bool(own_dev))
 
 
 def _dev_rows(raw: RawData, entry: Entry) -> tuple[Example, ...]:
@@ -317,13 +334,25 @@ def _columns(raw: RawData, first: Row) -> dict[str, Any]:
     read = [field.root for text in (raw.input, raw.output) if text for field in Template(text).fields]
     if taken := next((name for name in read if name in MADE and name in columns), None):
         raise SoftstartError(reserved(taken).what, where=raw.where, fix=reserved(taken).fix)
-    label = raw.label or ("label" if "label" in columns else None)
+    label = raw.label or ("label" if "label" in columns and not raw.multi_label else None)
     wanted = column_template(raw.input, columns, "--input") if raw.input else None
     if wanted is None and "input" not in columns:
         raise _no_column("input", columns, raw.where, f"--input '{{{columns[0]}}}'", tsv=_is_tsv(raw))
     if label is not None and label not in columns and "." not in label:
         raise _no_column(label, columns, raw.where, f"--label {columns[-1]}")
+    if raw.multi_label:
+        if missing := next((name for name in raw.multi_label if name not in columns), None):
+            raise _no_column(missing, columns, raw.where, f"--multi-label {columns[-1]}")
+        return {"input": wanted or "{input}", "output": "{ANSWERS}", "several": _several(raw)}
     return {"input": wanted or "{input}", **_output(raw, columns, label)}
+
+
+def _several(raw: RawData) -> dict[str, Any]:
+    """The entry's field of this name; without words for labels, columns of 0 and 1 are their own words."""
+    words = dict(raw.labels) if isinstance(raw.labels, Mapping) else {word: word for word in raw.labels}
+    if not words and len(raw.multi_label) > 1:
+        words = {name: name for name in raw.multi_label}
+    return {"columns": list(raw.multi_label), "words": words}
 
 
 def resolved(raw: RawData) -> RawData:

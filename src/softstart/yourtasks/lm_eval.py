@@ -16,6 +16,7 @@ import yaml
 
 from softstart.backbone import Backbone
 from softstart.errors import SoftstartError
+from softstart.gym.multi_label import questions
 from softstart.gym.task import Example
 from softstart.storage.files import atomic
 from softstart.training.chat import chat_text
@@ -55,6 +56,8 @@ def write_lm_eval(predictor: Predictor, rows: Sequence[Example], folder: Path) -
             "a multiple-choice task needs labels, and the prompt has none",
             fix="Tune it on a table of labels, or score it with softstart evaluate.",
         )
+    if predictor.asked:
+        rows = questions(rows, predictor.asked)
     _check_output_layer(predictor.backbone)
     name = "softstart_" + (predictor.task.name or "task").replace("-", "_").replace(".", "_")
     choices = [_choice(predictor.backbone, label, chat=predictor.format.chat) for label in labels]

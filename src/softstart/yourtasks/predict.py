@@ -13,7 +13,8 @@ from softstart.backbone import Backbone
 from softstart.errors import SoftstartError
 from softstart.gym.label_sets import compare_labels
 from softstart.gym.lines import kept_text
-from softstart.gym.metrics import METRICS, companions, score
+from softstart.gym.metrics import METRICS, YES, companions, score
+from softstart.gym.multi_label import METRIC, NOTHING, f1, question
 from softstart.gym.rows import PREDICTION, line_of
 from softstart.gym.task import Example
 from softstart.gym.template import Template, with_columns
@@ -45,7 +46,8 @@ class Predictor:
     Args:
         backbone: the frozen model.
         prompt: a tuned prompt; what ``compare_starts`` noted in ``info`` gives the defaults of the rest.
-        labels: label words to choose from, with a probability each; none: outputs are written freely.
+        labels: label words to choose from, with a probability each; none: outputs are written freely. Of a
+            prompt that was tuned on several labels a row, which labels to ask about.
         template: how the row's input becomes model input.
         input: which fields of a row are its input.
         max_input_tokens: longer inputs are cut, or refused with ``strict``.
@@ -84,7 +86,8 @@ class Predictor:
         self.stack = self.prompt.check_for(self.backbone)[None].to(
             self.backbone.device, self.backbone.prompt_dtype
         )
-        if self.labels is None:
+        self.asked = tuple(self.labels or info.get("asked") or ()) if info.get("asked") else ()
+        if self.labels is None or self.asked:
             self.labels = info.get("labels") or []
         if self.template is None:
             self.template = info.get("template") or "{input}"
@@ -121,6 +124,8 @@ class Predictor:
     def __call__(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         """Each row, in order, with ``prediction`` and, of labels, ``p(label)``; read and made in chunks.
 
+        The prediction of a prompt that was tuned on several labels a row is a list: those that fit.
+
         Raises:
             SoftstartError: a row without the input's fields, or one too long when ``strict``.
         """
@@ -128,14 +133,14 @@ class Predictor:
         while chunk := list(islice(rows, CHUNK)):
             inputs = [_input_of(row, number + i, self.fields) for i, row in enumerate(chunk, 1)]
             number += len(chunk)
-            for row, answer in zip(chunk, self._answer(inputs), strict=True):
+            for row, answer in zip(chunk, self.answers(inputs), strict=True):
                 self.check_columns(row)
                 yield dict(row) | answer
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that are added to a row."""
-        return (PREDICTION, *(f"p({label})" for label in self.labels or ()))
+        return (PREDICTION, *(f"p({label})" for label in self.asked or self.labels or ()))
 
     def check_columns(self, columns: Iterable[str], where: str | None = None) -> None:
         """Refuse a table with a column that predictions would overwrite.
@@ -169,6 +174,17 @@ class Predictor:
             ids = encode_texts(self.backbone, texts, self.limit, chat=chat)
         return unanswered(ids), long
 
+    def answers(self, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """What is added to the row of each input, see ``columns``; SoftstartError as ``texts``."""
+        if not self.asked:
+            yield from self._answer(inputs)
+            return
+        found = self._answer([question(text, label) for text in inputs for label in self.asked])
+        for _ in inputs:
+            said = dict(zip(self.asked, found, strict=False))
+            likely = {f"p({label})": answer[f"p({YES})"] for label, answer in said.items() if len(answer) > 1}
+            yield {PREDICTION: [label for label in said if said[label][PREDICTION] == YES]} | likely
+
     def _answer(self, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:
         rows, long = self.encoded(inputs)
         self.truncated += len(long)
@@ -194,7 +210,8 @@ class Scored:
     """How well rows were predicted: the metric, its value in 0..1, and how many rows there were.
 
     ``outside`` is the share of predictions that are no label; None without labels. ``scoring`` is how they
-    were made, ``notes`` what is odd about the labels.
+    were made, ``notes`` what is odd about the labels. Of several labels a row, ``score`` is micro-F1 and
+    ``macro`` macro-F1.
     """
 
     metric: str
@@ -203,6 +220,7 @@ class Scored:
     scoring: str = "generate"
     outside: float | None = None
     notes: tuple[str, ...] = ()
+    macro: float | None = None
 
 
 def evaluate_rows(predictor: Predictor, rows: Sequence[Example], metric: str | None = None) -> Scored:
@@ -230,6 +248,8 @@ def evaluate_rows(predictor: Predictor, rows: Sequence[Example], metric: str | N
     """
     if not rows:
         raise SoftstartError("no rows to score", fix="Give a table with rows below its head.")
+    if predictor.asked:
+        return _several_labels(predictor, rows)
     labels, references = list(predictor.labels or ()), [row.outputs for row in rows]
     notes = compare_labels(labels, [answers[0] for answers in references], "--rows") if labels else []
     predictions = predictor.texts([row.input for row in rows])
@@ -237,6 +257,15 @@ def evaluate_rows(predictor: Predictor, rows: Sequence[Example], metric: str | N
     value = score(metric, predictions, references, f1_labels=predictor.evaluation.f1_labels, labels=labels)
     outside = companions(labels, metric, predictions, references).get("outside")
     return Scored(metric, value, len(rows), str(predictor.scoring), outside, tuple(notes))
+
+
+def _several_labels(predictor: Predictor, rows: Sequence[Example]) -> Scored:
+    """Micro- and macro-F1 of a prompt that was tuned on several labels a row."""
+    gold = [set(row.outputs) - {NOTHING} for row in rows]
+    notes = compare_labels(predictor.asked, sorted(set().union(*gold)), "--rows")
+    predicted = [set(answer[PREDICTION]) for answer in predictor.answers([row.input for row in rows])]
+    micro, macro = f1(predicted, gold, predictor.asked)
+    return Scored(METRIC, micro, len(rows), str(predictor.scoring), None, tuple(notes), macro)
 
 
 def _noted_metric(prompt: SoftPrompt) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from softstart.gym.tables import RawData
 
-READS_ANSWERS = ("output", "label", "labels")
+READS_ANSWERS = ("output", "label", "labels", "multi_label")
 """What says where the answers of a row are; they go together."""
 
 
@@ -24,6 +24,7 @@ def noted(raw: RawData) -> dict[str, Any]:
         "output": raw.output,
         "label": raw.label,
         "label_words": {str(value): word for value, word in words.items()} or None,
+        **({"multi_label": list(raw.multi_label)} if raw.multi_label else {}),
     }
 
 
@@ -38,6 +39,7 @@ def as_noted(info: Mapping[str, Any], raw: RawData) -> RawData:
     if not any(getattr(raw, name) for name in READS_ANSWERS):
         known |= {"output": info.get("output"), "label": info.get("label")}
         known["labels"] = info.get("label_words") or ()
+        known["multi_label"] = tuple(info.get("multi_label") or ())
     if known["input"] == "{input}":
         del known["input"]  # the column that is taken without a template, too
     return replace(raw, **known)

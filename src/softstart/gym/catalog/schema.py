@@ -184,6 +184,15 @@ class Answers(_Strict):
     first_only: bool = False
 
 
+class Several(_Strict):
+    """``{ANSWERS}`` of a table with several labels a row: see ``softstart.gym.multi_label``."""
+
+    columns: Annotated[tuple[str, ...], Field(min_length=1)]
+    """One column of lists, or several of 0 and 1."""
+    words: Mapping[str, str] = {}
+    """The word of each label, if not the label itself; then there are no others."""
+
+
 class Entry(_Strict):
     """One task: its dataset, how rows become lines, how lines are sampled, and how answers are scored."""
 
@@ -203,6 +212,7 @@ class Entry(_Strict):
     choices: Choices | None = None
     answer: Answer | None = None
     answers: Answers | None = None
+    several: Several | None = None
     balance: FieldPath | None = None
     """The field whose values are balanced, k rows each, in classification; by default the output."""
     keep: tuple[Keep, ...] = ()
@@ -224,7 +234,7 @@ class Entry(_Strict):
         for placeholder, part in (
             ("{LABEL", self.labels),
             ("{CHOICES", self.choices),
-            ("{ANSWERS", self.answers),
+            ("{ANSWERS", self.answers or self.several),
             ("{ANSWER}", self.answer),
         ):
             if placeholder in templates and part is None:
@@ -238,6 +248,8 @@ class Entry(_Strict):
         described = {"note", "example", "citation", "license", "unstable", "category"}
         # What builds of older versions lack as well is no part of it.
         absent = {"header"} if self.dataset.header is None else set()
+        if self.several is None:
+            described.add("several")
         return self.model_dump_json(exclude={**dict.fromkeys(described, True), "dataset": absent})
 
     @property
