@@ -14,6 +14,7 @@ from softstart.cli.options import (
     Chat,
     Device,
     GymReading,
+    DevRows,
     Input,
     Label,
     LabelWords,
@@ -31,6 +32,7 @@ from softstart.cli.options import (
     Splits,
     Steps,
     Strict,
+    TestRows,
     TextCache,
 )
 from softstart.cli.resuming import resumable
@@ -144,12 +146,8 @@ def adapt(
         str | None,
         typer.Option(help="A learned start (file, folder, hub id), or one of: <starts>."),
     ] = None,
-    test: Annotated[
-        str | None, typer.Option(help="Labeled rows to test on; else a fifth of --train.")
-    ] = None,
-    dev: Annotated[
-        str | None, typer.Option(help="Labeled rows to select by; else a quarter of --train.")
-    ] = None,
+    test: TestRows = None,
+    dev: DevRows = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the tuned prompt, as a PEFT adapter.")] = None,
     backbone: PromptBackbone = None,
     revision: PromptRevision = None,
@@ -204,9 +202,8 @@ def adapt(
     learned = load_prompt(init, revision, placement) if init and not is_named(init) else None
     name = backbone or (learned.backbone if learned else TINY)
     steps, splits = steps or steps_for(name), _splits(splits, dev, name)
-    raw = table(
-        train, input, output, label, labels, no_header, multi_label, metric=metric, test=test, dev=dev
-    )
+    columns = (input, output, label, labels, no_header, multi_label)
+    raw = table(train, *columns, metric=metric, test=test, dev=dev)
     task = _read(raw, splits)
     model = backbone_of(learned, backbone or (None if learned else TINY), device, text_cache, placement)
     starts, length = _starts(model, task, init, learned, length, seed)
@@ -221,7 +218,7 @@ def adapt(
     if this_job().lead:
         saved = _save_best(tuned, task, raw, out, work) if out else ""
         known = levels(model, task, text, evaluation)
-        show_tuned(task, tuned, known, own_test=test is not None, saved=saved, asked=bool(raw.multi_label))
+        show_tuned(task, tuned, known, own_test=test is not None, saved=saved, asked=raw.multi_label)
 
 
 def _tuned(

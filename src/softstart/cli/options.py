@@ -59,6 +59,13 @@ MaxInput = Annotated[
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse inputs that are too long.")]
 
+TestRows = Annotated[
+    str | None, typer.Option("--test", help="Labeled rows to test on; else a fifth of --train.")
+]
+DevRows = Annotated[
+    str | None, typer.Option("--dev", help="Labeled rows to select by; else a quarter of --train.")
+]
+
 
 def _broken(template: str | None) -> str | None:
     r"""A template as it was typed, with line breaks for ``\n``: a shell's quotes have no other way."""

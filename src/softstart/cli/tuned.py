@@ -20,7 +20,7 @@ def show_tuned(
     *,
     own_test: bool,
     saved: str = "",
-    asked: bool = False,
+    asked: Sequence[str] = (),
 ) -> None:
     """Print the scores of all starts beside those that need no tuning, and what they say.
 
@@ -30,7 +30,7 @@ def show_tuned(
         known: zero-shot, majority and chance.
         own_test: whether the test rows are from a file of their own.
         saved: what was saved where, in words.
-        asked: whether the rows of the task are questions about labels.
+        asked: the columns of several labels a row: the rows of the task are questions about them.
     """
     from softstart.analysis.units import percent, points
     from softstart.training.evaluation import SCORINGS
