@@ -268,21 +268,26 @@ class CausalBackbone(Backbone):
         if once is None or self._place.first != "text":
             yield from super().parts(batch, max_tokens, extra, cost if once is None else None)
             return
-        lengths = batch.attention_mask.sum(1)
-        sizes = lengths // READ + extra + batch.labels.shape[1]
-        if max_tokens is None or int(sizes.max()) * len(batch) <= max_tokens:
-            yield torch.arange(len(batch), device=lengths.device), batch
-            return
-        order = torch.argsort(lengths, stable=True)
-        few = max(1, max_tokens // int(sizes.max()))
-        for rows in order.split(few):
-            yield rows, batch.select(rows)
+        yield from _with_read_texts(batch, max_tokens, extra)
 
     def trainable_copy(self) -> Self:
         """As ``Backbone.trainable_copy``: what is trained is read as a whole."""
         twin = super().trainable_copy()
         twin.read_once, twin._once = False, None
         return twin
+
+
+def _with_read_texts(batch: Batch, max_tokens: int | None, extra: int) -> Iterator[tuple[Tensor, Batch]]:
+    """Parts of a batch whose texts have been read, so that a row is little more than prompt and output."""
+    lengths = batch.attention_mask.sum(1)
+    sizes = lengths // READ + extra + batch.labels.shape[1]
+    if max_tokens is None or int(sizes.max()) * len(batch) <= max_tokens:
+        yield torch.arange(len(batch), device=lengths.device), batch
+        return
+    order = torch.argsort(lengths, stable=True)
+    few = max(1, max_tokens // int(sizes.max()))
+    for rows in order.split(few):
+        yield rows, batch.select(rows)
 
 
 def _nodes(max_tokens: int | None, part: Batch, length: int) -> int:
