@@ -34,7 +34,11 @@ def test_equals_crossfits_own_scorer(case):
 
 
 def test_the_catalog_uses_every_metric_and_no_other():
-    assert {facts.metric for facts in crossfit_catalog().values()} == set(METRICS) - {GOLD_F1, "Equal", "Micro-F1"}
+    assert {facts.metric for facts in crossfit_catalog().values()} == set(METRICS) - {
+        GOLD_F1,
+        "Equal",
+        "Micro-F1",
+    }
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abcd")), min_size=1, max_size=30))
