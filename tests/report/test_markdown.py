@@ -17,6 +17,7 @@ from softstart.analysis import (
 )
 from softstart.errors import SoftstartError
 from softstart.report.caveats import caveats
+from softstart.report.html import write_report
 from softstart.report.markdown import _tasks, write_markdown
 from softstart.report.style import MethodStyles
 from softstart.report.tables import comparisons
@@ -108,6 +109,18 @@ def test_one_budget_needs_no_figure_and_no_curves_no_speed(tmp_path):
     assert "faster" not in text
     with pytest.raises(SoftstartError, match="no result to report yet"):
         write_markdown(tmp_path / "r.md", {}, rows.head(0), *[pd.DataFrame()] * 3)
+
+
+def test_the_baseline_alone_has_no_gains_at_any_budget(tmp_path):
+    rows = results()
+    rows = rows[rows.method == "pt"]
+    assert "by steps" not in written(tmp_path / "r.md", rows)
+    assert list(tmp_path.iterdir()) == [tmp_path / "r.md"]
+    top = largest_budget(rows.assign(**with_defaults(rows)))
+    write_report(
+        tmp_path / "r.html", {}, rows, pd.DataFrame(), arg_table(top, "pt"), relative_gains(top, "pt"), {}
+    )
+    assert (tmp_path / "r.html").exists()
 
 
 def test_an_unfinished_study_says_so(tmp_path):

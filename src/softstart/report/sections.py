@@ -61,8 +61,8 @@ def budget_panels(arg: pd.DataFrame, styles: MethodStyles) -> dict[str, str]:
 def budgets(
     rows: pd.DataFrame, styles: MethodStyles, interval: str
 ) -> tuple[list[tuple[str, Markup]], Grid] | None:
-    """The panels of ``budget_panels`` and their values as a table; None for a single budget."""
-    if rows["budget"].nunique() < 2:
+    """The panels of ``budget_panels`` and their values as a table; None for a single budget or method."""
+    if rows["budget"].nunique() < 2 or not styles.others:
         return None
     arg = arg_table(rows, styles.baseline, interval=interval)
     panels = [(name, Markup(figure)) for name, figure in budget_panels(arg, styles).items()]
