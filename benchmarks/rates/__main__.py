@@ -36,7 +36,7 @@ from softstart.gym import open_gym
 from softstart.gym.task import Task
 from softstart.training.configs import PromptSpec
 from softstart.training.optimizers import OPTIMIZERS
-from softstart.training.rates import embedding_size
+from softstart.training.rates import entry_size
 from softstart.training.starts import draw_start
 
 RATES = (0.01, 0.03, 0.1, 0.25, 0.4, 1.0)
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> None:
                 jobs = [Job(i, encoded, test) for i in range(len(RATES))]
                 scores = evaluate(backbone, prompts, jobs, how)
                 line = {
-                    "backbone": backbone.name, "weights": backbone.weights, "entry": embedding_size(backbone),
+                    "backbone": backbone.name, "weights": backbone.weights, "entry": entry_size(backbone),
                     "part": part, "task": task.name, "optimizer": name, "rates": RATES,
                     "steps": arguments.steps, "template": arguments.template, "dtype": arguments.dtype,
                     "placement": arguments.placement, "start": tuned[0].curve[0][1],

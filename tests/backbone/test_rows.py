@@ -139,7 +139,7 @@ def test_micro_batches_are_cut_where_that_costs_least(lengths, cost):
 
 def test_no_weight_can_be_trained_and_a_wrong_width_is_refused(t5):
     assert not any(p.requires_grad for p in t5.model.parameters())
-    with pytest.raises(SoftstartError, match="width 5 but backbone 'random-t5' embeds 16"):
+    with pytest.raises(SoftstartError, match="width 5 but backbone 'random-t5' takes width 16"):
         t5.nll(torch.zeros(1, 3, 5, dtype=torch.float64), random_batch([(3, 2, 0)]))
 
 

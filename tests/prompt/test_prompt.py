@@ -29,6 +29,7 @@ from helpers.toy_study import SOFTSTART, STUDY, call, make_world
 from softstart.backbone import Backbone, Decoding, collate
 from softstart.errors import SoftstartError
 from softstart.prompt import (
+    Embeddings,
     SoftPrompt,
     class_labels,
     from_prompt,
@@ -372,13 +373,13 @@ def test_a_prompt_of_another_tokenizer_or_revision_is_refused_with_both_sides():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"width": 8}, "p: the prompt has width 3 but backbone 'b' embeds 8"),
+        ({"kind": Embeddings(8)}, "p: the prompt has width 3 but backbone 'b' takes width 8"),
         ({"digest": "y"}, "trained on 'a' with other weights than 'b'"),
         ({"placement": "suffix"}, "trained as prefix but is used as suffix"),
     ],
 )
 def test_a_prompt_of_another_backbone_is_refused(change, message):
-    expected = {"width": 3, "digest": "x", "placement": "prefix", "backbone": "b", "where": "p"}
+    expected = {"kind": Embeddings(3), "digest": "x", "placement": "prefix", "backbone": "b", "where": "p"}
     prompt = SoftPrompt(torch.ones(2, 3), "a", "x")
     prompt.check(**expected)
     with pytest.raises(SoftstartError, match=message):

@@ -16,7 +16,7 @@ from softstart.training.configs import AdaptConfig, MetaConfig, PromptSpec
 from softstart.training.identity import identity_of
 from softstart.training.meta_training import meta_train
 from softstart.training.optimizers import Adafactor, AdamW
-from softstart.training.rates import embedding_size, lr_scale
+from softstart.training.rates import entry_size, scaled_rates
 from softstart.training.starts import draw_start
 from softstart.yourtasks.rates import DEFAULT, EMBEDDED, outer_rate_for, rates_for
 
@@ -24,9 +24,10 @@ from softstart.yourtasks.rates import DEFAULT, EMBEDDED, outer_rate_for, rates_f
 def test_the_size_is_that_of_a_median_token():
     backbone = random_t5()
     rows = backbone.vocabulary.float().square().mean(1).sqrt()
-    assert embedding_size(backbone) == pytest.approx(float(rows.median()))
-    assert lr_scale(backbone, "absolute") == 1.0
-    assert lr_scale(backbone, "embedding") == embedding_size(backbone)
+    assert entry_size(backbone) == pytest.approx(float(rows.median()))
+    rates = torch.tensor([0.5, 0.1], dtype=torch.float64)
+    assert torch.equal(scaled_rates(backbone, "absolute", rates), rates)
+    assert torch.equal(scaled_rates(backbone, "embedding", rates), rates * entry_size(backbone))
 
 
 @pytest.mark.parametrize("optimizer", [Adafactor(), AdamW()])
@@ -35,7 +36,7 @@ def test_a_rate_in_units_is_the_absolute_rate_times_the_size(optimizer):
     task, start = toy_encoded(backbone), backbone.vocabulary[10:13].clone()
     config = AdaptConfig(steps=4, eval_every=2, optimizer=optimizer, select="last")
     unit = adapt(backbone, [AdaptRun(start, task, 13, 0.2)], replace(config, lr_unit="embedding"))
-    rate = 0.2 * embedding_size(backbone)
+    rate = 0.2 * entry_size(backbone)
     absolute = adapt(backbone, [AdaptRun(start, task, 13, rate)], config)
     assert torch.allclose(unit[0].prompt, absolute[0].prompt, rtol=1e-9)
     assert not torch.allclose(unit[0].prompt, start.to(unit[0].prompt), rtol=1e-3)
@@ -46,7 +47,7 @@ def test_the_outer_rate_too():
     tasks, start = [toy_encoded(backbone)], backbone.vocabulary[10:13].clone()
     config = MetaConfig(steps=3, lr=0.2, lr_unit="embedding")
     unit = meta_train(backbone, MultiTask(), tasks, start, config)
-    rate = 0.2 * embedding_size(backbone)
+    rate = 0.2 * entry_size(backbone)
     absolute = meta_train(backbone, MultiTask(), tasks, start, replace(config, lr=rate, lr_unit="absolute"))
     assert torch.allclose(unit.prompt, absolute.prompt, rtol=1e-9)
 

@@ -195,7 +195,7 @@ def test_bad_input_is_one_line(folder, tmp_path):
         "adapt", "--init", "other.safetensors", "--backbone", "softstart/tiny", "--train", here / "mine.csv",
         "--input", "{body}", cwd=tmp_path,
     )  # fmt: skip
-    assert "the prompt has width 16 but backbone 'softstart/tiny' embeds" in line
+    assert "the prompt has width 16 but backbone 'softstart/tiny' takes width 128" in line
     assert softstart("predict", "x", "--rowz", "y", cwd=tmp_path)[0] == 2
     line = failed("adapt", "--init", "label", "--train", here / "mine.csv", cwd=tmp_path)
     assert line == "error: --init: no start 'label'. Did you mean labels?"

@@ -19,6 +19,7 @@ from softstart.backbone.flops import Flops, Multiplications, multiplications_of
 from softstart.backbone.frozen import FrozenModel
 from softstart.backbone.quantization import refuse_second_order
 from softstart.errors import SoftstartError
+from softstart.prompt.kinds import KINDS
 from softstart.prompt.placement import find_placement
 from softstart.registry import Registry
 
@@ -41,6 +42,7 @@ class Loader(Protocol):
         device: str | None = ...,
         revision: str | None = ...,
         placement: str = ...,
+        prompt_kind: str = ...,
         device_map: str | dict[str, Any] | None = ...,
         gradient_checkpointing: bool = ...,
         compile: bool = ...,
@@ -62,6 +64,8 @@ class Backbone(FrozenModel, ABC):
         name: as in ``FrozenModel``.
         placement: where the prompt goes, a name of ``softstart.prompt.PLACEMENTS``; SoftstartError for any
             other, and for one that does not work for a causal model.
+        prompt_kind: what prompts are made of, a name of ``softstart.prompt.KINDS``; SoftstartError for any
+            other, and for one that does not work for this model or placement.
     """
 
     # What a family states: here, and in the three methods below.
@@ -85,9 +89,11 @@ class Backbone(FrozenModel, ABC):
         *,
         name: str = "model",
         placement: str = "prefix",
+        prompt_kind: str = "embeddings",
     ) -> None:
         super().__init__(model, tokenizer, name)
         self.placement = placement
+        self.prompt_kind = prompt_kind
 
     @abstractmethod
     def encode(self, embeds: Tensor, mask: Tensor) -> Tensor:
@@ -112,7 +118,19 @@ class Backbone(FrozenModel, ABC):
 
     @placement.setter
     def placement(self, name: str) -> None:
+        self.kind.check_placement(name)
         self._place, self._placement = find_placement(name, causal=self.continues_input), name
+
+    @property
+    def prompt_kind(self) -> str:
+        """The name of the kind of prompts; ``kind`` is the kind on this backbone."""
+        return self.kind.name
+
+    @prompt_kind.setter
+    def prompt_kind(self, name: str) -> None:
+        kind = KINDS.find(name).of(self)
+        kind.check_placement(self.placement)
+        self.kind = kind
 
     @property
     def rows_interact(self) -> bool:
@@ -236,6 +254,11 @@ class Backbone(FrozenModel, ABC):
         for rows in torch.arange(len(batch), device=batch.run.device).split(self._place.padded_together):
             yield rows, batch.select(rows)
 
+    def prompted_flops(self, length: int, text: float, output: float) -> Flops:
+        """Model FLOPs of one row read as a whole: a prompt of P = ``length`` rows, a text and an output."""
+        read = self.kind.read_rows(length)
+        return self.row_flops(read + text, output, before=length - read)
+
     def row_flops(self, text: float, output: float, before: float = 0) -> Flops:
         """Model FLOPs of one row of ``text`` tokens, prompt included, and ``output`` label tokens, which may
         attend to tokens read ``before`` (in a causal model).
@@ -248,9 +271,12 @@ class Backbone(FrozenModel, ABC):
 
     def whole_rows(self, batch: Batch, prompt_length: int) -> list[tuple[int, Flops]]:
         """(tokens, FLOPs) of a forward pass of each row [B] read as a whole, its padding not counted."""
-        texts = (batch.attention_mask.sum(1) + prompt_length).tolist()
+        texts, read = batch.attention_mask.sum(1).tolist(), self.kind.read_rows(prompt_length)
         outputs = (batch.labels != IGNORE).sum(1).tolist()
-        return [(s + t, self.row_flops(s, t)) for s, t in zip(texts, outputs, strict=True)]
+        return [
+            (read + s + t, self.prompted_flops(prompt_length, s, t))
+            for s, t in zip(texts, outputs, strict=True)
+        ]
 
     def computed_rows(self, batch: Batch, prompt_length: int) -> list[tuple[int, Flops]]:
         """As ``whole_rows``, without what is read once; the first row of a run counts what its rows share."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import logging
 from collections.abc import Iterator
@@ -14,10 +13,8 @@ from torch import Tensor
 from softstart.backbone.base import Backbone, Reader, summed_nll
 from softstart.backbone.batch import IGNORE, Batch
 from softstart.backbone.candidates import NODES, sets_of
-from softstart.backbone.causal_once import OncePasses
+from softstart.backbone.causal_reading import ReadingOnce
 from softstart.backbone.decoding import Decoding, plain_generation
-from softstart.backbone.flops import Flops
-from softstart.backbone.quantization import refuse_second_order
 from softstart.errors import SoftstartError
 from softstart.prompt.placement import suffix
 
@@ -28,7 +25,7 @@ READ = 4
 """Tokens of a text that has been read cost a row about as much as one that is read now: only attention."""
 
 
-class CausalBackbone(Backbone):
+class CausalBackbone(ReadingOnce):
     """GPT-2, OPT, GPT-NeoX (Pythia), Llama, Mistral, Qwen, Gemma and similar families.
 
     A row is ``[prompt | text | output | padding]``. No token sees what comes after it, so padding on the
@@ -40,19 +37,9 @@ class CausalBackbone(Backbone):
     )  # fmt: skip
     peft_task: ClassVar[str] = "CAUSAL_LM"
     continues_input: ClassVar[bool] = True
-    read_once: bool = True
-    """Read what rows begin with once; False: read every row as a whole."""
-    text_cache: int | None = None
-    """Bytes for the keys and values of texts that have been read; None: see ``text_cache.default_budget``."""
-    processes: int = 1
-    """How many processes share the memory for them."""
-    text_cache_dtype: torch.dtype | None = None
-    """What they are kept in; None: the model's dtype."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._once: OncePasses | None = None
-        self._shared: tuple[Tensor, list[Tensor]] | None = None
         plain_generation(self.model, self.tokenizer)
 
     def encode(self, embeds: Tensor, mask: Tensor) -> Tensor:
@@ -87,30 +74,7 @@ class CausalBackbone(Backbone):
         if self.model.config.model_type not in self.model_types or embeds.dtype == torch.float64:
             return super().reader(embeds, mask)
         _shortest(mask)
-        joined, flags = left_padded(embeds, mask)
-        read = self.model(
-            inputs_embeds=joined, attention_mask=flags, position_ids=_positions(flags),
-            logits_to_keep=1, use_cache=True,
-        )  # fmt: skip
-
-        def nll(rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-            self.check_window(mask.shape[1] + labels.shape[1])
-            # The text's last position predicts the first label; every label but the last predicts the next.
-            logits, given = read.logits[rows], labels[:, :-1]
-            if given.shape[1]:
-                past = copy.copy(read.past_key_values)
-                past.layers = [copy.copy(layer) for layer in past.layers]  # selecting rows changes a layer
-                for layer in past.layers:
-                    layer.batch_select_indices(rows.to(layer.keys.device))
-                seen = torch.cat((flags[rows], torch.ones_like(given)), 1)
-                rest = self.model(
-                    inputs_embeds=self.embedding(given.clamp_min(0)), attention_mask=seen,
-                    position_ids=_positions(seen)[:, -given.shape[1] :], past_key_values=past,
-                )  # fmt: skip
-                logits = torch.cat((logits, rest.logits), 1)
-            return summed_nll(logits.to(labels.device), labels)
-
-        return nll
+        return _continuing(self, embeds, mask)
 
     def generate_ids(self, embeds: Tensor, mask: Tensor, decoding: Decoding) -> Tensor:
         """Token ids [B, T] by greedy or beam search; the repetition penalty counts generated tokens only."""
@@ -122,95 +86,10 @@ class CausalBackbone(Backbone):
 
     # What a row begins with is read once (``causal_once``).
 
-    @property
-    def once(self) -> OncePasses | None:
-        """Passes that read nothing twice; None where rows are read as a whole."""
-        # Layers that are computed again would be so with transformers' attention.
-        recomputed = getattr(self.model, "recomputes_layers", False)
-        if not self.read_once or self._place.first is None or recomputed:
-            return None
-        if self._once is None and self.model.config.model_type in self.model_types:
-            made = OncePasses(
-                self.model, self.embedding, self.text_cache, self.text_cache_dtype, self.processes
-            )
-            self._once = made if made.reach_attention() else None
-        if self._once is None:
-            LOG.info("%s: rows are read as a whole, for its attention is not a known one", self.name)
-            self.read_once = False
-        return self._once
-
-    def keep_texts(self, mib: int | None, processes: int = 1) -> None:
-        """As ``Backbone.keep_texts``; texts that are kept already are let go."""
-        self.text_cache, self.processes = None if mib is None else mib << 20, processes
-        self._once = None
-
-    def _once_for(
-        self, prompts: Tensor, batch: Batch, seed: int | None = None, *, twice: bool = False
-    ) -> OncePasses | None:
-        """``once``, where it serves these prompts [R, P, d] and rows; SoftstartError: they do not fit."""
-        if twice:
-            refuse_second_order(self.name, self.quantization)
-        once = self._once_of_length(prompts.shape[1], batch, seed)
-        if once is None:
-            return None
-        self.check_width(prompts)
-        self.check_window(prompts.shape[1] + batch.input_ids.shape[1])
-        self.check_window(prompts.shape[1] + batch.input_ids.shape[1] + batch.labels.shape[1])
-        return once
-
-    def _once_of_length(self, length: int, batch: Batch, seed: int | None) -> OncePasses | None:
-        """``once``, where it serves prompts of P = ``length`` vectors."""
-        if seed is not None or not length or self.once is None:
-            return None
-        if self._place.first == "prompt" and not int(batch.attention_mask.sum(1).min()):
-            return None  # an output right behind its prompt
-        return self.once
-
-    def computed_rows(self, batch: Batch, prompt_length: int) -> list[tuple[int, Flops]]:
-        """As ``Backbone.computed_rows``: prompts before the text count once a run, kept texts not at all."""
-        if self._once_of_length(prompt_length, batch, batch.seed) is None:
-            return super().computed_rows(batch, prompt_length)
-        texts = batch.attention_mask.sum(1).tolist()
-        outputs = (batch.labels != IGNORE).sum(1).tolist()
-        if self._place.first == "text":
-            return [
-                (prompt_length + output, self.row_flops(prompt_length, output, before=text))
-                for text, output in zip(texts, outputs, strict=True)
-            ]
-        rows, seen = [], set[int]()
-        for run, text, output in zip(batch.run.tolist(), texts, outputs, strict=True):
-            tokens, flops = text + output, self.row_flops(text, output, before=prompt_length)
-            if run not in seen:
-                tokens, flops = tokens + prompt_length, flops + self.row_flops(prompt_length, 0)
-            seen.add(run)
-            rows.append((tokens, flops))
-        return rows
-
-    @property
-    def text_tokens_read(self) -> int:
-        """As ``Backbone.text_tokens_read``."""
-        return self._once.texts.tokens_read if self._once else 0
-
-    @contextlib.contextmanager
-    def sharing(self, prompts: Tensor, batch: Batch, *, twice: bool = False) -> Iterator[list[Tensor] | None]:
-        """As ``Backbone.sharing``: keys and values [G, R, P, h] of every layer of prompts before the text."""
-        once = (
-            self._once_for(prompts, batch, batch.seed, twice=twice) if self._place.first == "prompt" else None
-        )
-        if once is None:
-            yield None
-            return
-        tensors = [tensor for pair in once.read_prompts(prompts, fused=not twice) for tensor in pair]
-        self._shared = (prompts, tensors)
-        try:
-            yield tensors
-        finally:
-            self._shared = None
-
     def nll(
         self, prompts: Tensor, batch: Batch, *, seed: int | None = None, twice: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """As ``Backbone.nll``: prompts [R, P, d] → sums [B] and counts [B]."""
+        """As ``Backbone.nll``: prompts [R, P, D] → sums [B] and counts [B]; SoftstartError: as there."""
         once = self._once_for(prompts, batch, seed, twice=twice)
         if once is None:
             return super().nll(prompts, batch, seed=seed, twice=twice)
@@ -219,7 +98,7 @@ class CausalBackbone(Backbone):
         else:
             shared = self._shared[1] if self._shared and self._shared[0] is prompts else None
             pairs = list(zip(shared[::2], shared[1::2], strict=True)) if shared else None
-            read = pairs or once.read_prompts(prompts, fused=not twice)
+            read = pairs or self._pairs(once, prompts, fused=not twice)
             sums = once.after_prompts(read, batch, fused=not twice)
         return sums, (batch.labels != IGNORE).sum(1)
 
@@ -232,7 +111,7 @@ class CausalBackbone(Backbone):
         max_tokens: int | None = None,
         of: Tensor | None = None,
     ) -> Tensor:
-        """As ``Backbone.rank``: candidates [L, C, T] → [B, C]; shared beginnings are read once for a row."""
+        """As ``Backbone.rank``: [L, C, T] → [B, C]; beginnings are read once for a row. SoftstartError."""
         once = self._once_for(prompts, batch)
         if once is None:
             return super().rank(prompts, batch, candidates, max_tokens, of)
@@ -242,18 +121,20 @@ class CausalBackbone(Backbone):
         scores = torch.full((len(batch), choices), -torch.inf, dtype=self.prompt_dtype, device=self.device)
         for rows, part in self.parts(batch, max_tokens, prompts.shape[1]):
             at_once = _nodes(max_tokens, part, length)
-            ranked = once.rank(prompts, part, sets, of[rows], at_once, first=self._place.first == "prompt")
-            for some, tree, likely in ranked:
+            pairs = self._pairs(once, prompts) if self._place.first == "prompt" else None
+            for some, tree, likely in once.rank(prompts, part, sets, of[rows], at_once, pairs):
                 scores[rows[some][:, None], tree.columns] = likely.to(scores.dtype)
         return scores
 
+    @torch.no_grad()
     def part_ids(self, prompts: Tensor, part: Batch, decoding: Decoding) -> Tensor:
-        """As ``Backbone.part_ids``, [B, ≤ max_new_tokens]; outputs continue from what has been read."""
+        """As ``Backbone.part_ids``, [B, ≤ max_new_tokens], from what has been read; SoftstartError."""
         once = self._once_for(prompts, part)
         if once is None:
             return super().part_ids(prompts, part, decoding)
         self.check_window(prompts.shape[1] + part.input_ids.shape[1] + decoding.max_new_tokens)
-        return once.write(prompts, part, decoding, first=self._place.first == "prompt")
+        pairs = self._pairs(once, prompts) if self._place.first == "prompt" else None
+        return once.write(prompts, part, decoding, pairs)
 
     def parts(
         self, batch: Batch, max_tokens: int | None, extra: int, cost: int | None = None
@@ -306,6 +187,34 @@ def _shortest(mask: Tensor) -> int:
             fix="Use a prompt, or a template that is never empty.",
         )
     return length
+
+
+def _continuing(backbone: Backbone, embeds: Tensor, mask: Tensor) -> Reader:
+    """What reads labels behind texts [B, S, d] by transformers' own keys and values of them."""
+    joined, flags = left_padded(embeds, mask)
+    read = backbone.model(
+        inputs_embeds=joined, attention_mask=flags, position_ids=_positions(flags),
+        logits_to_keep=1, use_cache=True,
+    )  # fmt: skip
+
+    def nll(rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        backbone.check_window(mask.shape[1] + labels.shape[1])
+        # The text's last position predicts the first label; every label but the last predicts the next.
+        logits, given = read.logits[rows], labels[:, :-1]
+        if given.shape[1]:
+            past = copy.copy(read.past_key_values)
+            past.layers = [copy.copy(layer) for layer in past.layers]  # selecting rows changes a layer
+            for layer in past.layers:
+                layer.batch_select_indices(rows.to(layer.keys.device))
+            seen = torch.cat((flags[rows], torch.ones_like(given)), 1)
+            rest = backbone.model(
+                inputs_embeds=backbone.embedding(given.clamp_min(0)), attention_mask=seen,
+                position_ids=_positions(seen)[:, -given.shape[1] :], past_key_values=past,
+            )  # fmt: skip
+            logits = torch.cat((logits, rest.logits), 1)
+        return summed_nll(logits.to(labels.device), labels)
+
+    return nll
 
 
 def _positions(mask: Tensor) -> Tensor:

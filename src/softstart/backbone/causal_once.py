@@ -20,10 +20,11 @@ from softstart.backbone.batch import IGNORE, Batch
 from softstart.backbone.candidates import Tree
 from softstart.backbone.decoding import Decoding
 from softstart.backbone.devices import device_of
-from softstart.backbone.read_once import Branches, Context, Pairs, Reading, reading, recorded
+from softstart.backbone.read_once import Branches, Context, Reading, reading, recorded
 from softstart.backbone.searches import beam_search, greedy_search
 from softstart.backbone.text_cache import TextCache
 from softstart.backbone.unpadded import Unpadded
+from softstart.prompt.kinds import Pairs
 from softstart.prompt.placement import suffix
 
 ONE = (0,)
@@ -50,6 +51,9 @@ class OncePasses:
     dtype: torch.dtype | None = None
     processes: int = 1
 
+    shape: tuple[int, int, int] = (0, 0, 0)
+    """Layers, heads of keys in each, entries of a head, as ``reach_attention`` found them."""
+
     def __post_init__(self) -> None:
         self.texts = TextCache(self.read_texts, self.budget, self.dtype, self.processes)
 
@@ -62,7 +66,11 @@ class OncePasses:
                 self._pass(self.embedding(token), Reading(record=record), ONE)
         except TypeError:  # it takes no argument ``read``
             return False
-        return len(record) == int(self.model.config.num_hidden_layers)
+        if len(record) != int(self.model.config.num_hidden_layers):
+            return False
+        _, heads, _, width = record[0][0].shape
+        self.shape = (len(record), heads, width)
+        return True
 
     # What is read once.
 
@@ -133,8 +141,7 @@ class OncePasses:
         candidates: Sequence[Sequence[Tree]],
         of: Tensor,
         tokens: int,
-        *,
-        first: bool,
+        pairs: Pairs | None,
     ) -> Iterator[tuple[Tensor, Tree, Tensor]]:
         """Log-likelihoods of candidates, which continue from the prompt or the text.
 
@@ -144,12 +151,12 @@ class OncePasses:
             candidates: the trees of every set of candidates.
             of: [B] the set of each row.
             tokens: at most this many nodes in a pass, or one tree.
-            first: the prompt stands before the text.
+            pairs: what was read of prompts that stand before the text; None: they stand after it.
 
         Yields:
             (some rows [b], a tree, the log-likelihoods [b, c] of its candidates).
         """
-        contexts, order, logits = self._begun(prompts, batch, first=first)
+        contexts, order, logits = self._begun(prompts, batch, pairs)
         order = torch.arange(len(of), device=of.device) if order is None else order
         of = of[order]
         for number in of.unique().tolist():
@@ -170,9 +177,12 @@ class OncePasses:
         return self._pass(embeds, Reading(contexts, branches=branches), at).view(rows, len(tree) - 1, -1)
 
     @torch.no_grad()
-    def write(self, prompts: Tensor, batch: Batch, decoding: Decoding, *, first: bool) -> Tensor:
-        """Token ids [B, ≤ max_new_tokens] by greedy or beam search, the padding token after the end token."""
-        contexts, order, logits = self._begun(prompts, batch, first=first)
+    def write(self, prompts: Tensor, batch: Batch, decoding: Decoding, pairs: Pairs | None) -> Tensor:
+        """Token ids [B, ≤ max_new_tokens] by greedy or beam search, the padding token after the end token.
+
+        ``pairs`` as in ``rank``.
+        """
+        contexts, order, logits = self._begun(prompts, batch, pairs)
         config = self.model.generation_config
         ends = torch.as_tensor(config.eos_token_id, device=logits.device).flatten()
         written = _Written(self, [_repeated(context, decoding.num_beams) for context in contexts])
@@ -181,12 +191,12 @@ class OncePasses:
         return ids if order is None else ids.index_select(0, torch.argsort(order))
 
     def _begun(
-        self, prompts: Tensor, batch: Batch, *, first: bool
+        self, prompts: Tensor, batch: Batch, pairs: Pairs | None
     ) -> tuple[list[Context], Tensor | None, Tensor]:
         """Prompt and text of every row: contexts, the order they are in, logits [B, V] of what follows."""
         record: dict[int, tuple[Tensor, Tensor]] = {}
-        if first:
-            before = Context(self.read_prompts(prompts), of=batch.run)
+        if pairs is not None:
+            before = Context(pairs, of=batch.run)
             texts = batch.attention_mask.sum(1)
             ends = texts - 1 + batch.input_ids.shape[1] * torch.arange(len(batch), device=texts.device)
             out = self._pass(self.embedding(batch.input_ids), Reading([before], record), ends, texts)

@@ -22,6 +22,7 @@ from softstart.backbone.quantization import (
     refuse_training,
 )
 from softstart.errors import SoftstartError
+from softstart.prompt.kinds import Embeddings, Pairs, PromptKind
 from softstart.storage.token_cache import fingerprint
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class FrozenModel:
                 module.__class__ = kernels.Linear
         self.tokenizer: Any = tokenizer
         self.name = name
+        self.kind: PromptKind = Embeddings(self.width)
+        """What prompts are made of."""
 
     @property
     def width(self) -> int:
@@ -74,6 +77,23 @@ class FrozenModel:
         with torch.no_grad():
             table: Tensor = self.embedding(torch.arange(self.embedding.num_embeddings, device=self.device))
         return table
+
+    @property
+    def key_value_shape(self) -> tuple[int, int, int]:
+        """Layers, heads of keys in each, entries of a head: of a prompt's keys and values.
+
+        Raises:
+            SoftstartError: a prompt has no keys and values that are the same for all texts.
+        """
+        raise SoftstartError(
+            f"backbone '{self.name}' takes no key-value prompts: in an encoder a prompt's keys and values "
+            "depend on the text, and PEFT's prefixes reach the decoder alone",
+            fix="Use a causal backbone, or kind: embeddings.",
+        )
+
+    def keys_and_values(self, embeddings: Tensor) -> Pairs:
+        """Those of embeddings [N, P, d] at the beginning of a row; SoftstartError as ``key_value_shape``."""
+        raise NotImplementedError(self.key_value_shape)
 
     @property
     def window(self) -> int | None:
@@ -112,10 +132,11 @@ class FrozenModel:
         return fingerprint(self.tokenizer) or ""
 
     def check_width(self, prompts: Tensor) -> None:
-        """Refuse prompts [R, P, d] of another width by a SoftstartError."""
-        if prompts.shape[-1] != self.width:
+        """Refuse prompts [R, P, D] of another width, unless P = 0, by a SoftstartError."""
+        if prompts.shape[1] and prompts.shape[-1] != self.kind.width:
+            width = prompts.shape[-1]
             raise SoftstartError(
-                f"the prompt has width {prompts.shape[-1]} but backbone '{self.name}' embeds {self.width}",
+                f"the prompt has width {width} but backbone '{self.name}' takes {self.kind.shape}",
                 fix="Use the backbone the prompt was trained for, or a prompt trained for this backbone.",
             )
 

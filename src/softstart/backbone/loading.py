@@ -55,6 +55,7 @@ def load_backbone(
     device: str | None = None,
     revision: str | None = None,
     placement: str = "prefix",
+    prompt_kind: str = "embeddings",
     device_map: str | dict[str, Any] | None = None,
     gradient_checkpointing: bool = False,
     compile: bool = False,
@@ -70,6 +71,7 @@ def load_backbone(
         device: ``"cpu"``, ``"cuda:0"``, …; by default the GPU if there is one.
         revision: hub revision (a commit, to be reproducible).
         placement: where the prompt goes, a name of ``softstart.prompt.PLACEMENTS``.
+        prompt_kind: what prompts are made of, a name of ``softstart.prompt.KINDS``.
         device_map: spread a model that is larger than one GPU, as transformers does (``"auto"``); needs
             accelerate and excludes ``device``.
         gradient_checkpointing: recompute each layer in the backward pass instead of keeping what it
@@ -125,8 +127,14 @@ def load_backbone(
         backbone.compile()
     backbone.revision = revision or at.commit or getattr(config, "_commit_hash", None)
     backbone.weights = at.weights
-    if not tested and weights:
+    return _ready(backbone, prompt_kind, checked=tested or not weights)
+
+
+def _ready(backbone: Backbone, prompt_kind: str, *, checked: bool) -> Backbone:
+    """The backbone with its kind of prompts, checked to be exact."""
+    if not checked:
         check_exact(backbone)
+    backbone.prompt_kind = prompt_kind
     return backbone
 
 

@@ -21,13 +21,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from softstart.backbone.unpadded import Unpadded
+from softstart.prompt.kinds import Pairs
 
 NAME = "softstart"
 """The name of this attention in transformers' table. As there is no mask function of that name, transformers
 makes no mask."""
-
-Pairs = Sequence[tuple[Tensor, Tensor]]
-"""Keys and values [G, C, S, h] of every layer: G heads of keys, C contexts, S vectors, h entries a head."""
 
 
 @dataclass
@@ -35,7 +33,7 @@ class Context:
     """Vectors that rows attend to, read by an earlier pass.
 
     Args:
-        pairs: keys and values of every layer, see ``Pairs``.
+        pairs: keys and values [G, C, S, h] of every layer: C contexts of S vectors.
         sizes: [C] vectors of each context; None: all of them have S.
         of: [B] the context of each row; None: row b has context ``b // (B / C)``.
     """

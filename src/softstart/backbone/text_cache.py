@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from softstart.backbone.devices import free_memory, out_of_memory
-from softstart.backbone.read_once import Context, Pairs
+from softstart.backbone.read_once import Context
 from softstart.errors import SoftstartError
+from softstart.prompt.kinds import Pairs
 
 LOG = logging.getLogger("softstart")
 VARIABLE = "SOFTSTART_TEXT_CACHE"

@@ -29,19 +29,14 @@ def inspect(
       softstart inspect start
       softstart inspect tuned --before start --nearest 5
     """
-    from softstart.diagnostics.inspection import prompt_facts
+    from softstart.diagnostics.inspection import described
 
     loaded = load_prompt(prompt, placement=placement)
     model = backbone_of(loaded, backbone)
     tensor = loaded.check_for(model, prompt)
     earlier = load_prompt(before, placement=placement).check_for(model, before) if before else None
-    facts = prompt_facts(model, tensor, earlier, nearest=nearest)
-    low, middle, high = facts.vocabulary
-    say(f"{len(facts.rows)} rows of width {tensor.shape[1]}")
-    say(f"vocabulary norms: median {middle:.2f}, 90 % within {low:.2f} to {high:.2f}")
-    for i, row in enumerate(facts.rows):
-        moved = f"   moved {row.moved:8.2f} from {_words(row.before)}" if before else ""
-        say(f"{i:4d}  norm {row.norm:8.2f}  {_words(row.nearest)}{moved}")
+    for line in described(model, tensor, earlier, nearest=nearest):
+        say(line)
     if study:
         from softstart.diagnostics.second_order import study_second_order
 
@@ -51,7 +46,3 @@ def inspect(
                 f"exact and first-order meta-gradient: cosine {measured.cosine:.4f}, "
                 f"lengths {measured.ratio:.3g} to 1"
             )
-
-
-def _words(nearest: tuple[tuple[str, float], ...]) -> str:
-    return "  ".join(f"{word} {score:.2f}" for word, score in nearest)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from softstart.cli.opening import backbone_of, check_lengths, load_prompt, scored_by, table
+from softstart.cli.opening import backbone_of, check_lengths, kind_named, load_prompt, scored_by, table
 from softstart.cli.options import (
     BackboneName,
     Chat,
@@ -16,6 +16,7 @@ from softstart.cli.options import (
     DevRows,
     GymReading,
     Input,
+    KindName,
     Label,
     LabelWords,
     LrUnitOption,
@@ -76,6 +77,7 @@ def meta_train(
         list[str] | None, typer.Option("--set", help="A field of the algorithm: --set inner_lr=3.")
     ] = None,
     length: Annotated[int, typer.Option(min=1, help="Prompt length.")] = 20,
+    kind: KindName = None,
     chat: Chat = False,
     seed: Seed = 0,
     max_input_tokens: MaxInput = None,
@@ -97,7 +99,7 @@ def meta_train(
     from softstart.training.distributed import this_job
     from softstart.training.encoding import TextFormat
     from softstart.training.ranges import check_ranges
-    from softstart.yourtasks import is_named, learn_start, named_start, outer_loop
+    from softstart.yourtasks import is_named, learn_start, outer_loop
     from softstart.yourtasks.learn import learning_work
     from softstart.yourtasks.predict import LIMIT
     from softstart.yourtasks.rates import outer_rate_for
@@ -112,19 +114,18 @@ def meta_train(
     like = table("", input, output, label, labels, no_header)
     tasks = source_tasks(folder, like, as_published=gym_reading == "published")
     warn_all(f"{task.name}: {note}" for task in tasks for note in task.notes)
-    model = Backbone.from_pretrained(backbone, device=device, revision=revision)
+    given = None if is_named(init) else load_prompt(init)
+    prompts = kind_named(kind, given)
+    model = Backbone.from_pretrained(backbone, device=device, revision=revision, prompt_kind=prompts)
     rate, unit = outer_rate_for(model, lr, lr_unit)
     chosen, config = outer_loop(algorithm, steps=steps, lr=rate, lr_unit=unit, seed=seed, overrides=sets)
     text = TextFormat(CHAT if chat else "{input}", max_input_tokens=limit)
-    begin = named_start(model, init, tasks, length=length, seed=seed) if is_named(init) else load_prompt(init)
-    theta = begin.check_for(model, init)
+    theta = _begin(model, tasks, init, given, length, seed).tensor
     if _made_before(out, learning_work(model, tasks, chosen, config, theta, text), force):
         return
     lead = this_job().lead
-    with progress_bar("learning a start", config.steps, hidden=not lead) as progress:
-        start = learn_start(
-            model, tasks, chosen, config, init=theta, text=text, folder=out, progress=progress
-        )
+    with progress_bar("learning a start", config.steps, hidden=not lead) as bar:
+        start = learn_start(model, tasks, chosen, config, init=theta, text=text, folder=out, progress=bar)
     if lead:
         start.save_pretrained(out)
         say(f"start of {len(tasks)} source tasks: {out}")
@@ -163,6 +164,7 @@ def adapt(
     lr_unit: LrUnitOption = None,
     chat: Chat = False,
     placement: PlacementName = None,
+    kind: KindName = None,
     steps: Steps = None,
     length: Annotated[int, typer.Option(min=1, help="Prompt length, without --init.")] = 20,
     splits: Splits = None,
@@ -188,14 +190,12 @@ def adapt(
     from softstart.prompt.formats import check_prompt_output
     from softstart.training.configs import AdaptConfig
     from softstart.training.distributed import this_job
-    from softstart.training.ranges import check_ranges
     from softstart.yourtasks import is_named, levels
     from softstart.yourtasks.adapt import adapting_work
     from softstart.yourtasks.rates import rates_for, steps_for
     from softstart.yourtasks.repeating import checkpoint_of
 
-    given = {"steps": steps or 1, "lr": lr or [], "length": length, "splits": splits or 1, "seed": seed}
-    check_ranges(given | {"max_input_tokens": max_input_tokens or 1}, "adapt")
+    _check_numbers(steps, lr, length, splits, seed, max_input_tokens)
     if out:
         check_prompt_output(out)
     evaluation = scored_by(scoring)
@@ -205,7 +205,7 @@ def adapt(
     columns = (input, output, label, labels, no_header, multi_label)
     raw = table(train, *columns, metric=metric, test=test, dev=dev)
     task = _read(raw, splits)
-    model = backbone_of(learned, backbone or (None if learned else TINY), device, text_cache, placement)
+    model = backbone_of(learned, name, device, text_cache, placement, kind)
     starts, length = _starts(model, task, init, learned, length, seed)
     text = _fitted(model, length, task, raw, learned, chat, max_input_tokens, strict)
     rates, unit = rates_for(model, lr, lr_unit)
@@ -219,6 +219,21 @@ def adapt(
         saved = _save_best(tuned, task, raw, out, work) if out else ""
         known = levels(model, task, text, evaluation)
         show_tuned(task, tuned, known, own_test=test is not None, saved=saved, asked=raw.multi_label)
+
+
+def _check_numbers(
+    steps: int | None,
+    lr: list[float] | None,
+    length: int,
+    splits: int | None,
+    seed: int,
+    max_input_tokens: int | None,
+) -> None:
+    """Refuse numbers out of range before anything loads."""
+    from softstart.training.ranges import check_ranges
+
+    given = {"steps": steps or 1, "lr": lr or [], "length": length, "splits": splits or 1, "seed": seed}
+    check_ranges(given | {"max_input_tokens": max_input_tokens or 1}, "adapt")
 
 
 def _tuned(
@@ -298,16 +313,25 @@ def _starts(
     """What is compared: frequent words drawn for each split, and last what ``--init`` gives; and their P."""
     import torch
 
-    from softstart.yourtasks import LEARNED, PT, named_start, plain_start
+    from softstart.yourtasks import LEARNED, PT, plain_start
 
-    start = learned
-    if init and not learned:
-        start = named_start(model, init, [task], length=length, seed=seed)
-    if start:
-        length = len(start.check_for(model, str(init)))
+    start = _begin(model, [task], init, learned, length, seed) if init else None
+    length = len(start.tensor) if start else length
     plain = torch.stack([plain_start(model, length, seed + i) for i in range(len(task.samples))])
     asked = {LEARNED if learned else f"start {init}": start} if start else {}
     return {PT: plain, **asked}, length
+
+
+def _begin(
+    model: Backbone, tasks: Sequence[Task], init: str, given: SoftPrompt | None, length: int, seed: int
+) -> SoftPrompt:
+    """What ``--init`` gives: the prompt that was read, or a start of one of the initializers."""
+    from softstart.yourtasks import named_start
+    from softstart.yourtasks.starts import start_on
+
+    if given:
+        return start_on(model, given, init)
+    return named_start(model, init, tasks, length=length, seed=seed)
 
 
 def _save_best(tuned: Mapping[str, Tuned], task: Task, raw: RawData, out: Path, work: str) -> str:

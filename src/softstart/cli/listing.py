@@ -17,6 +17,7 @@ REGISTRIES = {
     "executors": "softstart.study.run.run:EXECUTORS",
     "intervals": "softstart.analysis:INTERVALS",
     "placements": "softstart.prompt:PLACEMENTS",
+    "kinds": "softstart.prompt:KINDS",
     "scorings": "softstart.training.evaluation:SCORINGS",
     "metrics": "softstart.gym.metrics:METRICS",
     "trackers": "softstart.study.run.trackers:TRACKERS",

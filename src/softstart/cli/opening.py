@@ -88,11 +88,12 @@ def backbone_of(
     device: str | None = None,
     text_cache: int | None = None,
     placement: str | None = None,
+    kind: str | None = None,
 ) -> Any:
     """The backbone of this name; without a name, the one the prompt was made on.
 
     ``text_cache``: MiB for texts that it has read, see ``Backbone.keep_texts``. Without a prompt, prompts go
-    where ``placement`` says.
+    where ``placement`` says. They are of this ``kind``, by default that of the prompt.
 
     Raises:
         SoftstartError: the prompt does not say, or the backbone cannot be loaded.
@@ -108,9 +109,24 @@ def backbone_of(
         device=device,
         revision=(prompt.revision or None) if prompt and same else None,
         placement=_placement(prompt) if prompt else placement or "prefix",
+        prompt_kind=kind_named(kind, prompt),
     )
     backbone.keep_texts(text_cache)
     return backbone
+
+
+def kind_named(kind: str | None, prompt: SoftPrompt | None) -> str:
+    """The kind of prompts that ``--kind`` names; by default that of the prompt to begin with.
+
+    Raises:
+        SoftstartError: there is no such kind.
+    """
+    from softstart.prompt import KINDS
+
+    if kind is not None:
+        KINDS.find(kind, "--kind")
+        return kind
+    return prompt.kind.name if prompt else "embeddings"
 
 
 def _placement(prompt: SoftPrompt) -> str:

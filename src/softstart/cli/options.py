@@ -50,6 +50,10 @@ PlacementName = Annotated[
     str | None,
     typer.Option("--placement", help="Where the prompt goes if its file does not say: <placements>."),
 ]
+KindName = Annotated[
+    str | None,
+    typer.Option("--kind", help="What prompts hold, one of: <kinds>; by default as --init, else embeddings."),
+]
 PromptRevision = Annotated[str | None, typer.Option("--revision", help="Hub revision of the prompt.")]
 MaxInput = Annotated[
     int | None,

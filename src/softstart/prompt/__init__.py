@@ -25,6 +25,7 @@ from softstart.prompt.initializers import (
     usages,
     vocabulary,
 )
+from softstart.prompt.kinds import KINDS, Embeddings, KeyValues, PromptKind
 from softstart.prompt.placement import PLACEMENTS, Placement
 from softstart.prompt.soft_prompt import SoftPrompt, made_on
 
@@ -32,13 +33,17 @@ __all__ = [
     "CONFIG_FILE",
     "FURTHER",
     "INITIALIZERS",
+    "KINDS",
     "PLACEMENTS",
     "TENSOR",
     "WEIGHTS_FILE",
+    "Embeddings",
     "Initializer",
+    "KeyValues",
     "Material",
     "NamedInitializer",
     "Placement",
+    "PromptKind",
     "SoftPrompt",
     "class_labels",
     "demonstrations",

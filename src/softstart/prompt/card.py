@@ -6,12 +6,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from softstart.prompt.kinds import PromptKind
+
 OWN_ROWS = ("method", "algorithm", "setting", "source", "task", "scores", "license", "note", "from")
 """Keys of ``info`` that the card shows in its own way; all others are hyper-parameters."""
 
 
-def model_card(shape: tuple[int, ...], facts: Mapping[str, Any]) -> str:
-    """README.md with a YAML header, as the hub shows it.
+def model_card(length: int, kind: PromptKind, facts: Mapping[str, Any]) -> str:
+    """README.md with a YAML header, as the hub shows it, of a prompt of P = ``length`` rows.
 
     ``info["scores"]`` may list results: ``{"task", "metric", "score", "low", "high", "over"}``. The last
     three are optional: the bounds of a 95 % interval, and what it was taken over.
@@ -22,13 +24,13 @@ def model_card(shape: tuple[int, ...], facts: Mapping[str, Any]) -> str:
         "library_name: peft",
         *([f"base_model: {json.dumps(base)}"] if base else []),
         f"license: {json.dumps(info.get('license', 'other'))}",
-        "tags: [softstart, prompt-tuning, soft-prompt, meta-learning]",
+        f"tags: [softstart, {', '.join(kind.tags)}, meta-learning]",
         "---",
     ]
-    return "\n".join([*header, "", *_what(shape, facts), *_scores(info), *_use(facts), ""])
+    return "\n".join([*header, "", *_what(length, kind, facts), *_scores(info), *_use(facts), ""])
 
 
-def _what(shape: tuple[int, ...], facts: Mapping[str, Any]) -> list[str]:
+def _what(length: int, kind: PromptKind, facts: Mapping[str, Any]) -> list[str]:
     info = facts["info"]
     known = {
         "Backbone": f"`{facts['backbone'] or 'unknown'}`",
@@ -36,7 +38,7 @@ def _what(shape: tuple[int, ...], facts: Mapping[str, Any]) -> list[str]:
         "Backbone weights": facts.get("weights"),
         "Backbone weights (SHA-256)": facts["backbone_digest"] or "not recorded",
         "Tokenizer (SHA-256)": facts["tokenizer_digest"] or "not recorded",
-        "Prompt": f"{shape[0]} vectors of width {shape[1]}, placed as {facts['placement']}",
+        "Prompt": f"{kind.described(length)}, placed as {facts['placement']}",
         "Method": info.get("method"),
         "Algorithm": info.get("algorithm"),
         "Setting": info.get("setting"),
@@ -46,10 +48,10 @@ def _what(shape: tuple[int, ...], facts: Mapping[str, Any]) -> list[str]:
         "Note": info.get("note"),
     }
     known |= {f"`{key}`": json.dumps(value) for key, value in info.items() if key not in OWN_ROWS}
-    kind = "A learned start for prompt tuning" if info.get("source") else "A soft prompt"
+    plain, learned = kind.card
     rows = [f"| {key} | {value} |" for key, value in known.items() if value is not None]
     title = info.get("task") or info.get("setting") or "soft prompt"
-    return [f"# {kind}: {title}", "", "| | |", "|---|---|", *rows, ""]
+    return [f"# {learned if info.get('source') else plain}: {title}", "", "| | |", "|---|---|", *rows, ""]
 
 
 def _scores(info: Mapping[str, Any]) -> list[str]:

@@ -48,6 +48,13 @@ class _Info(_Strict):
     note: str | None = None
 
 
+class _Kind(_Strict):
+    name: str
+    layers: Count
+    heads: Count
+    head_width: Count
+
+
 class _Facts(_Strict):
     backbone: str = ""
     backbone_digest: str = ""
@@ -56,6 +63,7 @@ class _Facts(_Strict):
     tokenizer_digest: str = ""
     peft_task: str = ""
     weights: str = ""
+    kind: _Kind | None = None
     info: _Info = _Info()
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from softstart.errors import SoftstartError
 from softstart.prompt.facts import check_facts
+from softstart.prompt.kinds import KINDS, PromptKind, recorded_kind
 from softstart.prompt.placement import peft_places
 from softstart.storage.files import atomic, check_output_folder
 from softstart.storage.tensors import is_written_here, load_tensors, save_tensors
@@ -33,7 +34,7 @@ SUFFIXES = (".safetensors", ".pt", ".bin", ".npy")
 
 FACTS = (
     "backbone", "backbone_digest", "placement", "info", "revision", "tokenizer_digest", "peft_task",
-    "weights",
+    "weights", "kind",
 )  # fmt: skip
 
 Read = tuple[dict[str, Tensor], dict[str, Any]]
@@ -50,7 +51,8 @@ def write(
     save_tensors(path / WEIGHTS_FILE, tensors, facts, durable=durable)
     if peft_places(facts["placement"]):
         length, width = tensors[TENSOR].shape
-        write_text(path / CONFIG_FILE, json.dumps(peft_config(length, width, facts), indent=2) + "\n")
+        kind = recorded_kind(width, facts.get("kind"))
+        write_text(path / CONFIG_FILE, json.dumps(peft_config(length, kind, facts), indent=2) + "\n")
 
 
 def check_prompt_output(path: Path) -> None:
@@ -79,24 +81,23 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def peft_config(length: int, width: int, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """``adapter_config.json`` of PEFT's prompt tuning."""
+def peft_config(length: int, kind: PromptKind, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """``adapter_config.json`` of PEFT's prompt tuning or prefix tuning."""
     return {
-        "peft_type": "PROMPT_TUNING",
+        "peft_type": kind.peft_type,
         "task_type": facts["peft_task"] or "SEQ_2_SEQ_LM",
         "base_model_name_or_path": facts["backbone"],
         "revision": facts["revision"] or None,
         "num_virtual_tokens": length,
-        "token_dim": width,
         # PEFT's own default for encoder-decoders is 2, whose second half never gets a gradient.
         "num_transformer_submodules": 1,
-        "prompt_tuning_init": "RANDOM",
+        **kind.peft_config(),
         "inference_mode": True,
     }
 
 
 def read(path: Path, name: str = TENSOR) -> tuple[Tensor, dict[str, Any]]:
-    """The prompt [P, d] of a file or folder, and its facts; other tensors of it are in ``facts["further"]``.
+    """The prompt [P, D] of a file or folder, and its facts; other tensors of it are in ``facts["further"]``.
 
     Raises:
         SoftstartError: missing or damaged files, no prompt [P, d] in them, or NaN or infinity in it.
@@ -127,7 +128,9 @@ def read(path: Path, name: str = TENSOR) -> tuple[Tensor, dict[str, Any]]:
         facts["further"] = further
     if not facts and config:
         tensor, facts = _from_peft(tensor, config, folder / CONFIG_FILE)
-        check_facts(facts, str(path))
+        check_facts({**facts, "kind": None}, str(path))
+    else:
+        facts["kind"] = recorded_kind(tensor.shape[1], facts.get("kind"), str(file))
     for of, values in {name: tensor, **facts.get("further", {})}.items():
         _check_finite(of, values, file)
     return tensor, facts
@@ -158,6 +161,7 @@ def _from_peft(tensor: Tensor, config: Mapping[str, Any], file: Path) -> tuple[T
         "revision": config.get("revision") or "",
         "peft_task": config.get("task_type") or "",
         "info": {"from": "PEFT"},
+        "kind": _kind_of_peft(tensor.shape[1], config, file),
     }
     length = config.get("num_virtual_tokens")
     length = length if isinstance(length, int) and length > 0 else len(tensor)
@@ -176,6 +180,18 @@ def _from_peft(tensor: Tensor, config: Mapping[str, Any], file: Path) -> tuple[T
     return tensor, facts
 
 
+def _kind_of_peft(width: int, config: Mapping[str, Any], file: Path) -> PromptKind:
+    (known,) = [each for each in KINDS.values() if each.peft_type == config["peft_type"]]
+    try:
+        return known.from_peft(width, config)
+    except ValueError as problem:
+        raise SoftstartError(
+            f"does not fit the prompt next to it ({problem})",
+            where=str(file),
+            fix="Give the adapter as it was saved.",
+        ) from problem
+
+
 def _config(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
@@ -184,11 +200,12 @@ def _config(path: Path) -> dict[str, Any]:
         kind = config.get("peft_type")
     except (OSError, ValueError, AttributeError, RecursionError) as problem:
         raise SoftstartError(f"not a readable PEFT configuration ({problem})", where=str(path)) from problem
-    if kind != "PROMPT_TUNING":
+    known = [each.peft_type for each in KINDS.values()]
+    if kind not in known:
         raise SoftstartError(
             f"an adapter of the kind {kind}, not a soft prompt",
             where=str(path),
-            fix="Give an adapter of the kind PROMPT_TUNING.",
+            fix=f"Give an adapter of the kind {' or '.join(known)}.",
         )
     loaded: dict[str, Any] = config
     return loaded

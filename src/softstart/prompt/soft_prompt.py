@@ -1,4 +1,4 @@
-"""The soft prompt: a tensor [P, d] and what it belongs to."""
+"""The stored prompt: a tensor [P, d], or of another kind [P, D], and what it belongs to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from softstart.errors import SoftstartError
 from softstart.prompt import formats, hub
 from softstart.prompt.card import model_card
 from softstart.prompt.formats import TENSOR
+from softstart.prompt.kinds import Embeddings, PromptKind
 from softstart.prompt.placement import peft_places
 
 
@@ -32,8 +33,8 @@ class Owner(Protocol):
         """Where prompts go."""
 
     @property
-    def width(self) -> int:
-        """d."""
+    def kind(self) -> PromptKind:
+        """What prompts are made of."""
 
     @property
     def digest(self) -> str:
@@ -46,14 +47,15 @@ class Owner(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class SoftPrompt:
-    """A soft prompt and the backbone it was made for.
+    """A soft prompt, or a prompt of another kind, and the backbone it was made for.
 
     The file format is PEFT's prompt-tuning adapter (``prompt_embeddings`` [P, d] in
     ``adapter_model.safetensors``, next to ``adapter_config.json``), so ``PeftModel.from_pretrained`` loads a
-    learned start. PEFT only knows prefix prompts; others are stored without its configuration.
+    learned start; a key-value prompt [P, D] is PEFT's prefix tuning. PEFT only knows prefix prompts; others
+    are stored without its configuration.
 
     Args:
-        tensor: [P, d], float32.
+        tensor: [P, d], float32; [P, D] of another kind.
         backbone: name or path of the backbone.
         backbone_digest: ``Backbone.digest`` of the network it was trained on ("" if unknown).
         placement: where it goes, a name of ``PLACEMENTS``.
@@ -64,6 +66,7 @@ class SoftPrompt:
         further: tensors learned with it, by name: ``log_rates`` [P, 1] of Meta-SGD; ``sources`` [N, P, d],
             ``embeddings`` [N, P, d] and ``start`` [P, d] of SPoT. They are in its file; PEFT ignores them.
         weights: which weights the backbone has, in words, where its name alone does not say ("" otherwise).
+        kind: what its entries are; by default embeddings.
 
     >>> import tempfile, torch
     >>> from softstart import Backbone
@@ -88,6 +91,10 @@ class SoftPrompt:
     peft_task: str = ""
     further: Mapping[str, Tensor] = field(default_factory=dict)
     weights: str = ""
+    kind: PromptKind = field(default=cast(PromptKind, None))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", self.kind or Embeddings(int(self.tensor.shape[-1])))
 
     @classmethod
     def of(
@@ -97,7 +104,7 @@ class SoftPrompt:
         info: Mapping[str, Any] | None = None,
         further: Mapping[str, Tensor] | None = None,
     ) -> SoftPrompt:
-        """A prompt [P, d] made on this backbone; one in a folder is noted by its whole path."""
+        """A prompt [P, D] made on this backbone; one in a folder is noted by its whole path."""
         local = (Path(backbone.name) / "config.json").is_file()
         return cls(
             tensor.detach().cpu().to(torch.float32),
@@ -107,20 +114,21 @@ class SoftPrompt:
             dict(info or {}),
             **made_on(backbone),
             further=dict(further or {}),
+            kind=backbone.kind,
         )
 
     def check_for(self, backbone: Owner, where: str = "prompt") -> Tensor:
-        """The tensor [P, d], if the prompt belongs to this backbone.
+        """The tensor [P, D], if the prompt belongs to this backbone.
 
         A prompt that records the name of another backbone but no digest of its weights is used with a
         warning: the same weights may lie under two names.
 
         Raises:
-            SoftstartError: naming both sides of what differs: width, weights (and revisions), tokenizer,
-                placement or kind of model.
+            SoftstartError: naming both sides of what differs: kind of prompt, width, weights (and revisions),
+                tokenizer, placement or kind of model.
         """
         self.check(
-            width=backbone.width,
+            kind=backbone.kind,
             digest=backbone.digest,
             placement=backbone.placement,
             backbone=backbone.name,
@@ -134,7 +142,7 @@ class SoftPrompt:
     def check(
         self,
         *,
-        width: int,
+        kind: PromptKind,
         digest: str,
         placement: str,
         backbone: str,
@@ -143,19 +151,14 @@ class SoftPrompt:
         tokenizer: str = "",
         peft_task: str = "",
     ) -> None:
-        """Refuse a prompt that belongs to another backbone or placement; unknown facts are not compared.
+        """Refuse a prompt of another kind, backbone or placement; unknown facts are not compared.
 
         Raises:
             SoftstartError: naming both sides of the mismatch.
         """
         trained_on = _at(self.backbone or "an unknown backbone", self.revision)
         used_on = _at(backbone, revision)
-        if self.tensor.shape[1] != width:
-            raise SoftstartError(
-                f"the prompt has width {self.tensor.shape[1]} but backbone '{backbone}' embeds {width}",
-                where=where,
-                fix=f"It was trained for {trained_on}: use that one.",
-            )
+        _check_kind(self.kind, kind, trained_on, backbone, where)
         if peft_task and self.peft_task not in ("", peft_task):
             raise SoftstartError(
                 f"the prompt was trained for task type {self.peft_task}, but backbone '{backbone}' is of "
@@ -195,7 +198,7 @@ class SoftPrompt:
         """Write one ``.safetensors`` file, or a PEFT adapter folder if the path has another ending.
 
         Without ``durable`` a power failure may empty it until it is synced (``softstart.storage.files``).
-        ``others`` are more prompts [P, d] to keep in the same file; ``load`` reads them by their names.
+        ``others`` are more prompts [P, D] to keep in the same file; ``load`` reads them by their names.
         """
         further = {f"{formats.FURTHER}{name}": tensor for name, tensor in self.further.items()}
         tensors = {TENSOR: self.tensor, **further, **(others or {})}
@@ -206,10 +209,10 @@ class SoftPrompt:
     def load(cls, path: Path, name: str = TENSOR) -> SoftPrompt:
         """Read a prompt file or folder; ``name`` is that of one of ``others`` in ``save``.
 
-        Formats: what ``save`` writes, PEFT prompt-tuning adapters (safetensors or ``.bin``), the ``.pt``
-        files of Qin et al. (2023), ``.npy`` of the prompt-tuning code of Lester et al. (2021). No file can
-        run code. From a PEFT adapter with 2P rows (PEFT's default for encoder-decoders) the first P are
-        taken, and ``info["note"]`` says so: PEFT never uses the others.
+        Formats: what ``save`` writes, PEFT's prompt-tuning and prefix-tuning adapters (safetensors or
+        ``.bin``), the ``.pt`` files of Qin et al. (2023), ``.npy`` of the prompt-tuning code of Lester et al.
+        (2021). No file can run code. From a PEFT adapter with 2P rows (PEFT's default for encoder-decoders)
+        the first P are taken, and ``info["note"]`` says so: PEFT never uses the others.
 
         Raises:
             SoftstartError: missing or damaged files, no prompt [P, d] in them, or NaN or infinity in it.
@@ -269,7 +272,7 @@ class SoftPrompt:
 
     def model_card(self) -> str:
         """README.md of the adapter: what it is, how it was made, how to use it."""
-        return model_card(tuple(self.tensor.shape), self._facts())
+        return model_card(len(self.tensor), self.kind, self._facts())
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -281,6 +284,7 @@ class SoftPrompt:
             "tokenizer_digest": self.tokenizer_digest,
             "peft_task": self.peft_task,
             **({"weights": self.weights} if self.weights else {}),
+            **({"kind": facts} if (facts := self.kind.facts()) else {}),
         }
 
 
@@ -292,6 +296,21 @@ def made_on(backbone: Owner) -> dict[str, str]:
         "peft_task": backbone.peft_task,
         **({"weights": backbone.weights} if backbone.weights else {}),
     }
+
+
+def _check_kind(kind: PromptKind, wanted: PromptKind, trained_on: str, backbone: str, where: str) -> None:
+    if kind.name != wanted.name:
+        raise SoftstartError(
+            f"the prompt holds {kind.name} but is used as {wanted.name}",
+            where=where,
+            fix=f"Set kind: {kind.name} (in Python: prompt_kind of the backbone).",
+        )
+    if kind != wanted:
+        raise SoftstartError(
+            f"the prompt has {kind.shape} but backbone '{backbone}' takes {wanted.shape}",
+            where=where,
+            fix=f"It was trained for {trained_on}: use that one.",
+        )
 
 
 def _at(name: str, revision: str) -> str:

@@ -163,17 +163,21 @@ def footing(table: pd.DataFrame | None, styles: MethodStyles) -> tuple[Grid, str
     """What each method may use and what it takes, and how to read it; None without a table."""
     if table is None or table.empty:
         return None
-    rows = {str(row["method"]): row for row in table.to_dict("records")}
+    variants = list(dict.fromkeys(table["variant"])) if "variant" in table else [""]
+    several = len(variants) > 1
+    rows = {(str(r.get("variant", "")), str(r["method"])): r for r in table.to_dict("records")}
     body = [
         [
+            *([variant] if several else []),
             styles.label(method), str(row["uses"]), str(row["trains"]),
             *(_amount(row[name]) for name in ("trained", "stored")),
             *(_power(row[name]) for name in ("start_flops", "run_flops")),
         ]
-        for method in styles.in_order(rows)
-        for row in [rows[method]]
+        for variant in variants
+        for method in styles.in_order(of for at, of in rows if at == variant)
+        for row in [rows[variant, method]]
     ]  # fmt: skip
-    return (FOOTING_HEADER, body), FOOTING_NOTE
+    return ([*(["variant"] if several else []), *FOOTING_HEADER], body), FOOTING_NOTE
 
 
 def _amount(value: float) -> str:

@@ -20,7 +20,7 @@ from softstart.training.encoding import EncodedTask, epoch_slice, rng_for, to_ba
 from softstart.training.evaluation import Evaluation, Job, evaluate
 from softstart.training.objective import counting, run_gradients
 from softstart.training.optimizers import StackedOptimizer
-from softstart.training.rates import lr_scale
+from softstart.training.rates import scaled_rates
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,9 +199,8 @@ class _Pack:
         starts = torch.stack([run.start for run in runs])
         self.prompts = starts.to(backbone.device, backbone.prompt_dtype).clone()  # [R, P, d]
         self.best = self.prompts.clone()
-        self.optimizer = StackedOptimizer(
-            self.prompts, _rates(runs) * lr_scale(backbone, config.lr_unit), config.optimizer
-        )
+        rates = scaled_rates(backbone, config.lr_unit, _rates(runs))
+        self.optimizer = StackedOptimizer(self.prompts, rates, config.optimizer)
         self.results = [Adapted(prompt) for prompt in self.best]
         self.losses: list[list[float]] = [[] for _ in runs]
         self.step = 0

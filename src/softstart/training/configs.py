@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from softstart.errors import SoftstartError
-from softstart.prompt import PLACEMENTS, find_initializer
+from softstart.prompt import KINDS, PLACEMENTS, find_initializer
 from softstart.training.declared import Declared
 from softstart.training.identity import Added, Unkeyed
 from softstart.training.losses import RowLoss, TokenMean
@@ -41,6 +41,9 @@ class PromptSpec(BaseModel):
 
     model_config = STRICT
 
+    kind: Annotated[str, AfterValidator(KINDS.check), Added("embeddings")] = "embeddings"
+    """What a row holds: ``embeddings`` (a soft prompt) or ``key_values``, the keys and values of a virtual
+    token in every layer of a causal backbone (prefix tuning). Both start from ``init``."""
     length: Positive = 100
     """P, the number of trained rows."""
     init: Annotated[str, AfterValidator(known_init)] = "vocabulary"
@@ -58,6 +61,14 @@ class PromptSpec(BaseModel):
     has its own start)."""
     placement: Annotated[str, AfterValidator(PLACEMENTS.check)] = "prefix"
     """Where the prompt goes: a name of ``softstart.prompt.PLACEMENTS``, or the import path of a placement."""
+
+    @model_validator(mode="after")
+    def _placed(self) -> Self:
+        try:
+            KINDS[self.kind].check_placement(self.placement)
+        except SoftstartError as problem:
+            raise ValueError(str(problem)) from problem
+        return self
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from softstart.training.encoding import EncodedTask
 from softstart.training.episodes import EpisodeSampler, Item
 from softstart.training.objective import PromptObjective, Work
 from softstart.training.optimizers import StackedOptimizer
-from softstart.training.rates import lr_scale
+from softstart.training.rates import scaled_rates
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,8 @@ def meta_train(
     algorithm = with_rate(algorithm, config, start)
     sampler = EpisodeSampler(items, algorithm, config, backbone.tokenizer.pad_token_id, backbone.device)
     theta = start.to(backbone.device, backbone.prompt_dtype)
-    outer = _Outer(algorithm, theta, config, lr_scale(backbone, config.lr_unit))
+    rate = scaled_rates(backbone, config.lr_unit, torch.tensor([config.lr], dtype=torch.float64))
+    outer = _Outer(algorithm, theta, config, rate.float())
     processes = this_job()
     if checkpoint or processes.world > 1:
         outer.work = digest_of(algorithm, items, theta, numeric(config))
@@ -140,15 +141,12 @@ def _in_turn(
 class _Outer:
     """All meta-parameters [1, P, ·] by name, each with its optimizer."""
 
-    def __init__(
-        self, algorithm: Algorithm, theta: Tensor, config: MetaConfig, lr_scale: float = 1.0
-    ) -> None:
+    def __init__(self, algorithm: Algorithm, theta: Tensor, config: MetaConfig, rate: Tensor) -> None:
         self.algorithm, self.config = algorithm, config
         self.stacks = {n: v[None].clone() for n, v in ({THETA: theta} | further(algorithm, theta)).items()}
-        rates = {name: config.lr * getattr(algorithm, "further_lr", 1.0) for name in self.stacks}
-        rates[THETA] = config.lr * lr_scale
+        further_rate = torch.tensor([config.lr * getattr(algorithm, "further_lr", 1.0)])
         self.optimizers: dict[str, StackedOptimizer] = {
-            name: StackedOptimizer(stack, torch.tensor([rates[name]]), config.optimizer)
+            name: StackedOptimizer(stack, rate if name == THETA else further_rate, config.optimizer)
             for name, stack in self.stacks.items()
         }
         self.work = ""

@@ -40,7 +40,7 @@ class TaskWords(Protocol):
 def draw_start(
     backbone: Backbone, spec: PromptSpec, tasks: Sequence[TaskWords], *key: int, draw: int = 0
 ) -> Tensor:
-    """The unlearned start [P, d] of a run or a meta-training.
+    """The unlearned start [P, d] of a run or a meta-training; [P, D] where prompts are of another kind.
 
     Args:
         backbone: whose vocabulary it is drawn from.
@@ -71,7 +71,14 @@ def draw_start(
         top=spec.top,
         draw_frequent=draw_frequent,
     )
-    return make_initializer(spec.init, given)(spec.length, seeded(*key)).to(torch.float32).cpu()
+    return of_kind(backbone, make_initializer(spec.init, given)(spec.length, seeded(*key)))
+
+
+def of_kind(backbone: Backbone, embeddings: Tensor) -> Tensor:
+    """Embeddings [..., P, d] as prompts of the backbone's kind [..., P, D] that compute the same, float32."""
+    rows = embeddings.to(backbone.device).reshape(-1, *embeddings.shape[-2:])
+    made = backbone.kind.made_of(rows, backbone).to(torch.float32).cpu()
+    return made.reshape(*embeddings.shape[:-1], -1)
 
 
 def _rows(

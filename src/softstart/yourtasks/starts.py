@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from softstart.errors import SoftstartError, did_you_mean
 from softstart.gym.task import Task
 from softstart.prompt import (
     INITIALIZERS,
+    Embeddings,
     Initializer,
     Material,
     SoftPrompt,
@@ -30,7 +32,7 @@ from softstart.training.configs import MetaConfig, PromptSpec
 from softstart.training.demonstrations import demonstrations, first_answers
 from softstart.training.encoding import EncodedTask, TextFormat, encode_task
 from softstart.training.spot import EMBEDDINGS, SOURCES, START, SPoT
-from softstart.training.starts import draw_start, seeded
+from softstart.training.starts import draw_start, of_kind, seeded
 
 INIT = "--init"
 """Where the commands ask for a start."""
@@ -43,7 +45,7 @@ NEAR = SPoT(), MetaConfig(lr=0.3, max_tokens=2048)
 
 
 def plain_start(backbone: Backbone, length: int, seed: int = 0, top: int = TOP) -> Tensor:
-    """A start [P, d] of frequent words: plain prompt tuning (Lester et al., 2021).
+    """A start [P, d] of frequent words: plain prompt tuning (Lester et al., 2021); [P, D] of another kind.
 
     Unused, byte and markup tokens are left out, except on the embedded model, whose documented starts are
     drawn from all its tokens.
@@ -134,14 +136,36 @@ def named_start(
     if prompts is not None and entry.chooses:
         further = {SOURCES: prompts, EMBEDDINGS: prompts, START: plain_start(backbone, length, seed)}
     start = make_initializer(init, given, INIT)(length, seeded(seed))
+    if prompts is None:
+        start = of_kind(backbone, start)
     if rows and len(tasks) == 1:
         own = [make_initializer(init, replace(given, rows=split), INIT) for split in rows]
-        further[BY_SAMPLE] = torch.stack([draw(length, seeded(seed + i)) for i, draw in enumerate(own)])
+        drawn = torch.stack([draw(length, seeded(seed + i)) for i, draw in enumerate(own)])
+        further[BY_SAMPLE] = of_kind(backbone, drawn)
     return SoftPrompt.of(backbone, start, {"init": init}, further)
 
 
+def start_on(backbone: Backbone, prompt: SoftPrompt, where: str) -> SoftPrompt:
+    """A stored prompt as a start of the backbone's kind.
+
+    Embeddings become the keys and values that they have in the backbone, and with them whatever else was
+    learned in the same form.
+
+    Raises:
+        SoftstartError: it belongs to another backbone, or holds keys and values where embeddings are tuned.
+    """
+    if not isinstance(prompt.kind, Embeddings) or isinstance(backbone.kind, Embeddings):
+        prompt.check_for(backbone, where)
+        return prompt
+    reader = copy.copy(backbone)
+    reader.prompt_kind = prompt.kind.name
+    tensors = {"": prompt.check_for(reader, where), **prompt.further}
+    made = {name: t if name == LOG_RATES else of_kind(backbone, t) for name, t in tensors.items()}
+    return replace(prompt, tensor=made.pop(""), kind=backbone.kind, further=made)
+
+
 def _prompts(backbone: Backbone, folder: str, where: str) -> Tensor:
-    """Every prompt in a folder [N, P, d]: files, and folders of PEFT adapters."""
+    """Every prompt in a folder [N, P, D]: files, and folders of PEFT adapters."""
     root = Path(folder)
     files = sorted(
         path for path in (root.iterdir() if root.is_dir() else ())
@@ -153,7 +177,7 @@ def _prompts(backbone: Backbone, folder: str, where: str) -> Tensor:
             where=f"{where}:{folder}",
             fix=f"It must hold {', '.join(SUFFIXES)} files or folders of PEFT adapters.",
         )
-    tensors = [SoftPrompt.load(path).check_for(backbone, str(path)) for path in files]
+    tensors = [start_on(backbone, SoftPrompt.load(path), str(path)).tensor for path in files]
     if len({tensor.shape for tensor in tensors}) > 1:
         raise SoftstartError(
             "the prompts in this folder differ in length", where=folder, fix="Keep those of one length."

@@ -196,10 +196,11 @@ def _counts(plan: Plan, state: StoredRows) -> dict[str, tuple[int, int]]:
 
 
 def _row_lengths(resources: Resources, plan: Plan) -> dict[str, tuple[float, float]]:
-    """Mean tokens of text, prompt included, and of output of each variant."""
+    """Mean tokens of text, with the prompt's rows that are read, and of output of each variant."""
     lengths: dict[str, list[tuple[int, int]]] = {}
     for variant, length, rows in _first_rows(resources, plan):
-        lengths.setdefault(variant, []).extend((length + len(text), len(output)) for text, output in rows)
+        read = resources.backbone(variant).kind.read_rows(length)
+        lengths.setdefault(variant, []).extend((read + len(text), len(output)) for text, output in rows)
     return {variant: _means(rows) for variant, rows in lengths.items()}
 
 

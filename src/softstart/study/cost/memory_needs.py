@@ -149,6 +149,7 @@ def shape_of(
     *,
     revision: str | None = None,
     placement: str = "prefix",
+    prompt_kind: str = "embeddings",
     gradient_checkpointing: bool = False,
     **_where: object,
 ) -> Backbone:
@@ -157,7 +158,8 @@ def shape_of(
     Raises:
         SoftstartError: its configuration is not on this machine.
     """
-    options: dict[str, Any] = {"placement": placement, "gradient_checkpointing": gradient_checkpointing}
+    prompts = {"placement": placement, "prompt_kind": prompt_kind}
+    options: dict[str, Any] = {**prompts, "gradient_checkpointing": gradient_checkpointing}
     try:
         return load_backbone(name, dtype=dtype, revision=revision, weights=False, **options)
     except SoftstartError:
@@ -170,7 +172,7 @@ def shape_of(
         model = untie(T5ForConditionalGeneration(config).to(getattr(torch, dtype)))
     if gradient_checkpointing:
         recompute_layers(model)
-    return T5Backbone(model, None, name=name, placement=placement)
+    return T5Backbone(model, None, name=name, **prompts)
 
 
 def _lengths(resources: Resources, variant: str) -> Lengths | None:
@@ -208,7 +210,7 @@ def _peaks(
 
     study, backbone = resources.studies[variant], resources.backbone(variant)
     methods = resolve_methods(study)
-    stack = (study.pack_size, study.prompt.length, backbone.width)
+    stack = (study.pack_size, study.prompt.length, backbone.kind.width)
     state = STATE * 4 * stack[0] * stack[1] * stack[2]
     prompts = any(method.unpacked is None for method in methods)
     if prompts and new(id(backbone), stack, study.adaptation):
@@ -272,7 +274,9 @@ def _meta(
         return equal_rows(rows, lengths.text, output, runs=tasks, dropout=config.dropout)
 
     def step(tokens: int | None) -> int:
-        theta = torch.empty(study.prompt.length, backbone.width, dtype=backbone.prompt_dtype, device=META)
+        theta = torch.empty(
+            study.prompt.length, backbone.kind.width, dtype=backbone.prompt_dtype, device=META
+        )
         budget = None if config.memory_budget is None else int(config.memory_budget * 2**20)
         loss = PromptObjective(backbone, tokens, budget, config.loss)
         loss.graphs.memory = memory

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from softstart.backbone import TINY
-from softstart.prompt import PLACEMENTS
+from softstart.prompt import KINDS, PLACEMENTS
 from softstart.study.declare.presets import PRESETS
 from softstart.training.budgets import MetaBudget
 from softstart.training.configs import STRICT, AdaptConfig, FineTuneConfig, Positive, PromptSpec
@@ -149,6 +149,9 @@ class Study(BaseModel):
             raise ValueError(
                 f"placement {self.prompt.placement} needs pack_size: 1: rows of one run change another's"
             )
+        dropout = self.adaptation.dropout or self.meta.dropout
+        if dropout and not KINDS[self.prompt.kind].dropout:
+            raise ValueError(f"prompts of kind {self.prompt.kind} are trained without dropout")
         for tuning in (self.adaptation, self.finetuning):
             if tuning.batch_parts < 1 or tuning.batch_size % tuning.batch_parts:
                 raise ValueError(f"{type(tuning).__name__}.batch_parts must divide its batch_size")

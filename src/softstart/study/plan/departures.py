@@ -20,7 +20,7 @@ import yaml
 from softstart.errors import SoftstartError, listed
 from softstart.gym.catalog import crossfit_catalog
 from softstart.gym.settings import shipped_settings
-from softstart.prompt import PLACEMENTS, find_initializer
+from softstart.prompt import KINDS, PLACEMENTS, find_initializer
 from softstart.study.declare import presets
 from softstart.study.declare.spec import MAIN, SettingSpec, Study, resolve_methods
 from softstart.study.declare.task_lists import declared_setting, some_sources
@@ -214,6 +214,7 @@ def _values(study: Study) -> Rows:
 
 def _prompt(study: Study) -> Rows:
     spec = study.prompt
+    yield "kind of the prompt", KINDS[spec.kind].label
     yield "rows of the prompt", spec.length
     # With the names: an initializer or a placement of somebody else may be labeled as one of ours.
     yield "start", f"{find_initializer(spec.init)[0].label} ({spec.init})"

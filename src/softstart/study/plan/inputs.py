@@ -60,20 +60,25 @@ class Part:
 
 @dataclass(frozen=True)
 class BackboneFacts:
-    """A backbone as prompts describe it: its digest, its width d, and what else a ``SoftPrompt`` records."""
+    """A backbone as prompts describe it: its digest, their width (d), and what else a ``SoftPrompt`` records.
+
+    ``kind`` is ``PromptKind.facts`` of prompts; None: they are embeddings.
+    """
 
     digest: str
     width: int
     made_on: Mapping[str, str] = field(default_factory=dict)
+    kind: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Inputs:
     """What the results of a study depend on besides its declaration; stored with them.
 
-    ``backbone_digest`` is ``Backbone.digest``, ``width`` its d; ``made_on`` is whatever else a ``SoftPrompt``
-    records of its backbone (empty in older folders). ``fits`` holds the size of packs by variant, where
-    memory was too short for ``pack_size`` when the study began: in other packs, last bits would differ.
+    ``backbone_digest`` is ``Backbone.digest``, ``width`` that of prompts (d); ``made_on`` is whatever else a
+    ``SoftPrompt`` records of its backbone (empty in older folders). ``fits`` holds the size of packs by
+    variant, where memory was too short for ``pack_size`` when the study began: in other packs, last bits
+    would differ.
     """
 
     backbone_digest: str
@@ -84,11 +89,13 @@ class Inputs:
     tuned: Mapping[str, str] = field(default_factory=dict)
     """Digests of other backbones that fine-tuning starts from, by name (``Study.finetuning_backbone``)."""
     others: Mapping[str, BackboneFacts] = field(default_factory=dict)
-    """The backbones of variants whose backbone is not that of the study."""
+    """The backbones of variants whose backbone, or kind of prompts, is not that of the study."""
+    kind: Mapping[str, Any] | None = None
+    """The kind of the study's prompts, as in ``BackboneFacts``."""
 
     def of(self, variant: str) -> BackboneFacts:
         """The backbone of a variant."""
-        main = BackboneFacts(self.backbone_digest, self.width, self.made_on)
+        main = BackboneFacts(self.backbone_digest, self.width, self.made_on, self.kind)
         return self.others.get(variant, main)
 
     def to_json(self) -> str:
@@ -107,7 +114,8 @@ class Inputs:
             parts = tuple(map(_part, data["parts"]))
             more = {name: data.get(name, {}) for name in ("made_on", "fits", "tuned")}
             others = {name: BackboneFacts(**facts) for name, facts in data.get("others", {}).items()}
-            return cls(data["backbone_digest"], data["width"], parts, **more, others=others)
+            digest, width = data["backbone_digest"], data["width"]
+            return cls(digest, width, parts, **more, others=others, kind=data.get("kind"))
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as problem:
             raise SoftstartError(
                 f"the study was run with another version of Softstart and cannot be read ({problem!r})",

@@ -219,17 +219,20 @@ def footing(plan: Plan, done: Mapping[str, Any], metas: Mapping[str, Any]) -> pd
         metas: finished meta-trainings by key.
 
     Returns:
-        One row per method: ``method``, ``uses``, ``trains``, and means over its runs: ``trained``
-        (parameters), ``stored`` (bytes), ``run_flops``; ``start_flops`` over its meta-trainings, 0 without
-        any. NaN where something was not recorded.
+        One row per variant and method: ``variant``, ``method``, ``uses``, ``trains``, and means over its
+        runs: ``trained`` (parameters), ``stored`` (bytes), ``run_flops``; ``start_flops`` over its
+        meta-trainings, 0 without any. NaN where something was not recorded.
     """
     table = []
-    for method in {cell.method.name: cell.method for cell in plan.cells}.values():
-        cells = [cell for cell in plan.cells if cell.method.name == method.name]
-        runs = [done[key] for key in {r.key: r for c in cells for r in c.runs} if key in done]
-        starts = [metas[n.key] for n in plan.metas if n.method.name == method.name and n.key in metas]
+    for variant, method in {(c.part.variant, c.method.name): c.method for c in plan.cells}.items():
+        cells = [c for c in plan.cells if (c.part.variant, c.method.name) == variant]
+        nodes = {run.key: run for cell in cells for run in cell.runs}
+        runs = [done[key] for key in nodes if key in done]
+        learned = dict.fromkeys(run.start for run in nodes.values() if run.start)
+        starts = [metas[key] for key in learned if key in metas]
         table.append(
             {
+                "variant": variant[0],
                 "method": method.name,
                 "uses": listed(method.uses) or "nothing",
                 "trains": method.trains,

@@ -52,14 +52,14 @@ class Resources:
             for p in parts
             for name, digest in zip(p.source, p.source_digests, strict=True)
         }
-        self._backbones: dict[tuple[str, str | None, str], dict[str, Backbone]] = {}
+        self._backbones: dict[tuple[str, str | None, str], dict[tuple[str, str], Backbone]] = {}
         self._others: dict[tuple[str, str], Backbone] = {}
         self._gyms: dict[tuple[object, ...], Gym] = {}
         self._tasks: dict[tuple[object, ...], Task] = {}
         self._encoded: dict[tuple[str, TextFormat, str, str | None], EncodedTask] = {}
 
     def backbone(self, variant: str, other: str | None = None) -> Backbone:
-        """The backbone with the variant's placement of prompts, or the one that fine-tuning begins with.
+        """The backbone with the variant's place and kind of prompts, or the one that fine-tuning begins with.
 
         Raises:
             SoftstartError: it cannot be loaded.
@@ -67,28 +67,30 @@ class Resources:
         study = self.studies[variant]
         if other:
             return self._other(other, variant)
-        placement = study.prompt.placement
+        prompts = (study.prompt.placement, study.prompt.kind)
         placed = self._backbones.setdefault((study.backbone, study.revision, str(study.loading)), {})
-        if placement not in placed:
+        if prompts not in placed:
             if placed:
                 twin = copy.copy(next(iter(placed.values())))
-                twin.placement = placement
-                placed[placement] = twin
+                twin.prompt_kind = "embeddings"  # which has any place
+                twin.placement, twin.prompt_kind = prompts
+                placed[prompts] = twin
             else:
-                placed[placement] = self._load_backbone(
+                placed[prompts] = self._load_backbone(
                     study.backbone,
                     device=None if study.device_map else self.device,
                     revision=study.revision,
-                    placement=placement,
+                    placement=study.prompt.placement,
+                    prompt_kind=study.prompt.kind,
                     **study.loading,
                 )
-                placed[placement].keep_texts(study.text_cache, self.processes)
-                if self.expected and placed[placement].digest != self.expected.of(variant).digest:
+                placed[prompts].keep_texts(study.text_cache, self.processes)
+                if self.expected and placed[prompts].digest != self.expected.of(variant).digest:
                     raise SoftstartError(
                         f"backbone '{study.backbone}' has other weights here than where the study began",
                         fix="Use the same files on all machines (set revision).",
                     )
-        return placed[placement]
+        return placed[prompts]
 
     def _other(self, name: str, variant: str) -> Backbone:
         """Other weights, for fine-tuning; their tokenizer must be the same."""
@@ -177,7 +179,9 @@ class Resources:
             SoftstartError: an unknown task or sample, a broken file, a backbone that cannot be loaded.
         """
         facts = {
-            variant: BackboneFacts(backbone.digest, backbone.width, made_on(backbone))
+            variant: BackboneFacts(
+                backbone.digest, backbone.kind.width, made_on(backbone), backbone.kind.facts() or None
+            )
             for variant in self.studies
             for backbone in [self.backbone(variant)]
         }
@@ -194,7 +198,9 @@ class Resources:
             if method.unpacked and (other := method.unpacked.other_weights)
         }
         others = {variant: made for variant, made in facts.items() if made != main}
-        return Inputs(main.digest, main.width, parts, main.made_on, tuned=tuned, others=others)
+        return Inputs(
+            main.digest, main.width, parts, main.made_on, tuned=tuned, others=others, kind=main.kind
+        )
 
     def _part(self, variant: str, setting: Setting) -> Part:
         study = self.studies[variant]
@@ -232,7 +238,8 @@ class Resources:
             for sample in study.source_samples or study.samples:
                 for rows in (task.train[sample], task.dev[sample]):
                     for given, answers in zip(rows.inputs, rows.outputs, strict=True):
-                        total += backbone.row_flops(length + len(given), len(answers[0]) if answers else 0)
+                        output = len(answers[0]) if answers else 0
+                        total += backbone.prompted_flops(length, len(given), output)
         return total.hvp / total.gradient if total.gradient else HVP_COST
 
     def _checked(self, variant: str, name: str, samples: Sequence[int], *, source: bool = False) -> Task:

@@ -13,6 +13,7 @@ import torch
 from softstart.errors import SoftstartError
 from softstart.progress import Display, Quiet
 from softstart.prompt import SoftPrompt
+from softstart.prompt.kinds import recorded_kind
 from softstart.storage.files import sync
 from softstart.study.plan.inputs import Inputs
 from softstart.study.plan.plan import MetaNode, Plan, RunNode
@@ -198,6 +199,7 @@ class StudyRun:
             made.digest,
             study.prompt.placement,
             _info(node),
+            kind=recorded_kind(made.width, made.kind),
             **more,
         ).save(prompt_path(self.store.folder, node.key), tensors, durable=False)
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from softstart.errors import Damaged, SoftstartError
 from softstart.prompt import TENSOR, SoftPrompt
+from softstart.prompt.kinds import recorded_kind
 from softstart.study.declare.spec import MAIN
 from softstart.study.plan.choice import Choice, best_up_to, budgets_of, choose
 from softstart.study.plan.inputs import Inputs
@@ -194,7 +195,7 @@ class WorkGraph:
         prompt = load_stored(path, name)
         made = self.inputs.of(run.variant)
         prompt.check(
-            width=made.width,
+            kind=recorded_kind(made.width, made.kind),
             digest=made.digest,
             placement=study.prompt.placement,
             backbone=study.backbone,
