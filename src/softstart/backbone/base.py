@@ -64,8 +64,6 @@ class Backbone(FrozenModel, ABC):
         name: as in ``FrozenModel``.
         placement: where the prompt goes, a name of ``softstart.prompt.PLACEMENTS``; SoftstartError for any
             other, and for one that does not work for a causal model.
-        prompt_kind: what prompts are made of, a name of ``softstart.prompt.KINDS``; SoftstartError for any
-            other, and for one that does not work for this model or placement.
     """
 
     # What a family states: here, and in the three methods below.
@@ -89,11 +87,9 @@ class Backbone(FrozenModel, ABC):
         *,
         name: str = "model",
         placement: str = "prefix",
-        prompt_kind: str = "embeddings",
     ) -> None:
         super().__init__(model, tokenizer, name)
         self.placement = placement
-        self.prompt_kind = prompt_kind
 
     @abstractmethod
     def encode(self, embeds: Tensor, mask: Tensor) -> Tensor:
@@ -123,7 +119,8 @@ class Backbone(FrozenModel, ABC):
 
     @property
     def prompt_kind(self) -> str:
-        """The name of the kind of prompts; ``kind`` is the kind on this backbone."""
+        """What prompts are made of, a name of ``softstart.prompt.KINDS``; setting one that does not work for
+        this model or placement is a SoftstartError. ``kind`` is the kind on this backbone."""
         return self.kind.name
 
     @prompt_kind.setter

@@ -158,8 +158,8 @@ def shape_of(
     Raises:
         SoftstartError: its configuration is not on this machine.
     """
-    prompts = {"placement": placement, "prompt_kind": prompt_kind}
-    options: dict[str, Any] = {**prompts, "gradient_checkpointing": gradient_checkpointing}
+    options: dict[str, Any] = {"placement": placement, "gradient_checkpointing": gradient_checkpointing}
+    options |= {"prompt_kind": prompt_kind}
     try:
         return load_backbone(name, dtype=dtype, revision=revision, weights=False, **options)
     except SoftstartError:
@@ -172,7 +172,9 @@ def shape_of(
         model = untie(T5ForConditionalGeneration(config).to(getattr(torch, dtype)))
     if gradient_checkpointing:
         recompute_layers(model)
-    return T5Backbone(model, None, name=name, **prompts)
+    backbone = T5Backbone(model, None, name=name, placement=placement)
+    backbone.prompt_kind = prompt_kind
+    return backbone
 
 
 def _lengths(resources: Resources, variant: str) -> Lengths | None:
