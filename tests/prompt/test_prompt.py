@@ -43,7 +43,7 @@ from softstart.prompt import (
     text,
     vocabulary,
 )
-from softstart.storage.tensors import load_tensors
+from softstart.storage.tensors import load_tensors, save_tensors
 from softstart.study import parse_study, run_study
 from softstart.study.plan.inputs import Inputs
 
@@ -314,6 +314,17 @@ def test_the_papers_files_and_numpy_arrays_are_read(tmp_path):
     assert torch.equal(SoftPrompt.from_pretrained(tmp_path / "prompt.npy").tensor, tensor)
     torch.save({"prompt_embeddings": tensor}, tmp_path / "adapter_model.bin")
     assert torch.equal(SoftPrompt.from_pretrained(tmp_path).tensor, tensor)
+
+
+def test_one_of_several_prompts_in_a_file_is_read_by_its_name(tmp_path):
+    file, tensors = tmp_path / "prompts.safetensors", {f"maml/{t}/best": torch.randn(4, 6) for t in "ab"}
+    save_tensors(file, tensors, {})
+    read = SoftPrompt.from_pretrained(f"{file}#maml/b/best")
+    assert torch.equal(read.tensor, tensors["maml/b/best"])
+    with pytest.raises(SoftstartError, match=r"one of its 2 matrices: .*#maml/a/best"):
+        SoftPrompt.from_pretrained(file)
+    with pytest.raises(SoftstartError, match=r"'maml/b/bets' of shape .*#maml/b/best"):
+        SoftPrompt.from_pretrained(f"{file}#maml/b/bets")
 
 
 @pytest.mark.skipif(SHARED is None, reason="needs the paper's files")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -31,6 +32,8 @@ FURTHER = "further."
 PAPER_KEY = "promptembedding"
 """Key of the tensor in the files released with Qin et al. (2023)."""
 SUFFIXES = (".safetensors", ".pt", ".bin", ".npy")
+OF = "#"
+"""Between a file and the name of one of several prompts in it: ``FILE#NAME``."""
 
 FACTS = (
     "backbone", "backbone_digest", "placement", "info", "revision", "tokenizer_digest", "peft_task",
@@ -96,6 +99,14 @@ def peft_config(length: int, kind: PromptKind, facts: Mapping[str, Any]) -> dict
     }
 
 
+def one_of(source: str) -> tuple[Path, str] | None:
+    """A file and the name of one of its prompts, if that is what FILE#NAME means; None: it is not."""
+    file, mark, name = source.partition(OF)
+    path = Path(file)
+    there = mark and path.suffix in SUFFIXES and not Path(source).exists() and path.is_file()
+    return (path, name) if there else None
+
+
 def read(path: Path, name: str = TENSOR) -> tuple[Tensor, dict[str, Any]]:
     """The prompt [P, D] of a file or folder, and its facts; other tensors of it are in ``facts["further"]``.
 
@@ -117,11 +128,12 @@ def read(path: Path, name: str = TENSOR) -> tuple[Tensor, dict[str, Any]]:
     tensors, header = readers.get(file.suffix, load_tensors)(file)
     tensor = tensors.get(name)
     if tensor is None or not _is_prompt(tensor, file):
-        raise SoftstartError(
-            f"holds no soft prompt ('{name}' of shape [P, d])",
-            where=str(file),
-            fix="Give a prompt written by Softstart or a PEFT prompt-tuning adapter.",
-        )
+        fix = "Give a prompt written by Softstart or a PEFT prompt-tuning adapter"
+        if others := sorted(key for key, each in tensors.items() if _is_prompt(each, file)):
+            near = get_close_matches(name, others, n=1) or others
+            fix += f", or name one of its {len(others)} matrices: {file}{OF}{near[0]}"
+        what = f"holds no soft prompt ('{name}' of shape [P, d])"
+        raise SoftstartError(what, where=str(file), fix=f"{fix}.")
     facts = {key: header[key] for key in FACTS if key in header}
     check_facts(facts, str(file))
     if further := {k.removeprefix(FURTHER): t for k, t in tensors.items() if k.startswith(FURTHER)}:

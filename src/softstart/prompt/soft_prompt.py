@@ -245,19 +245,20 @@ class SoftPrompt:
         """Load a prompt from a file, a folder, or a repository of the Hugging Face hub.
 
         Args:
-            name_or_path: anything ``load`` reads, or a hub id.
+            name_or_path: anything ``load`` reads, ``FILE#NAME`` for one of several prompts in a file, or a
+                hub id.
             revision: hub revision; a commit, to be reproducible.
 
         Raises:
             SoftstartError: as ``load``, or no such repository or revision.
         """
-        local = Path(name_or_path)
-        if local.exists() or local.suffix in formats.SUFFIXES:
+        local, one = Path(name_or_path), formats.one_of(str(name_or_path))
+        if one or local.exists() or local.suffix in formats.SUFFIXES:
             if revision is not None:
                 raise SoftstartError(
                     "a local prompt has no revision", where=str(local), fix="Leave the revision out."
                 )
-            return cls.load(local)
+            return cls.load(*one) if one else cls.load(local)
         return cls.load(hub.download(str(name_or_path), revision))
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, message: str = "Upload soft prompt") -> str:

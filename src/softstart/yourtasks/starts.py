@@ -27,7 +27,7 @@ from softstart.prompt import (
     usages,
     vocabulary,
 )
-from softstart.prompt.formats import SUFFIXES, WEIGHTS_FILE
+from softstart.prompt.formats import SUFFIXES, WEIGHTS_FILE, one_of
 from softstart.training.configs import MetaConfig, PromptSpec
 from softstart.training.demonstrations import demonstrations, first_answers
 from softstart.training.encoding import EncodedTask, TextFormat, encode_task
@@ -71,7 +71,7 @@ def is_named(init: str) -> bool:
     if name in INITIALIZERS:
         return True
     path = Path(init)
-    if "/" in init or path.exists() or path.suffix in SUFFIXES:
+    if "/" in init or path.exists() or path.suffix in SUFFIXES or one_of(init):
         return False
     if "." in name:
         find_initializer(init, INIT)  # by its import path
