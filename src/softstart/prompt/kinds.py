@@ -330,5 +330,7 @@ def recorded_kind(width: int, facts: Mapping[str, Any] | None, where: str | None
         return KINDS.find(facts["name"], where).from_file(width, facts)
     except (KeyError, TypeError, ValueError) as problem:
         raise SoftstartError(
-            f"its header says something else than its prompt holds ({problem})", where=where
+            f"its header says something else than its prompt holds ({problem})",
+            where=where,
+            fix="Give a prompt written by Softstart or a PEFT adapter.",
         ) from problem
