@@ -35,12 +35,12 @@ from softstart.backbone import Batch, Decoding, candidates_tensor, collate
 from softstart.backbone.sources.converted import read_gguf
 from softstart.gym import open_gym
 from softstart.gym.metrics import score
-from softstart.prompt import frequent_words
+from softstart.prompt import SoftPrompt, frequent_words
 from softstart.training.configs import PromptSpec
 from softstart.training.encoding import encode_texts
 from softstart.training.objective import PromptObjective
 from softstart.training.optimizers import AdamW
-from softstart.training.starts import draw_start
+from softstart.training.starts import draw_start, of_kind
 
 pytestmark = pytest.mark.real
 
@@ -122,6 +122,25 @@ def test_a_prefix_is_peft_s_own_forward(smollm2, prompts, batch, with_peft):
             theirs = with_peft(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels).loss
         sums, counts = smollm2.nll(prompts, row)
         assert relative(sums[0] / counts[0], theirs) < 1e-4
+
+
+def test_keys_and_values_are_peft_s_prefix_tuning(smollm2, prompts, batch, tmp_path):
+    """At the start they compute what the embeddings compute."""
+    keyed = copy.copy(smollm2)
+    keyed.prompt_kind = "key_values"
+    rows = of_kind(keyed, prompts)
+    assert rows.shape == (2, 4, 30 * 2 * 3 * 64)
+    sums, counts = keyed.nll(rows, batch)
+    assert relative(sums, smollm2.nll(prompts, batch)[0]) < 1e-4
+    SoftPrompt.of(keyed, rows[0]).save_pretrained(tmp_path)
+    model = peft.PeftModel.from_pretrained(copy.deepcopy(smollm2.model), str(tmp_path)).eval()
+    for b in (0, 2):
+        row = alone(batch, b)
+        ids = torch.cat((row.input_ids, row.labels), 1)
+        labels = torch.cat((torch.full_like(row.input_ids, -100), row.labels), 1)
+        with torch.no_grad():
+            theirs = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels).loss
+        assert relative(sums[b] / counts[b], theirs) < 1e-5
 
 
 @pytest.mark.parametrize("beams", [1, 4])
