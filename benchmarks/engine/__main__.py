@@ -141,11 +141,10 @@ def _compare(
     units: float,
     flops: float = math.nan,
     peer: str | None = None,
-    again: bool = False,
 ) -> Iterator[str]:
     """The rows of a table; ``flops`` of a unit say which share of the float32 matrix product is reached.
 
-    ``peer``: see ``timing.table``; ``again``: see ``timing.interleaved``.
+    ``peer``: see ``timing.table``.
     """
     contenders: dict[str, Any] = {}
     missing = []
@@ -156,7 +155,7 @@ def _compare(
             missing.append(f"Not run: {name} ({problem}).")
     if not math.isnan(flops):
         contenders |= PRODUCTS
-    timed = interleaved(contenders, rounds, units, again=again)
+    timed = interleaved(contenders, rounds, units)
     products = [median(timed.pop(name).seconds) for name in PRODUCTS if name in timed]
     yield from table(timed, flops / PRODUCT * min(products, default=math.nan), peer)
     yield from missing

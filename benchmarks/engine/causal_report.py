@@ -29,7 +29,6 @@ class Compare(Protocol):
         units: float,
         *,
         peer: str | None = None,
-        again: bool = False,
     ) -> Iterator[str]: ...
 
 
@@ -71,9 +70,7 @@ def _sections(asked: argparse.Namespace, compare: Compare) -> Iterator[Section]:
                 yield Section(
                     f"Causal, {heading} (unit: a gradient of a run)",
                     partial(
-                        lambda made, runs: compare(made(), rounds, runs, peer=PEFT, again=True),
-                        gradients,
-                        case.runs,
+                        lambda made, runs: compare(made(), rounds, runs, peer=PEFT), gradients, case.runs
                     ),
                 )
     if "scoring" in asked.parts:

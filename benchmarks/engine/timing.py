@@ -32,13 +32,8 @@ class Timed:
     difference: float
 
 
-def interleaved(
-    contenders: Mapping[str, Contender], rounds: int, units: float = 1, *, again: bool = False
-) -> dict[str, Timed]:
+def interleaved(contenders: Mapping[str, Contender], rounds: int, units: float = 1) -> dict[str, Timed]:
     """Run everybody once to warm up, then ``rounds`` times in turn.
-
-    With ``again`` everybody works twice in a round and the second time counts: a step in training follows a
-    step of its own, and finds memory and caches as it left them, not as another contender did.
 
     Answers are compared with the first contender's, relative to its norm, so that other work is seen. One
     that holds the first n of m parts did n of m of the ``units``.
@@ -48,8 +43,6 @@ def interleaved(
     taken: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, work in contenders.items():
-            if again:
-                work()
             began = time.perf_counter()
             work()
             taken[name].append(time.perf_counter() - began)
