@@ -5,7 +5,18 @@ from __future__ import annotations
 import torch
 
 from helpers.models import random_batch
-from softstart.algorithms import ANIL, IMAML, MAML, Episodes, FoMAML, MetaSGD, MultiTask, Reptile
+from softstart.algorithms import (
+    ANIL,
+    IMAML,
+    MAML,
+    Episodes,
+    FoMAML,
+    MetaSGD,
+    MultiTask,
+    MultitaskPrompt,
+    Reptile,
+)
+from softstart.training.source_mixture import SourceMixture
 from softstart.training.spot import SPoT
 
 SMALL = {
@@ -16,7 +27,9 @@ SMALL = {
     "anil": ANIL(inner_lr=0.1, inner_steps=2),
     "imaml": IMAML(inner_lr=0.1, inner_steps=2, iterations=2),
     "metasgd": MetaSGD(inner_lr=0.1, inner_steps=2, further_lr=0.5),
+    "multitask_prompt": MultitaskPrompt(rank=2, query_size=3, support_size=3, further_lr=0.5),
     "spot": SPoT(embedding_steps=4, query_size=3),
+    "source_mixture": SourceMixture(weight_steps=3, query_size=3),
 }
 
 TASKS = 3

@@ -69,7 +69,7 @@ def test_no_two_kinds_share_a_label_or_a_color():
         ("m", {"algorithm": "xyz"}, r"unknown method 'xyz'\. Use one of pt, ft, zero_shot, "),
         ("m", {"algorithm": 3}, "unknown method '3'"),
         ("m", {"algorithm": ["maml"]}, r"unknown method '\['maml'\]'"),
-        ("pt", {"lr": 1.0}, "'lr' is not a field of pt. Known: init"),
+        ("pt", {"lr": 1.0}, "'lr' is not a field of pt. Known: demonstrations, init"),
         ("pt", {"init": "nowhere"}, "init: unknown initializer 'nowhere'"),
         ("ft", {"lr": 1.0}, "'ft' takes no overrides"),
         ("maml", {"inner_lr": "0.1"}, "inner_lr: Input should be a valid number"),

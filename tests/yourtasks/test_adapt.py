@@ -23,6 +23,8 @@ from softstart.gym.rows import read_rows
 from softstart.gym.tables import RawData, whole_task
 from softstart.prompt import SoftPrompt
 from softstart.training.adaptation import AdaptRun, adapt
+from softstart.training.baselines.base import Given
+from softstart.training.baselines.in_context import InContext
 from softstart.training.configs import AdaptConfig
 from softstart.training.encoding import TextFormat, encode_task, rng_for, to_batch
 from softstart.training.evaluation import Evaluation
@@ -242,6 +244,18 @@ def test_the_best_start_on_dev_is_kept_and_of_equals_the_learned_one():
     tuned[LEARNED] = replace(weak, devs=(0.7, 0.9), sample=43)
     assert best_start(tuned) == LEARNED
     assert saved_line(LEARNED, tuned, [42, 43]).startswith(f"{LEARNED}, split 2 of 2")
+
+
+def test_the_level_of_in_context_learning_is_that_of_the_baseline_with_one_draw():
+    backbone, task = random_t5(torch.float32), toy_task("toy")
+    evaluation, encoded = Evaluation(scoring="rank"), encode_task(task, backbone, TextFormat("{input}"))
+    scores = []
+    for i, sample in enumerate((13, 21)):
+        given = Given(backbone, encoded, sample, 0.0, i, evaluation)
+        InContext(demonstrations=3, draws=1).run(given, lambda _, score: scores.append(score().score))
+    known = levels(backbone, task, TextFormat("{input}"), evaluation, 3)
+    assert known.in_context == pytest.approx(sum(scores) / 2)
+    assert levels(backbone, task, TextFormat("{input}"), evaluation).in_context is None
 
 
 def test_levels_are_those_of_the_metric():

@@ -10,7 +10,10 @@ from typing import Any
 
 from softstart.algorithms.anil import ANIL
 from softstart.algorithms.base import (
+    COLUMNS,
     LOG_RATES,
+    ROWS,
+    SHARED,
     THETA,
     Algorithm,
     Episodes,
@@ -29,11 +32,13 @@ from softstart.algorithms.imaml import IMAML
 from softstart.algorithms.maml import MAML
 from softstart.algorithms.meta_sgd import MetaSGD
 from softstart.algorithms.multitask import MultiTask
+from softstart.algorithms.multitask_prompt import MultitaskPrompt
 from softstart.algorithms.reptile import Reptile
 from softstart.registry import Registry
 
 ALGORITHMS: Registry[type[Any]] = Registry("algorithm", is_algorithm)
-"""Everything that learns from source tasks; ``softstart.training.methods`` adds SPoT."""
+"""Everything that learns from source tasks; ``softstart.training.methods`` adds those that
+learn from whole tasks."""
 
 ALGORITHMS.add("maml", MAML)
 ALGORITHMS.add("fomaml", FoMAML)
@@ -42,13 +47,17 @@ ALGORITHMS.add("multitask", MultiTask)
 ALGORITHMS.add("anil", ANIL)
 ALGORITHMS.add("imaml", IMAML)
 ALGORITHMS.add("metasgd", MetaSGD)
+ALGORITHMS.add("multitask_prompt", MultitaskPrompt)
 
 __all__ = [
     "ALGORITHMS",
     "ANIL",
+    "COLUMNS",
     "IMAML",
     "LOG_RATES",
     "MAML",
+    "ROWS",
+    "SHARED",
     "THETA",
     "Algorithm",
     "Episodes",
@@ -57,6 +66,7 @@ __all__ = [
     "Loss",
     "MetaSGD",
     "MultiTask",
+    "MultitaskPrompt",
     "Reptile",
     "StepWork",
     "Trajectory",

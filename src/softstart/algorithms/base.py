@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Any, ClassVar, Literal, Protocol, cast
 
-from torch import Tensor
+from torch import Tensor, nn
 
 Logs = dict[str, float]
 Data = Literal["episodes", "mixture"]
@@ -14,6 +14,9 @@ THETA = "theta"
 """The name of the start among the meta-parameters."""
 LOG_RATES = "log_rates"
 """Logarithms of the rows' learning rates [P, 1], relative to each other (Meta-SGD)."""
+SHARED, COLUMNS, ROWS = "shared", "columns", "rows"
+"""The prompt that N source tasks share [P, d], and the factors of their matrices, [N P, rank] and [N rank, d]
+(multitask prompt tuning)."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +24,16 @@ class Episodes:
     """One meta-batch: the episodes of M source tasks, row i of every batch pointing at its task in 0..M-1.
 
     ``support`` holds one batch for each of the K inner steps; ``query`` is the batch of the outer loop, None
-    for algorithms that use none.
+    for algorithms that use none. ``context`` [M, D, d] are the demonstrations of each task, rows that its
+    prompts begin with after those of the start; None: none.
     """
 
     tasks: int
     support: Sequence[Any]
     query: Any | None
+    context: Tensor | None = None
+    sources: Tensor | None = None
+    """[M] the number of each task among the source tasks; None: the tasks are all of them, in order."""
 
 
 class Loss(Protocol):
@@ -67,6 +74,8 @@ class Algorithm(Protocol):
       learning, and ``further_lr``, their outer learning rate relative to the start's. ``meta_gradient`` then
       takes them as keyword arguments and returns the gradients of all by name, the start's under ``THETA``.
       ``meta_gradients`` calls either kind.
+    - ``sourced``: ``further`` takes the number of source tasks as well, for what each of them has.
+    - ``begin(values)``: what is kept in the end of the meta-parameters: the start under ``THETA``, and more.
     """
 
     data: ClassVar[Data]
@@ -88,9 +97,13 @@ class Algorithm(Protocol):
         """Theta [P, d] → (meta-gradient [P, d], losses to log in nats)."""
 
 
-def further(algorithm: Algorithm, theta: Tensor) -> dict[str, Tensor]:
-    """The initial values of what an algorithm learns besides the start θ [P, d]: mostly nothing."""
-    values: dict[str, Tensor] = getattr(algorithm, "further", lambda _: {})(theta)
+def further(algorithm: Algorithm, theta: Tensor, sources: int = 1) -> dict[str, Tensor]:
+    """The initial values of what an algorithm learns besides the start θ [P, d]: mostly nothing.
+
+    ``sources`` is the number of source tasks, for algorithms that learn something for each of them.
+    """
+    more = (sources,) if getattr(algorithm, "sourced", False) else ()
+    values: dict[str, Tensor] = getattr(algorithm, "further", lambda _: {})(theta, *more)
     return values
 
 
@@ -114,10 +127,51 @@ def is_algorithm(thing: Any) -> bool:
 def meta_gradients(
     algorithm: Algorithm, loss: Loss, values: Mapping[str, Tensor], episodes: Episodes
 ) -> tuple[dict[str, Tensor], Logs]:
-    """Gradients of all meta-parameters [P, ·] by name, the start's under ``THETA``, and losses to log."""
+    """Gradients of all meta-parameters [P, ·] by name, the start's under ``THETA``, and losses to log.
+
+    With demonstrations, the prompts of task m begin as [θ | context_m]. All rows adapt in the inner loop.
+    """
+    if episodes.context is not None:
+        # SGD moves φ - c as it moves φ, so for the algorithm all tasks begin at [θ | 0], whatever their c.
+        length, more = len(values[THETA]), episodes.context.shape[1]
+        loss = Shifted(loss, nn.functional.pad(episodes.context, (0, 0, length, 0)))
+        values = {name: nn.functional.pad(value, (0, 0, 0, more)) for name, value in values.items()}
+        gradients, logs = meta_gradients(algorithm, loss, values, replace(episodes, context=None))
+        return {name: gradient[:length] for name, gradient in gradients.items()}, logs
     rest = {name: value for name, value in values.items() if name != THETA}
     gradients, logs = cast(Any, algorithm).meta_gradient(loss, values[THETA], episodes, **rest)
     return (gradients if rest else {THETA: gradients}), logs
+
+
+@dataclass
+class Shifted:
+    """A loss of prompts that all lie by a constant ``shift`` [M, P, d] from those that are given."""
+
+    loss: Loss
+    shift: Tensor
+    _moved: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+    def expect(self, batches: Sequence[Any]) -> None:
+        """As ``Loss.expect``."""
+        self.loss.expect(batches)
+
+    def at(self, prompts: Tensor) -> Tensor:
+        """The prompts [M, P, d] that the loss sees, the same object for the same prompts: graphs are kept
+        by it.
+        """
+        for given, moved in self._moved:
+            if given is prompts:
+                return moved
+        self._moved.append((prompts, prompts + self.shift))
+        return self._moved[-1][1]
+
+    def gradient(self, prompts: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
+        """As ``Loss.gradient``: (losses [M], gradients [M, P, d])."""
+        return self.loss.gradient(self.at(prompts), batch)
+
+    def hvp(self, prompts: Tensor, batch: Any, vectors: Tensor) -> Tensor:
+        """As ``Loss.hvp``: [M, P, d]."""
+        return self.loss.hvp(self.at(prompts), batch, vectors)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from softstart.backbone.frozen import FrozenModel
 from softstart.backbone.quantization import refuse_second_order
 from softstart.errors import SoftstartError
 from softstart.prompt.kinds import KINDS
-from softstart.prompt.placement import find_placement
+from softstart.prompt.placement import find_placement, join_shown
 from softstart.registry import Registry
 
 if TYPE_CHECKING:
@@ -268,11 +268,11 @@ class Backbone(FrozenModel, ABC):
 
     def whole_rows(self, batch: Batch, prompt_length: int) -> list[tuple[int, Flops]]:
         """(tokens, FLOPs) of a forward pass of each row [B] read as a whole, its padding not counted."""
-        texts, read = batch.attention_mask.sum(1).tolist(), self.kind.read_rows(prompt_length)
+        texts, prompts = batch.attention_mask.sum(1).tolist(), batch.prompt_lengths(prompt_length).tolist()
         outputs = (batch.labels != IGNORE).sum(1).tolist()
         return [
-            (read + s + t, self.prompted_flops(prompt_length, s, t))
-            for s, t in zip(texts, outputs, strict=True)
+            (self.kind.read_rows(p) + s + t, self.prompted_flops(p, s, t))
+            for p, s, t in zip(prompts, texts, outputs, strict=True)
         ]
 
     def computed_rows(self, batch: Batch, prompt_length: int) -> list[tuple[int, Flops]]:
@@ -300,7 +300,7 @@ class Backbone(FrozenModel, ABC):
         text = self.embedding(batch.input_ids)
         # index_select, not indexing: its backward adds in a fixed order, so threads do not change the bits.
         rows = prompts.index_select(0, batch.run).to(text.dtype)
-        return self._place.join(rows, text, batch.attention_mask)
+        return join_shown(self._place, rows, batch.hidden, text, batch.attention_mask)
 
 
 def _kernels(twice: bool, name: str, quantization: str | None) -> contextlib.AbstractContextManager[Any]:

@@ -22,7 +22,8 @@ class Batch:
 
     Shapes: ``input_ids`` and ``attention_mask`` [B, S] (int64, mask 1 on text), ``labels`` [B, T]
     (``IGNORE`` on padding), ``run`` [B] with values in 0..R-1. ``seed`` selects the dropout masks of a
-    training step; ``None`` means no dropout.
+    training step; ``None`` means no dropout. ``hidden`` [B, P] marks the prompt rows that a row is read
+    without, as if its prompt did not have them; ``None`` means none.
     """
 
     input_ids: Tensor
@@ -30,6 +31,7 @@ class Batch:
     labels: Tensor
     run: Tensor
     seed: int | None = None
+    hidden: Tensor | None = None
 
     def __len__(self) -> int:
         return self.input_ids.shape[0]
@@ -45,6 +47,7 @@ class Batch:
             attention_mask=mask[:, :text],
             labels=labels[:, :output],
             run=self.run[rows],
+            hidden=None if self.hidden is None else self.hidden[rows],
         )
 
     def micro_batches(
@@ -89,7 +92,13 @@ class Batch:
             attention_mask=self.attention_mask.to(device),
             labels=self.labels.to(device),
             run=self.run.to(device),
+            hidden=None if self.hidden is None else self.hidden.to(device),
         )
+
+    def prompt_lengths(self, length: int) -> Tensor:
+        """How many of the ``length`` rows of its prompt each row is read with, [B]."""
+        whole = torch.full_like(self.run, length)
+        return whole if self.hidden is None else whole - self.hidden.sum(1)
 
 
 def _cheapest(sizes: Sequence[int], max_tokens: int, cost: int) -> list[int]:

@@ -112,7 +112,7 @@ class CausalBackbone(ReadingOnce):
         of: Tensor | None = None,
     ) -> Tensor:
         """As ``Backbone.rank``: [L, C, T] → [B, C]; beginnings are read once for a row. SoftstartError."""
-        once = self._once_for(prompts, batch)
+        once = self._once_for(prompts, batch) if batch.hidden is None else None
         if once is None:
             return super().rank(prompts, batch, candidates, max_tokens, of)
         _, choices, length = candidates.shape
@@ -129,7 +129,7 @@ class CausalBackbone(ReadingOnce):
     @torch.no_grad()
     def part_ids(self, prompts: Tensor, part: Batch, decoding: Decoding) -> Tensor:
         """As ``Backbone.part_ids``, [B, ≤ max_new_tokens], from what has been read; SoftstartError."""
-        once = self._once_for(prompts, part)
+        once = self._once_for(prompts, part) if part.hidden is None else None
         if once is None:
             return super().part_ids(prompts, part, decoding)
         self.check_window(prompts.shape[1] + part.input_ids.shape[1] + decoding.max_new_tokens)

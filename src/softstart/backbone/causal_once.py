@@ -9,7 +9,7 @@ that is read as a whole, up to rounding.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -92,7 +92,7 @@ class OncePasses:
 
     def after_prompts(self, pairs: Pairs, batch: Batch, *, fused: bool = True) -> Tensor:
         """Sums of the labels' NLL [B] of rows ``[text | output]`` whose prompts have been read."""
-        context = Context(pairs, of=batch.run)
+        context = Context(pairs, of=batch.run, hidden=batch.hidden)
         texts, length = batch.attention_mask.sum(1), batch.labels.shape[1]
         outputs = (batch.labels != IGNORE).sum(1)
         joined, _ = suffix(
@@ -109,15 +109,22 @@ class OncePasses:
     def after_texts(self, prompts: Tensor, batch: Batch, *, fused: bool = True) -> Tensor:
         """Sums of the labels' NLL [B] of rows whose texts have been read and whose prompts follow them."""
         context, order = self._texts(batch)
-        labels, runs = batch.labels, batch.run
         if order is not None:
-            labels, runs = labels[order], runs[order]
+            hidden = None if batch.hidden is None else batch.hidden[order]
+            batch = replace(batch, labels=batch.labels[order], run=batch.run[order], hidden=hidden)
+        labels, sizes = batch.labels, batch.prompt_lengths(prompts.shape[1])
         told = self.embedding(labels[:, :-1].clamp_min(0))
-        prompt_rows = prompts.index_select(0, runs).to(told.dtype)
-        joined = torch.cat((prompt_rows, told), 1)
+        joined = prompts.index_select(0, batch.run).to(told.dtype)
+        if batch.hidden is None:
+            joined = torch.cat((joined, told), 1)
+        else:
+            shown = torch.argsort(batch.hidden.long(), dim=1, stable=True)[:, : int(sizes.max())]
+            joined = joined.gather(1, shown[..., None].expand(-1, -1, joined.shape[2]))
+            places = torch.arange(joined.shape[1], device=joined.device)
+            joined, _ = suffix(told, joined, (places < sizes[:, None]).long())
         rows, tokens = (labels != IGNORE).nonzero(as_tuple=True)
-        at = rows * joined.shape[1] + (prompts.shape[1] - 1) + tokens
-        lengths = prompts.shape[1] + ((labels != IGNORE).sum(1) - 1).clamp_min(0)
+        at = rows * joined.shape[1] + (sizes - 1)[rows] + tokens
+        lengths = sizes + ((labels != IGNORE).sum(1) - 1).clamp_min(0)
         out = self._label_sums(joined, Reading([context], fused=fused), at, labels, lengths)
         return out if order is None else out.index_select(0, torch.argsort(order))
 

@@ -81,9 +81,12 @@ class ReadingOnce(Backbone):
             return None
         first = self._place.first == "prompt"
         textless = first and not int(batch.attention_mask.sum(1).min())  # an output right behind its prompt
+        hidden, read = batch.hidden, self.kind.read_rows(length)
+        if hidden is not None and read and (first or bool(hidden.all(1).any())):
+            return None  # rows of a run have other prompts, or none
         if seed is None and not textless:
             return self.once
-        if self.kind.read_rows(length):
+        if read:
             return None
         raise SoftstartError(
             f"a key-value prompt cannot be used {'under dropout' if seed is not None else 'without a text'}",
@@ -98,14 +101,13 @@ class ReadingOnce(Backbone):
             return super().computed_rows(batch, prompt_length)
         texts = batch.attention_mask.sum(1).tolist()
         outputs = (batch.labels != IGNORE).sum(1).tolist()
+        prompts = batch.prompt_lengths(prompt_length).tolist()
         if self._place.first == "text":
-            return [
-                (prompt_length + output, self.row_flops(prompt_length, output, before=text))
-                for text, output in zip(texts, outputs, strict=True)
-            ]
+            triples = zip(prompts, texts, outputs, strict=True)
+            return [(p + t, self.row_flops(p, t, before=text)) for p, text, t in triples]
         shared, rows = {run: self.kind.read_rows(prompt_length) for run in batch.run.tolist()}, []
-        for run, text, output in zip(batch.run.tolist(), texts, outputs, strict=True):
-            once, flops = shared.pop(run, 0), self.row_flops(text, output, before=prompt_length)
+        for run, prompt, text, output in zip(batch.run.tolist(), prompts, texts, outputs, strict=True):
+            once, flops = shared.pop(run, 0), self.row_flops(text, output, before=prompt)
             rows.append((once + text + output, flops + self.row_flops(once, 0)))
         return rows
 

@@ -36,11 +36,13 @@ class Context:
         pairs: keys and values [G, C, S, h] of every layer: C contexts of S vectors.
         sizes: [C] vectors of each context; None: all of them have S.
         of: [B] the context of each row; None: row b has context ``b // (B / C)``.
+        hidden: [B, S] vectors that a row does not see, with ``of``; they keep their positions.
     """
 
     pairs: Pairs
     sizes: Tensor | None = None
     of: Tensor | None = None
+    hidden: Tensor | None = None
 
     @property
     def length(self) -> int:
@@ -148,6 +150,9 @@ class Reading:
                 if hidden is not None and context.of is None and len(far) > 1:
                     hidden = hidden.repeat_interleave(rows // len(hidden), 0)
                 hidden = far if hidden is None else hidden | far
+            if context.hidden is not None:
+                own_view = context.hidden[:, None]  # [B, 1, S]
+                hidden = own_view if hidden is None else hidden | own_view
             masks.append(None if hidden is None else _negative(hidden, query.dtype))
             first = first + context.ends(rows)
         return masks, _negative(own, query.dtype)

@@ -15,6 +15,7 @@ from softstart.cli.options import (
     Device,
     DevRows,
     GymReading,
+    InContextRows,
     Input,
     KindName,
     Label,
@@ -165,6 +166,7 @@ def adapt(
     chat: Chat = False,
     placement: PlacementName = None,
     kind: KindName = None,
+    in_context: InContextRows = None,
     steps: Steps = None,
     length: Annotated[int, typer.Option(min=1, help="Prompt length, without --init.")] = 20,
     splits: Splits = None,
@@ -217,7 +219,7 @@ def adapt(
     tuned = _tuned(model, task, starts, how, out and checkpoint_of(out, work))
     if this_job().lead:
         saved = _save_best(tuned, task, raw, out, work) if out else ""
-        known = levels(model, task, text, evaluation)
+        known = levels(model, task, text, evaluation, in_context)
         show_tuned(task, tuned, known, own_test=test is not None, saved=saved, asked=raw.multi_label)
 
 

@@ -137,6 +137,12 @@ Splits = Annotated[
         help="Splits of --train into train and dev, all tuned (3 on the embedded model, else 1).",
     ),
 ]
+InContextRows = Annotated[
+    int | None,
+    typer.Option(
+        "--in-context", min=1, help="Also score in-context learning, with this many train rows before a text."
+    ),
+]
 Replace = Annotated[bool, typer.Option("--force", help="Replace a finished prompt of other work at --out.")]
 Force = Annotated[bool, typer.Option("--force", help="Build again, also over files from elsewhere.")]
 AsPublished = Annotated[

@@ -154,6 +154,9 @@ def export(
         typer.Option(help="Folder for --rows as a task of lm-evaluation-harness, which then scores alike."),
     ] = None,
     rows: Annotated[str | None, typer.Option(help="Labeled rows for --lm-eval.")] = None,
+    tasks: Annotated[
+        bool, typer.Option("--tasks", help="All tasks of a multitask prompt, as PEFT's adapter of that kind.")
+    ] = False,
     backbone: PromptBackbone = None,
     device: Device = None,
 ) -> None:
@@ -163,15 +166,19 @@ def export(
     Examples:
       softstart export start.pt start.safetensors
       softstart export start.npy adapter/
+      softstart export start adapter/ --tasks
       softstart export tuned adapter/ --lm-eval harness/ --rows later.csv
     """
+    from softstart.prompt import save_tasks
     from softstart.prompt.formats import check_prompt_output
 
     if (lm_eval is None) != (rows is None):
         raise SoftstartError("--lm-eval and --rows go together", fix="Give both or none.")
     check_prompt_output(out)
     loaded = _with_scores(prompt, revision)
-    if out.suffix == ".safetensors":
+    if tasks:
+        save_tasks(loaded, out)
+    elif out.suffix == ".safetensors":
         loaded.save(out)
     else:
         loaded.save_pretrained(out)

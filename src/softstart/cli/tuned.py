@@ -49,6 +49,7 @@ def show_tuned(
         )  # fmt: skip
     named = {
         "no prompt (zero-shot)": known.zero_shot,
+        "train rows before the text (in-context)": known.in_context,
         "majority answer": known.blind.majority,
         "chance": known.blind.chance,
     }

@@ -10,6 +10,7 @@ from softstart.prompt.initializers import (
     Material,
     NamedInitializer,
     class_labels,
+    demonstration_origins,
     demonstrations,
     find_initializer,
     from_prompt,
@@ -27,7 +28,7 @@ from softstart.prompt.initializers import (
 )
 from softstart.prompt.kinds import KINDS, Embeddings, KeyValues, PromptKind
 from softstart.prompt.placement import PLACEMENTS, Placement
-from softstart.prompt.soft_prompt import SoftPrompt, made_on
+from softstart.prompt.soft_prompt import SoftPrompt, made_on, save_tasks
 
 __all__ = [
     "CONFIG_FILE",
@@ -46,6 +47,7 @@ __all__ = [
     "PromptKind",
     "SoftPrompt",
     "class_labels",
+    "demonstration_origins",
     "demonstrations",
     "find_initializer",
     "frequent_words",
@@ -56,6 +58,7 @@ __all__ = [
     "make_initializer",
     "nearest_source",
     "ordinary_tokens",
+    "save_tasks",
     "similarity",
     "source_average",
     "task_names",

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from softstart.errors import SoftstartError
+from softstart.prompt import multitask
 from softstart.prompt.facts import check_facts
 from softstart.prompt.kinds import KINDS, PromptKind, recorded_kind
 from softstart.prompt.placement import peft_places
@@ -56,6 +57,17 @@ def write(
         length, width = tensors[TENSOR].shape
         kind = recorded_kind(width, facts.get("kind"))
         write_text(path / CONFIG_FILE, json.dumps(peft_config(length, kind, facts), indent=2) + "\n")
+
+
+def write_tasks(path: Path, further: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write a folder with what multitask prompt tuning learned, as PEFT's adapter of that kind."""
+    check_prompt_output(path)
+    tensors, more = multitask.to_peft(further)
+    shared = further[multitask.SHARED]
+    save_tensors(path / WEIGHTS_FILE, {TENSOR: shared, **tensors}, facts)
+    length, width = shared.shape
+    config = {**peft_config(length, recorded_kind(width, None), facts), **more}
+    write_text(path / CONFIG_FILE, json.dumps(config, indent=2) + "\n")
 
 
 def check_prompt_output(path: Path) -> None:
@@ -136,6 +148,12 @@ def read(path: Path, name: str = TENSOR) -> tuple[Tensor, dict[str, Any]]:
         raise SoftstartError(what, where=str(file), fix=f"{fix}.")
     facts = {key: header[key] for key in FACTS if key in header}
     check_facts(facts, str(file))
+    if config.get("peft_type") == multitask.PEFT_TYPE:
+        length = config.get("num_virtual_tokens")
+        length = length if isinstance(length, int) and length > 0 else len(tensor)
+        found = multitask.from_peft(tensor, tensors, length, str(file))
+        tensor = found.pop("start")
+        tensors = {f"{FURTHER}{key}": of for key, of in found.items()}
     if further := {k.removeprefix(FURTHER): t for k, t in tensors.items() if k.startswith(FURTHER)}:
         facts["further"] = further
     if not facts and config:
@@ -193,7 +211,8 @@ def _from_peft(tensor: Tensor, config: Mapping[str, Any], file: Path) -> tuple[T
 
 
 def _kind_of_peft(width: int, config: Mapping[str, Any], file: Path) -> PromptKind:
-    (known,) = [each for each in KINDS.values() if each.peft_type == config["peft_type"]]
+    of = "PROMPT_TUNING" if config["peft_type"] == multitask.PEFT_TYPE else config["peft_type"]
+    (known,) = [each for each in KINDS.values() if each.peft_type == of]
     try:
         return known.from_peft(width, config)
     except ValueError as problem:
@@ -212,7 +231,7 @@ def _config(path: Path) -> dict[str, Any]:
         kind = config.get("peft_type")
     except (OSError, ValueError, AttributeError, RecursionError) as problem:
         raise SoftstartError(f"not a readable PEFT configuration ({problem})", where=str(path)) from problem
-    known = [each.peft_type for each in KINDS.values()]
+    known = [*(each.peft_type for each in KINDS.values()), multitask.PEFT_TYPE]
     if kind not in known:
         raise SoftstartError(
             f"an adapter of the kind {kind}, not a soft prompt",

@@ -123,14 +123,32 @@ def demonstrations(embedding: Tensor, rows: Sequence[Sequence[int]], rest: Initi
     """
 
     def draw(length: int, generator: Generator) -> Tensor:
-        order = torch.randperm(len(rows), generator=generator).tolist()
-        ids = [token for i in order for token in rows[i]][:length]
+        ids, _ = _shuffled(rows, length, generator)
         known = embedding[torch.tensor(ids, device=embedding.device)].float().clone()
         if len(ids) == length:
             return known
         return torch.cat((known, rest(length - len(ids), generator).to(known.device)))
 
     return draw
+
+
+def demonstration_origins(rows: Sequence[Sequence[int]]) -> Initializer:
+    """Which of the ``rows`` every row of a prompt by ``demonstrations`` comes from, [P]; -1: none of them."""
+
+    def draw(length: int, generator: Generator) -> Tensor:
+        _, origins = _shuffled(rows, length, generator)
+        return torch.tensor(origins + [-1] * (length - len(origins)))
+
+    return draw
+
+
+def _shuffled(
+    rows: Sequence[Sequence[int]], length: int, generator: Generator
+) -> tuple[list[int], list[int]]:
+    """The first tokens of rows in random order, and the row that each belongs to."""
+    order = torch.randperm(len(rows), generator=generator).tolist()
+    pairs = [(token, i) for i in order for token in rows[i]][:length]
+    return [token for token, _ in pairs], [i for _, i in pairs]
 
 
 def source_average(prompts: Tensor) -> Initializer:
@@ -262,12 +280,15 @@ class NamedInitializer:
         needs: the field of ``Material`` that it cannot do without; None: the backbone is enough.
         chooses: whether adaptation replaces the start by the one of ``Material.prompts`` that is most like a
             prompt tuned briefly on the target task.
+        origins: makes what says which of ``Material.rows`` every row of the prompt comes from, [P], with the
+            same draws; -1: none. None: rows come from no train row.
     """
 
     make: Callable[[Material], Initializer]
     label: str
     needs: Need | None = None
     chooses: bool = False
+    origins: Callable[[Material], Initializer] | None = None
 
 
 INITIALIZERS: Registry[NamedInitializer] = Registry(
@@ -304,7 +325,13 @@ INITIALIZERS.add("vocabulary", NamedInitializer(lambda given: given.frequent, "f
 INITIALIZERS.add("task_names", NamedInitializer(_from_names, "task names, then frequent words", "names"))
 INITIALIZERS.add("labels", NamedInitializer(_from_labels, "label words, then frequent words", "labels"))
 INITIALIZERS.add(
-    "demonstrations", NamedInitializer(_from_rows, "train rows with their answers, in random order", "rows")
+    "demonstrations",
+    NamedInitializer(
+        _from_rows,
+        "train rows with their answers, in random order",
+        "rows",
+        origins=lambda given: demonstration_origins(given.rows),
+    ),
 )
 INITIALIZERS.add("text", NamedInitializer(_from_text, "the tokens of a text", "text"))
 INITIALIZERS.add("average", NamedInitializer(_from_average, "the mean of the prompts in a folder", "prompts"))

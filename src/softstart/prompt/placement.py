@@ -128,6 +128,41 @@ def after_padding(prompts: Tensor, text: Tensor, mask: Tensor) -> tuple[Tensor, 
     return torch.cat((text, prompts), 1), torch.cat((mask, ones), 1)
 
 
+def join_shown(
+    place: Placement, prompts: Tensor, hidden: Tensor | None, text: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What ``place.join`` gives without the prompt rows that are ``hidden`` from a row.
+
+    Rows close up, so each is what it would be under the shorter prompt. A row that is hidden gets no
+    gradient from it.
+
+    Args:
+        place: where the prompts go.
+        prompts: [B, P, d].
+        hidden: [B, P], True where a prompt row is left out; None: nowhere.
+        text: [B, S, d].
+        mask: [B, S].
+
+    Returns:
+        (embeddings [B, ≤ P+S, d], mask of the same length).
+
+    Raises:
+        SoftstartError: a placement under which rows interact: its padding has to stay where it is.
+    """
+    if hidden is None:
+        return place.join(prompts, text, mask)
+    if place.rows_interact:
+        raise SoftstartError(
+            f"no prompt row can be hidden where the prompt goes {place.label}", fix="Set placement: suffix."
+        )
+    embeds, there = place.join(prompts, text, mask)
+    # To a placement, flags are embeddings of width 1: it takes them to where the vectors went.
+    flags, _ = place.join((~hidden)[..., None].to(mask.dtype), mask[..., None], mask)
+    shown = there * flags[..., 0]
+    order = torch.argsort(shown, dim=1, descending=True, stable=True)[:, : int(shown.sum(1).max())]
+    return embeds.gather(1, order[..., None].expand(-1, -1, embeds.shape[2])), shown.gather(1, order)
+
+
 PLACEMENTS: Registry[Placement] = Registry("placement", accepts=lambda entry: isinstance(entry, Placement))
 """Placements by name, as ``prompt.placement`` of a study and ``Backbone.placement`` name them."""
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from softstart.errors import SoftstartError
-from softstart.prompt import formats, hub
+from softstart.prompt import formats, hub, multitask
 from softstart.prompt.card import model_card
 from softstart.prompt.formats import TENSOR
 from softstart.prompt.kinds import Embeddings, PromptKind
@@ -287,6 +287,29 @@ class SoftPrompt:
             **({"weights": self.weights} if self.weights else {}),
             **({"kind": facts} if (facts := self.kind.facts()) else {}),
         }
+
+
+def save_tasks(prompt: SoftPrompt, folder: Path) -> None:
+    """Write a folder that PEFT loads as ``MULTITASK_PROMPT_TUNING``, with the prompts of all its tasks.
+
+    ``SoftPrompt.load`` reads it again as this prompt.
+
+    Raises:
+        SoftstartError: the prompt has no tasks, or PEFT cannot place it.
+    """
+    if not multitask.has_tasks(prompt.further):
+        raise SoftstartError(
+            "the prompt has no prompts of source tasks: multitask prompt tuning did not learn it",
+            where=str(folder),
+            fix="Learn one: softstart meta-train --algorithm multitask_prompt.",
+        )
+    if not prompt.fits_peft:
+        raise SoftstartError(
+            f"a {prompt.placement} prompt cannot be a PEFT adapter: PEFT puts every prompt before the text",
+            where=str(folder),
+            fix="Train with placement: prefix.",
+        )
+    formats.write_tasks(folder, prompt.further, prompt._facts())
 
 
 def made_on(backbone: Owner) -> dict[str, str]:

@@ -51,7 +51,9 @@ DEFAULTS: Mapping[str, Appearance] = {
     "anil": Appearance("ANIL", "#00a3e9"),
     "imaml": Appearance("iMAML", "#211a22"),
     "metasgd": Appearance("Meta-SGD", "#003e00"),
+    "multitask_prompt": Appearance("Multitask prompt", "#9a6a00"),
     "spot": Appearance("SPoT", "#7145df"),
+    "source_mixture": Appearance("Source mixture", "#b0508e"),
 }
 """How methods look of which no more than the name is known, in the order of tables and figures.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -41,6 +42,25 @@ class AdaptRun:
     rates: Tensor | None = None
     """Learning rates of the prompt's rows relative to each other [P, 1] (Meta-SGD), scaled so that their mean
     is ``lr``; None: ``lr`` for all rows."""
+    origins: Tensor | None = None
+    """The train row that each row of the prompt began as [P], counted among those with an answer, -1: none.
+    A train row is read without the prompt rows that began as itself (leave-one-out masking, Lu et al., 2025).
+    None: every row is read with the whole prompt."""
+    token_dropout: float = 0.0
+    """A train row is read without this share of the prompt's rows, drawn anew in every step."""
+
+    def hidden(self, rows: Sequence[int], *key: int) -> Tensor | None:
+        """Which prompt rows some train rows are read without [rows, P]; None: none. ``key``: of the draws."""
+        length, shown = len(self.start), torch.tensor(list(rows))
+        if self.origins is None and not self.token_dropout:
+            return None
+        hidden = torch.zeros(len(shown), length, dtype=torch.bool)
+        if self.origins is not None:
+            hidden |= shown[:, None] == self.origins
+        if self.token_dropout:
+            draws = rng_for(self.seed, self.sample, *key, 5).random((len(shown), length))
+            hidden |= torch.from_numpy(draws < self.token_dropout)
+        return hidden
 
 
 @dataclass
@@ -189,6 +209,8 @@ class _Pack:
                 )
             if not run.task.train[run.sample].trainable:
                 raise SoftstartError("the train file has no example", where=f"{run.task.name} {run.sample}")
+        if len({run.start.shape for run in runs}) > 1:
+            raise SoftstartError("the prompts of a pack differ in length", fix="Adapt each length by itself.")
         if backbone.rows_interact and len(runs) > 1:
             raise SoftstartError(
                 f"runs under placement '{backbone.placement}' cannot share a pack: their numbers would mix",
@@ -306,6 +328,7 @@ class _Pack:
 
     def _batch(self, active: Tensor, part: int) -> Batch:
         pairs, owners, size, parts = [], [], self.config.batch_size, self.config.batch_parts
+        masks: list[Tensor | None] = []
         for r in active.nonzero().flatten().tolist():
             run = self.runs[r]
             rows = run.task.train[run.sample]
@@ -316,9 +339,20 @@ class _Pack:
             picked = rows.pick([rows.trainable[i] for i in order], rng_for(*key, self.step, 1))[part::parts]
             pairs += picked
             owners += [r] * len(picked)
-        masks = rng_for(self.runs[0].seed, self.step, 2, *([part] if part else []))
-        seed = int(masks.integers(2**31)) if self.config.dropout else None
-        return to_batch(pairs, owners, self.backbone.tokenizer.pad_token_id, seed).to(self.prompts.device)
+            masks.append(run.hidden(order[part::parts], self.step, part))
+        dropped = rng_for(self.runs[0].seed, self.step, 2, *([part] if part else []))
+        seed = int(dropped.integers(2**31)) if self.config.dropout else None
+        batch = to_batch(pairs, owners, self.backbone.tokenizer.pad_token_id, seed)
+        return replace(batch, hidden=self._stacked(masks, owners)).to(self.prompts.device)
+
+    def _stacked(self, masks: Sequence[Tensor | None], owners: Sequence[int]) -> Tensor | None:
+        """The masks of all runs as one [B, P]; None where no run hides anything."""
+        if all(mask is None for mask in masks):
+            return None
+        sizes = list(Counter(owners).values())
+        length = self.prompts.shape[1]
+        nothing = [torch.zeros(size, length, dtype=torch.bool) for size in sizes]
+        return torch.cat([none if mask is None else mask for mask, none in zip(masks, nothing, strict=True)])
 
     def save(self, path: Path) -> None:
         """Everything ``resume`` needs, in one file."""
@@ -364,6 +398,8 @@ def _fingerprint(runs: Sequence[AdaptRun], config: AdaptConfig) -> str:
     """A digest of everything that the numbers of these runs depend on, apart from the backbone."""
     facts = [(r.task.train.get(r.sample), r.task.dev.get(r.sample), r.lr, r.seed, r.group) for r in runs]
     starts = [tensor for r in runs for tensor in (r.start, r.rates)]
+    if any(r.origins is not None or r.token_dropout for r in runs):
+        starts += [tensor for r in runs for tensor in (r.origins, torch.tensor(r.token_dropout))]
     return digest_of(facts, *starts, numeric(config))
 
 

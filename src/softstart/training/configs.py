@@ -17,6 +17,8 @@ from softstart.training.optimizers import Adafactor, Optimizer
 from softstart.training.rates import LrUnit
 
 Positive = Annotated[int, Field(gt=0)]
+ContextRows = Positive | Literal["all"]
+"""Rows of a prompt that hold demonstrations; ``all``: as many as all train rows of a sample need."""
 Select = Literal["best", "last"]
 
 STRICT = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
@@ -61,6 +63,19 @@ class PromptSpec(BaseModel):
     has its own start)."""
     placement: Annotated[str, AfterValidator(PLACEMENTS.check)] = "prefix"
     """Where the prompt goes: a name of ``softstart.prompt.PLACEMENTS``, or the import path of a placement."""
+    demonstrations: Annotated[ContextRows | None, Added(None)] = None
+    """Further rows after the others, which begin as demonstrations: the target's own train rows and answers,
+    in random order, cut to this number; ``all``: all of them, or what the window holds (Lu et al., 2025)."""
+    leave_one_out: Annotated[bool, Added(False)] = False
+    """Read a train row without the prompt rows that began as this row (Lu et al., 2025)."""
+    token_dropout: Annotated[float, Field(ge=0, lt=1), Added(0.0)] = 0.0
+    """Read a train row without a random share of the prompt's rows, drawn anew in every step of adaptation
+    (Lu et al., 2025: 0.05)."""
+
+    @property
+    def learned(self) -> PromptSpec:
+        """What of it meta-training depends on: the rows that are learned."""
+        return self.model_copy(update={"demonstrations": None, "leave_one_out": False, "token_dropout": 0.0})
 
     @model_validator(mode="after")
     def _placed(self) -> Self:
@@ -166,6 +181,12 @@ class MetaConfig:
     """What inner and outer loop minimize."""
     seed: int = 42
     """Draws the episodes."""
+    demonstrations: Annotated[ContextRows | None, Unkeyed()] = None
+    """Prompt rows after the learned ones that begin as demonstrations of the target, as under ``prompt``;
+    None: as declared there."""
+    demonstrated: Annotated[Literal["target", "episodes"], Unkeyed()] = "target"
+    """Where prompts have these rows: on target tasks alone, or in episodes too, from the episode's own train
+    rows. Rows that are demonstrations adapt in the inner loop; only the others are meta-learned."""
     inner_lr_unit: Annotated[Literal["absolute", "start"], Added("absolute")] = "absolute"
     """``start``: the inner learning rate is in units of the start's entries (their root mean square)."""
     reduction: Annotated[Literal["mean", "sum"], Added("mean")] = "mean"

@@ -70,7 +70,9 @@ class Processes:
 
         tasks = 1 if mixture else len(range(first, count, self.world))
         query = None if episodes.query is None else part(episodes.query)
-        mine = Episodes(tasks, [part(batch) for batch in episodes.support], query)
+        context = None if episodes.context is None else episodes.context[first :: self.world]
+        sources = None if episodes.sources is None else episodes.sources[first :: self.world]
+        mine = Episodes(tasks, [part(batch) for batch in episodes.support], query, context, sources)
         weight = float(loss.counts(query).sum()) if mixture and query else float(tasks)
         return mine, 0.0 if idle else weight
 

@@ -19,7 +19,7 @@ from softstart.storage.tensors import digest_of, load_tensors, numeric, save_ten
 from softstart.training.configs import MetaConfig
 from softstart.training.distributed import Processes, shared_gradient, this_job
 from softstart.training.encoding import EncodedTask
-from softstart.training.episodes import EpisodeSampler, Item
+from softstart.training.episodes import Context, EpisodeSampler, Item
 from softstart.training.objective import PromptObjective, Work
 from softstart.training.optimizers import StackedOptimizer
 from softstart.training.rates import scaled_rates
@@ -48,6 +48,7 @@ def meta_train(
     config: MetaConfig,
     *,
     samples: Sequence[int] | None = None,
+    context: Context | None = None,
     checkpoint: Path | None = None,
     progress: Progress = silent,
 ) -> MetaTrained:
@@ -63,6 +64,7 @@ def meta_train(
         start: the prompt that learning begins with, [P, d].
         config: the outer loop.
         samples: seeds of the k-shot samples used; all of a task's samples by default.
+        context: demonstrations that follow the start in the prompts of episodes; None: there are none.
         checkpoint: a file to resume from and to save to; a resumed run equals an uninterrupted one bit for
             bit on the same device.
         progress: receives every outer step.
@@ -88,13 +90,14 @@ def meta_train(
         for seed in (samples if samples is not None else sorted(task.train))
     ]
     algorithm = with_rate(algorithm, config, start)
-    sampler = EpisodeSampler(items, algorithm, config, backbone.tokenizer.pad_token_id, backbone.device)
-    theta = start.to(backbone.device, backbone.prompt_dtype)
+    where, theta = backbone.device, start.to(backbone.device, backbone.prompt_dtype)
+    pad = backbone.tokenizer.pad_token_id
+    sampler = EpisodeSampler(items, algorithm, config, pad, where, context, len(start))
     rate = scaled_rates(backbone, config.lr_unit, torch.tensor([config.lr], dtype=torch.float64))
-    outer = _Outer(algorithm, theta, config, rate.float())
+    outer = _Outer(algorithm, theta, config, rate.float(), len({task.name for task in tasks}))
     processes = this_job()
     if checkpoint or processes.world > 1:
-        outer.work = digest_of(algorithm, items, theta, numeric(config))
+        outer.work = digest_of(algorithm, items, theta, numeric(config), *sampler.shown)
     budget = None if config.memory_budget is None else int(config.memory_budget * 2**20)
     loss = PromptObjective(backbone, config.max_tokens, budget, config.loss)
     first, curve = outer.resume(checkpoint, loss.work)
@@ -115,7 +118,7 @@ def meta_train(
         note = f", {loss.graphs.reused} of {loss.graphs.steps} graphs kept" if kept else ""
         progress(1, f"loss {list(logs.values())[-1]:.2f}{note}")
     processes.agree("done")  # and the last checkpoint written
-    learned = {name: value.cpu() for name, value in outer.values().items()}
+    learned = {name: value.cpu() for name, value in outer.kept().items()}
     return MetaTrained(learned.pop(THETA), curve, loss.work, learned)
 
 
@@ -141,9 +144,12 @@ def _in_turn(
 class _Outer:
     """All meta-parameters [1, P, ·] by name, each with its optimizer."""
 
-    def __init__(self, algorithm: Algorithm, theta: Tensor, config: MetaConfig, rate: Tensor) -> None:
+    def __init__(
+        self, algorithm: Algorithm, theta: Tensor, config: MetaConfig, rate: Tensor, sources: int
+    ) -> None:
         self.algorithm, self.config = algorithm, config
-        self.stacks = {n: v[None].clone() for n, v in ({THETA: theta} | further(algorithm, theta)).items()}
+        begin = {THETA: theta} | further(algorithm, theta, sources)
+        self.stacks = {name: value[None].clone() for name, value in begin.items()}
         further_rate = torch.tensor([config.lr * getattr(algorithm, "further_lr", 1.0)])
         self.optimizers: dict[str, StackedOptimizer] = {
             name: StackedOptimizer(stack, rate if name == THETA else further_rate, config.optimizer)
@@ -155,6 +161,11 @@ class _Outer:
     def values(self) -> dict[str, Tensor]:
         """The meta-parameters [P, ·]."""
         return {name: stack[0] for name, stack in self.stacks.items()}
+
+    def kept(self) -> dict[str, Tensor]:
+        """What is kept of them in the end, the start [P, d] under ``THETA``."""
+        begin: dict[str, Tensor] = getattr(self.algorithm, "begin", lambda values: values)(self.values())
+        return begin
 
     def learn(self, step: int, loss: PromptObjective, episodes: Episodes, processes: Processes) -> Logs:
         """Move each meta-parameter against its gradient on a meta-batch: the losses to log.

@@ -30,8 +30,10 @@ from softstart.training.budgets import LIMITS
 from softstart.training.configs import MetaConfig, PromptSpec
 from softstart.training.declared import checked, field_types
 from softstart.training.encoding import EncodedTask
+from softstart.training.episodes import Context
 from softstart.training.meta_training import MetaTrained, meta_train
 from softstart.training.ranges import check_ranges
+from softstart.training.source_mixture import SourceMixture
 from softstart.training.spot import Near, SPoT
 
 BASELINES: Registry[type[Baseline]] = Registry("baseline", is_baseline)
@@ -45,9 +47,10 @@ BASELINES.add("features", FrozenFeatures)
 BASELINES.add("lora", LoRA)
 
 ALGORITHMS.add("spot", SPoT)
+ALGORITHMS.add("source_mixture", SourceMixture)
 
 LEARNERS = ALGORITHMS
-"""Methods that learn from source tasks: the registry of algorithms, now with SPoT."""
+"""Methods that learn from source tasks: the registry of algorithms, now with those that use whole tasks."""
 
 
 @runtime_checkable
@@ -114,8 +117,40 @@ class Method:
         return self.baseline if isinstance(self.baseline, Unpacked) else None
 
     def begins(self, spec: PromptSpec) -> PromptSpec:
-        """The prompts of a study, with the unlearned start of this method."""
-        return self.baseline.begins(spec) if isinstance(self.baseline, PromptTuning) else spec
+        """The prompts of a study's runs, with the unlearned rows that this method begins with."""
+        if isinstance(self.baseline, PromptTuning):
+            return self.baseline.begins(spec)
+        if self.meta is None or self.meta.demonstrations is None:
+            return spec
+        return spec.model_copy(update={"demonstrations": self.meta.demonstrations})
+
+    @property
+    def has_own_rows(self) -> bool:
+        """Whether the prompts of its runs may have other rows than those of other methods with its start."""
+        if isinstance(self.baseline, PromptTuning):
+            return self.baseline != PromptTuning()
+        return self.meta is not None and self.meta.demonstrations is not None
+
+    def context(self, spec: PromptSpec) -> int:
+        """How many rows of the prompts of its episodes are demonstrations; 0: its episodes have none.
+
+        Raises:
+            SoftstartError: it has no episodes, or no number of rows for them.
+        """
+        if self.meta is None or self.meta.demonstrated == "target":
+            return 0
+        if self.algorithm is None or self.algorithm.data != "episodes":
+            raise SoftstartError(
+                f"'{self.kind}' does not learn from episodes, so they hold no demonstrations",
+                fix="Set demonstrated: target, or use a method with episodes such as maml.",
+            )
+        rows = self.begins(spec).demonstrations
+        if rows is None or rows == "all":
+            raise SoftstartError(
+                "demonstrated: episodes needs a number of rows, the same for all episodes",
+                fix="Set demonstrations: 40, or another number.",
+            )
+        return rows
 
     @property
     def uses(self) -> tuple[str, ...]:
@@ -196,14 +231,19 @@ def resolve_method(
     if not LIMITS.isdisjoint(values):
         values = {**{key: None for key in LIMITS - {"steps"} if key in outer}, **values}
     try:
-        return Method(
+        method = Method(
             name,
             kind,
             algorithm(**{k: v for k, v in values.items() if k in settings}),
             replace(meta, **{k: v for k, v in values.items() if k in outer}),
         )
+        if study is not None:
+            method.context(study.prompt)
     except ValueError as problem:
         raise SoftstartError(str(problem), where=where) from problem
+    except SoftstartError as problem:
+        raise SoftstartError(problem.what, where=where, fix=problem.fix) from problem
+    return method
 
 
 def _baseline(made: type[Baseline], kind: str, values: Mapping[str, Any], where: str, study: Any) -> Baseline:
@@ -215,7 +255,10 @@ def _baseline(made: type[Baseline], kind: str, values: Mapping[str, Any], where:
     tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     given = {} if study is None else {name: getattr(study, of) for name, of in made.elsewhere.items()}
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-    return made(**given, **checked(own, tuples, kind, where, strict=True))
+    try:
+        return made(**given, **checked(own, tuples, kind, where, strict=True))
+    except ValueError as problem:
+        raise SoftstartError(str(problem), where=where) from problem
 
 
 def learn(
@@ -226,6 +269,7 @@ def learn(
     config: MetaConfig,
     *,
     samples: Sequence[int] | None = None,
+    context: Context | None = None,
     checkpoint: Path | None = None,
     progress: Progress = silent,
 ) -> MetaTrained:
@@ -238,6 +282,7 @@ def learn(
         start: where learning begins [P, d].
         config: the outer loop.
         samples: seeds of the k-shot samples used; all of a task's samples by default.
+        context: demonstrations in the prompts of episodes, for methods that have them.
         checkpoint: a file to resume from and to save to.
         progress: receives every outer step.
 
@@ -261,5 +306,5 @@ def learn(
         )
     return meta_train(
         backbone, cast(Algorithm, algorithm), tasks, start, config,
-        samples=samples, checkpoint=checkpoint, progress=progress,
+        samples=samples, context=context, checkpoint=checkpoint, progress=progress,
     )  # fmt: skip

@@ -132,7 +132,7 @@ def compare_starts(
     begun = {name: starts_of(backbone, start, encoded, samples, seed) for name, start in starts.items()}
     cells = [(name, i, lr) for name in starts for i in range(len(samples)) for lr in rates]
     runs = [
-        AdaptRun(begun[name].prompts[i], encoded, samples[i], lr, seed + i, rates=begun[name].rates)
+        AdaptRun(task=encoded, sample=samples[i], lr=lr, seed=seed + i, **begun[name].of(i))
         for name, i, lr in cells
     ]
     results = adapt(backbone, runs, config, evaluation, checkpoint=checkpoint, progress=progress)

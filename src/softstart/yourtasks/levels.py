@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import fmean
 
 from softstart.backbone import Backbone
 from softstart.gym.blind import Blind, blind
 from softstart.gym.metrics import score
 from softstart.gym.task import Task
-from softstart.training.encoding import TextFormat, encode_task
-from softstart.training.evaluation import Evaluation, Job, no_prompt, predict
+from softstart.training.baselines.base import Given
+from softstart.training.baselines.in_context import InContext
+from softstart.training.encoding import EncodedTask, TextFormat, encode_task
+from softstart.training.evaluation import Evaluation, Job, assess, no_prompt, predict
 
 
 @dataclass(frozen=True)
@@ -18,9 +21,13 @@ class Levels:
 
     zero_shot: float
     blind: Blind
+    in_context: float | None = None
+    """With train rows and their answers before every text; None: not asked for."""
 
 
-def levels(backbone: Backbone, task: Task, text: TextFormat, evaluation: Evaluation) -> Levels:
+def levels(
+    backbone: Backbone, task: Task, text: TextFormat, evaluation: Evaluation, shown: int | None = None
+) -> Levels:
     """The levels of a task's test set.
 
     Args:
@@ -28,6 +35,8 @@ def levels(backbone: Backbone, task: Task, text: TextFormat, evaluation: Evaluat
         task: the task.
         text: how an example becomes model input.
         evaluation: decoding and scoring of the model without a prompt.
+        shown: how many train rows in-context learning reads before every text, or as many as the window
+            holds; None: it is left out, for it takes long.
 
     Raises:
         SoftstartError: an example that cannot be used.
@@ -44,4 +53,18 @@ def levels(backbone: Backbone, task: Task, text: TextFormat, evaluation: Evaluat
     by = evaluation.f1_labels
     references = encoded.test.references
     zero_shot = score(task.metric, unprompted, references, f1_labels=by, labels=task.labels)
-    return Levels(zero_shot, blind(task, by))
+    return Levels(
+        zero_shot,
+        blind(task, by),
+        None if shown is None else _in_context(backbone, encoded, evaluation, shown),
+    )
+
+
+def _in_context(backbone: Backbone, task: EncodedTask, evaluation: Evaluation, shown: int) -> float:
+    """The mean over samples, each with its own train rows in one random order."""
+    baseline, scores = InContext(demonstrations=shown), []
+    for i, sample in enumerate(task.train):
+        read = baseline.demonstrated(Given(backbone, task, sample, 0.0, i, evaluation), 0)
+        (found,) = assess(backbone, no_prompt(backbone), [Job(0, read, read.test)], evaluation)
+        scores.append(found.score)
+    return fmean(scores)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from softstart.prompt.formats import SUFFIXES, WEIGHTS_FILE, one_of
 from softstart.training.configs import MetaConfig, PromptSpec
 from softstart.training.demonstrations import demonstrations, first_answers
 from softstart.training.encoding import EncodedTask, TextFormat, encode_task
+from softstart.training.methods import LEARNERS, TaskLearner
 from softstart.training.spot import EMBEDDINGS, SOURCES, START, SPoT
 from softstart.training.starts import draw_start, of_kind, seeded
 
@@ -40,7 +41,9 @@ TOP = 5000
 """How many of the most frequent words a start is drawn from."""
 BY_SAMPLE = "by_sample"
 """The name of starts [S, P, d] that are made from the rows of a task's samples, next to one from all."""
-NEAR = SPoT(), MetaConfig(lr=0.3, max_tokens=2048)
+ORIGINS = "origins"
+"""The name of the train row that each row of these starts began as [S, P]; -1: none."""
+NEAR: tuple[TaskLearner, MetaConfig] = SPoT(), MetaConfig(lr=0.3, max_tokens=2048)
 """How a prompt is tuned on the target task, to be compared with the prompts of a folder."""
 
 
@@ -142,6 +145,9 @@ def named_start(
         own = [make_initializer(init, replace(given, rows=split), INIT) for split in rows]
         drawn = torch.stack([draw(length, seeded(seed + i)) for i, draw in enumerate(own)])
         further[BY_SAMPLE] = of_kind(backbone, drawn)
+        if entry.origins is not None:
+            places = [entry.origins(replace(given, rows=split)) for split in rows]
+            further[ORIGINS] = torch.stack([of(length, seeded(seed + i)) for i, of in enumerate(places)])
     return SoftPrompt.of(backbone, start, {"init": init}, further)
 
 
@@ -191,8 +197,15 @@ class Starts:
 
     prompts: Tensor
     rates: Tensor | None = None
+    origins: Tensor | None = None
+    """The train row that each row of a start began as [S, P]; None: they began as none."""
     nearest: tuple[str, ...] = ()
     """For SPoT, the source task that was chosen for each sample."""
+
+    def of(self, i: int) -> dict[str, Any]:
+        """What a run of sample number ``i`` takes from them."""
+        origins = None if self.origins is None else self.origins[i]
+        return {"start": self.prompts[i], "rates": self.rates, "origins": origins}
 
 
 def starts_of(
@@ -210,15 +223,19 @@ def starts_of(
     start = given.check_for(backbone, "the learned start").expand(len(samples), *given.tensor.shape)
     if BY_SAMPLE in given.further:
         places = list(task.train)
-        return Starts(given.further[BY_SAMPLE][[places.index(sample) for sample in samples]])
+        chosen = [places.index(sample) for sample in samples]
+        origins = given.further.get(ORIGINS)
+        return Starts(given.further[BY_SAMPLE][chosen], origins=None if origins is None else origins[chosen])
     if SOURCES not in given.further:
         rates = given.further.get(LOG_RATES)
         return Starts(start, None if rates is None else rates.exp())
-    info, (spot, config) = given.info, NEAR
-    if info.get("algorithm") == "spot":
-        spot = SPoT(info["embedding_steps"], info["query_size"])
+    info, (chooser, config) = given.info, NEAR
+    made = str(info.get("algorithm"))
+    if made in LEARNERS and (kind := LEARNERS[made]).data == "tasks":
+        chooser = kind(**{of.name: info[of.name] for of in fields(kind)})
         config = MetaConfig(steps=info["steps"], lr=info["lr"], max_tokens=config.max_tokens)
     cells = [(task, sample, seed + i) for i, sample in enumerate(samples)]
-    chosen = spot.nearest(backbone, given.further, cells, config)
+    near = chooser.nearest(backbone, given.further, cells, config)
     names = info.get("source") or [f"prompt {i + 1}" for i in range(len(given.further[SOURCES]))]
-    return Starts(torch.stack([near.start for near in chosen]), None, tuple(names[n.source] for n in chosen))
+    nearest = tuple(names[n.source] for n in near)
+    return Starts(torch.stack([n.start for n in near]), nearest=nearest)

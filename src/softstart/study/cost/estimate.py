@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from softstart.backbone import Backbone
 from softstart.backbone.devices import peak_memory
@@ -115,12 +116,14 @@ def estimate(study: Study, folder: Path, device: str | None = None) -> Estimate:
         notes = ["no method of it tunes prompts, whose steps time is estimated from"]
         return Estimate(_counts(plan, state), _tokens(work), None, None, None, notes, work)
     seconds, memory = _probe(resources, plan, first)
-    # A row of another variant takes as long as its FLOPs.
+    # A row of another variant or prompt takes as long as its FLOPs.
     flops = {
         variant: resources.backbone(variant).row_flops(*lengths[variant]).gradient for variant in lengths
     }
     total = sum(rows.count * flops[variant] for variant, rows in work.items())
-    seconds *= total / flops[first.variant]
+    (text, output), rows_of = lengths[first.variant], mean_prompt_rows(resources, plan)
+    text += resources.prompt_rows(first) - rows_of[first.variant]
+    seconds *= total / resources.backbone(first.variant).row_flops(text, output).gradient
     fewer = computed_rows(resources, plan)
     tokens, computed = (sum(rows.count * fewer[variant][i] for variant, rows in work.items()) for i in (0, 1))
     return Estimate(_counts(plan, state), _tokens(work), total, seconds, memory, (), work, tokens, computed)
@@ -220,6 +223,7 @@ def _first_rows(
     resources: Resources, plan: Plan
 ) -> Iterator[tuple[str, int, list[tuple[list[int], list[int]]]]]:
     """A variant, the length of its prompt, and (text, output) of the first train rows of a target task."""
+    rows_of = mean_prompt_rows(resources, plan)
     for part in {id(cell.part): cell.part for cell in plan.cells}.values():
         study = resources.studies[part.variant]
         for name in part.target:
@@ -227,9 +231,21 @@ def _first_rows(
             given = zip(rows.inputs[:PROBE_ROWS], rows.outputs, strict=False)
             yield (
                 part.variant,
-                study.prompt.length,
+                round(rows_of[part.variant]),
                 [(text, answers[0] if answers else []) for text, answers in given],
             )
+
+
+def mean_prompt_rows(resources: Resources, plan: Plan) -> dict[str, float]:
+    """The mean rows of the prompts of a variant's runs; as declared where none of them tunes a prompt."""
+    found: dict[str, dict[tuple[Any, ...], list[int]]] = {}
+    for run in plan.runs:
+        if run.method.unpacked is None:
+            shape = run.shape(resources.studies[run.variant].prompt)
+            of_shape = found.setdefault(run.variant, {}).setdefault(shape, [])
+            of_shape.append(of_shape[0] if of_shape else resources.prompt_rows(run))
+    declared = {variant: float(study.prompt.length) for variant, study in resources.studies.items()}
+    return declared | {v: fmean(n for rows in of.values() for n in rows) for v, of in found.items()}
 
 
 def _means(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:

@@ -28,6 +28,10 @@ STATE = 4
 """Stacks of prompts besides the gradient: in training, the best, and AdamW's two (Adafactor keeps less)."""
 
 
+NOMINAL_ROWS = 32
+"""Train rows of a task, where prompts are as long as all of them."""
+
+
 @dataclass(frozen=True)
 class Lengths:
     """Tokens of the longest text and output, and the rows of the largest dev or test set."""
@@ -212,7 +216,7 @@ def _peaks(
 
     study, backbone = resources.studies[variant], resources.backbone(variant)
     methods = resolve_methods(study)
-    stack = (study.pack_size, study.prompt.length, backbone.kind.width)
+    stack = (study.pack_size, _prompt_rows(resources, variant, lengths), backbone.kind.width)
     state = STATE * 4 * stack[0] * stack[1] * stack[2]
     prompts = any(method.unpacked is None for method in methods)
     if prompts and new(id(backbone), stack, study.adaptation):
@@ -242,6 +246,16 @@ def _peaks(
             tuned = resources.backbone(variant, method.baseline.other_weights)
             if new(id(tuned), method.baseline, study.evaluation):
                 yield from _fine_tuning(study, method.baseline, tuned, lengths, device)
+
+
+def _prompt_rows(resources: Resources, variant: str, lengths: Lengths) -> int:
+    """The rows of the longest prompt, demonstrations included: as many as the longest texts take, at most."""
+    study, window = resources.studies[variant], resources.backbone(variant).window
+    most = NOMINAL_ROWS * (lengths.text + lengths.output)
+    room = most if window is None else max(1, min(most, window - lengths.text - lengths.output))
+    specs = [m.begins(study.prompt) for m in resolve_methods(study) if m.unpacked is None]
+    rows = [s.length + (room if s.demonstrations == "all" else s.demonstrations or 0) for s in specs]
+    return max(rows, default=study.prompt.length)
 
 
 def _peak(
@@ -279,15 +293,17 @@ def _meta(
         theta = torch.empty(
             study.prompt.length, backbone.kind.width, dtype=backbone.prompt_dtype, device=META
         )
+        shown = method.context(study.prompt)
         budget = None if config.memory_budget is None else int(config.memory_budget * 2**20)
         loss = PromptObjective(backbone, tokens, budget, config.loss)
         loss.graphs.memory = memory
         support = [batch(algorithm.support_size) for _ in range(algorithm.inner_steps)]
         query = batch(algorithm.query_size) if algorithm.query_size else None
-        episodes = Episodes(tasks, support, query)
+        context = theta.new_empty(tasks, shown, backbone.width) if shown else None
+        episodes = Episodes(tasks, support, query, context)
 
         def do() -> None:
-            meta_gradients(algorithm, loss, {THETA: theta, **further(algorithm, theta)}, episodes)
+            meta_gradients(algorithm, loss, {THETA: theta, **further(algorithm, theta, tasks)}, episodes)
 
         return traced(do, device).on(device)
 

@@ -226,6 +226,12 @@ def _prompt(study: Study) -> Rows:
         "run": "another for every run of a grid",
     }
     yield "start of plain prompt tuning", draws.get(spec.draw_per, spec.draw_per)
+    if spec.demonstrations is not None:
+        yield "demonstrations behind these rows", spec.demonstrations
+    if spec.leave_one_out:
+        yield "prompt rows that began as a train row", "hidden from this row"
+    if spec.token_dropout:
+        yield "prompt rows hidden at random", f"{spec.token_dropout:g}"
     yield "place of the prompt", f"{PLACEMENTS.find(spec.placement).label} ({spec.placement})"
 
 

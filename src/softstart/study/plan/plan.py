@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from softstart.study.declare.spec import Study, resolve_methods
 from softstart.study.declare.study_file import variants_of
 from softstart.study.plan.inputs import Inputs, Part, TaskFacts
 from softstart.study.plan.keys import PROTOCOL, as_json, key_of
 from softstart.training.budgets import MetaBudget, step_cost, tasks_of
-from softstart.training.configs import steps_of
+from softstart.training.configs import PromptSpec, steps_of
 from softstart.training.identity import identity_of
 from softstart.training.methods import Method, TaskLearner
 
@@ -65,7 +66,14 @@ class RunNode:
     @property
     def group(self) -> str:
         """Equal for all runs of a cell, which may compete while they train (``AdaptConfig.rungs``)."""
-        return f"{self.start}/{self.task}/{self.sample}/{self.seed}"
+        cell = f"{self.start}/{self.task}/{self.sample}/{self.seed}"
+        return f"{cell}/{self.method.name}" if self.method.has_own_rows else cell
+
+    def shape(self, prompt: PromptSpec) -> tuple[Any, ...]:
+        """What decides the length of its prompt, equal for runs that can share a pack."""
+        spec = self.method.begins(prompt)
+        own = (self.task, self.sample) if spec.demonstrations == "all" else ()
+        return (spec.length, spec.demonstrations, *own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +155,13 @@ class _Planner:
             **study.loading,
             "text": study.text,
         }
-        self.common = as_json({**common, "prompt": study.prompt})
+        self.common = as_json({**common, "prompt": study.prompt.learned})
         tuning = as_json({**common, "evaluation": study.evaluation})
         self.unpacked = {m.name: tuning | self._unpacked_parts(m, inputs) for m in self.methods if m.unpacked}
         self.adapted = {
             **tuning,
             **as_json({"training": study.adaptation, "tuned": False}),
-            "prompt": self.common["prompt"],
+            **as_json({"prompt": study.prompt}),
         }
         if study.adaptation.rungs:
             self.adapted |= as_json({"rivals": study.learning_rates})
@@ -189,7 +197,7 @@ class _Planner:
         samples, part = self.study.source_samples or self.study.samples, self.part
         rows = len(part.source), len(part.source) * len(samples), part.source_rows
         config = method.meta.resolved(method.algorithm, *rows, part.hvp_cost)
-        method = replace(method, meta=config)
+        method, shown = replace(method, meta=config), method.context(self.study.prompt)
         learned = as_json(
             {
                 "kind": method.kind,
@@ -198,6 +206,7 @@ class _Planner:
                 "source": dict(zip(self.part.source, self.part.source_digests, strict=True)),
                 "samples": samples,
                 **({"gym_version": part.gym_version} if part.gym_version else {}),
+                **({"context": [shown, self.study.prompt.leave_one_out]} if shown else {}),
             }
         )
         key = key_of({**self.common, **learned})
@@ -210,7 +219,11 @@ class _Planner:
     ) -> tuple[RunNode, ...]:
         alone = method.unpacked
         if start is not None:
-            method = self.all_metas[start].method  # its steps resolved
+            # Its steps resolved; another method may have the same start.
+            steps = self.all_metas[start].method.meta
+            assert steps is not None
+            assert method.meta is not None
+            method = replace(method, meta=replace(steps, demonstrations=method.meta.demonstrations))
         rates = alone.rates if alone else self.study.learning_rates
         seed = seed if alone is None or alone.seeded else UNSEEDED
         digest = self.part.tasks[task].digest

@@ -14,7 +14,7 @@ from softstart.study.plan.plan import Plan, RunNode
 from softstart.study.run.resources import Resources
 from softstart.training.adaptation import AdaptRun, adapt
 from softstart.training.encoding import EncodedTask
-from softstart.training.starts import draw_start
+from softstart.training.starts import run_start
 
 SHARE = 0.8
 """The part of the free memory that packs are cut for; longer texts than the probe's need the rest."""
@@ -70,7 +70,7 @@ def try_out(
     study, backbone = resources.studies[first.variant], resources.backbone(first.variant)
     runs = [
         AdaptRun(
-            draw_start(backbone, study.prompt, [task], node.seed, node.sample),
+            run_start(backbone, node.method.begins(study.prompt), task, node.seed, node.sample).prompt,
             task,
             node.sample,
             node.lr,
@@ -89,10 +89,16 @@ def _with_dev(task: EncodedTask, rows: int | None) -> EncodedTask:
 
 
 def _longest(resources: Resources, runs: Sequence[RunNode]) -> list[RunNode]:
-    """Two prompt-tuning runs on the task with the longest texts; fewer if there are no two."""
+    """Two prompt-tuning runs on the task with the longest texts; fewer if there are no two.
+
+    Where methods have prompts of several lengths, they are of the longest.
+    """
     tuned = [run for run in runs if run.method.unpacked is None]
     if len(tuned) < 2:
         return []
+    most = max(tuned, key=resources.prompt_rows)
+    prompt = resources.studies[most.variant].prompt
+    tuned = [run for run in tuned if run.shape(prompt) == most.shape(prompt)]
 
     def letters(run: RunNode) -> float:
         rows = resources.task(run.variant, run.task).samples[run.sample].train

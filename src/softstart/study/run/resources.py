@@ -16,8 +16,10 @@ from softstart.prompt import made_on
 from softstart.study.declare.spec import Study, resolve_methods
 from softstart.study.declare.task_lists import resolve_setting, test_rows
 from softstart.study.plan.inputs import FIRST, BackboneFacts, Inputs, Part, facts_of
+from softstart.study.plan.plan import RunNode
 from softstart.training.budgets import HVP_COST
 from softstart.training.encoding import EncodedTask, TextFormat, encode_task
+from softstart.training.starts import prompt_rows
 
 
 class Resources:
@@ -171,6 +173,13 @@ class Resources:
         if key not in self._encoded:
             self._encoded[key] = encode_task(task, self.backbone(variant), text)
         return self._encoded[key]
+
+    def prompt_rows(self, run: RunNode) -> int:
+        """P of a run's prompt, demonstrations included."""
+        spec = run.method.begins(self.studies[run.variant].prompt)
+        if spec.demonstrations != "all":
+            return spec.length + (spec.demonstrations or 0)
+        return prompt_rows(self.backbone(run.variant), spec, self.encoded(run.variant, run.task), run.sample)
 
     def inputs(self) -> Inputs:
         """What the numbers of the study depend on besides its declaration.

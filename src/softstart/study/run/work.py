@@ -21,16 +21,18 @@ from softstart.backbone import Backbone
 from softstart.backbone.devices import peak_memory
 from softstart.progress import Progress, silent
 from softstart.prompt import FURTHER
+from softstart.study.declare.spec import Study
 from softstart.study.plan.plan import MetaNode, RunNode
 from softstart.study.run.clock import clock
 from softstart.study.run.resources import Resources
 from softstart.training.adaptation import AdaptRun, adapt
 from softstart.training.baselines.base import Given
+from softstart.training.episodes import Context
 from softstart.training.evaluation import Assessment, Job, assess
 from softstart.training.methods import TaskLearner, learn
 from softstart.training.objective import Work
 from softstart.training.spot import Near
-from softstart.training.starts import draw_start
+from softstart.training.starts import Demonstrator, draw_start, run_start
 
 Array = npt.NDArray[Any]
 WORK = tuple(of.name for of in fields(Work))
@@ -112,6 +114,7 @@ class MetaTraining:
             draw_start(backbone, study.prompt, tasks, node.seed),
             config,
             samples=study.source_samples or study.samples,
+            context=self._context(backbone, study),
             checkpoint=worker.checkpoint(node.key),
             progress=lambda n, note="": progress(n / config.steps, note),
         )
@@ -125,6 +128,12 @@ class MetaTraining:
         return Done(
             metas=[worker.measured(node.variant, row, began)],
             prompts={node.key: {FINAL: learned.prompt.numpy(), **_further(learned.further)}},
+        )
+
+    def _context(self, backbone: Backbone, study: Study) -> Context | None:
+        rows = self.node.method.context(study.prompt)
+        return (
+            Context(Demonstrator(backbone, study.prompt), rows, study.prompt.leave_one_out) if rows else None
         )
 
 
@@ -154,15 +163,7 @@ class Adaptation:
         results = adapt(
             backbone,
             [
-                AdaptRun(
-                    near[run.group].start if run.group in near else self._start(run, worker),
-                    resources.encoded(variant, run.task),
-                    run.sample,
-                    run.lr,
-                    run.seed,
-                    run.group,
-                    self._rates(run),
-                )
+                self._run(run, worker, near[run.group].start if run.group in near else None)
                 for run in self.runs
             ],
             study.adaptation,
@@ -201,17 +202,23 @@ class Adaptation:
         )
         return dict(zip(groups, chosen, strict=True))
 
-    def _rates(self, run: RunNode) -> Tensor | None:
-        learned = self.starts[run.start] if run.start is not None else {}
-        return torch.tensor(learned[LOG_RATES]).exp() if LOG_RATES in learned else None
-
-    def _start(self, run: RunNode, worker: Worker) -> Tensor:
-        if run.start is not None:
-            return torch.tensor(self.starts[run.start][FINAL])
+    def _run(self, run: RunNode, worker: Worker, chosen: Tensor | None) -> AdaptRun:
+        """A run with its start: the one that was ``chosen``, or a learned one, or an unlearned one."""
         spec = run.method.begins(worker.resources.studies[run.variant].prompt)
         backbone = worker.resources.backbone(run.variant)
         task = worker.resources.encoded(run.variant, run.task)
-        return draw_start(backbone, spec, [task], run.seed, run.sample, draw=run.draw)
+        learned = self.starts[run.start] if run.start is not None else {}
+        if chosen is None and FINAL in learned:
+            chosen = torch.tensor(learned[FINAL])
+        start = run_start(backbone, spec, task, run.seed, run.sample, draw=run.draw, learned=chosen)
+        rates = torch.tensor(learned[LOG_RATES]).exp() if LOG_RATES in learned else None
+        if rates is not None:  # rows that follow have the mean rate
+            more = len(start.prompt) - len(rates)
+            rates = torch.cat((rates, rates.mean(0, keepdim=True).expand(more, -1)))
+        return AdaptRun(
+            start.prompt, task, run.sample, run.lr, run.seed, run.group, rates,
+            origins=start.origins if spec.leave_one_out else None, token_dropout=spec.token_dropout,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -246,12 +246,13 @@ def damaged_prompts(folder: Path) -> list[Damaged]:
 
 
 def packs(plan: Plan) -> Iterator[list[RunNode]]:
-    """The runs that are trained together: whole cells of one variant and one start, ``pack_size`` runs where
-    a cell is not larger. Every other run is alone.
+    """The runs that are trained together: whole cells of one variant and one start, with prompts of one
+    length, ``pack_size`` runs where a cell is not larger. Every other run is alone.
     """
     groups: dict[Any, list[RunNode]] = {}
     for run in plan.runs:
-        key = run.key if run.method.unpacked else (run.variant, run.start)
+        shape = run.shape(plan.studies[run.variant].prompt)
+        key = run.key if run.method.unpacked else (run.variant, run.start, shape)
         groups.setdefault(key, []).append(run)
     for runs in groups.values():
         yield from _cut(runs, plan.studies[runs[0].variant].pack_size)
@@ -262,10 +263,11 @@ def _cut(runs: Sequence[RunNode], size: int) -> list[list[RunNode]]:
 
 
 def _test_groups(plan: Plan) -> Iterable[list[Cell]]:
-    """The cells whose prompts are tested together: of one task and one start (or none)."""
+    """The cells whose prompts are tested together: of one task, one start (or none) and one length."""
     groups: dict[Any, list[Cell]] = {}
     for cell in plan.cells:
         if cell.method.unpacked is None:
             run = cell.runs[0]
-            groups.setdefault((run.variant, run.task, run.start), []).append(cell)
+            shape = run.shape(plan.studies[run.variant].prompt)
+            groups.setdefault((run.variant, run.task, run.start, shape), []).append(cell)
     return groups.values()
