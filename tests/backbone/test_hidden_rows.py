@@ -136,3 +136,27 @@ def test_a_placement_under_which_rows_interact_hides_nothing():
     batch = masked(random_batch(ROWS))
     with pytest.raises(SoftstartError, match=r"no prompt row can be hidden where the prompt goes after"):
         backbone.nll(prompts(backbone, runs=3, length=LENGTH), batch)
+
+
+def test_key_value_prompts_hide_rows_from_attention_where_they_stand(exact_norm):
+    backbone = random_backbone("llama")
+    exact_norms(backbone.model)
+    words = prompts(backbone, runs=3, length=LENGTH)
+    batch, vectors = masked(random_batch(ROWS)), None
+    backbone.prompt_kind = "key_values"
+    stack = backbone.kind.made_of(words, backbone).double()
+    got, gradient = together(backbone, stack, batch, vectors, twice=False)
+    # A key that scores minus infinity is not there: positions of the others stay.
+    assert gradient.view(3, LENGTH, -1).abs().max() > 0
+    nothing = replace(batch, hidden=torch.zeros_like(batch.hidden))
+    whole = backbone.nll(stack, replace(batch, hidden=None))[0]
+    assert relative(backbone.nll(stack, nothing)[0], whole) < 1e-9
+    assert relative(got, whole) > 1e-3
+    last = torch.zeros_like(batch.hidden)
+    last[:, -1] = True
+    hidden = replace(batch, hidden=last)
+    changed = stack.clone()
+    changed[:, -1] += 1.0  # what is hidden does not matter
+    assert torch.equal(backbone.nll(stack, hidden)[0], backbone.nll(changed, hidden)[0])
+    _, gradient = together(backbone, stack, hidden, vectors, twice=False)
+    assert gradient[:, -1].abs().max() == 0
