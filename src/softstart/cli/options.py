@@ -37,7 +37,13 @@ TextCache = Annotated[
 ]
 StudyOut = Annotated[Path | None, typer.Option("--out", help="Study folder; by default runs/NAME.")]
 
-Prompt = Annotated[str, typer.Argument(help="A tuned prompt: file, folder or hub id.")]
+Prompt = Annotated[
+    str, typer.Argument(help="A tuned prompt (file, folder or hub id), or a folder of prompts.")
+]
+By = Annotated[
+    str | None,
+    typer.Option("--by", help="The column that names the prompt of each row, of a folder of prompts."),
+]
 _BACKBONE = typer.Option(
     "--backbone", help="softstart/tiny, a name of softstart backbone list, a folder, a GGUF file or a hub id."
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import json
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ import typer
 
 from softstart.cli.opening import backbone_of, check_lengths, load_prompt, table
 from softstart.cli.options import (
+    By,
     Device,
     Input,
     Label,
@@ -29,13 +31,15 @@ from softstart.cli.options import (
     TextCache,
 )
 from softstart.cli.terminal import progress_bar, say, warn, warn_all
-from softstart.errors import SoftstartError
+from softstart.cli.tuned import score_line, show_scores
+from softstart.errors import SoftstartError, did_you_mean
 from softstart.storage.csv_files import written_cell
 from softstart.storage.files import atomic
 
 if TYPE_CHECKING:
     from softstart.progress import Progress
     from softstart.prompt import SoftPrompt
+    from softstart.yourtasks import Predictor
 
 REPORTED = 256
 """Rows between two reports of progress."""
@@ -45,6 +49,7 @@ def predict(
     prompt: Prompt,
     rows: Annotated[str, typer.Option(help="Rows to predict: CSV, TSV, JSONL, parquet.")],
     out: Annotated[Path, typer.Option(help="Where to write: .csv or .jsonl.")],
+    by: By = None,
     backbone: PromptBackbone = None,
     revision: PromptRevision = None,
     input: Input = None,
@@ -63,38 +68,74 @@ def predict(
 ) -> None:
     """Predict unlabeled rows. Each is written in order, with a prediction and a probability for each label.
 
+    With --by, every row has its own prompt of a folder, and all of them share forward passes.
+
     \b
     Examples:
       softstart predict tuned --rows new.csv --out predictions.csv
+      softstart predict prompts/ --by task --rows new.csv --out predictions.csv
       softstart predict tuned --rows new.csv --out predictions.jsonl --labels yes no
     """
     from softstart.gym.rows import columns_of, read_rows
     from softstart.gym.tables import column_template
-    from softstart.yourtasks import Predictor
+    from softstart.yourtasks import ManyPrompts
 
     if out.suffix.lower() not in (".csv", ".jsonl"):
         raise SoftstartError(f"cannot write '{out.name}'", fix="Use .csv or .jsonl.")
-    loaded = load_prompt(prompt, revision)
-    model = backbone_of(loaded, backbone, device, text_cache)
+    prompts = _prompts(prompt, revision, many=by is not None)
     header = False if no_header else None
     with progress_bar("reading rows"):
         columns = columns_of(rows, header=header)
-    fields = column_template(input, columns, "--input") if input else loaded.info.get("input") or "{input}"
-    predictor = Predictor(
-        model, loaded, labels, input=fields, max_input_tokens=max_input_tokens, strict=strict,
-        scoring=scoring,
-    )  # fmt: skip
-    predictor.check_columns(columns, rows)
+    fields = column_template(input, columns, "--input") if input else None
+    how = {"max_input_tokens": max_input_tokens, "strict": strict, "scoring": scoring, "labels": labels}
+    found = _predictors(prompts, (backbone, device, text_cache), {"input": fields, **how})
+    one = next(iter(found.values()))
+    if by is not None and by not in columns:
+        fix = did_you_mean(by, columns) or f"It has {', '.join(columns)}."
+        raise SoftstartError(f"no column '{by}'", where=rows, fix=fix)
+    predictor = one if by is None else ManyPrompts(found, by)
+    one.check_columns(columns, rows)
     with progress_bar("predicting") as progress:
         predicted = predictor(read_rows(rows, header=header))
         count = _write(out, [*columns, *predictor.columns], predicted, progress)
-    check_lengths(predictor.truncated, predictor.limit, strict, fields)
+    check_lengths(predictor.truncated, one.limit, strict, fields or one.input)
     say(f"{count} rows: {out}")
+
+
+def _prompts(source: str, revision: str | None, *, many: bool) -> dict[str, SoftPrompt]:
+    """A prompt, or those of a folder, by name."""
+    from softstart.yourtasks.many import prompts_in
+
+    if not many:
+        return {source: load_prompt(source, revision)}
+    return {name: load_prompt(str(path)) for name, path in prompts_in(source).items()}
+
+
+def _predictors(
+    prompts: Mapping[str, SoftPrompt],
+    where: tuple[str | None, str | None, int | None],
+    how: Mapping[str, Any],
+) -> dict[str, Predictor]:
+    """Predictors of prompts on the backbone of the first; ``where``: --backbone, --device, --text-cache."""
+    from softstart.yourtasks import Predictor
+
+    model = backbone_of(next(iter(prompts.values())), *where)
+    found = {}
+    for name, prompt in prompts.items():
+        read = {**how, "input": how.get("input") or prompt.info.get("input") or "{input}"}
+        try:
+            found[name] = Predictor(model, prompt, **read)
+        except SoftstartError as problem:
+            if len(prompts) == 1:
+                raise
+            raise SoftstartError(problem.what, where=problem.where or name, fix=problem.fix) from None
+    return found
 
 
 def evaluate(
     prompt: Prompt,
     rows: Annotated[str, typer.Option(help="Labeled rows: CSV, TSV, JSONL, parquet.")],
+    by: By = None,
     backbone: PromptBackbone = None,
     revision: PromptRevision = None,
     input: Input = None,
@@ -112,35 +153,36 @@ def evaluate(
     device: Device = None,
     text_cache: TextCache = None,
 ) -> None:
-    """Score a tuned prompt on labeled rows.
+    """Score a tuned prompt on labeled rows, or each prompt of a folder: on all rows, or with --by on its own.
 
     \b
     Examples:
       softstart evaluate tuned --rows later.csv
       softstart evaluate tuned --rows later.csv --output '{answer}' --metric EM
+      softstart evaluate prompts/ --rows later.csv --by task
     """
-    from softstart.analysis.units import percent, points
     from softstart.gym.tables import labeled_rows
-    from softstart.training.evaluation import SCORINGS
-    from softstart.yourtasks import Predictor, evaluate_rows
+    from softstart.yourtasks.many import evaluate_many, is_prompt_folder
     from softstart.yourtasks.reading import as_noted
 
-    loaded = load_prompt(prompt, revision)
-    raw = as_noted(loaded.info, table(rows, input, output, label, labels, no_header, multi_label))
-    examples = labeled_rows(raw)
-    predictor = Predictor(
-        backbone_of(loaded, backbone, device, text_cache), loaded, max_input_tokens=max_input_tokens,
-        strict=strict, scoring=scoring,
-    )  # fmt: skip
-    scored = evaluate_rows(predictor, examples, metric)
-    warn_all(scored.notes)
-    check_lengths(predictor.truncated, predictor.limit, strict, raw.input or "")
-    way = SCORINGS.find(scored.scoring)
-    junk = (
-        f", {percent(scored.outside):.0f} % no label" if scored.outside is not None and not way.ranks else ""
-    )
-    macro = "" if scored.macro is None else f", macro-F1 {points(scored.macro):.1f}"
-    say(f"{scored.metric} {points(scored.score):.1f}{macro} on {scored.rows} rows ({way.label}{junk})")
+    many = by is not None or is_prompt_folder(prompt)
+    prompts = _prompts(prompt, revision, many=many)
+    given = table(rows, input, output, label, labels, no_header, multi_label)
+    only = {name: {} if by is None else {by: name} for name in prompts}
+    raws = {name: replace(as_noted(of.info, given), only=only[name]) for name, of in prompts.items()}
+    examples = {name: labeled_rows(raw) for name, raw in raws.items()}
+    how = {"max_input_tokens": max_input_tokens, "strict": strict, "scoring": scoring}
+    predictors = _predictors(prompts, (backbone, device, text_cache), how)
+    found = evaluate_many(predictors, examples, metric)
+    for name, scored in found.items():
+        warn_all(f"{name}: {note}" if many else note for note in scored.notes)
+        of = predictors[name]
+        check_lengths(of.truncated, of.limit, strict, raws[name].input or "")
+    if many:
+        show_scores(found)
+        return
+    (scored,) = found.values()
+    say(score_line(scored))
 
 
 def export(

@@ -10,7 +10,7 @@ from softstart.errors import listed
 
 if TYPE_CHECKING:
     from softstart.gym.task import Task
-    from softstart.yourtasks import Levels, Tuned
+    from softstart.yourtasks import Levels, Scored, Tuned
 
 
 def show_tuned(
@@ -124,3 +124,28 @@ def saved_line(name: str, tuned: Mapping[str, Tuned], samples: Sequence[int]) ->
     means = f"the best mean dev score of {len(tuned)} starts, " if len(tuned) > 1 else ""
     best = f"dev {points(max(of.devs)):.1f}"
     return f"{name}{split} ({means}{best})"
+
+
+def score_line(scored: Scored) -> str:
+    """What ``softstart evaluate`` says of one prompt."""
+    from softstart.analysis.units import percent, points
+    from softstart.training.evaluation import SCORINGS
+
+    way = SCORINGS.find(scored.scoring)
+    junk = scored.outside is not None and not way.ranks
+    outside = f", {percent(scored.outside or 0.0):.0f} % no label" if junk else ""
+    macro = "" if scored.macro is None else f", macro-F1 {points(scored.macro):.1f}"
+    return f"{scored.metric} {points(scored.score):.1f}{macro} on {scored.rows} rows ({way.label}{outside})"
+
+
+def show_scores(found: Mapping[str, Scored]) -> None:
+    """Print the scores of several prompts."""
+    from softstart.analysis.units import points
+    from softstart.training.evaluation import SCORINGS
+
+    table = new_table("prompt", "metric", "score", "rows", "by")
+    for name, of in found.items():
+        macro = "" if of.macro is None else f", macro-F1 {points(of.macro):.1f}"
+        label = SCORINGS.find(of.scoring).label
+        table.add_row(name, of.metric, f"{points(of.score):.1f}{macro}", str(of.rows), label)
+    show_table(table)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,8 @@ class RawData:
     rows becomes the test set, as CrossFit carves it. ``dev`` (likewise) holds the dev rows of ``whole_task``,
     which are else drawn from the rows. ``header=False``: a TSV without column names, each line the input and
     the answers. ``multi_label`` names a column of lists of labels, or several columns of 0 and 1, in
-    place of ``label`` and ``output``: each label is then a question of its own (``gym.multi_label``). All
-    commands read tables this way.
+    place of ``label`` and ``output``: each label is then a question of its own (``gym.multi_label``).
+    ``only``: rows with these values in these columns. All commands read tables this way.
 
     Raises:
         SoftstartError: an unknown kind, a template that cannot be read, or a label that is there twice.
@@ -73,6 +73,7 @@ class RawData:
     dev: str | None = None
     header: bool | None = None
     multi_label: Sequence[str] = ()
+    only: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse an unknown kind, a template that cannot be read, and a label that is there twice."""
@@ -303,7 +304,11 @@ def is_table(spec: str | Path) -> bool:
 
 
 def _source(raw: RawData) -> dict[str, Any]:
-    """Where the rows of the entry come from: its fields ``dataset`` and ``splits``."""
+    """Where the rows of the entry come from, and which: its fields ``dataset``, ``splits`` and ``keep``."""
+    return _place(raw) | {"keep": [{"field": name, "is": value} for name, value in raw.only.items()]}
+
+
+def _place(raw: RawData) -> dict[str, Any]:
     if raw.on_hub:
         splits = {"pool": raw.split, "test": raw.test} if raw.test else {"carve": raw.split}
         return {"dataset": {"id": raw.data.removeprefix(HUB), "config": raw.config}, "splits": splits}

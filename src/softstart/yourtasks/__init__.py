@@ -13,6 +13,7 @@ from softstart.yourtasks.learn import learn_start, outer_loop
 from softstart.yourtasks.lengths import fit_inputs, input_limit
 from softstart.yourtasks.levels import Levels, levels
 from softstart.yourtasks.lm_eval import write_lm_eval
+from softstart.yourtasks.many import ManyPrompts, evaluate_many, prompts_in
 from softstart.yourtasks.predict import Predictor, Scored, evaluate_rows
 from softstart.yourtasks.starts import is_named, named_start, plain_start
 
@@ -21,11 +22,13 @@ __all__ = [
     "PT",
     "QUICK",
     "Levels",
+    "ManyPrompts",
     "Predictor",
     "Scored",
     "Tuned",
     "best_start",
     "compare_starts",
+    "evaluate_many",
     "evaluate_rows",
     "fit_inputs",
     "input_limit",
@@ -35,6 +38,7 @@ __all__ = [
     "named_start",
     "outer_loop",
     "plain_start",
+    "prompts_in",
     "verdict",
     "write_lm_eval",
 ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from softstart.backbone import Backbone
 from softstart.errors import SoftstartError
@@ -131,7 +132,7 @@ class Predictor:
         """
         rows, number = iter(rows), 0
         while chunk := list(islice(rows, CHUNK)):
-            inputs = [_input_of(row, number + i, self.fields) for i, row in enumerate(chunk, 1)]
+            inputs = [input_of(row, number + i, self.fields) for i, row in enumerate(chunk, 1)]
             number += len(chunk)
             for row, answer in zip(chunk, self.answers(inputs), strict=True):
                 self.check_columns(row)
@@ -155,14 +156,14 @@ class Predictor:
                 fix="Rename the column.",
             )
 
-    def texts(self, inputs: Sequence[str]) -> list[str]:
-        """The predictions for inputs, without a row around them.
+    def texts(self, inputs: Sequence[str]) -> list[Any]:
+        """The predictions for inputs, without a row around them: texts, or lists of several labels.
 
         Raises:
             SoftstartError: an input that is too long when ``strict``.
         """
         parts = (inputs[begin : begin + CHUNK] for begin in range(0, len(inputs), CHUNK))
-        return [answer[PREDICTION] for part in parts for answer in self._answer(part)]
+        return [answer[PREDICTION] for part in parts for answer in self.answers(part)]
 
     def encoded(self, inputs: Sequence[str]) -> tuple[Rows, list[int]]:
         """Inputs as token rows, those too long cut, and the lengths of those before they were."""
@@ -174,18 +175,14 @@ class Predictor:
             ids = encode_texts(self.backbone, texts, self.limit, chat=chat)
         return unanswered(ids), long
 
-    def answers(self, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:
+    def answers(self, inputs: Sequence[str]) -> list[dict[str, Any]]:
         """What is added to the row of each input, see ``columns``; SoftstartError as ``texts``."""
-        if not self.asked:
-            yield from self._answer(inputs)
-            return
-        found = self._answer([question(text, label) for text in inputs for label in self.asked])
-        for _ in inputs:
-            said = dict(zip(self.asked, found, strict=False))
-            likely = {f"p({label})": answer[f"p({YES})"] for label, answer in said.items() if len(answer) > 1}
-            yield {PREDICTION: [label for label in said if said[label][PREDICTION] == YES]} | likely
+        return answers_together([(self, inputs)])[0]
 
-    def _answer(self, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:
+    def job(self, inputs: Sequence[str], number: int) -> Job:
+        """What is asked of the model, as prompt ``number`` of a stack; SoftstartError as ``texts``."""
+        if self.asked:
+            inputs = [question(text, label) for text in inputs for label in self.asked]
         rows, long = self.encoded(inputs)
         self.truncated += len(long)
         if long and self.strict:
@@ -193,16 +190,54 @@ class Predictor:
                 f"an input of {long[0]} tokens, more than {self.limit}",
                 fix="Raise --max-input-tokens within the model's window, or leave out --strict.",
             )
-        job = Job(0, self.task, rows)
-        if not self.labels or self.way.values is None:
-            (texts,) = self.way.function(self.backbone, self.stack, [job], self.evaluation)
-            yield from ({PREDICTION: text.strip()} for text in texts)
+        return Job(number, self.task, rows)
+
+    def said(self, found: Tensor | Sequence[str]) -> list[dict[str, Any]]:
+        """The answers to a job, from the values of its labels [rows, labels] or its texts."""
+        answers = list(self._each(found))
+        if not self.asked:
+            return answers
+        several = []
+        for begin in range(0, len(answers), len(self.asked)):
+            said = dict(zip(self.asked, answers[begin : begin + len(self.asked)], strict=True))
+            likely = {f"p({label})": answer[f"p({YES})"] for label, answer in said.items() if len(answer) > 1}
+            chosen = [label for label, answer in said.items() if answer[PREDICTION] == YES]
+            several.append({PREDICTION: chosen} | likely)
+        return several
+
+    def _each(self, found: Tensor | Sequence[str]) -> Iterator[dict[str, Any]]:
+        if not isinstance(found, Tensor):
+            yield from ({PREDICTION: text.strip()} for text in found)
             return
-        (values,) = self.way.values(self.backbone, self.stack, [job], self.evaluation)
-        chances = torch.softmax(values.double(), 1).tolist()
-        for best, row in zip(values.argmax(1).tolist(), chances, strict=True):
-            shares = {f"p({label})": round(p, 6) for label, p in zip(self.labels, row, strict=True)}
-            yield {PREDICTION: self.labels[best].strip()} | shares
+        labels = self.labels or ()
+        chances = torch.softmax(found.double(), 1).tolist()
+        for best, row in zip(found.argmax(1).tolist(), chances, strict=True):
+            shares = {f"p({label})": round(p, 6) for label, p in zip(labels, row, strict=True)}
+            yield {PREDICTION: labels[best].strip()} | shares
+
+
+def answers_together(asked: Sequence[tuple[Predictor, Sequence[str]]]) -> list[list[dict[str, Any]]]:
+    """The answers of several predictors on one backbone, each to its inputs (``Predictor.answers``).
+
+    Prompts of one length that are scored alike share forward passes.
+
+    Raises:
+        SoftstartError: an input that is too long for a strict predictor.
+    """
+    groups: dict[Any, list[int]] = {}
+    for i, (predictor, _) in enumerate(asked):
+        alone = i if predictor.backbone.rows_interact else -1
+        key = (len(predictor.prompt.tensor), predictor.scoring, bool(predictor.labels), predictor.evaluation)
+        groups.setdefault((alone, *key), []).append(i)
+    found: dict[int, list[dict[str, Any]]] = {}
+    for members in groups.values():
+        first = asked[members[0]][0]
+        jobs = [asked[i][0].job(asked[i][1], number) for number, i in enumerate(members)]
+        do: Callable[..., Sequence[Any]] = (first.way.values if first.labels else None) or first.way.function
+        stack = torch.cat([asked[i][0].stack for i in members])
+        results = do(first.backbone, stack, jobs, first.evaluation)
+        found |= {i: asked[i][0].said(of) for i, of in zip(members, results, strict=True)}
+    return [found[i] for i in range(len(asked))]
 
 
 @dataclass(frozen=True)
@@ -246,26 +281,26 @@ def evaluate_rows(predictor: Predictor, rows: Sequence[Example], metric: str | N
     >>> scored.metric, scored.rows, scored.scoring
     ('ACC', 2, 'rank')
     """
+    return score_rows(predictor, rows, predictor.texts([row.input for row in rows]), metric)
+
+
+def score_rows(
+    predictor: Predictor, rows: Sequence[Example], predictions: Sequence[Any], metric: str | None = None
+) -> Scored:
+    """Score what a predictor said of labeled rows; arguments and errors as ``evaluate_rows``."""
     if not rows:
         raise SoftstartError("no rows to score", fix="Give a table with rows below its head.")
     if predictor.asked:
-        return _several_labels(predictor, rows)
+        gold = [set(row.outputs) - {NOTHING} for row in rows]
+        odd = compare_labels(predictor.asked, sorted(set().union(*gold)), "--rows")
+        micro, macro = f1([set(said) for said in predictions], gold, predictor.asked)
+        return Scored(METRIC, micro, len(rows), str(predictor.scoring), None, tuple(odd), macro)
     labels, references = list(predictor.labels or ()), [row.outputs for row in rows]
     notes = compare_labels(labels, [answers[0] for answers in references], "--rows") if labels else []
-    predictions = predictor.texts([row.input for row in rows])
     metric = metric or _noted_metric(predictor.prompt)
     value = score(metric, predictions, references, f1_labels=predictor.evaluation.f1_labels, labels=labels)
     outside = companions(labels, metric, predictions, references).get("outside")
     return Scored(metric, value, len(rows), str(predictor.scoring), outside, tuple(notes))
-
-
-def _several_labels(predictor: Predictor, rows: Sequence[Example]) -> Scored:
-    """Micro- and macro-F1 of a prompt that was tuned on several labels a row."""
-    gold = [set(row.outputs) - {NOTHING} for row in rows]
-    notes = compare_labels(predictor.asked, sorted(set().union(*gold)), "--rows")
-    predicted = [set(answer[PREDICTION]) for answer in predictor.answers([row.input for row in rows])]
-    micro, macro = f1(predicted, gold, predictor.asked)
-    return Scored(METRIC, micro, len(rows), str(predictor.scoring), None, tuple(notes), macro)
 
 
 def _noted_metric(prompt: SoftPrompt) -> str:
@@ -285,7 +320,7 @@ def _noted_metric(prompt: SoftPrompt) -> str:
     return metric
 
 
-def _input_of(row: Mapping[str, Any], number: int, fields: Template) -> str:
+def input_of(row: Mapping[str, Any], number: int, fields: Template) -> str:
     """The input of a row; an error names the row."""
     try:
         return kept_text(fields(row))

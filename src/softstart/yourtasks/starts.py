@@ -27,13 +27,14 @@ from softstart.prompt import (
     usages,
     vocabulary,
 )
-from softstart.prompt.formats import SUFFIXES, WEIGHTS_FILE, one_of
+from softstart.prompt.formats import SUFFIXES, one_of
 from softstart.training.configs import MetaConfig, PromptSpec
 from softstart.training.demonstrations import demonstrations, first_answers
 from softstart.training.encoding import EncodedTask, TextFormat, encode_task
 from softstart.training.methods import LEARNERS, TaskLearner
 from softstart.training.spot import EMBEDDINGS, SOURCES, START, SPoT
 from softstart.training.starts import draw_start, of_kind, seeded
+from softstart.yourtasks.many import prompts_in
 
 INIT = "--init"
 """Where the commands ask for a start."""
@@ -172,17 +173,7 @@ def start_on(backbone: Backbone, prompt: SoftPrompt, where: str) -> SoftPrompt:
 
 def _prompts(backbone: Backbone, folder: str, where: str) -> Tensor:
     """Every prompt in a folder [N, P, D]: files, and folders of PEFT adapters."""
-    root = Path(folder)
-    files = sorted(
-        path for path in (root.iterdir() if root.is_dir() else ())
-        if path.suffix in SUFFIXES or (path / WEIGHTS_FILE).exists()
-    )  # fmt: skip
-    if not files:
-        raise SoftstartError(
-            "no prompts in this folder",
-            where=f"{where}:{folder}",
-            fix=f"It must hold {', '.join(SUFFIXES)} files or folders of PEFT adapters.",
-        )
+    files = prompts_in(folder, f"{where}:{folder}").values()
     tensors = [start_on(backbone, SoftPrompt.load(path), str(path)).tensor for path in files]
     if len({tensor.shape for tensor in tensors}) > 1:
         raise SoftstartError(
