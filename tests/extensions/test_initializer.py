@@ -94,7 +94,7 @@ def test_it_can_be_registered_under_a_name(outside, monkeypatch):
 
 @pytest.mark.parametrize(("init", "message"), [
     ("frequent", "prompt.init: unknown initializer 'frequent'"),
-    ("average:prompts", "prompt.init: 'average:prompts' reads prompts from a folder"),
+    ("average:prompts", "prompt.init: 'average:prompts' reads prompts from files"),
     ("text", "prompt.init: initializer 'text' needs a value. Write text:WORDS"),
     ("gaussian:2", "prompt.init: initializer 'gaussian' takes no value"),
 ])  # fmt: skip

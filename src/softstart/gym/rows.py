@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from softstart.errors import SoftstartError
+from softstart.gym.lm_eval_task import is_lm_eval, lm_eval_rows
 from softstart.gym.template import Row
 from softstart.storage.csv_files import read_cell
 
@@ -43,7 +44,7 @@ _GYM_FILE = re.compile(r".+_\d+_\d+_(train|dev|test)\.tsv")
 
 
 def read_rows(path: str | Path, delimiter: str | None = None, *, header: bool | None = None) -> Iterator[Row]:
-    """The rows of a file, by its suffix.
+    """The rows of a file, by its suffix; a YAML file is a task of lm-evaluation-harness (``lm_eval_task``).
 
     Rows of text files know their line (``line_of``). CSV and TSV begin with a line of column names. Without
     it, in a file named like CrossFit's (``emo_16_13_train.tsv``) or with ``header=False``, each line of a TSV
@@ -54,6 +55,8 @@ def read_rows(path: str | Path, delimiter: str | None = None, *, header: bool | 
         SoftstartError: an unknown suffix, a file that cannot be read, bytes that are not UTF-8, or a row that
             does not fit, with file and line.
     """
+    if is_lm_eval(path):
+        return lm_eval_rows(path, read_rows)
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:

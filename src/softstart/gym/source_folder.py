@@ -17,6 +17,7 @@ import yaml
 
 from softstart.errors import SoftstartError, did_you_mean
 from softstart.gym.folder import CrossFitFolder, is_crossfit_folder
+from softstart.gym.lm_eval_task import is_lm_eval
 from softstart.gym.rows import SUFFIXES, read_rows
 from softstart.gym.tables import WHOLE, RawData, whole_task
 from softstart.gym.task import Task
@@ -55,8 +56,7 @@ def source_tasks(
     """
     root, like = Path(folder), like or RawData("")
     inside = sorted(root.iterdir()) if root.is_dir() else []
-    # Hidden files, such as those of editors and of macOS, are no tasks.
-    files = [path for path in inside if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+    files = [path for path in inside if _is_table(path)]
     if not files and root.is_dir() and is_crossfit_folder(root):
         gym = CrossFitFolder(root, as_published=as_published)
         return [gym.load(name) for name in gym.tasks()]
@@ -95,6 +95,12 @@ def source_tasks(
     if len({task.name for task in tasks}) < len(tasks):
         raise SoftstartError("two tables have the same name", where=str(root), fix="Rename one.")
     return tasks
+
+
+def _is_table(path: Path) -> bool:
+    """Whether a file is a source task: a table, or a task of lm-evaluation-harness."""
+    # Hidden files, such as those of editors and of macOS, are no tasks.
+    return not path.name.startswith(".") and (path.suffix.lower() in SUFFIXES or is_lm_eval(path))
 
 
 def _mapping(path: Path, files: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -18,6 +18,7 @@ import torch
 from torch import Generator, Tensor
 
 from softstart.errors import SoftstartError
+from softstart.prompt.carried import Carried
 from softstart.prompt.soft_prompt import SoftPrompt
 from softstart.registry import Registry
 
@@ -233,6 +234,7 @@ class Material:
         rows: token ids of train rows with their answers.
         text: the words of ``text:WORDS``.
         prompts: the prompts [N, P, d] of ``average:FOLDER``.
+        carried: the prompt of another backbone of ``mapped:PROMPT``.
         top: how many of the first ordinary tokens count as frequent.
         draw_frequent: another way to draw frequent words.
     """
@@ -243,6 +245,7 @@ class Material:
     rows: Sequence[Sequence[int]] = ()
     text: str = ""
     prompts: Tensor | None = None
+    carried: Carried | None = None
     top: int = 5000
     draw_frequent: Initializer | None = None
 
@@ -264,9 +267,9 @@ class Material:
         return ids
 
 
-Need = Literal["names", "labels", "rows", "text", "prompts"]
+Need = Literal["names", "labels", "rows", "text", "prompts", "carried"]
 
-GIVEN = {"text": "WORDS", "prompts": "FOLDER"}
+GIVEN = {"text": "WORDS", "prompts": "FOLDER", "carried": "PROMPT"}
 """Needs that are written after a colon, as in ``text:WORDS``. All others come from the tasks."""
 
 
@@ -321,6 +324,14 @@ def _from_average(given: Material) -> Initializer:
     return source_average(given.prompts)
 
 
+def _from_carried(way: Literal["nearest_words", "mapped"]) -> Callable[[Material], Initializer]:
+    def make(given: Material) -> Initializer:
+        assert given.carried is not None
+        return from_tensor(getattr(given.carried, way)())
+
+    return make
+
+
 INITIALIZERS.add("vocabulary", NamedInitializer(lambda given: given.frequent, "frequent words"))
 INITIALIZERS.add("task_names", NamedInitializer(_from_names, "task names, then frequent words", "names"))
 INITIALIZERS.add("labels", NamedInitializer(_from_labels, "label words, then frequent words", "labels"))
@@ -338,6 +349,14 @@ INITIALIZERS.add("average", NamedInitializer(_from_average, "the mean of the pro
 INITIALIZERS.add(
     "nearest",
     NamedInitializer(_from_average, "the prompt in a folder nearest to the target", "prompts", chooses=True),
+)
+INITIALIZERS.add(
+    "nearest_words",
+    NamedInitializer(_from_carried("nearest_words"), "another backbone's prompt, as words", "carried"),
+)
+INITIALIZERS.add(
+    "mapped",
+    NamedInitializer(_from_carried("mapped"), "another backbone's prompt, mapped", "carried"),
 )
 INITIALIZERS.add("gaussian", NamedInitializer(lambda given: gaussian(given.backbone.width), "normal noise"))
 
@@ -380,6 +399,7 @@ def make_initializer(init: str, given: Material, where: str | None = None) -> In
         "labels": not given.labels,
         "rows": not given.rows,
         "prompts": given.prompts is None,
+        "carried": given.carried is None,
     }
     if entry.needs is not None and missing.get(entry.needs):
         raise SoftstartError(

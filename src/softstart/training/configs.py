@@ -33,8 +33,8 @@ def known_init(init: str | None) -> str | None:
         entry, _ = find_initializer(init)
     except SoftstartError as problem:
         raise ValueError(str(problem)) from problem
-    if entry.needs == "prompts":
-        raise ValueError(f"'{init}' reads prompts from a folder, which a study's keys do not cover")
+    if entry.needs in ("prompts", "carried"):
+        raise ValueError(f"'{init}' reads prompts from files, which a study's keys do not cover")
     return init
 
 

@@ -27,6 +27,7 @@ from softstart.prompt import (
     usages,
     vocabulary,
 )
+from softstart.prompt.carried import Carried, shared_tokens
 from softstart.prompt.formats import SUFFIXES, one_of
 from softstart.training.configs import MetaConfig, PromptSpec
 from softstart.training.demonstrations import demonstrations, first_answers
@@ -108,9 +109,9 @@ def named_start(
     Args:
         backbone: whose vocabulary it is drawn from.
         init: a name of ``softstart.prompt.INITIALIZERS``, with what it takes: ``vocabulary``,
-            ``text:WORDS``, ``average:FOLDER``.
+            ``text:WORDS``, ``average:FOLDER``, ``mapped:PROMPT``.
         tasks: the target task, or the source tasks.
-        length: P; the prompts of a folder have their own.
+        length: P; the prompts of files have their own.
         seed: of what is drawn.
         text: how rows become demonstrations.
 
@@ -122,6 +123,8 @@ def named_start(
     if entry.needs == "prompts":
         prompts = _prompts(backbone, value, where=f"{INIT} {init.partition(':')[0]}")
         length = prompts.shape[1]
+    carried = _carried(backbone, value) if entry.needs == "carried" else None
+    length = len(carried.prompt) if carried else length
     rows: list[list[list[int]]] = []
     if entry.needs == "rows":
         encoded = [encode_task(task, backbone, text) for task in tasks]
@@ -133,6 +136,7 @@ def named_start(
         labels=[label for task in tasks for label in task.labels],
         rows=[ids for split in rows for ids in split],
         prompts=prompts,
+        carried=carried,
         top=TOP,
         draw_frequent=frequent_start(backbone),
     )
@@ -169,6 +173,25 @@ def start_on(backbone: Backbone, prompt: SoftPrompt, where: str) -> SoftPrompt:
     tensors = {"": prompt.check_for(reader, where), **prompt.further}
     made = {name: t if name == LOG_RATES else of_kind(backbone, t) for name, t in tensors.items()}
     return replace(prompt, tensor=made.pop(""), kind=backbone.kind, further=made)
+
+
+def _carried(backbone: Backbone, source: str) -> Carried:
+    """A prompt of another backbone, and the embeddings of the tokens that both backbones know.
+
+    Raises:
+        SoftstartError: the prompt does not say its backbone, or the vocabularies share too little.
+    """
+    prompt = SoftPrompt.from_pretrained(source)
+    if not prompt.backbone:
+        raise SoftstartError(
+            "the prompt does not say what backbone it was made on",
+            where=source,
+            fix="Give one that Softstart tuned or learned.",
+        )
+    other = Backbone.from_pretrained(prompt.backbone, device="cpu", revision=prompt.revision or None)
+    tensor = prompt.check_for(other, source)
+    theirs, mine = shared_tokens(other.tokenizer, backbone.tokenizer)
+    return Carried(tensor.cpu(), other.vocabulary[theirs], backbone.vocabulary[mine].cpu())
 
 
 def _prompts(backbone: Backbone, folder: str, where: str) -> Tensor:
