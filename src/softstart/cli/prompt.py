@@ -153,7 +153,7 @@ def evaluate(
     device: Device = None,
     text_cache: TextCache = None,
 ) -> None:
-    """Score a tuned prompt on labeled rows, or each prompt of a folder: on all rows, or with --by on its own.
+    """Score a tuned prompt on labeled rows. Of a folder of prompts each is scored, with --by on its rows.
 
     \b
     Examples:

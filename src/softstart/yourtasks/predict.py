@@ -193,7 +193,7 @@ class Predictor:
         return Job(number, self.task, rows)
 
     def said(self, found: Tensor | Sequence[str]) -> list[dict[str, Any]]:
-        """The answers to a job, from the values of its labels [rows, labels] or its texts."""
+        """The answers to a job, from the values of its labels [B, C] or its texts."""
         answers = list(self._each(found))
         if not self.asked:
             return answers
