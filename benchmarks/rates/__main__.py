@@ -60,15 +60,18 @@ def parts_of(gym: Any, mini: bool) -> dict[str, list[Task]]:
 def run(arguments: argparse.Namespace) -> None:
     """Tune every task with every optimizer and rate; a line a task and optimizer."""
     torch.set_num_threads(arguments.threads)
-    out = arguments.out / f"{arguments.backbone.replace('/', '-').replace(':', '-')}.jsonl"
+    kind = "" if arguments.kind == "embeddings" else f"-{arguments.kind}"
+    out = arguments.out / f"{arguments.backbone.replace('/', '-').replace(':', '-')}{kind}.jsonl"
     out.parent.mkdir(parents=True, exist_ok=True)
     done = {(row["task"], row["optimizer"]) for row in read(out)}
     gym = open_gym(arguments.gym)
     backbone = Backbone.from_pretrained(
-        arguments.backbone, device=arguments.device, dtype=arguments.dtype, placement=arguments.placement
-    )
+        arguments.backbone, device=arguments.device, dtype=arguments.dtype, placement=arguments.placement,
+        prompt_kind=arguments.kind,
+    )  # fmt: skip
     text = TextFormat(arguments.template, max_input_tokens=arguments.max_input_tokens)
     how = Evaluation(scoring="rank", max_tokens=8192)
+    entry = float(torch.as_tensor(entry_size(backbone)).median())
     start = draw_start(backbone, PromptSpec(length=LENGTH, frequent="words"), (), 0)
     for part, tasks in parts_of(gym, arguments.gym == "mini").items():
         for task in tasks[: arguments.tasks]:
@@ -87,7 +90,7 @@ def run(arguments: argparse.Namespace) -> None:
                 jobs = [Job(i, encoded, test) for i in range(len(RATES))]
                 scores = evaluate(backbone, prompts, jobs, how)
                 line = {
-                    "backbone": backbone.name, "weights": backbone.weights, "entry": entry_size(backbone),
+                    "backbone": backbone.name, "weights": backbone.weights, "entry": entry,
                     "part": part, "task": task.name, "optimizer": name, "rates": RATES,
                     "steps": arguments.steps, "template": arguments.template, "dtype": arguments.dtype,
                     "placement": arguments.placement, "start": tuned[0].curve[0][1],
@@ -159,6 +162,7 @@ def main() -> None:
     one.add_argument("--tasks", type=int, default=6, help="of each part")
     one.add_argument("--template", default="{input}")
     one.add_argument("--placement", default="prefix")
+    one.add_argument("--kind", default="embeddings")
     one.add_argument("--max-input-tokens", type=int, default=96)
     one.add_argument("--dtype", default="float32")
     one.add_argument("--device")

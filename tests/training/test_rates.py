@@ -10,7 +10,7 @@ import torch
 from helpers.models import random_t5, toy_encoded
 from softstart.algorithms import MultiTask
 from softstart.errors import SoftstartError
-from softstart.prompt import frequent_words
+from softstart.prompt import KINDS, frequent_words
 from softstart.training.adaptation import AdaptRun, adapt
 from softstart.training.configs import AdaptConfig, MetaConfig, PromptSpec
 from softstart.training.identity import identity_of
@@ -18,7 +18,7 @@ from softstart.training.meta_training import meta_train
 from softstart.training.optimizers import Adafactor, AdamW
 from softstart.training.rates import entry_size, scaled_rates
 from softstart.training.starts import draw_start
-from softstart.yourtasks.rates import DEFAULT, EMBEDDED, outer_rate_for, rates_for
+from softstart.yourtasks.rates import DEFAULT, EMBEDDED, OUTER, outer_rate_for, rates_for
 
 
 def test_the_size_is_that_of_a_median_token():
@@ -62,10 +62,11 @@ def test_keys_of_old_results_stay():
 
 def test_what_commands_take_without_rates():
     backbone = random_t5()
-    assert rates_for(backbone, None, None) == (DEFAULT, "embedding")
+    assert rates_for(backbone, None, None) == (DEFAULT["embeddings"], "embedding")
     assert rates_for(backbone, [0.1], None) == ([0.1], "absolute")
     assert rates_for(backbone, [0.1], "embedding") == ([0.1], "embedding")
     assert outer_rate_for(backbone, 0.1, None) == (0.1, "absolute")
+    assert DEFAULT.keys() == OUTER.keys() == KINDS.keys()
     backbone.name = "softstart/tiny"
     assert rates_for(backbone, None, None) == (EMBEDDED, "absolute")
     assert outer_rate_for(backbone, None, None) == (0.3, "absolute")

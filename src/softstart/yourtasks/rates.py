@@ -8,10 +8,11 @@ from softstart.backbone import TINY, Backbone
 from softstart.errors import SoftstartError, did_you_mean
 from softstart.training.rates import LrUnit
 
-DEFAULT: tuple[float, ...] = (0.4, 0.25)
-"""In units of the embedding: the grid of ``adapt``."""
-OUTER = 0.25
-"""In units of the embedding: the outer rate of ``meta-train``."""
+DEFAULT: dict[str, tuple[float, ...]] = {"embeddings": (0.4, 0.25), "key_values": (0.05, 0.02)}
+"""In units of a prompt's entries: the grid of ``adapt`` for each kind of prompt. Keys and values of all
+layers move at once, so their steps are smaller: on SmolLM2 the loss rose at 0.1."""
+OUTER: dict[str, float] = {"embeddings": 0.25, "key_values": 0.02}
+"""In units of a prompt's entries: the outer rate of ``meta-train`` for each kind of prompt."""
 EMBEDDED: tuple[float, ...] = (0.5, 0.3)
 """The same for the embedded model (entries of 1.27) in absolute numbers, as its documented results have."""
 STEPS, EMBEDDED_STEPS = 100, 300
@@ -38,7 +39,7 @@ def rates_for(
         return given, _unit(unit or "absolute")
     if backbone.name == TINY and unit is None:
         return EMBEDDED, "absolute"
-    return DEFAULT, "embedding"
+    return DEFAULT[backbone.prompt_kind], "embedding"
 
 
 def steps_for(backbone: str) -> int:
@@ -61,7 +62,7 @@ def outer_rate_for(backbone: Backbone, given: float | None, unit: str | None) ->
         return given, _unit(unit or "absolute")
     if backbone.name == TINY and unit is None:
         return EMBEDDED[-1], "absolute"
-    return OUTER, "embedding"
+    return OUTER[backbone.prompt_kind], "embedding"
 
 
 def _unit(name: str) -> LrUnit:
