@@ -102,7 +102,7 @@ def shots(world, tmp_path_factory):
     return root
 
 
-KINDS = {"paper-bart": "bart", "paper-gpt2": "gpt2"}
+KINDS = {"paper-bart": "bart", "paper-gpt2": "gpt2", "kinds-smollm2": "llama"}
 """Studies that are run on a small model of their own family; the others on a small T5."""
 
 
