@@ -177,6 +177,44 @@ def engine_bars() -> str:
     return rows_of([["bar", "wanted", *(f"{runs}, {mix}" for runs, mix in cases)], *rows])
 
 
+def causal_bars() -> str:
+    """The bars of causal models on real rows, by the length of prompts and the size of packs."""
+    text = ENGINE.read_text(encoding="utf-8")
+    peft, once, kept = "PEFT, plain loop", "prefix, prompts read once", "suffix, texts read once"
+    ours = "Causal models, an AMD processor with bfloat16 products (27 November 2026)"
+    cases = {
+        **{
+            f"P = {p}, {runs} {'run' if runs == 1 else 'runs'}": f"real rows, P = {p}, {runs} runs"
+            for p, runs in ((20, 1), (20, 4), (20, 16), (100, 1), (100, 4))
+        },
+        "long texts, P = 20, 1 run": "real rows of long texts, P = 20, 1 runs",
+    }
+
+    def read(case: str, who: str) -> float:
+        heading = f"{ours} > Causal, {case} of 8"
+        return float(files.numbers(files.cell(text, [heading, who, "ms a unit"]))[0])
+
+    def row(name: str, slow: str, fast: str, bars: Sequence[float | None]) -> list[str]:
+        ratios = [read(case, slow) / read(case, fast) for case in cases.values()]
+        wanted = [f" ({bar})" if bar else "" for bar in bars]
+        cells = [
+            f"**{ratio:.1f}**{want}" if bar and ratio < bar else f"{ratio:.1f}{want}"
+            for ratio, bar, want in zip(ratios, bars, wanted, strict=True)
+        ]
+        return [name, *cells]
+
+    half = "bfloat16"
+    rows = [
+        row("PEFT's plain loop / suffix, texts read once", peft, kept, (5, 5, 5, 2.2, 2.2, 10)),
+        row("PEFT's plain loop / prefix, prompts read once", peft, once, (2.2, 2.2, 2.2, 3.5, 3.5, None)),
+        row("HF Trainer / suffix", "PEFT, HF Trainer", kept, (None,) * 6),
+        row("suffix in float32 / in bfloat16", kept, f"suffix, {half}", (1.5,) * 6),
+        row("prefix in float32 / in bfloat16", once, f"prefix, {half}", (1.5,) * 6),
+        row("PEFT in bfloat16 / suffix in bfloat16", f"{peft}, {half}", f"suffix, {half}", (None,) * 6),
+    ]
+    return rows_of([["time of / time of (wanted at least)", *cases], *rows])
+
+
 def protocol_pair() -> str:
     """Multi-task learning against first-order MAML, task by task in points, under two protocols."""
     import pandas as pd
