@@ -1,7 +1,8 @@
 """Write the generated pages of the documentation; ``build.py`` calls it for the site.
 
 Everything comes from the code itself (docstrings, the command line's own help, the models' fields, every
-``SoftstartError``), so the pages are made when the site is built and never kept in git.
+``SoftstartError``). The pages are kept in git, so that links to them work where the repository is read:
+``python docs/reference.py`` writes them anew, and a test holds them equal.
 """
 
 from __future__ import annotations
@@ -324,7 +325,16 @@ def _row(cells: Any) -> str:
     shown = [
         f"`{c}`" if code and c and i < 3 else re.sub(r"``(.+?)``", r"`\1`", c) for i, c in enumerate(cells)
     ]
-    return "| " + " | ".join(" ".join(s.split()).replace("|", "\\|") for s in shown) + " |"
+    return "| " + " | ".join(without_bars(" ".join(s.split())) for s in shown) + " |"
+
+
+def without_bars(cell: str) -> str:
+    """A cell without a bar, which would end it: an escape shows as a backslash in code on some renderers."""
+
+    def code(found: re.Match[str]) -> str:
+        return found[0].replace(" | ", " or ").replace("|", "/")
+
+    return re.sub(r"`[^`]*`", code, cell).replace("|", "&#124;")
 
 
 def write(folder: Path) -> list[str]:
@@ -344,4 +354,4 @@ def write(folder: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(write(Path(sys.argv[1]))))
+    print("\n".join(write(Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "reference")))

@@ -260,7 +260,7 @@ def claims() -> str:
             pattern = f"({files.NUMBER})".join(r"\s+".join(map(re.escape, p.split(" "))) for p in parts[::2])
             found = re.search(pattern, text)
             said = " ".join(found[0].split()) if found else sentence
-            said = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", said).replace("|", "\\|")
+            said = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", said).replace("|", "&#124;")
             made = list(dict.fromkeys(command_of(source) for source in sources))
             links = ", ".join(f"[{source}](../{source})" for source in sources)
             link = page.removeprefix("docs/") if page.startswith("docs/") else f"../{page}"
@@ -271,4 +271,4 @@ def claims() -> str:
 def command_of(file: str) -> str:
     """The command that a folder's README says makes its results."""
     readme = (ROOT / file).parent / "README.md"
-    return head_of(readme.read_text(encoding="utf-8")).get("command", "").replace("|", "\\|")
+    return head_of(readme.read_text(encoding="utf-8")).get("command", "").replace("|", "&#124;")

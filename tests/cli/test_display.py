@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
+import time
 
 import pytest
 from rich.console import Console
 
-from softstart.cli.display import TerminalDisplay
+from softstart.cli import terminal
+from softstart.cli.display import Meter, ProgressLines, TerminalDisplay, estimate
 from softstart.progress import Tally, duration, short
 from softstart.study.plan.plan import Plan
 from softstart.study.run.pace import Pace
@@ -87,3 +90,46 @@ def test_the_time_left_follows_the_speed_of_every_kind_of_work(monkeypatch):
     # 80 rows of a, 195 of b, and 50 of c at the mean of what was seen.
     assert pace.seconds_left(1) == pytest.approx(80 * 0.5 + 195 * 2 + 50 * 20 / 25)
     assert pace.seconds_left(2) == pytest.approx(pace.seconds_left(1) / 2)
+
+
+def test_short_work_prints_nothing_and_long_work_an_estimate_and_lines(monkeypatch):
+    out = io.StringIO()
+    console = Console(file=out, width=200)
+    with ProgressLines(console, "tuning", 100) as report:
+        report(0)
+        report(100)
+    assert out.getvalue() == ""
+    monkeypatch.setattr("softstart.cli.display._ENOUGH", 0.02)
+    with ProgressLines(console, "tuning", 10_000, first=0.1) as report:
+        report(50, "resumed")  # of an earlier call: takes no time
+        for _ in range(3):
+            time.sleep(0.06)
+            report(1, "dev 0.50")
+        time.sleep(0.1)
+    said = out.getvalue()
+    assert re.search(r"^tuning: about .* in all$", said, re.M)
+    assert re.search(r"^tuning: 1 %, [\d.]+ s so far, about .* left; dev 0.50$", said, re.M)
+
+
+def test_the_estimate_rests_on_what_was_done_since_the_first_report(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("softstart.cli.display.time.monotonic", lambda: now[0])
+    meter = Meter(100)
+    meter.add(40)
+    assert estimate("tuning", meter) == ""
+    now[0] += 6
+    meter.add(10)
+    assert meter.left == 30
+    assert estimate("tuning", meter) == "tuning: about 36 s in all"
+    now[0] += 1
+    meter.add(49)
+    assert estimate("tuning", meter) == ""  # seven seconds are not long
+
+
+def test_a_command_tells_of_long_work_on_standard_error_alone(monkeypatch, capsys):
+    monkeypatch.setattr("softstart.cli.display.ProgressLines.__init__.__defaults__", (0.05,))
+    with terminal.progress_bar("reading rows"):
+        time.sleep(0.15)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert re.match(r"reading rows: [\d.]+ s so far\n", shown.err)

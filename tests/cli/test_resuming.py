@@ -71,4 +71,5 @@ def test_meta_training_says_kept_once_there_is_a_checkpoint(tmp_path, early):
     finally:
         process.kill()
     assert process.returncode == 130
-    assert stderr == ("error: interrupted\n" if early else KEPT)
+    last = stderr.splitlines(keepends=True)[-1]  # a slow machine tells of its progress before
+    assert last == ("error: interrupted\n" if early else KEPT)

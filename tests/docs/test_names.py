@@ -15,6 +15,7 @@ PAGES = sorted(
     for page in (ROOT / folder).rglob("*.md")
 ) + [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
 PAGES.remove(ROOT / "docs" / "peers.md")  # names files of other repositories
+PAGES = [page for page in PAGES if page.parent.name != "reference"]  # made from the code itself
 
 ELSEWHERE = {"src/softstart/algorithms/sign_maml.py", "study/cls2cls"}
 """A file that a reader writes, and the name of a setting."""

@@ -51,7 +51,14 @@ def test_every_page_has_its_place(site):
 
 def test_every_link_leads_somewhere(site):
     lost = []
-    for page in [*pages(site), ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]:
+    repository = list(DOCS.rglob("*.md"))
+    for page in [
+        *pages(site),
+        *repository,
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "CHANGELOG.md",
+    ]:
         text = re.sub(r"^```.*?^```$|`[^`]*`", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
         for target in re.findall(r"\]\(([^)\s]+)\)|<img[^>]* src=\"([^\"]+)\"|srcset=\"([^\"]+)\"", text):
             link = "".join(target)
@@ -81,6 +88,19 @@ def test_the_reference_names_everything_public(site):
     study = (site / "build" / "docs" / "reference" / "study.md").read_text(encoding="utf-8")
     for name, module in reference.STUDY.items():
         assert all(f"| `{field}` |" in study for field, *_ in reference.definition(module, name).fields)
+
+
+def test_the_reference_in_the_repository_is_that_of_the_code(site):
+    made = {page.name: page.read_text() for page in (site / "build" / "docs" / "reference").iterdir()}
+    kept = {page.name: page.read_text() for page in (DOCS / "reference").iterdir()}
+    stale = sorted(name for name in {*made, *kept} if made.get(name) != kept.get(name))
+    assert not stale, "python docs/reference.py"
+
+
+def test_no_table_has_a_backslash_before_a_bar(site):
+    shown = [*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    stray = [page.name for page in shown if re.search(r"^\|.*\\\|", page.read_text("utf-8"), re.M)]
+    assert not stray
 
 
 def test_every_error_has_a_fix(site):

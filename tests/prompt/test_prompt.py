@@ -58,7 +58,7 @@ def test_vocabulary_start_is_distinct_rows_of_the_table():
     ids = [(table == row).all(1).nonzero().item() for row in start]
     assert len(set(ids)) == 12
     assert set(ids) <= set(range(10, 30))
-    with pytest.raises(SoftstartError, match="prompt_length 21 is more than the 20 tokens"):
+    with pytest.raises(SoftstartError, match="21 rows is longer than the list of 20 tokens"):
         vocabulary(table, range(10, 30))(21, generator())
 
 

@@ -108,7 +108,22 @@ def test_a_page_and_tables_are_written_again_from_the_store(study, tmp_path):
     latex = (files / "arg.tex").read_text()
     assert signed(arg["maml"]).replace("\u2212", "$-$") in latex
     assert latex.count("&") % 5 == 0  # a row is a name and five methods
-    assert "toy-c & " in (files / "scores.tex").read_text()
+    scores = (files / "scores.tex").read_text()
+    assert re.search(r"^toy-c.* & \d", scores, re.M)
+    for part in (
+        r"\begin{table}",
+        r"\caption{",
+        "k = ",
+        r"\label{tab:",
+        r"$\pm$",
+        "Holm",
+        "p (Holm)",
+        "mean & ",
+    ):
+        assert part in scores, part
+    assert scores.count("{") == scores.count("}")
+    assert r"\begin{tabular}" in (files / "methods.tex").read_text()
+    assert {"method", "other", "p_holm", "difference_points"} <= set(pd.read_csv(files / "methods.csv"))
     for figure in files.glob("*.svg"):
         ET.parse(figure)
     written = {f.name for f in files.iterdir()}

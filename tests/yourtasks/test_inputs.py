@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import xml.etree.ElementTree as ET
 
 import pandas as pd
 import pytest
@@ -45,6 +46,36 @@ def tuned(here, *options):
     code, out, err = softstart("adapt", *options, *QUICK, "--out", "tuned", "--force", cwd=here)
     assert code == 0, err
     return out, err, SoftPrompt.from_pretrained(here / "tuned")
+
+
+def test_a_written_line_break_is_one_and_curves_are_kept(tmp_path):
+    write(tmp_path / "mine.csv", rows_of(24), ("text", "label"))
+    _, _, prompt = tuned(tmp_path, "--train", "mine.csv", "--input", r"{text}\nAnswer:")
+    assert prompt.info["input"] == "{text}\nAnswer:"
+    curves = pd.read_csv(tmp_path / "tuned" / "curves.csv")
+    assert list(curves) == ["start", "split", "lr", "selected", "step", "dev", "loss"]
+    assert list(curves["step"]) == [0, 1, 2]
+    assert curves["selected"].all()
+    assert curves["loss"][1:].gt(0).all()
+    drawn = ET.parse(tmp_path / "tuned" / "curves.svg").getroot()
+    words = "".join(drawn.itertext())
+    assert "dev score, points" in words
+    assert "nats per token" in words
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--lr-unit", "embeding"], "--lr-unit: unknown unit 'embeding' of learning rates. Did you mean"),
+        (["--metric", "ACCC"], "--metric: unknown metric 'ACCC'. Did you mean ACC?"),
+        (["--placement", "sufix"], "--placement: unknown placement 'sufix'. Did you mean suffix?"),
+        (["--lr", "0"], "--lr: 0.0 is out of range. Give a number above 0, at most 1e+06."),
+        (["--length", "5000"], "Give a smaller --length"),
+    ],
+)  # fmt: skip
+def test_an_error_names_the_option(tmp_path, options, said):
+    write(tmp_path / "mine.csv", rows_of(24), ("text", "label"))
+    assert said in failed("adapt", "--train", "mine.csv", "--input", "text", *options, cwd=tmp_path)
 
 
 def test_the_head_of_a_tsv_is_no_row(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 
@@ -43,7 +44,7 @@ def test_a_start_learned_from_a_folder_of_tables_beats_plain_tuning_in_few_steps
     assert code == 0, err
     assert "start of 8 source tasks: start" in shown
     assert sorted(path.name for path in (here / "start").iterdir()) == [
-        "README.md", "adapter_config.json", "adapter_model.safetensors",
+        "README.md", "adapter_config.json", "adapter_model.safetensors", "curves.csv", "curves.svg",
     ]  # fmt: skip
     learned = SoftPrompt.from_pretrained(here / "start")
     assert learned.info["source"] == sorted(names)
@@ -101,7 +102,11 @@ def test_meta_training_resumes_where_it_was_killed(sources, tmp_path):
     assert reports[3] == (2, "resumed")
     whole = learn_start(backbone, tasks, algorithm, config, length=4)
     assert torch.equal(resumed.tensor, whole.tensor)
-    assert not list(tmp_path.iterdir())
+    assert torch.equal(SoftPrompt.from_pretrained(tmp_path).tensor, whole.tensor)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "README.md", "adapter_config.json", "adapter_model.safetensors", "curves.csv", "curves.svg",
+    ]  # fmt: skip
+    assert list(pd.read_csv(tmp_path / "curves.csv")["step"]) == [0, 1, 2, 3]
     for name, overrides, message in (
         ("pt", [], "learns no start"), ("mamml", [], "unknown method"),
         ("maml", ["a=1"], "not a field of maml"), ("maml", ["a"], "not of the form"),

@@ -12,7 +12,7 @@ from softstart.analysis.arg import (
 )
 from softstart.analysis.calibration import calibration_table
 from softstart.analysis.curves import adaptation_area, speed_by_run, speed_table
-from softstart.analysis.permutation import compare_methods, holm, sign_flip_p, with_tests
+from softstart.analysis.permutation import best_of_tasks, compare_methods, holm, sign_flip_p, with_tests
 from softstart.analysis.protocol import check_scores, refuse_mixed
 from softstart.analysis.resampling import DEFAULT_INTERVAL, INTERVALS
 
@@ -23,6 +23,7 @@ __all__ = [
     "adaptation_area",
     "arg_table",
     "average_relative_gain",
+    "best_of_tasks",
     "bootstrap_interval",
     "calibration_table",
     "check_scores",

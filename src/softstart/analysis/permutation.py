@@ -104,6 +104,34 @@ def compare_methods(rows: pd.DataFrame, baseline: str = "pt", *, seed: int = 0) 
     return result
 
 
+def best_of_tasks(rows: pd.DataFrame) -> pd.DataFrame:
+    """The method with the highest mean test score on each task, and whether the runs tell it apart.
+
+    Returns:
+        One row per group of cells and task: the columns of the group, ``task``, ``method``, and ``p``: of
+        paired sign flips over the runs (sample and meta seed) that two methods share, against every other
+        method, adjusted by Holm, the largest of them. NaN without another method.
+
+    Raises:
+        SoftstartError: as ``relative_gains``.
+    """
+    table = canonical(rows).dropna(subset="test")
+    means = table.groupby([*_GROUP, "task", "method"], as_index=False)["test"].mean()
+    best = means.loc[means.groupby([*_GROUP, "task"])["test"].idxmax(), [*_GROUP, "task", "method"]]
+    found = []
+    for method, of_best in best.groupby("method"):
+        pairs = with_baseline(table, str(method), ["test"])
+        pairs = pairs[pairs["method"] != method].dropna(subset="test_baseline")
+        pairs = pairs.assign(ahead=points(pairs["test_baseline"] - pairs["test"]))
+        others = dict(iter(pairs.groupby([*_GROUP, "task"])))
+        for row in of_best.itertuples(index=False, name=None):
+            key = row[:-1]
+            against = others[key].groupby("method")["ahead"] if key in others else ()
+            p = [sign_flip_p(ahead.to_numpy()) for _, ahead in against]
+            found.append((*row, max(holm(p), default=float("nan"))))
+    return pd.DataFrame(found, columns=[*_GROUP, "task", "method", "p"])
+
+
 def seeds_t_p(runs: pd.DataFrame) -> float:
     """Two-sided p of a t test of the mean difference over tasks, with meta seeds in its error where there are
     several.

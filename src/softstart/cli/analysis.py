@@ -109,7 +109,9 @@ def similarity(
     if train:
         task = whole_task(table(train, input, output, label, labels, no_header))
         warn_all(task.notes)
-        _show_recommendation(recommend(folder, task, device), train)
+        with progress_bar("measuring gradients"):
+            advice = recommend(folder, task, device)
+        _show_recommendation(advice, train)
         return
     with progress_bar("tuning prompts") as progress:
         result = similarities(folder, device, prompt_steps=prompt_steps, progress=progress)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from softstart.cli.options import Device, Overrides
-from softstart.cli.terminal import new_table, say, show_table
+from softstart.cli.terminal import new_table, progress_bar, say, show_table
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +59,8 @@ def doctor(
         torch.set_num_threads(threads)
     lines = _facts(this_machine())
     if bench:
-        lines += ["", *_speed(measure(place))]
+        with progress_bar("measuring"):
+            lines += ["", *_speed(measure(place))]
     say("\n".join(lines))
 
 

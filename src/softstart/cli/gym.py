@@ -29,7 +29,7 @@ from softstart.cli.options import (
     Shots,
 )
 from softstart.cli.resuming import resumable
-from softstart.cli.terminal import errors, new_table, say, say_json, show_table, warn
+from softstart.cli.terminal import errors, new_table, progress_bar, say, say_json, show_table, warn
 
 if TYPE_CHECKING:
     from softstart.gym.build import Report
@@ -202,9 +202,9 @@ def sample(
         metric, category, test, config=config, split=split, delimiter=delimiter,
         header=False if no_header else None,
     )  # fmt: skip
-    entry, odd = described(raw)
-    report = build_task(
-        Job(
+    with progress_bar("sampling"):
+        entry, odd = described(raw)
+        job = Job(
             entry,
             out,
             shipped=False,
@@ -213,7 +213,7 @@ def sample(
             force=force,
             allow_short=allow_short,
         )
-    )
+        report = build_task(job)
     for note in (*odd, *report.notes):
         warn(note)
     say(
@@ -237,7 +237,8 @@ def verify(
     """
     from softstart.gym.verify import verify as check
 
-    checks = list(check(folder, as_published=as_published))
+    with progress_bar("checking"):
+        checks = list(check(folder, as_published=as_published))
     if as_json:
         say_json([asdict(checked) for checked in checks])
     else:

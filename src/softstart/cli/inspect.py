@@ -9,7 +9,7 @@ import typer
 
 from softstart.cli.opening import backbone_of, existing, load_prompt
 from softstart.cli.options import PlacementName, PromptBackbone
-from softstart.cli.terminal import say
+from softstart.cli.terminal import progress_bar, say
 
 
 def inspect(
@@ -40,7 +40,9 @@ def inspect(
     if study:
         from softstart.diagnostics.second_order import study_second_order
 
-        for method, measured in study_second_order(existing(study), tensor).items():
+        with progress_bar("measuring meta-gradients"):
+            orders = study_second_order(existing(study), tensor)
+        for method, measured in orders.items():
             say(
                 f"{method}: the inner loop moves the prompt {100 * measured.displacement:.3g} % of its norm; "
                 f"exact and first-order meta-gradient: cosine {measured.cosine:.4f}, "

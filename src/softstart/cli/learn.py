@@ -99,7 +99,7 @@ def meta_train(
     from softstart.training.chat import CHAT
     from softstart.training.distributed import this_job
     from softstart.training.encoding import TextFormat
-    from softstart.training.ranges import check_ranges
+    from softstart.training.ranges import check_options
     from softstart.yourtasks import is_named, learn_start, outer_loop
     from softstart.yourtasks.learn import learning_work
     from softstart.yourtasks.predict import LIMIT
@@ -109,15 +109,17 @@ def meta_train(
     sets = overrides or []
     # What is wrong with these is said before anything loads.
     limit = max_input_tokens or LIMIT
-    check_ranges({"length": length, "max_input_tokens": limit}, "meta-train")
+    check_options({"length": length, "max_input_tokens": limit})
     check_prompt_output(out)
     outer_loop(algorithm, steps=steps, lr=0.3 if lr is None else lr, seed=seed, overrides=sets)
     like = table("", input, output, label, labels, no_header)
-    tasks = source_tasks(folder, like, as_published=gym_reading == "published")
+    with progress_bar("reading tables"):
+        tasks = source_tasks(folder, like, as_published=gym_reading == "published")
     warn_all(f"{task.name}: {note}" for task in tasks for note in task.notes)
     given = None if is_named(init) else load_prompt(init)
     prompts = kind_named(kind, given)
-    model = Backbone.from_pretrained(backbone, device=device, revision=revision, prompt_kind=prompts)
+    with progress_bar(f"loading {backbone}"):
+        model = Backbone.from_pretrained(backbone, device=device, revision=revision, prompt_kind=prompts)
     rate, unit = outer_rate_for(model, lr, lr_unit)
     chosen, config = outer_loop(algorithm, steps=steps, lr=rate, lr_unit=unit, seed=seed, overrides=sets)
     text = TextFormat(CHAT if chat else "{input}", max_input_tokens=limit)
@@ -126,9 +128,8 @@ def meta_train(
         return
     lead = this_job().lead
     with progress_bar("learning a start", config.steps, hidden=not lead) as bar:
-        start = learn_start(model, tasks, chosen, config, init=theta, text=text, folder=out, progress=bar)
+        learn_start(model, tasks, chosen, config, init=theta, text=text, folder=out, progress=bar)
     if lead:
-        start.save_pretrained(out)
         say(f"start of {len(tasks)} source tasks: {out}")
 
 
@@ -189,7 +190,6 @@ def adapt(
       softstart adapt --train tickets.csv --multi-label billing urgent spam --out tuned
     """
     from softstart.backbone import TINY
-    from softstart.prompt.formats import check_prompt_output
     from softstart.training.configs import AdaptConfig
     from softstart.training.distributed import this_job
     from softstart.yourtasks import is_named, levels
@@ -197,9 +197,8 @@ def adapt(
     from softstart.yourtasks.rates import rates_for, steps_for
     from softstart.yourtasks.repeating import checkpoint_of
 
-    _check_numbers(steps, lr, length, splits, seed, max_input_tokens)
-    if out:
-        check_prompt_output(out)
+    given = {"steps": steps or 1, "lr": lr or [], "length": length, "splits": splits or 1, "seed": seed}
+    _check(given | {"max_input_tokens": max_input_tokens or 1}, placement, out)
     evaluation = scored_by(scoring)
     learned = load_prompt(init, revision, placement) if init and not is_named(init) else None
     name = backbone or (learned.backbone if learned else TINY)
@@ -219,23 +218,22 @@ def adapt(
     tuned = _tuned(model, task, starts, how, out and checkpoint_of(out, work))
     if this_job().lead:
         saved = _save_best(tuned, task, raw, out, work) if out else ""
-        known = levels(model, task, text, evaluation, in_context)
+        with progress_bar("testing without a prompt"):
+            known = levels(model, task, text, evaluation, in_context)
         show_tuned(task, tuned, known, own_test=test is not None, saved=saved, asked=raw.multi_label)
 
 
-def _check_numbers(
-    steps: int | None,
-    lr: list[float] | None,
-    length: int,
-    splits: int | None,
-    seed: int,
-    max_input_tokens: int | None,
-) -> None:
-    """Refuse numbers out of range before anything loads."""
-    from softstart.training.ranges import check_ranges
+def _check(numbers: Mapping[str, Any], placement: str | None, out: Path | None) -> None:
+    """Refuse options that can be known to be wrong before anything loads."""
+    from softstart.prompt import PLACEMENTS
+    from softstart.prompt.formats import check_prompt_output
+    from softstart.training.ranges import check_options
 
-    given = {"steps": steps or 1, "lr": lr or [], "length": length, "splits": splits or 1, "seed": seed}
-    check_ranges(given | {"max_input_tokens": max_input_tokens or 1}, "adapt")
+    check_options(numbers)
+    if placement:
+        PLACEMENTS.find(placement, "--placement")
+    if out:
+        check_prompt_output(out)
 
 
 def _tuned(
@@ -345,6 +343,7 @@ def _save_best(tuned: Mapping[str, Tuned], task: Task, raw: RawData, out: Path, 
     from softstart.gym.multi_label import labels_asked
     from softstart.gym.tables import resolved
     from softstart.yourtasks import best_start
+    from softstart.yourtasks.curves import keep_curves
     from softstart.yourtasks.reading import noted
     from softstart.yourtasks.repeating import WORK, checkpoint_of
 
@@ -359,5 +358,6 @@ def _save_best(tuned: Mapping[str, Tuned], task: Task, raw: RawData, out: Path, 
     else:
         prompt.save(out)
         warn(f"PEFT puts prompts before the text: this {prompt.placement} prompt is for Softstart alone")
+    keep_curves(out, {name: of.curves for name, of in tuned.items()})
     checkpoint_of(out, work).unlink(missing_ok=True)
     return f"saved: {saved_line(best, tuned, list(task.samples))}: {out}"

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from softstart.cli.terminal import warn
+from softstart.cli.terminal import progress_bar, warn
 from softstart.errors import SoftstartError
 
 if TYPE_CHECKING:
@@ -61,10 +61,13 @@ def table(
     """A table and how it is read, from the options that say so; ``more`` are other fields of ``RawData``.
 
     Raises:
-        SoftstartError: as ``RawData``.
+        SoftstartError: as ``RawData``, or no such metric.
     """
+    from softstart.gym.metrics import METRICS
     from softstart.gym.tables import RawData, label_words
 
+    if more.get("metric"):
+        METRICS.find(more["metric"], "--metric")
     more |= {"multi_label": tuple(multi_label or ()), "header": False if no_header else None}
     return RawData(data, input=input, output=output, label=label, labels=label_words(labels or []), **more)
 
@@ -104,13 +107,13 @@ def backbone_of(
     if not name:
         raise SoftstartError("the prompt does not say what backbone it was made on", fix="Give --backbone.")
     same = prompt is not None and name == prompt.backbone
-    backbone = Backbone.from_pretrained(
-        name,
-        device=device,
-        revision=(prompt.revision or None) if prompt and same else None,
-        placement=_placement(prompt) if prompt else placement or "prefix",
-        prompt_kind=kind_named(kind, prompt),
-    )
+    where = _placement(prompt) if prompt else placement or "prefix"
+    version = (prompt.revision or None) if prompt and same else None
+    prompts = kind_named(kind, prompt)
+    with progress_bar(f"loading {name}"):
+        backbone = Backbone.from_pretrained(
+            name, device=device, revision=version, placement=where, prompt_kind=prompts
+        )
     backbone.keep_texts(text_cache)
     return backbone
 

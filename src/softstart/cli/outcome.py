@@ -11,18 +11,27 @@ if TYPE_CHECKING:
     from softstart.study import Outcome
 
 
+_WARNINGS = 4
+"""With more warnings than these, the others are left to the page."""
+
+
 def show_outcome(outcome: Outcome) -> None:
     """Print the comparison and the files it was written to.
 
     Raises:
         SoftstartError: there is no result yet, or part of the study failed.
     """
-    from softstart.report.console import comparison_table
+    from softstart.report.console import comparison_table, findings
     from softstart.study.results.folder import REPORT, RESULTS
 
     if outcome.rows.empty:
         raise SoftstartError(f"no result yet ({'; '.join(outcome.failures) or 'nothing is computed'})")
     show_table(comparison_table(outcome.rows, outcome.arg, console().width, appearance=outcome.appearance))
+    result, *warnings = findings(outcome.rows, outcome.arg, appearance=outcome.appearance)
+    for line in (result, *warnings[:_WARNINGS]):
+        say(line)
+    if (more := len(warnings) - _WARNINGS) > 0:
+        say(f"{more} more warnings are at the top of {REPORT}")
     for note in outcome.notes:
         say(note)
     for name in (REPORT, RESULTS):

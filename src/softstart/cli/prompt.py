@@ -81,7 +81,7 @@ def predict(
     from softstart.yourtasks import ManyPrompts
 
     if out.suffix.lower() not in (".csv", ".jsonl"):
-        raise SoftstartError(f"cannot write '{out.name}'", fix="Use .csv or .jsonl.")
+        raise SoftstartError(f"cannot write '{out.name}'", where="--out", fix="Use .csv or .jsonl.")
     prompts = _prompts(prompt, revision, many=by is not None)
     header = False if no_header else None
     with progress_bar("reading rows"):
@@ -161,10 +161,13 @@ def evaluate(
       softstart evaluate tuned --rows later.csv --output '{answer}' --metric EM
       softstart evaluate prompts/ --rows later.csv --by task
     """
+    from softstart.gym.metrics import METRICS
     from softstart.gym.tables import labeled_rows
     from softstart.yourtasks.many import evaluate_many, is_prompt_folder
     from softstart.yourtasks.reading import as_noted
 
+    if metric:
+        METRICS.find(metric, "--metric")
     many = by is not None or is_prompt_folder(prompt)
     prompts = _prompts(prompt, revision, many=many)
     given = table(rows, input, output, label, labels, no_header, multi_label)
@@ -173,7 +176,8 @@ def evaluate(
     examples = {name: labeled_rows(raw) for name, raw in raws.items()}
     how = {"max_input_tokens": max_input_tokens, "strict": strict, "scoring": scoring}
     predictors = _predictors(prompts, (backbone, device, text_cache), how)
-    found = evaluate_many(predictors, examples, metric)
+    with progress_bar("scoring"):
+        found = evaluate_many(predictors, examples, metric)
     for name, scored in found.items():
         warn_all(f"{name}: {note}" if many else note for note in scored.notes)
         of = predictors[name]

@@ -148,29 +148,49 @@ def show_table(table: RenderableType) -> None:
 
 @contextmanager
 def progress_bar(description: str, total: float | None = None, *, hidden: bool = False) -> Iterator[Progress]:
-    """A bar on a terminal while work goes on, nothing elsewhere; gives what the work reports to.
+    """A bar on a terminal while work goes on, elsewhere lines on standard error if it takes long; gives what
+    the work reports to. Long work is announced with an estimate.
 
     Args:
         description: shown until the work says more.
         total: the units of all work; None: not known.
-        hidden: show nothing on a terminal, either.
+        hidden: show nothing.
     """
-    if hidden or not console().is_terminal:
+    if hidden:
         yield silent
         return
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from softstart.cli.display import Meter, ProgressLines, estimate
+
+    if not console().is_terminal:
+        with ProgressLines(errors(), description, total) as lines:
+            yield lines
+        return
+    from rich.progress import (
+        BarColumn,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
     from rich.progress import Progress as Bar
 
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
+        TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
+    meter, told = Meter(total), False
     with Bar(*columns, console=console(), transient=True) as bar:
         task = bar.add_task(description, total=total)
 
         def report(done: float, note: str = "") -> None:
+            nonlocal told
+            meter.add(done)
+            if not told and (line := estimate(description, meter)):
+                told = True
+                say(line)
             bar.update(task, advance=done, description=note or description)
 
         yield report

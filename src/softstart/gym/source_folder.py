@@ -62,7 +62,7 @@ def source_tasks(
         return [gym.load(name) for name in gym.tasks()]
     if not files:
         raise SoftstartError(
-            "no tables to learn from",
+            "no tables to learn from" if root.is_dir() else "no such folder",
             where=str(root),
             fix=f"Give a folder of {', '.join(SUFFIXES)} files, or of tasks in CrossFit's format.",
         )

@@ -57,8 +57,8 @@ def vocabulary(embedding: Tensor, ids: Sequence[int]) -> Initializer:
     def draw(length: int, generator: Generator) -> Tensor:
         if length > len(ids):
             raise SoftstartError(
-                f"prompt_length {length} is more than the {len(ids)} tokens to draw from",
-                fix="Use a shorter prompt or another init.",
+                f"a prompt of {length} rows is longer than the list of {len(ids)} tokens to draw from",
+                fix="Give a smaller --length (prompt.length in a study), or another init.",
             )
         chosen = torch.randperm(len(ids), generator=generator)[:length]
         return embedding[torch.tensor(ids)[chosen].to(embedding.device)].float().clone()

@@ -1,21 +1,17 @@
-"""What a reader has to know: the result in a sentence, and every reason to doubt it."""
+"""What a reader has to know: what was asked, and every reason to doubt the answer."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import pandas as pd
 
 from softstart.analysis.resampling import FEWEST_TASKS
 from softstart.analysis.units import points
 from softstart.report.style import MethodStyles
-from softstart.report.tables import NEAR_ZERO, Comparison, Gain, Interval
-from softstart.report.words import count, gain_words, in_points, listed, p_equals, plural, signed
-
-_SIGNIFICANT = 0.05
-"""Largest p-value of a paired test that confirms a gain."""
+from softstart.report.tables import NEAR_ZERO, Comparison
+from softstart.report.verdict import at_chance
+from softstart.report.words import count, in_points, listed, plural
 
 ONE_SEED = "58 to 70 %"
 """Coverage with one meta seed and a seed effect of 5 points (docs/concepts/intervals.md)."""
@@ -45,117 +41,6 @@ def question(rows: pd.DataFrame, styles: MethodStyles) -> str:
     return (
         f"Do{'' if len(others) > 1 else 'es'} {listed(others)} score higher than {styles.baseline_label} on "
         f"{tasks}, with {count(rows['sample'].nunique(), 'few-shot sample')} of each{steps}?"
-    )
-
-
-def overall(groups: Sequence[Comparison], styles: MethodStyles) -> str:
-    """The result over several groups of cells: how many gains and losses are sure, and the highest gain."""
-    known = [
-        (group.name, method, gain)
-        for group in groups
-        for method, gain in group.arg.items()
-        if method != styles.baseline and not math.isnan(gain.arg)
-    ]
-    if not known:
-        return nothing_to_compare(styles)
-    unit = _Headline.of(any(group.near_zero for group in groups))
-    name, method, best = max(known, key=lambda cell: unit.value(cell[2]))
-    above = sum(unit.interval(gain).low > 0 for *_, gain in known)
-    below = sum(unit.interval(gain).high < 0 for *_, gain in known)
-    confirmed = sum(unit.interval(gain).excludes_zero and gain.p_holm <= _SIGNIFICANT for *_, gain in known)
-    return (
-        f"Of {count(len(known), 'comparison')} with {styles.baseline_label}, {above} show a gain and {below} "
-        "a loss whose interval excludes zero; the paired test, corrected for the methods compared in a "
-        f"setting, confirms {confirmed} of these {above + below} (p at most {_SIGNIFICANT:g}). The highest "
-        f"{unit.name} is that of {styles.label(method)} in {name}: {unit.words(best)}."
-    )
-
-
-def nothing_to_compare(styles: MethodStyles) -> str:
-    """What is said of a study without a gain yet."""
-    return f"There is nothing to compare with {styles.baseline_label} yet."
-
-
-@dataclass(frozen=True)
-class _Headline:
-    """What a headline rests on: the average relative gain, or points where a baseline is near zero."""
-
-    name: str
-    value: Callable[[Gain], float]
-    interval: Callable[[Gain], Interval]
-    words: Callable[[Gain], str]
-
-    @classmethod
-    def of(cls, near_zero: bool) -> _Headline:
-        if near_zero:
-            return cls(
-                "mean gain in points",
-                lambda gain: gain.mean_points,
-                lambda gain: gain.points_interval,
-                lambda gain: f"{signed(gain.mean_points)} points {gain_words(gain).points_interval}".rstrip(),
-            )
-        return cls(
-            "average relative gain",
-            lambda gain: gain.arg,
-            lambda gain: gain.arg_interval,
-            lambda gain: f"{signed(gain.arg)}\u00a0% {gain_words(gain).arg_interval}",
-        )
-
-
-def leading(group: Comparison, baseline: str) -> str | None:
-    """The method with the highest ARG, or gain in points where a baseline is near zero; None without any."""
-    unit = _Headline.of(bool(group.near_zero))
-    of = {m: unit.value(g) for m, g in group.arg.items() if m != baseline and not math.isnan(unit.value(g))}
-    return max(of, key=lambda m: of[m]) if of else None
-
-
-def certainty(gain: Gain, without: tuple[float, str] | None, seeds: int) -> str:
-    """How sure a gain is: its companions, its test, what depends on one task, and what was not varied.
-
-    Args:
-        gain: a method's row of the ARG table.
-        without: its ARG without its weightiest task, and that task.
-        seeds: meta-training seeds.
-    """
-    words, (wins, ties, losses) = gain_words(gain), gain.record
-    parts = [
-        f"Median gain {words.median}\u00a0%, mean gain {words.points} points, symmetric gain "
-        f"{words.symmetric}\u00a0%; better on {wins}, level on {ties}, worse on {count(losses, 'task')}"
-    ]
-    if without:
-        parts.append(f"without {without[1]}, its weightiest task, ARG is {signed(without[0])}\u00a0%")
-    if not math.isnan(gain.p_holm):
-        parts.append(f"paired test corrected for the methods compared: {p_equals(gain.p_holm)}")
-    seed = " One meta-training seed: another could give another result." if seeds == 1 else ""
-    return f"{'; '.join(parts)}.{seed}"
-
-
-def headline(group: Comparison, styles: MethodStyles) -> str:
-    """The result of a group of cells: the method with the highest ARG, and whether that is sure."""
-    method = leading(group, styles.baseline)
-    if method is None:
-        return nothing_to_compare(styles)
-    gain, unit = group.arg[method], _Headline.of(bool(group.near_zero))
-    interval, baseline = unit.interval(gain), styles.baseline_label
-    if not interval.known:
-        sure = "there are too few tasks or runs for an interval"
-    elif interval.excludes_zero and gain.p_holm > _SIGNIFICANT:
-        sure = (
-            "the interval does not include zero, but the paired test, corrected for the methods compared, "
-            f"does not confirm it ({p_equals(gain.p_holm)})"
-        )
-    elif interval.excludes_zero:
-        sure = "the interval does not include zero"
-    else:
-        sure = "the interval includes zero, so no difference is shown"
-    best = f"{styles.label(method)} has the highest {unit.name} over {baseline}"
-    if unit.value(gain) <= 0:
-        best = f"No method gains over {baseline} on average; {styles.label(method)} comes closest"
-    n = gain.n_tasks + (gain.n_undefined if group.near_zero else 0)
-    weak = f" Relative gains are not in it: {baseline} is near zero on {listed(group.near_zero)}."
-    return (
-        f"{best}: {unit.words(gain)} on {count(n, 'target task')}; {sure}."
-        f"{weak if group.near_zero else ''}{'' if gain.complete else ' This cell is incomplete.'}"
     )
 
 
@@ -206,21 +91,9 @@ def caveats(
         )
     for group in groups:
         sentences += _of_group(group, styles)
-        sentences += _at_chance(group, styles)
+        if at := at_chance(group, styles):
+            sentences.append(at)
     return sentences
-
-
-def _at_chance(group: Comparison, styles: MethodStyles) -> list[str]:
-    """Which mean scores are not above what is scored without reading."""
-    found = [
-        f"{styles.label(method)} on {task} ({in_points(level)})" for method, task, level in group.at_chance()
-    ]
-    if not found:
-        return []
-    return [
-        f"{group.name}: at chance, not above guessing or the most frequent answer: {listed(found)}. Gains of "
-        "such scores mean little."
-    ]
 
 
 def _never_moved(rows: pd.DataFrame) -> str:

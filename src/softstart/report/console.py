@@ -13,6 +13,7 @@ from rich.text import Text
 from softstart.analysis import largest_budget, with_defaults
 from softstart.report.style import Appearance, MethodStyles
 from softstart.report.tables import Comparison, comparisons
+from softstart.report.verdict import headline, overall, warnings
 from softstart.report.words import gain_words, in_points
 
 _FEW_TASKS = 4
@@ -49,8 +50,26 @@ def comparison_table(
     compact = Console(width=10_000).measure(table).maximum > width
     if compact:
         table = _tasks_as_rows(groups, styles, compact=True)
+    elif any(group.blind for group in groups):
+        leveled = _tasks_as_rows(groups, styles, levels=True)
+        if Console(width=10_000).measure(leveled).maximum <= width:
+            table = leveled
     table.caption = _caption(groups, styles, compact, rows["seed"].nunique() if "seed" in rows else 1)
     return table
+
+
+def findings(
+    rows: pd.DataFrame,
+    arg: pd.DataFrame,
+    *,
+    baseline: str = "pt",
+    appearance: Mapping[str, Appearance] | None = None,
+) -> list[str]:
+    """What can be told apart, and what to know before the numbers, a line each; arguments as above."""
+    styles = MethodStyles(rows["method"], appearance, baseline)
+    groups = list(comparisons(largest_budget(with_defaults(rows)), arg, styles))
+    result = headline(groups[0], styles) if len(groups) == 1 else overall(groups, styles)
+    return [result, *(text for group in groups for text in warnings(group, styles))]
 
 
 def _methods_as_rows(group: Comparison, styles: MethodStyles) -> Table:
@@ -67,21 +86,33 @@ def _methods_as_rows(group: Comparison, styles: MethodStyles) -> Table:
     return table
 
 
-def _tasks_as_rows(groups: Sequence[Comparison], styles: MethodStyles, compact: bool = False) -> Table:
+def _tasks_as_rows(
+    groups: Sequence[Comparison], styles: MethodStyles, compact: bool = False, levels: bool = False
+) -> Table:
+    """Tasks as rows; ``levels`` puts chance and the majority answer before the methods."""
+    known = ("chance", "majority") if levels else ()
     table = _table(groups[0].name if len(groups) == 1 else None)
     methods = list(dict.fromkeys(method for group in groups for method in group.methods))
     longest = max(len(task) for group in groups for task in group.tasks)
     table.add_column("", overflow="fold", min_width=min(longest, 14))
+    for name in known:
+        table.add_column(Text(name, style="dim"), justify="right", no_wrap=True)
     for method in methods:
         table.add_column(Text(styles.label(method)), justify="right", no_wrap=True)
     for group in groups:
         if len(groups) > 1:
             table.add_row(Text(group.name, style="bold"))
         for task in group.tasks:
-            table.add_row(Text(task), *(_score(group, task, method, compact) for method in methods))
+            blind = (
+                [Text(in_points(level), style="dim") for level in group.blind.get(task, ())] if known else []
+            )
+            blind += [Text("")] * (len(known) - len(blind))
+            scores = (_score(group, task, method, compact) for method in methods)
+            table.add_row(Text(task), *blind, *scores)
         table.add_section()
-        for title, cells in _gain_rows(group, methods, compact):
-            table.add_row(Text(title), *cells)
+        means = [in_points(group.mean(method)) if method in group.methods else "" for method in methods]
+        for title, cells in [("mean", means), *_gain_rows(group, methods, compact)]:
+            table.add_row(Text(title), *[""] * len(known), *cells)
         table.add_section()
     return table
 

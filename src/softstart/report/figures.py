@@ -54,26 +54,29 @@ def bars(
     series: Mapping[str, int],
     *,
     title: str,
+    axis: str = "",
     unit: str = "%",
+    narrow: bool = False,
 ) -> str:
     """Horizontal bars from zero with an interval on each: name → (value, low, high).
 
-    NaN as a value leaves the row without a bar, NaN as a limit the bar without an interval.
+    NaN as a value leaves the row without a bar, NaN as a limit the bar without an interval. ``axis`` says
+    what the numbers are; ``narrow`` draws for a phone, with names above the bars.
     """
-    width, row, right, top = 720, 38, 172, 8
-    left = max(118, _room_for(values))
+    width, row, right, top = (_NARROW, 52, 16, 6) if narrow else (720, 38, 172, 8)
+    left = 16 if narrow else max(118, _room_for(values))
     finite = [v for triple in values.values() for v in triple if math.isfinite(v)]
     lowest, highest = padded(min([0.0, *finite]), max([0.0, *finite]))
-    height = top + row * len(values) + 34
+    bottom = top + row * len(values)
 
     def at(value: float) -> float:
         return left + (value - lowest) / (highest - lowest) * (width - left - right)
 
-    bottom = top + row * len(values)
-    parts = _grid_x(ticks(lowest, highest), at, top, bottom, unit)
+    parts = _grid_x(ticks(lowest, highest, 4 if narrow else 6), at, top, bottom, unit)
+    parts += _x_axis(axis, left, width - right, bottom)
     for i, (name, (value, low, high)) in enumerate(values.items()):
-        y = top + row * (i + 0.5)
-        parts.append(_text(left - 12, y + 4.5, _short(name), "end", "name"))
+        y = top + row * (i + 0.5) + (12 if narrow else 0)
+        parts.append(_name(name, y - 18 if narrow else y + 4.5, 0 if narrow else left - 12, narrow))
         reading = f"{signed(value)} {unit}" if math.isfinite(value) else "undefined"
         group = [f"<title>{escape(f'{name}: {reading} {interval(low, high)}'.strip())}</title>"]
         if math.isfinite(value):
@@ -87,9 +90,12 @@ def bars(
             # A bar can have the color of the whisker: the halo sets them apart.
             group.append(f'<path class="halo" d="{whisker}"/><path class="whisker" d="{whisker}"/>')
         parts.append(f'<g class="s{series[name]}">{"".join(group)}</g>')
+        if narrow:
+            parts.append(_text(width, y - 18, f"{reading} {interval(low, high)}".strip(), "end", "small"))
+            continue
         parts.append(_text(width, y - 1, reading, "end", "value"))
         parts.append(_text(width, y + 13, interval(low, high), "end", "small"))
-    return _svg(width, height, title, parts)
+    return _svg(width, bottom + _axis_room(axis), title, parts)
 
 
 def dots(
@@ -97,21 +103,25 @@ def dots(
     series: Mapping[str, int],
     *,
     title: str,
+    axis: str = "",
     unit: str = "%",
     absent: Mapping[str, str] | None = None,
     limits: Mapping[tuple[str, str], tuple[float, float]] | None = None,
+    narrow: bool = False,
 ) -> str:
     """One line per row (a task) with one marker per series (a method): row → name → value.
 
     ``limits`` gives (row, name) an interval, drawn behind its marker; then series lie below one another.
+    ``axis`` says what the numbers are; ``narrow`` draws for a phone, with names above their markers.
 
     The axis is linear up to ±150 and compressed beyond (asinh), so that one huge gain does not flatten the
     rest. ``absent`` gives rows without any finite value a few words in place of markers.
     """
     limits = limits or {}
     most = max((len(values) for values in rows.values()), default=1)
-    width, row, top, right = 720, 14 + 9 * most if limits else 30, 8, 20 + 6 * len(unit)
-    left = _room_for(rows)
+    width, right = _NARROW if narrow else 720, 20 + 6 * len(unit)
+    row, top = (14 + 9 * most if limits else 30) + (16 if narrow else 0), 8
+    left = 14 if narrow else _room_for(rows)
     finite = [v for values in rows.values() for v in values.values() if math.isfinite(v)]
     finite += [v for band in limits.values() for v in band if math.isfinite(v)]
     lowest, highest = padded(min([0.0, *finite]), max([0.0, *finite]))
@@ -123,15 +133,17 @@ def dots(
         span = scale(highest) - scale(lowest)
         return left + (scale(value) - scale(lowest)) / span * (width - left - right)
 
-    marks: Sequence[float] = ticks(lowest, highest)
+    marks: Sequence[float] = ticks(lowest, highest, 4 if narrow else 6)
     if compressed:
         decades = (-100, -50, -20, 0, 20, 50, 100, 200, 500, 1000, 2000, 5000)
         marks = _apart([v for v in decades if lowest <= v <= highest], at, 52)
-    parts = _grid_x(marks, at, top, bottom, unit)
+    parts = _grid_x(marks, at, top, bottom, unit) + _x_axis(axis, left, width - right, bottom)
     for n, (name, values) in enumerate(rows.items()):
-        y = top + row * (n + 0.5)
+        y = top + row * (n + 0.5) + (8 if narrow else 0)
         parts.append(f'<path class="rule" d="M{left:.1f} {y:.1f}H{width - right}"/>')
-        parts.append(_text(left - 12, y + 4.5, _short(name), "end", "name"))
+        parts.append(
+            _name(name, top + row * n + 10 if narrow else y + 4.5, 0 if narrow else left - 12, narrow)
+        )
         shown = {s: v for s, v in values.items() if math.isfinite(v)}
         if not shown and absent and name in absent:
             parts.append(_text(left + 8, y + 4.5, absent[name], "start", "small"))
@@ -144,7 +156,7 @@ def dots(
                 band = f'<path class="band" d="M{at(low):.1f} {level:.1f}H{at(high):.1f}"/>'
             shape = symbol(series[method], at(value), level)
             parts.append(f'<g class="dot s{series[method]}"><title>{tip}</title>{band}{shape}</g>')
-    return _svg(width, bottom + 34, title, parts)
+    return _svg(width, bottom + _axis_room(axis), title, parts)
 
 
 def lines(
@@ -153,6 +165,7 @@ def lines(
     *,
     title: str,
     x_label: str = "step",
+    y_label: str = "",
     y_limits: tuple[float, float] | None = None,
     bands: Mapping[str, Sequence[tuple[float, float, float]]] | None = None,
 ) -> str:
@@ -160,7 +173,7 @@ def lines(
 
     ``bands`` gives a series (x, low, high), shaded behind the lines.
     """
-    width, height, left, right, top, bottom = 300, 190, 40, 12, 10, 34
+    width, height, left, right, top, bottom = 300, 200, 40, 12, 24, 34
     xs = [x for points in curves.values() for x, _ in points]
     ys = [y for points in curves.values() for _, y in points if math.isfinite(y)]
     x0, x1 = (min(xs), max(xs)) if xs else (0.0, 1.0)
@@ -173,7 +186,7 @@ def lines(
             top + (y1 - y) / (y1 - y0) * (height - top - bottom),
         )
 
-    parts = _grid_y(ticks(y0, y1, 5), lambda v: at(x0, v)[1], left, width - right)
+    parts = _grid_y(ticks(y0, y1, 5), lambda v: at(x0, v)[1], left, width - right, y_label)
     for tick, anchor in ((x0, "start"), (x1, "end")):
         parts.append(_text(at(tick, y0)[0], height - bottom + 16, f"{tick:g}", anchor, "small"))
     parts.append(_text((left + width - right) / 2, height - bottom + 16, x_label, "middle", "small"))
@@ -197,23 +210,31 @@ def lines(
     return _svg(width, height, title, parts)
 
 
-def heat_map(names: Sequence[str], values: Sequence[Sequence[float]], *, title: str) -> str:
+def heat_map(
+    names: Sequence[str], values: Sequence[Sequence[float]], *, title: str, narrow: bool = False
+) -> str:
     """A square of similarities in [-1, 1], names on the left; the darker, the more similar.
+
+    ``narrow`` draws for a phone, in less width than height.
 
     Cells of a row that have one of 20 shades are one path, and a row names the most similar tasks, so that
     a hundred tasks stay light.
     """
-    side, left = 16, _room_for(names, 6.6)
-    width, height = left + side * len(names) + 4, side * len(names) + 8
-    parts = []
+    side, most = 16.0, 15 if narrow else _LONGEST
+    left = 16 + 6.0 * min(most, max(map(len, names), default=4)) if narrow else _room_for(names, 6.6)
+    across = (_NARROW - left - 4) / max(1, len(names)) if narrow else side
+    width, bottom = left + across * len(names) + 4, side * len(names) + 8
+    parts = _shading(left, bottom)
     for i, row in enumerate(values):
-        parts.append(_text(left - 8, 4 + side * (i + 0.72), _short(names[i]), "end", "small"))
+        parts.append(_text(left - 8, 4 + side * (i + 0.72), _short(names[i], most), "end", "small"))
         nearest = sorted((j for j in range(len(row)) if j != i), key=lambda j: -row[j])[:3]
         tip = f"{names[i]}, most like {', '.join(f'{names[j]} {signed(row[j], 2)}' for j in nearest)}"
         shades: dict[int, str] = {}
         for j, value in enumerate(row):
             shade = round(20 * max(-1.0, min(1.0, value)))
-            cell = f"M{left + side * j:.0f} {4 + side * i}h{side - 1}v{side - 1}h-{side - 1}z"
+            wide = across - min(1.0, across / 4)
+            place = f"M{left + across * j:.1f} {4 + side * i:g}"
+            cell = f"{place}h{wide:.1f}v{side - 1:g}h-{wide:.1f}z"
             shades[shade] = shades.get(shade, "") + cell
         paths = "".join(
             f'<path class="{"near" if shade > 0 else "apart"}" opacity="{abs(shade) / 20:g}" d="{cells}"/>'
@@ -221,7 +242,19 @@ def heat_map(names: Sequence[str], values: Sequence[Sequence[float]], *, title: 
             if shade
         )
         parts.append(f"<g><title>{escape(tip)}</title>{paths}</g>")
-    return _svg(round(width), height, title, parts)
+    return _svg(round(width), bottom + 28, title, parts)
+
+
+def _shading(left: float, top: float) -> list[str]:
+    """What the shades of a heat map mean: from opposite over unlike to alike."""
+    parts = []
+    for i, value in enumerate((-1.0, -0.5, 0.0, 0.5, 1.0)):
+        x, kind = left + 24 * i, "near" if value > 0 else "apart"
+        place = f'x="{x:.1f}" y="{top + 2:.1f}" width="22" height="8"'
+        parts.append(f'<rect class="{kind}" opacity="{abs(value):g}" {place}/>')
+        if value in (-1, 0, 1):
+            parts.append(_text(x + 11, top + 22, signed(value, 0), "middle", "small"))
+    return parts
 
 
 def scatter(
@@ -232,7 +265,7 @@ def scatter(
     x_label: str,
 ) -> str:
     """A small panel of points, one marker shape a series: series → (name, x, y in points)."""
-    width, height, left, right, top, bottom = 300, 200, 40, 12, 10, 40
+    width, height, left, right, top, bottom = 300, 214, 40, 12, 24, 40
     known = {
         name: [p for p in points if math.isfinite(p[1]) and math.isfinite(p[2])]
         for name, points in groups.items()
@@ -247,7 +280,7 @@ def scatter(
             top + (y1 - y) / (y1 - y0) * (height - top - bottom),
         )
 
-    parts = _grid_y(ticks(y0, y1, 5), lambda v: at(x0, v)[1], left, width - right)
+    parts = _grid_y(ticks(y0, y1, 5), lambda v: at(x0, v)[1], left, width - right, "gain, points")
     for mark in ticks(x0, x1, 4):
         parts.append(_text(at(mark, 0)[0], height - bottom + 16, signed(mark, 2), "middle", "small"))
     parts.append(_text((left + width - right) / 2, height - 6, x_label, "middle", "small"))
@@ -270,7 +303,7 @@ def by_budget(
             budget, NaN leaves out a mark or its interval.
         series: which marker and color each series has.
     """
-    width, height, left, right, top, bottom = 300, 200, 40, 12, 10, 34
+    width, height, left, right, top, bottom = 300, 214, 40, 12, 24, 34
     every = [point for curves in panels.values() for points in curves.values() for point in points]
     finite = [v for _, *values in every for v in values if math.isfinite(v)]
     y0, y1 = padded(min([0.0, *finite]), max([0.0, *finite]))
@@ -283,7 +316,9 @@ def by_budget(
 
     figures = {}
     for group, curves in panels.items():
-        parts = _grid_y(ticks(y0, y1, 5), lambda v: at(budgets[0], 0, v)[1], left, width - right)
+        parts = _grid_y(
+            ticks(y0, y1, 5), lambda v: at(budgets[0], 0, v)[1], left, width - right, "gain, points"
+        )
         for budget in budgets:
             name = str(budget) if budget else "full"
             parts.append(_text(at(budget, 0, 0)[0], height - bottom + 16, name, "middle", "small"))
@@ -344,8 +379,11 @@ def _grid_x(
     return parts
 
 
-def _grid_y(marks: Sequence[float], at: Callable[[float], float], left: float, right: float) -> list[str]:
-    parts = []
+def _grid_y(
+    marks: Sequence[float], at: Callable[[float], float], left: float, right: float, label: str = ""
+) -> list[str]:
+    """Lines and their numbers; what the numbers are stands above."""
+    parts = [_text(0, 11, label, "start", "small")] if label else []
     for mark in marks:
         kind = "zero" if mark == 0 else "grid"
         parts.append(f'<path class="{kind}" d="M{left} {at(mark):.1f}H{right}"/>')
@@ -353,10 +391,26 @@ def _grid_y(marks: Sequence[float], at: Callable[[float], float], left: float, r
     return parts
 
 
+def _x_axis(label: str, left: float, right: float, bottom: float) -> list[str]:
+    """What the numbers below a grid are."""
+    return [_text((left + right) / 2, bottom + 36, label, "middle", "small")] if label else []
+
+
+def _axis_room(label: str) -> int:
+    return 44 if label else 34
+
+
+def _name(name: str, y: float, x: float, narrow: bool) -> str:
+    """The name of a row: left of its marks, or above them."""
+    return _text(x, y, _short(name), "start" if narrow else "end", "name")
+
+
 def _text(x: float, y: float, text: str, anchor: str, kind: str) -> str:
     return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
+_NARROW = 320
+"""Width of a figure for a phone: what is left of 390 points between margins."""
 _LONGEST = 26
 """Letters of a name next to a row."""
 
@@ -366,8 +420,8 @@ def _room_for(names: Iterable[str], letter: float = 7.2) -> float:
     return 30 + letter * min(_LONGEST, max(map(len, names), default=4))
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+def _short(name: str, longest: int = _LONGEST) -> str:
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
 def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> str:

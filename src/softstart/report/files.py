@@ -12,6 +12,7 @@ import pandas as pd
 from softstart.analysis import (
     CELL,
     DEFAULT_INTERVAL,
+    best_of_tasks,
     calibration_table,
     compare_methods,
     influence,
@@ -21,11 +22,10 @@ from softstart.analysis import (
 )
 from softstart.analysis.reference import agreement
 from softstart.errors import SoftstartError
-from softstart.report import sections, views
+from softstart.report import latex, sections, views
 from softstart.report.standalone import alone, in_panels
 from softstart.report.style import Appearance, MethodStyles
-from softstart.report.tables import Comparison, comparisons
-from softstart.report.words import gain_words, in_points
+from softstart.report.tables import GROUP, Comparison, comparisons
 from softstart.storage.csv_files import csv_text
 from softstart.storage.files import atomic
 
@@ -44,10 +44,12 @@ def write_files(
     raster: bool = False,
     appearance: Mapping[str, Appearance] | None = None,
     interval: str = DEFAULT_INTERVAL,
+    study: str = "",
 ) -> list[Path]:
     """Write the tables as CSV, those for a paper as LaTeX too, and every figure as SVG.
 
-    ``colors.tex`` defines the colors of the methods for figures drawn with LaTeX.
+    ``scores.tex`` has a whole table a group, with caption and label. ``colors.tex`` defines the colors of the
+    methods for figures drawn with LaTeX.
 
     Args:
         folder: where to write; created if missing.
@@ -62,6 +64,7 @@ def write_files(
         raster: also draw ARG and gains as PNG and PDF; needs matplotlib.
         appearance: label and color of methods by name (see ``softstart.report.write_report``).
         interval: how ``arg`` got its intervals (see ``softstart.report.write_report``).
+        study: its name, the first part of labels in LaTeX.
 
     Returns:
         The files written.
@@ -75,14 +78,16 @@ def write_files(
         raise SoftstartError(f"there is no result of {styles.baseline_label} to compare with yet")
     if raster:
         _matplotlib()
-    tests = compare_methods(top, baseline)
-    tests = tests.loc[tests["other"] == baseline, [*CELL, "p", "p_holm"]]
+    compared = compare_methods(top, baseline)
+    tests = compared.loc[compared["other"] == baseline, [*CELL, "p", "p_holm"]]
     groups = list(comparisons(top, arg, styles, gains))
     texts = {
         "arg.csv": csv_text(arg.merge(tests, on=CELL, how="left")),
         "gains.csv": csv_text(gains),
-        "arg.tex": _arg_latex(groups, styles),
-        "scores.tex": "\n".join(_scores_latex(group, styles) for group in groups),
+        "methods.csv": csv_text(compared),
+        "arg.tex": latex.arg_table(groups, styles),
+        "scores.tex": _scores_latex(groups, top, styles, study),
+        "methods.tex": latex.pairs_table(groups, styles),
         "colors.tex": _colors_latex(styles),
         **dict(_tables(top, gains, styles, interval, curves, costs, similarity)),
         **dict(_judged(top, styles, interval, footing)),
@@ -110,13 +115,13 @@ def _figures(
         if not shown["judged"]:
             continue
         title = f"gain over {baseline}, {group.name}"
-        yield f"arg-{n}.svg", alone(f"Average relative {title}", shown["bars"], styles, shown["judged"])
-        yield f"gains-{n}.svg", alone(f"Relative {title}, by task", shown["dots"], styles, shown["judged"])
+        yield f"arg-{n}.svg", alone(f"Average relative {title}", shown["bars"][0], styles, shown["judged"])
+        yield f"gains-{n}.svg", alone(f"Relative {title}, by task", shown["dots"][0], styles, shown["judged"])
     for n, (name, figure, _) in enumerate(sections.ablations(arg, styles), 1):
         title = f"Gain over {baseline} by variant, {name}"
-        yield f"ablations-{n}.svg", alone(title, figure, styles, styles.others)
+        yield f"ablations-{n}.svg", alone(title, figure[0], styles, styles.others)
     if part := sections.similarity(similarity, styles):
-        yield "similarity.svg", alone("How similar the tasks are", part["figure"], styles, [])
+        yield "similarity.svg", alone("How similar the tasks are", part["figure"][0], styles, [])
         if part["panels"]:
             title = "Gain in points against similarity to the sources"
             yield "similarity-gain.svg", in_panels(title, dict(part["panels"]), styles, styles.others)
@@ -140,14 +145,14 @@ def _tables(
     if curves is not None and len(curves):
         yield "speed.csv", csv_text(speed_table(rows, curves, styles.baseline, interval=interval))
         if speed := sections.speed(rows, curves, styles, interval):
-            yield "speed.tex", _latex(*speed)
+            yield "speed.tex", latex.tabular(*speed)
     if costs is not None and len(costs):
         header, body = views.cost_table(costs, styles)
         yield "costs.csv", csv_text(costs)
-        yield "costs.tex", _latex(header, [[text for text, _ in row] for row in body])
+        yield "costs.tex", latex.tabular(header, [[text for text, _ in row] for row in body])
     if published := sections.published(gains, styles):
         yield "published.csv", csv_text(agreement(gains, styles.baseline))
-        yield "published.tex", _latex(*published[0])
+        yield "published.tex", latex.tabular(*published[0])
     for name in ("correlations", "points", "followed"):
         if values := (similarity or {}).get(name):
             yield f"similarity-{name}.csv", csv_text(pd.DataFrame(values))
@@ -159,30 +164,22 @@ def _judged(
     """How far probabilities hold, and what each method may use, each under its file's name."""
     if part := sections.calibration(rows, styles, interval):
         yield "calibration.csv", csv_text(calibration_table(rows, interval=interval))
-        yield "calibration.tex", _latex(*part[0])
+        yield "calibration.tex", latex.tabular(*part[0])
     if footing is not None and (part := sections.footing(footing, styles)):
         yield "footing.csv", csv_text(footing)
-        yield "footing.tex", _latex(*part[0])
+        yield "footing.tex", latex.tabular(*part[0])
 
 
-def _arg_latex(groups: Sequence[Comparison], styles: MethodStyles) -> str:
-    """ARG by group and method, needs the package booktabs."""
-    methods = styles.in_order([m for group in groups for m in group.methods if m != styles.baseline])
-    body = [
-        [group.name, *(gain_words(group.arg.get(method)).arg_full for method in methods)] for group in groups
-    ]
-    return _latex(["", *map(styles.label, methods)], body)
-
-
-def _scores_latex(group: Comparison, styles: MethodStyles) -> str:
-    """Mean test scores (points) by task and method of one group, ARG below."""
-    body = []
-    for task in group.tasks:
-        scores = [group.scores.get((task, method)) for method in group.methods]
-        body.append([task, *(in_points(score.mean) if score else "" for score in scores)])
-    last = ["ARG, %", *(gain_words(group.arg.get(method)).arg_full for method in group.methods)]
-    header = ["", *map(styles.label, group.methods)]
-    return f"% {' '.join(group.name.split())}\n" + _latex(header, body, last)
+def _scores_latex(groups: Sequence[Comparison], rows: pd.DataFrame, styles: MethodStyles, study: str) -> str:
+    """The table of scores of every group."""
+    best = best_of_tasks(rows)
+    seeds = int(rows["seed"].nunique())
+    tables = []
+    for group in groups:
+        of_group = best[(best[GROUP] == list(group.key)).all(axis=1)]
+        bold = {str(r["task"]): (str(r["method"]), float(r["p"])) for r in of_group.to_dict("records")}
+        tables.append(latex.scores_table(group, styles, bold, seeds, study))
+    return "\n".join(tables)
 
 
 def _colors_latex(styles: MethodStyles) -> str:
@@ -193,24 +190,6 @@ def _colors_latex(styles: MethodStyles) -> str:
         comment = " ".join(style.label.split())
         lines.append(f"\\definecolor{{{name}}}{{HTML}}{{{style.color.light[1:].upper()}}}  % {comment}")
     return "\n".join([*lines, ""])
-
-
-def _latex(header: Sequence[str], body: Sequence[Sequence[str]], last: Sequence[str] = ()) -> str:
-    lines = [rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\toprule", _cells(header), r"\midrule"]
-    lines += map(_cells, body)
-    lines += [r"\midrule", _cells(last)] if last else []
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
-def _cells(texts: Sequence[str]) -> str:
-    return " & ".join("".join(_LATEX.get(c, c) for c in text) for text in texts) + r" \\"
-
-
-_LATEX = {
-    **{c: rf"\{c}" for c in "&%$#_{}"},
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "\u2212": "$-$", "†": r"$\dagger$", "·": r"$\cdot$", "–": "--", "\n": " ",
-}  # fmt: skip
 
 
 def _matplotlib() -> Any:

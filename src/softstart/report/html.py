@@ -17,10 +17,11 @@ from softstart.analysis import DEFAULT_INTERVAL, largest_budget, with_defaults, 
 from softstart.analysis.units import points
 from softstart.errors import SoftstartError
 from softstart.report import figures, sections, views
-from softstart.report.caveats import caveats, overall, question
+from softstart.report.caveats import caveats, question
 from softstart.report.standalone import figure_rules
 from softstart.report.style import Appearance, MethodStyles, method_rules, page_rules
 from softstart.report.tables import comparisons
+from softstart.report.verdict import glossary, overall, warnings
 from softstart.report.words import in_points
 from softstart.storage.files import atomic
 
@@ -119,8 +120,10 @@ def _results(
     return {
         "question": question(rows, styles),
         "overall": overall(groups, styles),
+        "glossary": glossary(rows, styles),
+        "warnings": [text for group in groups for text in warnings(group, styles)],
         "groups": [
-            {"finding": views.finding(group, styles, doubts, rows["seed"].nunique())}
+            {"finding": views.finding(group, styles, rows["seed"].nunique())}
             | views.comparison(group, styles, doubts)
             for group in groups
         ],

@@ -20,11 +20,12 @@ from softstart.analysis import (
 )
 from softstart.errors import SoftstartError
 from softstart.report import sections
-from softstart.report.caveats import caveats, headline
+from softstart.report.caveats import caveats
 from softstart.report.standalone import in_panels
 from softstart.report.style import Appearance, MethodStyles
 from softstart.report.tables import Comparison, Grid, by_group, comparisons, gain_of
-from softstart.report.views import cost_table, sizes
+from softstart.report.verdict import headline
+from softstart.report.views import against, cost_table, sizes
 from softstart.report.words import count, gain_words, in_points
 from softstart.storage.files import atomic
 
@@ -92,6 +93,7 @@ def write_markdown(
         *(_budgets(by_budget, styles, figure) if by_budget is not None and figure else ()),
         *_speed(top, curves, styles, interval),
         *_tasks(groups, styles),
+        *_against(groups, styles),
         *_published(gains, styles),
         *_noted("Do the probabilities hold?", sections.calibration(top, styles, interval)),
         *_noted("On equal footing?", sections.footing(footing, styles)),
@@ -212,7 +214,7 @@ def _speed(rows: pd.DataFrame, curves: pd.DataFrame, styles: MethodStyles, inter
 
 def _tasks(groups: Sequence[Comparison], styles: MethodStyles) -> Iterator[str]:
     yield from ("## Test scores by task, at the largest budget", "")
-    yield from ("Mean ± standard deviation over runs, in points.", "")
+    yield from ("Mean ± standard deviation over runs, in points. Bold: the highest, told apart or not.", "")
     for group in groups:
         yield from ("<details>", f"<summary>{_escaped(group.name)}</summary>", "")
         body = []
@@ -226,8 +228,35 @@ def _tasks(groups: Sequence[Comparison], styles: MethodStyles) -> Iterator[str]:
                 cells.append(f"**{text}**" if score and group.is_best(task, method) else text)
             body.append(cells)
         known = ["chance", "majority"] if group.blind else []
+        body.append(["mean", *[""] * len(known), *(in_points(group.mean(m)) for m in group.methods)])
         yield from _table(["task", *known, *map(styles.label, group.methods)], body)
         yield from ("</details>", "")
+
+
+def _against(groups: Sequence[Comparison], styles: MethodStyles) -> Iterator[str]:
+    """Method against method, where there are three or more."""
+    several = [group for group in groups if len(group.methods) > 2]
+    if not several:
+        return
+    yield from ("## Method against method", "")
+    name = styles.baseline_label
+    yield from (
+        "Row minus column: mean difference in points over the tasks both have (p of paired sign flips, "
+        f"corrected by Holm for the comparisons with {name}, and for those between the others). Bold: told "
+        "apart.",
+        "",
+    )
+    for group in several:
+        header, rows = against(group, styles)
+        body = [
+            [
+                row[0][0],
+                *(f"**{d}** ({p})" if apart else f"{d} ({p})" if p else "" for d, p, apart in row[1:]),
+            ]
+            for row in rows
+        ]
+        yield from (f"### {_escaped(group.name)}", "")
+        yield from _table(header, body)
 
 
 def _published(gains: pd.DataFrame, styles: MethodStyles) -> Iterator[str]:

@@ -15,7 +15,7 @@ from softstart.analysis.calibration import CALIBRATION
 from softstart.analysis.reference import agreement
 from softstart.analysis.similarity import cluster_order, follow_summary
 from softstart.errors import SoftstartError
-from softstart.report import figures, words
+from softstart.report import figures, views, words
 from softstart.report.style import MethodStyles
 from softstart.report.tables import GROUP, Grid, by_group, gain_of, group_names
 from softstart.report.views import anchor_of, run_value
@@ -203,8 +203,9 @@ def published(gains: pd.DataFrame, styles: MethodStyles) -> tuple[Grid, str] | N
     return (AGREEMENT_HEADER, body), AGREEMENT_NOTE
 
 
-def ablations(arg: pd.DataFrame, styles: MethodStyles) -> list[tuple[str, Markup, Grid]]:
-    """Gain in points by variant for each setting and backbone with several: name, figure, values."""
+def ablations(arg: pd.DataFrame, styles: MethodStyles) -> list[tuple[str, tuple[Markup, Markup], Grid]]:
+    """Gain in points by variant for each setting and backbone with several: name, figure (see
+    ``views.drawn``), values."""
     parts = []
     arg = arg[arg["method"] != styles.baseline]
     for (setting, backbone), table in arg.groupby(["setting", "backbone"], sort=False):
@@ -223,8 +224,14 @@ def ablations(arg: pd.DataFrame, styles: MethodStyles) -> list[tuple[str, Markup
             body.append([variant, method, gain_words(gain).points_full])
         name = " · ".join(str(part) for part in (setting, backbone) if part)
         title = f"Gain over {styles.baseline_label} in points by variant, {name}"
-        figure = figures.dots(gains, styles.numbers, title=title, unit="points", limits=limits)
-        parts.append((name, Markup(figure), (["variant", "method", "gain, points"], body)))
+
+        def drawn(narrow: bool, gains: Any = gains, limits: Any = limits, title: str = title) -> str:
+            return figures.dots(
+                gains, styles.numbers, title=title, axis=f"gain over {styles.baseline_label}", unit="points",
+                limits=limits, narrow=narrow,
+            )  # fmt: skip
+
+        parts.append((name, views.drawn(drawn), (["variant", "method", "gain, points"], body)))
     return parts
 
 
@@ -259,7 +266,7 @@ def similarity(measured: Mapping[str, Any] | None, styles: MethodStyles) -> dict
         ]
         dots = [row for row in measured.get("points", []) if row["measure"] == "gradient"]
         panels = _scatter(dots, styles)
-        values = [
+        points = [
             [
                 row["setting"],
                 styles.label(row["method"]),
@@ -276,14 +283,14 @@ def similarity(measured: Mapping[str, Any] | None, styles: MethodStyles) -> dict
     order = cluster_order(table.to_numpy())
     table = table.iloc[order, order]
     title = "Cosine between the gradients of tasks at a shared start"
-    figure = figures.heat_map(list(table.index), table.to_numpy().tolist(), title=title)
+    names, values = list(table.index), table.to_numpy().tolist()
     return {
-        "figure": Markup(figure),
+        "figure": views.drawn(lambda narrow: figures.heat_map(names, values, title=title, narrow=narrow)),
         "header": ["setting", "method", "similarity of", "rank correlation", "p", "targets"],
         "body": [row for row in correlations if row[2] == "gradient"],
         "others": [row for row in correlations if row[2] != "gradient"],
         "panels": panels,
-        "numbers": (["setting", "method", "target", "similarity", "gain, points"], values),
+        "numbers": (["setting", "method", "target", "similarity", "gain, points"], points),
         "methods": [
             method for method in styles if method in {r["method"] for r in measured.get("points", [])}
         ],

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from softstart.analysis import CELL, with_defaults
+from softstart.analysis import CELL, compare_methods, with_defaults
 from softstart.report.style import MethodStyles
 
 Grid = tuple[list[str], list[list[str]]]
@@ -80,6 +80,23 @@ class Gain:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """One method against another over the tasks both have: the mean difference in points, and its test."""
+
+    difference_points: float
+    n_tasks: int
+    p_holm: float
+
+
+@dataclass(frozen=True)
+class TaskFacts:
+    """What a task's scores are: its metric ("" if unknown) and its shots k (0 if unknown)."""
+
+    metric: str
+    shots: int
+
+
+@dataclass(frozen=True)
 class Comparison:
     """One group of cells: what is compared under one setting, backbone, prompt length, budget and variant.
 
@@ -98,6 +115,15 @@ class Comparison:
     baseline: Mapping[str, float]
     blind: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """By task, what its classes score without reading: (chance, majority), fractions, where known."""
+    facts: Mapping[str, TaskFacts] = field(default_factory=dict)
+    """By task, its metric and shots."""
+    pairs: Mapping[tuple[str, str], Pair] = field(default_factory=dict)
+    """By (method, other), in both directions, how far they are apart."""
+
+    def mean(self, method: str) -> float:
+        """The mean over tasks of a method's mean test scores (a fraction); NaN where a task is missing."""
+        means = [s.mean for task in self.tasks if (s := self.scores.get((task, method)))]
+        return sum(means) / len(means) if len(means) == len(self.tasks) else math.nan
 
     def at_chance(self) -> list[tuple[str, str, float]]:
         """(method, task, the better of chance and majority) where a mean score is not above that."""
@@ -126,6 +152,7 @@ def comparisons(
 ) -> Iterator[Comparison]:
     """Split result rows, ARG table and gains into groups of comparable cells, in order of appearance."""
     rows = with_defaults(rows)
+    tests = compare_methods(rows, styles.baseline)
     if "run" not in rows:
         rows = rows.assign(run="")
     rows = rows.assign(test=pd.to_numeric(rows["test"]))
@@ -149,7 +176,30 @@ def comparisons(
                 for task, score in group_gains.groupby("task")["baseline"].max().items()
             },
             blind=_blind(group),
+            facts=_facts(group),
+            pairs=_pairs(_of_group(tests, key)),
         )
+
+
+def _pairs(tests: pd.DataFrame) -> dict[tuple[str, str], Pair]:
+    """Every pair of a group by its methods, in both directions."""
+    pairs = {}
+    for row in tests.to_dict("records"):
+        method, other = str(row["method"]), str(row["other"])
+        apart, n, p = float(row["difference_points"]), int(row["n_tasks"]), float(row["p_holm"])
+        pairs[method, other], pairs[other, method] = Pair(apart, n, p), Pair(-apart, n, p)
+    return pairs
+
+
+def _facts(group: pd.DataFrame) -> dict[str, TaskFacts]:
+    """Metric and shots of every task, where the rows have them."""
+    group = group.reindex(columns=["task", "metric", "shots"])
+    metric, shots = group["metric"].astype(object).fillna(""), group["shots"].astype(float).fillna(0)
+    first = group.assign(metric=metric, shots=shots)
+    return {
+        str(row["task"]): TaskFacts(str(row["metric"]), int(row["shots"]))
+        for row in first.drop_duplicates("task").to_dict("records")
+    }
 
 
 def gain_of(row: Mapping[Hashable, Any]) -> Gain:

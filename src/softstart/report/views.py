@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,10 @@ from softstart.analysis.tasks import task_intervals
 from softstart.analysis.units import points
 from softstart.progress import duration
 from softstart.report import figures
-from softstart.report.caveats import certainty, headline, leading
 from softstart.report.style import MethodStyles
 from softstart.report.tables import GROUP, Comparison, Grid, group_names
-from softstart.report.words import gain_words, in_points, interval, number, plural, signed
+from softstart.report.verdict import SIGNIFICANT, certainty, headline
+from softstart.report.words import gain_words, in_points, interval, number, p_value, plural, signed
 
 _POINTS_OF_A_CURVE = 5
 """How many points of a curve are also given as numbers."""
@@ -63,23 +63,70 @@ def comparison(group: Comparison, styles: MethodStyles, doubts: Doubts) -> dict[
         if not score > 0
     }
     title = f"gain over {baseline}, {group.name}"
-    bars = figures.bars(args, styles.numbers, title=f"Average relative {title}")
-    dots = figures.dots(
-        gains, styles.numbers, title=f"Relative {title}, by task", absent=undefined, limits=bands
-    )
+
+    def bars(narrow: bool) -> str:
+        named = f"Average relative {title}"
+        axis = f"average relative gain over {baseline}"
+        return figures.bars(args, styles.numbers, title=named, axis=axis, narrow=narrow)
+
+    def dots(narrow: bool) -> str:
+        named, axis = f"Relative {title}, by task", f"relative gain over {baseline}"
+        return figures.dots(
+            gains, styles.numbers, title=named, axis=axis, absent=undefined, limits=bands, narrow=narrow
+        )
+
     return {
         "name": group.name,
         "id": anchor_of(group.name),
         "main": group.key[GROUP.index("variant")] == "main",
         "methods": group.methods,
-        "blind": group.blind,
+        "about": {task: about(group, task) for task in group.tasks},
+        "against": against(group, styles),
         "tasks": [(task, [_cell(group, task, method) for method in group.methods]) for task in group.tasks],
         "summary": _summary(group, doubts, styles),
         "judged": judged,
         "gains": (["target task", *map(label, judged)], _gain_cells(gains, bands)),
-        "bars": Markup(bars),
-        "dots": Markup(dots),
+        "bars": drawn(bars),
+        "dots": drawn(dots),
     }
+
+
+def drawn(figure: Callable[[bool], str]) -> tuple[Markup, Markup]:
+    """A figure for a wide page and for a narrow one."""
+    return Markup(figure(False)), Markup(figure(True))
+
+
+def about(group: Comparison, task: str) -> str:
+    """What the scores of a task are: metric, shots, and what is scored without reading, where known."""
+    facts, parts = group.facts.get(task), []
+    if facts and facts.metric:
+        parts.append(facts.metric)
+    if facts and facts.shots:
+        parts.append(f"k = {facts.shots}")
+    if task in group.blind:
+        chance, majority = map(in_points, group.blind[task])
+        parts += [f"chance {chance}", f"majority {majority}"]
+    return ", ".join(parts)
+
+
+def against(group: Comparison, styles: MethodStyles) -> tuple[list[str], list[list[tuple[str, str, bool]]]]:
+    """Every method against every other: the header, and rows of (difference in points, p, told apart).
+
+    Empty rows with fewer than three methods, where the table of gains says it all.
+    """
+    if len(group.methods) < 3:
+        return [], []
+    body = []
+    for method in group.methods:
+        cells = [(styles.label(method), "", False)]
+        for other in group.methods:
+            pair = group.pairs.get((method, other))
+            apart = pair is not None and pair.p_holm <= SIGNIFICANT
+            cells.append(
+                (signed(pair.difference_points), p_value(pair.p_holm), apart) if pair else ("", "", False)
+            )
+        body.append(cells)
+    return ["", *map(styles.label, group.methods)], body
 
 
 def _gain_cells(
@@ -120,6 +167,7 @@ def _summary(group: Comparison, doubts: Doubts, styles: MethodStyles) -> list[tu
     gains = [gain_words(group.arg.get(method)) for method in group.methods]
     without = [weightiest(group, doubts, method) for method in group.methods]
     return [
+        ("Mean", [in_points(group.mean(method)) for method in group.methods]),
         ("ARG, %", [gain.arg for gain in gains]),
         ("95 % interval", [gain.arg_interval for gain in gains]),
         ("Median gain, %", [gain.median for gain in gains]),
@@ -140,11 +188,9 @@ def _summary(group: Comparison, doubts: Doubts, styles: MethodStyles) -> list[tu
     ]
 
 
-def finding(group: Comparison, styles: MethodStyles, doubts: Doubts, seeds: int) -> tuple[str, str]:
-    """The result of a group of cells, and how sure it is; the second may be empty."""
-    method = leading(group, styles.baseline)
-    sure = "" if method is None else certainty(group.arg[method], weightiest(group, doubts, method), seeds)
-    return headline(group, styles), sure
+def finding(group: Comparison, styles: MethodStyles, seeds: int) -> tuple[str, str]:
+    """The result of a group of cells, and how it was tested; the second may be empty."""
+    return headline(group, styles), certainty(group, styles, seeds)
 
 
 def matrix(
@@ -196,7 +242,9 @@ def learning_curves(
             means = {label: _mean_curve(curve) for label, curve in of_method.items()}
             bands = {label: _band(curve) for label, curve in of_method.items()}
             title = f"Dev score while adapting to {task}"
-            figure = figures.lines(means, styles.numbers, title=title, y_limits=limits, bands=bands)
+            figure = figures.lines(
+                means, styles.numbers, title=title, y_label="dev score, points", y_limits=limits, bands=bands
+            )
             panels.append((str(task), Markup(figure)))
             shown |= {(str(task), label): curve for label, curve in means.items()}
         yield names[key], panels, _in_numbers(shown, ["target task", "method"])
@@ -250,7 +298,9 @@ def meta_curve(curves: pd.DataFrame | None, styles: MethodStyles) -> tuple[list[
     for method in methods:
         loss = curves[curves["method"] == method].groupby("step")["loss"].mean()
         means[styles.label(method)] = list(zip(loss.index.astype(float), loss.astype(float), strict=True))
-    figure = figures.lines(means, styles.numbers, title="Loss of meta-training")
+    figure = figures.lines(
+        means, styles.numbers, title="Loss of meta-training", x_label="meta-update", y_label="nats per token"
+    )
     values = _in_numbers({(label,): curve for label, curve in means.items()}, ["method"])
     return methods, Markup(figure), values
 

@@ -51,8 +51,23 @@ def check_ranges(values: Any, where: str | None = None, of: str = "") -> None:
     """
     for path, field, number in _numbers(values, of, ""):
         if fix := _range_missed(field, number):
-            shown = f"a number of {len(str(number))} digits" if abs(number) >= 10**30 else f"{number}"
-            raise SoftstartError(f"{path}: {shown} is out of range", where=where, fix=f"Give {fix}.")
+            raise SoftstartError(f"{path}: {_shown(number)} is out of range", where=where, fix=f"Give {fix}.")
+
+
+def check_options(values: Mapping[str, Any]) -> None:
+    """Refuse options of a command outside the range of the field of their name.
+
+    Raises:
+        SoftstartError: naming the option.
+    """
+    for path, field, number in _numbers(values, "", ""):
+        if fix := _range_missed(field, number):
+            name = path.partition(".")[0].replace("_", "-")
+            raise SoftstartError(f"{_shown(number)} is out of range", where=f"--{name}", fix=f"Give {fix}.")
+
+
+def _shown(number: float) -> str:
+    return f"a number of {len(str(number))} digits" if abs(number) >= 10**30 else f"{number}"
 
 
 def _numbers(value: Any, path: str, field: str) -> Iterator[tuple[str, str, float]]:

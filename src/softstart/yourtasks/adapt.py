@@ -22,6 +22,7 @@ from softstart.training.adaptation import Adapted, AdaptRun, adapt
 from softstart.training.configs import AdaptConfig
 from softstart.training.encoding import TextFormat, encode_task
 from softstart.training.evaluation import Evaluation
+from softstart.yourtasks.curves import RunCurve
 from softstart.yourtasks.predict import Predictor
 from softstart.yourtasks.repeating import fingerprint
 from softstart.yourtasks.starts import starts_of
@@ -66,6 +67,8 @@ class Tuned:
     start where none has that name (fractions); None for that start itself."""
     never_moved: int = 0
     """How many samples kept their start untrained, because no dev score was above zero."""
+    curves: tuple[RunCurve, ...] = field(default=(), repr=False)
+    """Dev score and loss by step, of every sample at every learning rate."""
 
     @property
     def still(self) -> bool:
@@ -136,6 +139,7 @@ def compare_starts(
         for name, i, lr in cells
     ]
     results = adapt(backbone, runs, config, evaluation, checkpoint=checkpoint, progress=progress)
+    progress(0, "testing")
     best = _best_on_dev([(name, i) for name, i, _ in cells], results)
     info = {
         "task": task.name, "metric": task.metric, "labels": list(task.labels), "template": text.template,
@@ -150,7 +154,12 @@ def compare_starts(
         of_start = {**info, "method": name, **nearest}
         pairs = [(runs[r], results[r]) for r in chosen]
         found = _tuned(backbone, task, pairs, of_start, evaluation)
-        tuned[name] = replace(found, diverged=_diverged(name, cells, results))
+        curves = tuple(
+            RunCurve(samples[i], lr, r in chosen, tuple(results[r].curve))
+            for r, (start, i, lr) in enumerate(cells)
+            if start == name
+        )
+        tuned[name] = replace(found, diverged=_diverged(name, cells, results), curves=curves)
     base = tuned[PT if PT in tuned else next(iter(tuned))]
     return {
         name: of if of is base else replace(of, gain=_gain(task, of, base, evaluation))

@@ -17,10 +17,12 @@ from softstart.progress import Progress, silent
 from softstart.prompt import SoftPrompt
 from softstart.storage.safe_yaml import read_yaml
 from softstart.training.configs import MetaConfig
+from softstart.training.distributed import this_job
 from softstart.training.encoding import TextFormat, encode_task
 from softstart.training.methods import LEARNERS, Learner, find_method, learn, resolve_method
 from softstart.training.ranges import check_ranges
 from softstart.training.rates import LrUnit
+from softstart.yourtasks.curves import keep_losses
 from softstart.yourtasks.lengths import input_limit
 from softstart.yourtasks.repeating import WORK, checkpoint_of, fingerprint
 from softstart.yourtasks.starts import plain_start
@@ -53,7 +55,8 @@ def learn_start(
         length: P.
         text: how an example becomes model input; inputs too long for the model's window are cut.
         init: where learning begins [P, d]; by default frequent words.
-        folder: keeps a checkpoint while learning, so that the same call resumes where it was killed.
+        folder: keeps a checkpoint while learning, so that the same call resumes where it was killed, and
+            then the start with the curve of the loss (``curves.csv``, ``curves.svg``).
         progress: receives every outer step.
 
     Raises:
@@ -82,9 +85,12 @@ def learn_start(
         "meta_batch": config.meta_batch, "seed": config.seed, "template": text.template,
         WORK: work,
     }  # fmt: skip
-    if checkpoint:
+    learned_start = SoftPrompt.of(backbone, learned.prompt, info, learned.further)
+    if folder and checkpoint and this_job().lead:
+        learned_start.save_pretrained(folder)
+        keep_losses(folder, learned.curve)
         checkpoint.unlink(missing_ok=True)
-    return SoftPrompt.of(backbone, learned.prompt, info, learned.further)
+    return learned_start
 
 
 def learning_work(
@@ -132,12 +138,16 @@ def outer_loop(
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
-            raise SoftstartError(f"'{override}' is not of the form field=value", where="--set")
+            raise SoftstartError(
+                f"'{override}' is not of the form field=value", where="--set", fix="Write --set meta_batch=2."
+            )
         values[key] = read_yaml(value, f"--set {override}")
     outer = replace(QUICK_META, steps=steps, lr=lr, lr_unit=lr_unit, seed=seed)
     find_method(name, "--algorithm")
     method = resolve_method(name, values, outer, "--set")
     if method.algorithm is None or method.meta is None:
-        raise SoftstartError(f"'{name}' learns no start", fix=f"Use one of {', '.join(LEARNERS)}.")
+        raise SoftstartError(
+            f"'{name}' learns no start", where="--algorithm", fix=f"Use one of {', '.join(LEARNERS)}."
+        )
     check_ranges(vars(method.meta))
     return method.algorithm, method.meta

@@ -35,9 +35,10 @@ def rates_for(
     Raises:
         SoftstartError: no such unit.
     """
+    known = _unit(unit) if unit else None
     if given:
-        return given, _unit(unit or "absolute")
-    if backbone.name == TINY and unit is None:
+        return given, known or "absolute"
+    if backbone.name == TINY and known is None:
         return EMBEDDED, "absolute"
     return DEFAULT[backbone.prompt_kind], "embedding"
 
@@ -58,9 +59,10 @@ def outer_rate_for(backbone: Backbone, given: float | None, unit: str | None) ->
     Raises:
         SoftstartError: no such unit.
     """
+    known = _unit(unit) if unit else None
     if given is not None:
-        return given, _unit(unit or "absolute")
-    if backbone.name == TINY and unit is None:
+        return given, known or "absolute"
+    if backbone.name == TINY and known is None:
         return EMBEDDED[-1], "absolute"
     return OUTER[backbone.prompt_kind], "embedding"
 

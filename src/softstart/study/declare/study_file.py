@@ -157,7 +157,9 @@ def _assign(data: dict[str, Any], key: str, value: Any, where: str) -> None:
     for parent in parents:
         node = node.setdefault(parent, {}) if isinstance(node, dict) else None
         if not isinstance(node, Mapping):
-            raise SoftstartError(f"'{parent}' holds no keys", where=where)
+            raise SoftstartError(
+                f"'{parent}' holds no keys", where=where, fix=f"Give all of it: --set '{parent}={{…: …}}'."
+            )
     if last in LIMITS and parents and parents[0] in ("meta", "methods"):
         for other in LIMITS:
             node.pop(other, None)

@@ -66,4 +66,5 @@ def write_report_files(
         raster=raster,
         appearance=outcome.appearance,
         interval=outcome.interval,
+        study=str(study.get("name", "")),
     )
