@@ -83,7 +83,9 @@ def _task(file: Path) -> Mapping[str, Any]:
     try:
         text = file.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as problem:
-        raise SoftstartError(f"cannot read this task ({problem})", where=str(file)) from None
+        raise SoftstartError(
+            f"cannot read this task ({problem})", where=str(file), fix="Write it again."
+        ) from None
     if "!function" in text:
         raise SoftstartError(
             "the task uses code of its own (!function), which is not run",
@@ -145,7 +147,9 @@ def _json_rows(path: Path) -> Iterator[Row]:
             else [json.loads(line) for line in text.splitlines() if line.strip()]
         )
     except (OSError, ValueError, RecursionError) as problem:
-        raise SoftstartError(f"cannot read rows ({problem})", where=str(path)) from None
+        raise SoftstartError(
+            f"cannot read rows ({problem})", where=str(path), fix="Write valid JSON."
+        ) from None
     if not all(isinstance(row, dict) for row in rows):
         raise SoftstartError("not a list of objects", where=str(path), fix="One object for each row.")
     yield from rows
