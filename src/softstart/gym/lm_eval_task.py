@@ -70,8 +70,11 @@ def lm_eval_rows(path: str | Path, read: Callable[[Path], Iterator[Row]]) -> Ite
         except SoftstartError as problem:
             raise SoftstartError(problem.what, where=f"{data}, row {number}", fix=problem.fix) from None
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as problem:
-            what = f"the templates of {file.name} do not fit ({type(problem).__name__}: {problem})"
-            raise SoftstartError(what, where=f"{data}, row {number}", fix="Correct one of the two.") from None
+            raise SoftstartError(
+                f"the templates of {file.name} do not fit ({type(problem).__name__}: {problem})",
+                where=f"{data}, row {number}",
+                fix="Correct one of the two.",
+            ) from None
 
 
 def _named(path: str | Path) -> tuple[Path, str]:
@@ -181,7 +184,9 @@ def _maker(value: Any, name: str, file: Path) -> Callable[[Row], Any]:
         return lambda row: value
     if not isinstance(value, str):
         raise SoftstartError(
-            f"'{name}' is a {type(value).__name__}", where=str(file), fix="Write a template."
+            f"the field '{name}' of the task is a {type(value).__name__}",
+            where=str(file),
+            fix="Write a template.",
         )
     if "{{" not in value and "{%" not in value:
         return lambda row: row.get(value, value)

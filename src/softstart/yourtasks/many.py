@@ -122,8 +122,7 @@ class ManyPrompts:
             where = f"row {number}" if line_of(row) is None else f"line {line_of(row)}"
             known = list(self.predictors)
             near = did_you_mean(name, known) or f"They are {listed(known, 8)}."
-            what = f"no prompt '{name}', which column '{self.by}' names"
-            raise SoftstartError(what, where=where, fix=near)
+            raise SoftstartError(f"no prompt '{name}', which column '{self.by}' names", where=where, fix=near)
         return name
 
 
