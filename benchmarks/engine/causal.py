@@ -82,6 +82,9 @@ def encoded(shape: str, name: str, gym: str) -> EncodedTask:
 class CausalWork:
     """A model, R prompts [P, d], and rows for each."""
 
+    inner_lr: ClassVar[float] = 1e-3
+    """Entries of SmolLM2's embeddings are .13 (root mean square): .3 would leave the start far behind, where
+    rounding grows a hundredfold in each step."""
     hide_from_higher: ClassVar[bool] = True
 
     shape: str = "smollm2"

@@ -137,6 +137,7 @@ def _second_order(work: CausalWork, steps: int) -> dict[str, Callable[[], Conten
     after = replace(two, placement="suffix")
     return made | {
         "softstart, suffix": lambda: maml.softstart(after, steps, 1 << 40),
+        "softstart, suffix, all recomputed": lambda: maml.softstart(after, steps, None),
     }
 
 

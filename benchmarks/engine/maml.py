@@ -17,12 +17,11 @@ from softstart.algorithms import MAML, Episodes
 from softstart.backbone import Backbone, Batch
 from softstart.training.objective import PromptObjective
 
-LR = 0.3
-
 
 class Asked(Protocol):
     """A model, a start [1, P, d] and batches of a few rows: ``Work`` or ``CausalWork``."""
 
+    inner_lr: ClassVar[float]
     hide_from_higher: ClassVar[bool]
     """Whether higher, which makes functions of modules, must not see the model: it breaks lists of layers."""
 
@@ -41,7 +40,7 @@ def softstart(work: Asked, steps: int, budget: int | None) -> Contender:
 
     def step() -> torch.Tensor:
         loss = PromptObjective(work.backbone, None, budget)
-        algorithm = MAML(inner_lr=LR, inner_steps=steps)
+        algorithm = MAML(inner_lr=work.inner_lr, inner_steps=steps)
         return algorithm.meta_gradient(loss, work.starts[0], Episodes(1, support, query))[0]
 
     return step
@@ -74,7 +73,7 @@ def higher_loop(work: Asked, steps: int) -> Contender:
     support, query = _episode(work, steps)
 
     def step() -> torch.Tensor:
-        optimizer = torch.optim.SGD([net.prompt], lr=LR)
+        optimizer = torch.optim.SGD([net.prompt], lr=work.inner_lr)
         with higher.innerloop_ctx(net, optimizer, copy_initial_weights=False) as (inner, update):
             for batch in support:
                 update.step(inner(batch))
@@ -95,7 +94,7 @@ def torchopt_loop(work: Asked, steps: int) -> Contender:
 
     def step() -> torch.Tensor:
         net.prompt = nn.Parameter(work.starts[0].clone())
-        start, optimizer = net.prompt, torchopt.MetaSGD(net, lr=LR)
+        start, optimizer = net.prompt, torchopt.MetaSGD(net, lr=work.inner_lr)
         for batch in support:
             optimizer.step(net(batch))
         (gradient,) = torch.autograd.grad(net(query), start)
@@ -106,7 +105,7 @@ def torchopt_loop(work: Asked, steps: int) -> Contender:
 
 def learn2learn_loop(work: Asked, steps: int) -> Contender:
     """learn2learn's MAML wrapper."""
-    wrapped = _learn2learn()(Prompted(work, hidden=True), lr=LR)
+    wrapped = _learn2learn()(Prompted(work, hidden=True), lr=work.inner_lr)
     support, query = _episode(work, steps)
 
     def step() -> torch.Tensor:

@@ -30,6 +30,7 @@ SHAPES = {
 class Work:
     """One model, a prompt [P, d] for each run, and a batch of rows for each."""
 
+    inner_lr: ClassVar[float] = 0.3
     hide_from_higher: ClassVar[bool] = False
 
     shape: str
