@@ -33,7 +33,10 @@ def test_an_unknown_check_is_refused():
 def test_ci_runs_tests_checks_benchmarks_and_the_real_model():
     steps = re.findall(r'^step "?(.+?)"?$', (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.M)
     real = "python -m pytest -m real -n 0 -rs"
-    rooms = "tests/cli tests/extensions tests/study/run tests/yourtasks tests/robustness/test_faults.py"
+    rooms = (
+        "tests/cli tests/extensions tests/prompt tests/study/run tests/training/test_context.py "
+        "tests/training/test_source_mixture.py tests/yourtasks tests/robustness/test_faults.py"
+    )
     slow = f"python -m pytest -m slow -k 'not random_moments' {rooms}"
     assert steps == ["$command", ".ci/check", "python -m pytest -m bench", slow, real]
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8"))

@@ -300,6 +300,7 @@ def causal_world(tmp_path_factory):
     return here
 
 
+@pytest.mark.slow
 def test_a_study_compares_both_kinds(causal_world, tmp_path):
     changes = {
         "setting": {"source": ["toy-a"], "target": ["toy-c"]}, "samples": [13], "learning_rates": [0.2],

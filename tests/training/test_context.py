@@ -267,6 +267,7 @@ METHODS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_study_compares_them(world, tmp_path):
     declared = toy(world, methods=METHODS, samples=[13], learning_rates=[0.2], meta={"steps": 2, "lr": 0.3})
     outcome = run_study(declared, tmp_path / "out", device="cpu")

@@ -48,6 +48,7 @@ def test_its_sources_are_those_of_spot(t5):
     assert torch.equal(learned.further[SOURCES], spot.further[SOURCES])
 
 
+@pytest.mark.slow
 def test_a_study_compares_both_mixtures(world, tmp_path):
     methods = {
         "pt": {}, "source_mixture": {"weight_steps": 3}, "multitask_prompt": {"further_lr": 0.5},
