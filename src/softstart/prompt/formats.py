@@ -144,8 +144,9 @@ def read(path: Path, name: str = TENSOR) -> tuple[Tensor, dict[str, Any]]:
         if others := sorted(key for key, each in tensors.items() if _is_prompt(each, file)):
             near = get_close_matches(name, others, n=1) or others
             fix += f", or name one of its {len(others)} matrices: {file}{OF}{near[0]}"
-        what = f"holds no soft prompt ('{name}' of shape [P, d])"
-        raise SoftstartError(what, where=str(file), fix=f"{fix}.")
+        raise SoftstartError(
+            f"holds no soft prompt ('{name}' of shape [P, d])", where=str(file), fix=f"{fix}."
+        )
     facts = {key: header[key] for key in FACTS if key in header}
     check_facts(facts, str(file))
     if config.get("peft_type") == multitask.PEFT_TYPE:
