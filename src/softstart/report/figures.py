@@ -63,8 +63,8 @@ def bars(
     NaN as a value leaves the row without a bar, NaN as a limit the bar without an interval. ``axis`` says
     what the numbers are; ``narrow`` draws for a phone, with names above the bars.
     """
-    width, row, right, top = (_NARROW, 52, 16, 6) if narrow else (720, 38, 172, 8)
-    left = 16 if narrow else max(118, _room_for(values))
+    width, row, right, top = (_NARROW, 52, _EDGE, 6) if narrow else (720, 38, 172, 8)
+    left = _EDGE if narrow else max(118, _room_for(values))
     finite = [v for triple in values.values() for v in triple if math.isfinite(v)]
     lowest, highest = padded(min([0.0, *finite]), max([0.0, *finite]))
     bottom = top + row * len(values)
@@ -119,9 +119,9 @@ def dots(
     """
     limits = limits or {}
     most = max((len(values) for values in rows.values()), default=1)
-    width, right = _NARROW if narrow else 720, 20 + 6 * len(unit)
+    width, right = _NARROW if narrow else 720, max(_EDGE, 20 + 6 * len(unit))
     row, top = (14 + 9 * most if limits else 30) + (16 if narrow else 0), 8
-    left = 14 if narrow else _room_for(rows)
+    left = max(_EDGE, 14 + 4 * len(unit)) if narrow else _room_for(rows)
     finite = [v for values in rows.values() for v in values.values() if math.isfinite(v)]
     finite += [v for band in limits.values() for v in band if math.isfinite(v)]
     lowest, highest = padded(min([0.0, *finite]), max([0.0, *finite]))
@@ -411,6 +411,8 @@ def _text(x: float, y: float, text: str, anchor: str, kind: str) -> str:
 
 _NARROW = 320
 """Width of a figure for a phone: what is left of 390 points between margins."""
+_EDGE = 26
+"""Room beside a narrow grid: half of the number at its last mark."""
 _LONGEST = 26
 """Letters of a name next to a row."""
 
