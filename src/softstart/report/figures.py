@@ -221,7 +221,7 @@ def heat_map(
     a hundred tasks stay light.
     """
     side, most = 16.0, 15 if narrow else _LONGEST
-    left = 16 + 6.0 * min(most, max(map(len, names), default=4)) if narrow else _room_for(names, 6.6)
+    left = 16 + 7.2 * min(most, max(map(len, names), default=4)) if narrow else _room_for(names, 6.6)
     across = (_NARROW - left - 4) / max(1, len(names)) if narrow else side
     width, bottom = left + across * len(names) + 4, side * len(names) + 8
     parts = _shading(left, bottom)
