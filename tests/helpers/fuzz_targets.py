@@ -25,7 +25,6 @@ from softstart.gym.catalog.reading import parse_catalog
 from softstart.gym.folder import CrossFitFolder
 from softstart.gym.selection import read_setting
 from softstart.gym.tables import RawData, whole_task
-from softstart.prompt.card import model_card
 from softstart.study.declare.study_file import parse_study
 from softstart.study.plan.inputs import Inputs
 from softstart.study.results.stores import open_store
@@ -98,7 +97,7 @@ def adapter(data: bytes, folder: Path) -> None:
 
 def _used(loaded: SoftPrompt) -> None:
     assert loaded.tensor.numel() < 10_000
-    model_card(tuple(loaded.tensor.shape), loaded._facts())
+    loaded.model_card()
 
 
 def database(data: bytes, folder: Path) -> None:

@@ -33,7 +33,7 @@ from softstart.training.methods import Method
 from softstart.training.objective import PromptObjective
 from softstart.training.spot import SPoT
 
-MIXTURES = ("multitask", "spot")
+MIXTURES = ("multitask", "multitask_prompt", "source_mixture", "spot")
 
 
 class Counting(PromptObjective):
