@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from benchmarks.engine.maml import LR, Prompted
+from benchmarks.engine.work import Work
 from benchmarks.gpu.work import Model, Size, allocated, interleaved, peak_bytes, relative
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -72,7 +72,7 @@ def meta_gradients(size: Size, shape: str, steps: int) -> dict[str, Any]:
     def ours(budget: int | None) -> Callable[[], torch.Tensor]:
         def step() -> torch.Tensor:
             loss = PromptObjective(model.backbone, None, budget)
-            algorithm = MAML(inner_lr=LR, inner_steps=steps)
+            algorithm = MAML(inner_lr=Work.inner_lr, inner_steps=steps)
             return algorithm.meta_gradient(loss, theta, Episodes(1, support, query))[0]
 
         return step
@@ -96,16 +96,26 @@ def meta_gradients(size: Size, shape: str, steps: int) -> dict[str, Any]:
     return compared
 
 
+class _Prompted(torch.nn.Module):
+    """A prompt [P, d] on a frozen model."""
+
+    def __init__(self, model: Any, start: torch.Tensor) -> None:
+        super().__init__()
+        self.prompt, self.model = torch.nn.Parameter(start.clone()), model
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        return Work.loss(self.model, self.prompt, batch)
+
+
 def _higher(
     size: Size, shape: str, theta: torch.Tensor, support: list[Batch], query: Batch
 ) -> Callable[[], torch.Tensor]:
     import higher
 
-    plain = Model(size, shape, torch.float32).own
-    net = Prompted(plain, theta, hidden=False)
+    net = _Prompted(Model(size, shape, torch.float32).own, theta)
 
     def step() -> torch.Tensor:
-        optimizer = torch.optim.SGD([net.prompt], lr=LR)
+        optimizer = torch.optim.SGD([net.prompt], lr=Work.inner_lr)
         inner_loop = higher.innerloop_ctx(net, optimizer, copy_initial_weights=False)
         # The fused kernels have no second derivative.
         with sdpa_kernel(SDPBackend.MATH), inner_loop as (inner, update):

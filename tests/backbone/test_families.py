@@ -151,7 +151,8 @@ def test_the_check_of_unlisted_families_passes_where_it_should(name, dtype):
 
 
 @pytest.mark.parametrize(("name", "reason"), [
-    ("xlnet", "is not exact here: embeddings given from outside do not do what the tokens do"),
+    # Either is true of it, and the first is within rounding of the check's tolerance.
+    ("xlnet", "is not exact here: (a row's loss changes|embeddings given from outside do not do what)"),
     ("ctrl", "cannot be run on embeddings"),
 ])  # fmt: skip
 def test_the_check_refuses_what_is_not_exact(name, reason):
