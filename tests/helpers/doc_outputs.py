@@ -1,0 +1,114 @@
+"""The outputs that tutorials show: pages are run as they are, and what they print is compared or written.
+
+``PYTHONPATH=tests python -m helpers.doc_outputs PAGE …`` writes the outputs of pages anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+from helpers.doc_blocks import Block, blocks, furnish
+from helpers.paths import ROOT
+
+OUTPUT = "output"
+"""`<!-- output -->` before a block of text: what the block before it prints."""
+NUMBER = re.compile(r"[-+−]?\d[\d,.]*(?:e[-+]?\d+)?")
+TIME = re.compile(r"(?:\d+ h )?(?:\d+ min )?\d+(?:\.\d+)? (?:s|min)\b")
+PASSING = re.compile(r"^.*(?: so far.*| in all|notice.*pip.*)$\n?", re.M)
+"""Lines of progress, which a slow machine prints and a fast one does not."""
+
+
+def shown(page: Path) -> list[tuple[Block, Block]]:
+    """The blocks of a page that have an output, each with it."""
+    every = blocks(page)
+    return [(before, after) for before, after in pairwise(every) if after.mark == OUTPUT]
+
+
+def outputs(page: Path, folder: Path) -> Iterator[tuple[Block, str]]:
+    """Run the blocks of a page in a folder, in order; those with an output come with what they print.
+
+    Blocks that the page marks as not to be run are left out, and so are those after the last output.
+    """
+    furnish(folder)
+    wanted = {before.line: before for before, _ in shown(page)}
+    names = {"__name__": "__main__"}
+    with contextlib.chdir(folder):
+        sys.path.insert(0, str(folder))
+        for block in blocks(page):
+            if block.line > max(wanted, default=-1):
+                break
+            text = _run(block, page, names)
+            if block.line in wanted:
+                yield block, tidy(text)
+        sys.path.remove(str(folder))
+
+
+def _run(block: Block, page: Path, names: dict[str, object]) -> str:
+    if file := re.fullmatch(r"file: (\S+)", block.mark):
+        Path(file[1]).parent.mkdir(parents=True, exist_ok=True)
+        Path(file[1]).write_text(block.text, encoding="utf-8")
+    elif block.mark not in ("", "slow") and "test_outputs.py" not in block.mark:
+        return ""
+    elif block.language == "bash":
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        sources = os.pathsep.join([str(ROOT / "src"), str(Path.cwd())])
+        environment = {**os.environ, "PATH": path, "COLUMNS": "110", "PYTHONPATH": sources}
+        environment.pop("SOFTSTART_CACHE", None)  # the models that are kept on this machine
+        call = ["bash", "-euo", "pipefail", "-c", block.text]
+        done = subprocess.run(
+            call, text=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        assert done.returncode == 0, f"{page}, line {block.line}\n{done.stdout}"
+        return done.stdout
+    elif block.language == "python":
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            exec(compile(block.text, f"{page}, line {block.line}", "exec"), names)
+        return said.getvalue()
+    return ""
+
+
+def tidy(text: str) -> str:
+    """An output as a page shows it: without spaces at the ends of lines, blank lines and passing ones."""
+    lines = (line.rstrip() for line in PASSING.sub("", text).splitlines())
+    return "\n".join(line for line in lines if line) + "\n"
+
+
+def skeleton(text: str) -> list[str]:
+    """The words of an output without its numbers: what must be equal on every machine."""
+    return [" ".join(NUMBER.sub("#", TIME.sub("TIME", line)).split()) for line in text.splitlines()]
+
+
+def agrees(shown: str, printed: str) -> bool:
+    """Whether an output is as shown, up to its numbers; a line "…" stands for any lines."""
+    pattern = "\n".join(
+        ".*" if line == "…" else re.escape(line).replace("…", ".*") for line in skeleton(shown)
+    )
+    return re.fullmatch(pattern, "\n".join(skeleton(printed)), re.S) is not None
+
+
+def write(page: Path) -> None:
+    """Put what a page's blocks print into the page."""
+    with tempfile.TemporaryDirectory() as folder:
+        printed = {block.line: text for block, text in outputs(page, Path(folder))}
+    text = page.read_text(encoding="utf-8")
+    for before, after in reversed(shown(page)):
+        lines = text.splitlines(keepends=True)
+        first = after.line
+        lines[first : first + after.text.count("\n")] = [printed[before.line]]
+        text = "".join(lines)
+    page.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        write(Path(name).resolve())
