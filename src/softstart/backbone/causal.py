@@ -119,9 +119,9 @@ class CausalBackbone(ReadingOnce):
         self.check_window(prompts.shape[1] + batch.input_ids.shape[1] + length)
         sets, of = sets_of(candidates, of, max_tokens)
         scores = torch.full((len(batch), choices), -torch.inf, dtype=self.prompt_dtype, device=self.device)
+        pairs = self._pairs(once, prompts) if self._place.first == "prompt" else None
         for rows, part in self.parts(batch, max_tokens, prompts.shape[1]):
             at_once = _nodes(max_tokens, part, length)
-            pairs = self._pairs(once, prompts) if self._place.first == "prompt" else None
             for some, tree, likely in once.rank(prompts, part, sets, of[rows], at_once, pairs):
                 scores[rows[some][:, None], tree.columns] = likely.to(scores.dtype)
         return scores

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from softstart.backbone.base import token_nll
 from softstart.backbone.batch import IGNORE, Batch
 from softstart.backbone.candidates import Tree
 from softstart.backbone.decoding import Decoding
@@ -92,19 +92,14 @@ class OncePasses:
 
     def after_prompts(self, pairs: Pairs, batch: Batch, *, fused: bool = True) -> Tensor:
         """Sums of the labels' NLL [B] of rows ``[text | output]`` whose prompts have been read."""
-        context = Context(pairs, of=batch.run, hidden=batch.hidden)
-        texts, length = batch.attention_mask.sum(1), batch.labels.shape[1]
-        outputs = (batch.labels != IGNORE).sum(1)
+        texts = batch.attention_mask.sum(1)
         joined, _ = suffix(
-            self.embedding(batch.labels.clamp_min(0)[:, : length - 1]),
+            self.embedding(batch.labels[:, :-1].clamp_min(0)),
             self.embedding(batch.input_ids),
             batch.attention_mask,
         )
-        # The label after n vectors is predicted at n - 1.
-        rows, tokens = (batch.labels != IGNORE).nonzero(as_tuple=True)
-        at = rows * joined.shape[1] + (texts - 1)[rows] + tokens
-        reading = Reading([context], fused=fused)
-        return self._label_sums(joined, reading, at, batch.labels, texts + (outputs - 1).clamp_min(0))
+        read = Reading([Context(pairs, of=batch.run, hidden=batch.hidden)], fused=fused)
+        return self._label_sums(joined, read, texts, batch.labels)
 
     def after_texts(self, prompts: Tensor, batch: Batch, *, fused: bool = True) -> Tensor:
         """Sums of the labels' NLL [B] of rows whose texts have been read and whose prompts follow them."""
@@ -113,30 +108,28 @@ class OncePasses:
             hidden = None if batch.hidden is None else batch.hidden[order]
             batch = replace(batch, labels=batch.labels[order], run=batch.run[order], hidden=hidden)
         labels, sizes = batch.labels, batch.prompt_lengths(prompts.shape[1])
-        told = self.embedding(labels[:, :-1].clamp_min(0))
-        joined = prompts.index_select(0, batch.run).to(told.dtype)
+        given = self.embedding(labels[:, :-1].clamp_min(0))
+        joined = prompts.index_select(0, batch.run).to(given.dtype)
         if batch.hidden is None:
-            joined = torch.cat((joined, told), 1)
+            joined = torch.cat((joined, given), 1)
         else:
             shown = torch.argsort(batch.hidden.long(), dim=1, stable=True)[:, : int(sizes.max())]
             joined = joined.gather(1, shown[..., None].expand(-1, -1, joined.shape[2]))
             places = torch.arange(joined.shape[1], device=joined.device)
-            joined, _ = suffix(told, joined, (places < sizes[:, None]).long())
-        rows, tokens = (labels != IGNORE).nonzero(as_tuple=True)
-        at = rows * joined.shape[1] + (sizes - 1)[rows] + tokens
-        lengths = sizes + ((labels != IGNORE).sum(1) - 1).clamp_min(0)
-        out = self._label_sums(joined, Reading([context], fused=fused), at, labels, lengths)
+            joined, _ = suffix(given, joined, (places < sizes[:, None]).long())
+        out = self._label_sums(joined, Reading([context], fused=fused), sizes, labels)
         return out if order is None else out.index_select(0, torch.argsort(order))
 
-    def _label_sums(
-        self, joined: Tensor, read: Reading, at: Tensor, labels: Tensor, lengths: Tensor
-    ) -> Tensor:
-        """Sums of the NLL of labels [B, T] that vectors at the places [n] predict: [B]."""
-        real = (labels != IGNORE).flatten().nonzero().squeeze(1)
-        logits = self._pass(joined, read, at, lengths)
+    def _label_sums(self, joined: Tensor, read: Reading, before: Tensor, labels: Tensor) -> Tensor:
+        """Sums of the NLL of labels [B, T], of which all but the last follow ``before`` [B] vectors: [B]."""
+        real = labels != IGNORE
+        rows, tokens = real.nonzero(as_tuple=True)
+        # The label after n vectors is predicted at n - 1.
+        at = rows * joined.shape[1] + (before - 1)[rows] + tokens
+        logits = self._pass(joined, read, at, before - 1 + real.sum(1).clamp_min(1))
         wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        losses = functional.cross_entropy(wide, labels.flatten()[real], reduction="none")
-        return losses.new_zeros(labels.numel()).index_copy(0, real, losses).view(labels.shape).sum(1)
+        losses = token_nll(wide[None], labels[real][None])[0]
+        return losses.new_zeros(labels.shape).index_put((rows, tokens), losses).sum(1)
 
     # Ranking and generation: what is tried continues from what all tries have in common.
 
