@@ -7,7 +7,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helpers.families import CAUSAL, exact_norms, random_backbone
+from helpers.families import CAUSAL, exact_norms, exact_softmax, random_backbone
 from helpers.models import prompts, random_batch, random_t5, relative
 from softstart.backbone import IGNORE, Backbone, candidates_tensor
 from softstart.backbone.candidates import Tree, trees
@@ -20,13 +20,7 @@ OTHER = [[5, 6], [7, 6], [7, 5, 1], [7], [], [5], [9, 9, 9, 9, 9, 1], [9, 9, 9, 
 
 @pytest.fixture(autouse=True)
 def _softmax_of_its_own_precision(monkeypatch):
-    """transformers takes some softmaxes in float32 in float64 models too, which hides what is exact."""
-    softmax = torch.nn.functional.softmax
-
-    def exact(scores, dim, dtype=None, **_):
-        return softmax(scores, dim, dtype=torch.promote_types(scores.dtype, dtype or scores.dtype))
-
-    monkeypatch.setattr(torch.nn.functional, "softmax", exact)
+    exact_softmax(monkeypatch)
 
 
 def alone(backbone: Backbone, stack: torch.Tensor, batch, sets: list[list[list[int]]], of: list[int]):

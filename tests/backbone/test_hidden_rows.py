@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.families import FAMILY, exact_norms, random_backbone
+from helpers.families import FAMILY, exact_norms, exact_softmax, random_backbone
 from helpers.models import prompts, random_batch, random_t5, relative
 from softstart.backbone import Decoding
 from softstart.errors import SoftstartError
@@ -21,13 +21,7 @@ LENGTH = 5
 
 @pytest.fixture(autouse=True)
 def _softmax_of_its_own_precision(monkeypatch):
-    """transformers takes some softmaxes in float32 in float64 models too, which hides what is exact."""
-    softmax = torch.nn.functional.softmax
-
-    def exact(scores, dim, dtype=None, **_):
-        return softmax(scores, dim, dtype=torch.promote_types(scores.dtype, dtype or scores.dtype))
-
-    monkeypatch.setattr(torch.nn.functional, "softmax", exact)
+    exact_softmax(monkeypatch)
 
 
 def masked(batch, seed=0, all_of_first=False):

@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helpers.families import CAUSAL, exact_norms, random_backbone
+from helpers.families import CAUSAL, exact_norms, exact_softmax, random_backbone
 from helpers.models import prompts, random_batch, relative
 from softstart.backbone import IGNORE, Batch, CausalBackbone, Decoding
 from softstart.backbone.text_cache import VARIABLE, TextCache, default_budget
@@ -24,13 +24,7 @@ LENGTHS = [(4, 2, 0), (7, 1, 1), (2, 3, 2), (6, 2, 1), (3, 1, 0), (9, 3, 2)]
 
 @pytest.fixture(autouse=True)
 def _softmax_of_its_own_precision(monkeypatch):
-    """transformers takes some softmaxes in float32 in float64 models too, which hides what is exact."""
-    softmax = torch.nn.functional.softmax
-
-    def exact(scores, dim, dtype=None, **_):
-        return softmax(scores, dim, dtype=torch.promote_types(scores.dtype, dtype or scores.dtype))
-
-    monkeypatch.setattr(torch.nn.functional, "softmax", exact)
+    exact_softmax(monkeypatch)
 
 
 def pair(name: str, placement: str, **texts: object) -> tuple[CausalBackbone, CausalBackbone]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import transformers
 
@@ -88,6 +89,19 @@ def random_backbone(name: str, dtype: torch.dtype = torch.float64, placement: st
     kind = next((f for f in FAMILIES.values() if name in f.model_types), None)
     kind = kind or (Seq2SeqBackbone if name in ("marian",) else CausalBackbone)
     return kind(random_model(name, dtype), word_tokenizer(), name=name, placement=placement)
+
+
+def exact_softmax(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take every softmax in the precision of its scores, at least.
+
+    transformers takes some in float32 in float64 models too, which hides what is exact.
+    """
+    softmax = torch.nn.functional.softmax
+
+    def exact(scores: torch.Tensor, dim: int, dtype: torch.dtype | None = None, **_: object) -> torch.Tensor:
+        return softmax(scores, dim, dtype=torch.promote_types(scores.dtype, dtype or scores.dtype))
+
+    monkeypatch.setattr(torch.nn.functional, "softmax", exact)
 
 
 def exact_norms(model: transformers.PreTrainedModel) -> None:

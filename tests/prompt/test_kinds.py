@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from helpers.episodes import SMALL, episodes, unrolled
-from helpers.families import CAUSAL, exact_norms, random_backbone, random_model
+from helpers.families import CAUSAL, exact_norms, exact_softmax, random_backbone, random_model
 from helpers.models import (
     prompts,
     random_batch,
@@ -45,13 +45,7 @@ LENGTHS = [(4, 2, 0), (7, 1, 1), (2, 3, 2), (6, 2, 1), (3, 1, 0), (9, 3, 2)]
 
 @pytest.fixture(autouse=True)
 def _softmax_of_its_own_precision(monkeypatch):
-    """transformers takes some softmaxes in float32 in float64 models too, which hides what is exact."""
-    softmax = torch.nn.functional.softmax
-
-    def exact(scores, dim, dtype=None, **_):
-        return softmax(scores, dim, dtype=torch.promote_types(scores.dtype, dtype or scores.dtype))
-
-    monkeypatch.setattr(torch.nn.functional, "softmax", exact)
+    exact_softmax(monkeypatch)
 
 
 def both_kinds(name, dtype=torch.float64, runs=3):
