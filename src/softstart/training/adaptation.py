@@ -17,7 +17,7 @@ from softstart.progress import Progress, silent
 from softstart.storage.tensors import digest_of, load_tensors, numeric, save_tensors
 from softstart.training.configs import AdaptConfig, steps_of
 from softstart.training.distributed import this_job
-from softstart.training.encoding import EncodedTask, epoch_slice, rng_for, to_batch
+from softstart.training.encoding import EncodedTask, rng_for, to_batch
 from softstart.training.evaluation import Evaluation, Job, evaluate
 from softstart.training.objective import counting, run_gradients
 from softstart.training.optimizers import StackedOptimizer
@@ -331,12 +331,9 @@ class _Pack:
         masks: list[Tensor | None] = []
         for r in active.nonzero().flatten().tolist():
             run = self.runs[r]
-            rows = run.task.train[run.sample]
-            key = (run.seed, run.sample)
-            order = epoch_slice(
-                len(rows.trainable), self.step * size, size, *key, reshuffle=self.config.reshuffle
-            )
-            picked = rows.pick([rows.trainable[i] for i in order], rng_for(*key, self.step, 1))[part::parts]
+            rows, key = run.task.train[run.sample], (run.seed, run.sample)
+            order, picked = rows.of_step(self.step, size, *key, reshuffle=self.config.reshuffle)
+            picked = picked[part::parts]
             pairs += picked
             owners += [r] * len(picked)
             masks.append(run.hidden(order[part::parts], self.step, part))

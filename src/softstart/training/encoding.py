@@ -110,6 +110,20 @@ class Rows:
             pairs.append((self.inputs[i], answers[0 if len(answers) == 1 else rng.integers(len(answers))]))
         return pairs
 
+    def of_step(
+        self, step: int, size: int, *key: int, reshuffle: bool = True
+    ) -> tuple[list[int], list[tuple[list[int], list[int]]]]:
+        """A training batch: its places among ``trainable``, and the rows there as ``pick`` gives them.
+
+        Args:
+            step: steps done before it.
+            size: rows of a batch.
+            key: seed and sample: what the order of the rows depends on.
+            reshuffle: see ``epoch_slice``.
+        """
+        order = epoch_slice(len(self.trainable), step * size, size, *key, reshuffle=reshuffle)
+        return order, self.pick([self.trainable[i] for i in order], rng_for(*key, step, 1))
+
 
 @dataclass(frozen=True, eq=False)
 class EncodedTask:

@@ -14,7 +14,7 @@ from softstart.backbone import Backbone, Batch
 from softstart.backbone.flops import Flops
 from softstart.progress import Progress, silent
 from softstart.training.configs import FineTuneConfig, steps_of
-from softstart.training.encoding import EncodedTask, Rows, epoch_slice, rng_for, to_batch
+from softstart.training.encoding import EncodedTask, Rows, rng_for, to_batch
 from softstart.training.evaluation import Assessment, Evaluation, Job, assess, evaluate, no_prompt
 from softstart.training.losses import RowLoss
 from softstart.training.objective import counting, weight_loss
@@ -150,8 +150,7 @@ def _batches(
 ) -> list[Batch]:
     """The parts of the batch of a step; ``key`` is the seed and the sample."""
     size, parts = config.batch_size, config.batch_parts
-    order = epoch_slice(len(rows.trainable), step * size, size, *key, reshuffle=config.reshuffle)
-    pairs = rows.pick([rows.trainable[i] for i in order], rng_for(*key, step, 1))
+    _, pairs = rows.of_step(step, size, *key, reshuffle=config.reshuffle)
     masks = int(rng_for(key[0], step, 2).integers(2**31)) if config.dropout else None
     dealt = [pairs[i::parts] for i in range(parts)]
     pad = model.tokenizer.pad_token_id

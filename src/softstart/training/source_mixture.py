@@ -22,7 +22,7 @@ from torch import Tensor
 from softstart.backbone import Backbone, Batch
 from softstart.progress import Progress, silent
 from softstart.training.configs import MetaConfig
-from softstart.training.encoding import EncodedTask, epoch_slice, rng_for, to_batch
+from softstart.training.encoding import EncodedTask, to_batch
 from softstart.training.meta_training import MetaTrained
 from softstart.training.objective import Work, counting, run_gradients
 from softstart.training.optimizers import AdamW, StackedOptimizer
@@ -105,10 +105,9 @@ class SourceMixture:
     def _batch(self, backbone: Backbone, cells: Sequence[tuple[EncodedTask, int, int]], step: int) -> Batch:
         pairs, owners, size = [], [], self.query_size
         for r, (task, sample, seed) in enumerate(cells):
-            rows = task.train[sample]
-            order = epoch_slice(len(rows.trainable), step * size, size, seed, sample)
-            pairs += rows.pick([rows.trainable[i] for i in order], rng_for(seed, sample, step, 1))
-            owners += [r] * len(order)
+            _, picked = task.train[sample].of_step(step, size, seed, sample)
+            pairs += picked
+            owners += [r] * len(picked)
         return to_batch(pairs, owners, backbone.tokenizer.pad_token_id).to(backbone.device)
 
 
