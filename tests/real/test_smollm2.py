@@ -113,13 +113,18 @@ def test_padding_and_neighbors_change_nothing(smollm2, prompts, batch):
     assert relative(smollm2.nll(prompts, alone(batch, 1))[0], sums[1:2]) < 1e-4
 
 
+def peft_s_loss(model, row):
+    """The loss that a PEFT model computes of a row by itself."""
+    ids = torch.cat((row.input_ids, row.labels), 1)
+    labels = torch.cat((torch.full_like(row.input_ids, -100), row.labels), 1)
+    with torch.no_grad():
+        return model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels).loss
+
+
 def test_a_prefix_is_peft_s_own_forward(smollm2, prompts, batch, with_peft):
     for b in (0, 2):
         row = alone(batch, b)
-        ids = torch.cat((row.input_ids, row.labels), 1)
-        labels = torch.cat((torch.full_like(row.input_ids, -100), row.labels), 1)
-        with torch.no_grad():
-            theirs = with_peft(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels).loss
+        theirs = peft_s_loss(with_peft, row)
         sums, counts = smollm2.nll(prompts, row)
         assert relative(sums[0] / counts[0], theirs) < 1e-4
 
@@ -135,11 +140,7 @@ def test_keys_and_values_are_peft_s_prefix_tuning(smollm2, prompts, batch, tmp_p
     SoftPrompt.of(keyed, rows[0]).save_pretrained(tmp_path)
     model = peft.PeftModel.from_pretrained(copy.deepcopy(smollm2.model), str(tmp_path)).eval()
     for b in (0, 2):
-        row = alone(batch, b)
-        ids = torch.cat((row.input_ids, row.labels), 1)
-        labels = torch.cat((torch.full_like(row.input_ids, -100), row.labels), 1)
-        with torch.no_grad():
-            theirs = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels).loss
+        theirs = peft_s_loss(model, alone(batch, b))
         assert relative(sums[b] / counts[b], theirs) < 1e-5
 
 

@@ -64,7 +64,7 @@ class ProgressLines:
 
     def __init__(self, console: Console, description: str, total: float | None, first: float = LONG) -> None:
         self.console, self.description, self.note, self.first = console, description, "", first
-        self.meter, self.told = Meter(total), False
+        self.meter, self.announced = Meter(total), False
         self.stop = Event()
         self.thread = Thread(target=self._keep_telling, daemon=True)
 
@@ -80,8 +80,8 @@ class ProgressLines:
         """Count work; the first estimate of long work is printed at once."""
         self.meter.add(done)
         self.note = note
-        if not self.told and (line := estimate(self.description, self.meter)):
-            self.told = True
+        if not self.announced and (line := estimate(self.description, self.meter)):
+            self.announced = True
             self._print(line)
 
     def _keep_telling(self) -> None:

@@ -78,7 +78,7 @@ def write_markdown(
     styles = MethodStyles(rows["method"], appearance, baseline)
     top = largest_budget(rows)
     arg, by_budget, figure = _ordered(top, arg, baseline), None, None
-    if rows["budget"].nunique() > 1 and styles.others:
+    if sections.compares_budgets(rows, styles):
         by_budget = _ordered(rows, arg_table(rows, baseline, interval=interval), baseline)
         figure = path.with_name(f"{path.stem}-budget.svg")
         with atomic(figure) as temporary:

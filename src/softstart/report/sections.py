@@ -58,11 +58,16 @@ def budget_panels(arg: pd.DataFrame, styles: MethodStyles) -> dict[str, str]:
     return figures.by_budget(panels, styles.numbers)
 
 
+def compares_budgets(rows: pd.DataFrame, styles: MethodStyles) -> bool:
+    """Whether there are gains at several budgets: the baseline alone has none."""
+    return rows["budget"].nunique() > 1 and bool(styles.others)
+
+
 def budgets(
     rows: pd.DataFrame, styles: MethodStyles, interval: str
 ) -> tuple[list[tuple[str, Markup]], Grid] | None:
     """The panels of ``budget_panels`` and their values as a table; None for a single budget or method."""
-    if rows["budget"].nunique() < 2 or not styles.others:
+    if not compares_budgets(rows, styles):
         return None
     arg = arg_table(rows, styles.baseline, interval=interval)
     panels = [(name, Markup(figure)) for name, figure in budget_panels(arg, styles).items()]
