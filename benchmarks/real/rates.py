@@ -41,7 +41,7 @@ def chosen(plain: pd.DataFrame, learned: pd.DataFrame | None = None) -> dict[str
 
     Args:
         plain: the learning curves of plain prompt tuning.
-        learned: those of the learned starts; None: they have not been run.
+        learned: those of the learned starts and of a plain one; None: they have not been run.
     """
     by_rate = best_dev(plain, 100).groupby("lr")["dev"].mean()
     rates = {"learning_rates": [_first_best((rate, by_rate[rate]) for rate in sorted(by_rate.index))]}
@@ -57,10 +57,14 @@ def chosen(plain: pd.DataFrame, learned: pd.DataFrame | None = None) -> dict[str
         *inner, outer = _rates(name)
         methods[kind] = {"lr": outer, **({"inner_lr": inner[0]} if inner else {})}
     by_task = early.set_index(["method", "task"])["dev"]
-    at_rate = plain[plain["lr"] == rates["learning_rates"][0]]
-    start = best_dev(at_rate, 30).groupby("task")["dev"].max()
-    spread = {kind: _power(by_task[_name(kind, values)] - start) for kind, values in methods.items()}
-    return {**rates, "methods": methods, "power": spread, "mean_dev": {**means, **scores}}
+    plain_start = by_task["pt"]
+    spread = {kind: _power(by_task[_name(kind, values)] - plain_start) for kind, values in methods.items()}
+    return {
+        **rates,
+        "methods": methods,
+        "power": spread,
+        "mean_dev": {**means, "pt at 30 steps": scores.pop("pt"), **scores},
+    }
 
 
 def _name(kind: str, values: dict[str, float]) -> str:

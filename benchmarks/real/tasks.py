@@ -132,6 +132,7 @@ def _names(tasks: Iterable[Candidate]) -> list[str]:
 
 COMMON: dict[str, Any] = {
     "backbone": "smollm2",
+    "dtype": "bfloat16",
     "samples": [13, 21, 42],
     "test_rows": 200,
     "text": {"template": "{input}\nAnswer:", "max_input_tokens": 96, "max_output_tokens": 16},
@@ -159,7 +160,8 @@ INNER = [0.03, 0.3]
 def pilots(lists: dict[str, list[str]]) -> list[dict[str, Any]]:
     """The studies that rates are chosen by: held-out source tasks stand in for targets.
 
-    The first one is plain prompt tuning for 100 steps, the second one learned starts for 30.
+    The first one is plain prompt tuning for 100 steps (in float32, as it was run), the second one learned starts and
+    a plain one for 30.
     """
     learned = [name for name in lists["cls"] if name not in lists["held"]]
     common = {
@@ -169,7 +171,7 @@ def pilots(lists: dict[str, list[str]]) -> list[dict[str, Any]]:
         "setting": {"name": "held-out", "source": learned, "target": lists["held"]},
         "test_rows": 8,
     }
-    methods: dict[str, Any] = {}
+    methods: dict[str, Any] = {"pt": {}}
     for lr in RATES:
         methods[f"multitask-{lr}"] = {"algorithm": "multitask", **METHODS["multitask"], "lr": lr}
         for name in ("fomaml", "maml", "reptile"):
@@ -179,7 +181,7 @@ def pilots(lists: dict[str, list[str]]) -> list[dict[str, Any]]:
     starts = {"meta_seeds": [41], "meta": {**META, "gradients": 1500, "lr": RATES[1]}}
     return [
         {
-            "name": "real-rates-plain", **common, "methods": {"pt": {}}, "learning_rates": RATES,
+            "name": "real-rates-plain", **common, "dtype": "float32", "methods": {"pt": {}}, "learning_rates": RATES,
             "adaptation": {**ADAPTATION, "budgets": [30, 100]},
         },
         {
