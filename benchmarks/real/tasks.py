@@ -160,8 +160,8 @@ INNER = [0.03, 0.3]
 def pilots(lists: dict[str, list[str]]) -> list[dict[str, Any]]:
     """The studies that rates are chosen by: held-out source tasks stand in for targets.
 
-    The first one is plain prompt tuning for 100 steps (in float32, as it was run), the second one learned starts and
-    a plain one for 30.
+    The first one is plain prompt tuning for 100 steps (in float32, as it was run), the second one
+    learned starts and a plain one for 30.
     """
     learned = [name for name in lists["cls"] if name not in lists["held"]]
     common = {
@@ -181,7 +181,8 @@ def pilots(lists: dict[str, list[str]]) -> list[dict[str, Any]]:
     starts = {"meta_seeds": [41], "meta": {**META, "gradients": 1500, "lr": RATES[1]}}
     return [
         {
-            "name": "real-rates-plain", **common, "dtype": "float32", "methods": {"pt": {}}, "learning_rates": RATES,
+            "name": "real-rates-plain", **common, "dtype": "float32",
+            "methods": {"pt": {}}, "learning_rates": RATES,
             "adaptation": {**ADAPTATION, "budgets": [30, 100]},
         },
         {
