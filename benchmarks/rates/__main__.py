@@ -45,6 +45,8 @@ SOURCE = ("tweet_eval-emotion", "sms_spam", "glue-cola", "trec", "tweet_eval-hat
 HELD_OUT = ("glue-sst2", "hate_speech_offensive", "circa", "sick", "glue-mrpc", "climate_fever")
 """Of the real gym; the mini gym's classification tasks are dealt in turn."""
 SAMPLE, TEST_ROWS, LENGTH = 13, 100, 20
+TRIED = ("adafactor", "adamw")
+"""Optimizers."""
 GRID = 2
 """How many rates a run of ``softstart adapt`` tries; the better one by dev is kept."""
 
@@ -76,7 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
     for part, tasks in parts_of(gym, arguments.gym == "mini").items():
         for task in tasks[: arguments.tasks]:
             encoded = encode_task(task, backbone, text)
-            for name in ("adafactor", "adamw"):
+            for name in arguments.optimizers:
                 if (task.name, name) in done:
                     continue
                 config = AdaptConfig(
@@ -130,7 +132,7 @@ def report(folder: Path) -> None:
     total: dict[tuple[str, tuple[int, ...]], list[float]] = defaultdict(list)
     for file in sorted(folder.glob("*.jsonl")):
         rows = read(file)
-        for name in ("adafactor", "adamw"):
+        for name in TRIED:
             of = [row for row in rows if row["optimizer"] == name]
             source = [row for row in of if row["part"] == "source"]
             held = [row for row in of if row["part"] == "held out"]
@@ -160,6 +162,7 @@ def main() -> None:
     one.add_argument("--out", type=Path, default=Path("runs/rates"))
     one.add_argument("--steps", type=int, default=100)
     one.add_argument("--tasks", type=int, default=6, help="of each part")
+    one.add_argument("--optimizers", nargs="+", choices=TRIED, default=list(TRIED))
     one.add_argument("--template", default="{input}")
     one.add_argument("--placement", default="prefix")
     one.add_argument("--kind", default="embeddings")

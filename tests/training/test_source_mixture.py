@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from helpers.families import random_backbone
 from helpers.models import prompts, relative, toy_encoded
 from helpers.toy_study import toy
 from softstart.prompt import SoftPrompt
@@ -19,12 +20,21 @@ from softstart.training.spot import SOURCES, SPoT
 CONFIG = MetaConfig(steps=3, lr=0.3)
 
 
-def test_weights_follow_the_gradient_of_the_losses_as_adam_does(t5):
-    sources = prompts(t5, runs=3, seed=4)
-    targets = [toy_encoded(t5, f"target{i}", seed=9 + i) for i in range(2)]
+def key_values():
+    """A causal backbone in float64, and three key-value prompts."""
+    backbone = random_backbone("llama", torch.float64)
+    backbone.prompt_kind = "key_values"
+    made = backbone.kind.made_of(torch.randn(3, 4, backbone.vocabulary.shape[1]).double(), backbone)
+    return backbone, made.to(backbone.prompt_dtype)
+
+
+@pytest.mark.parametrize("kind", ["embeddings", "key_values"])
+def test_weights_follow_the_gradient_of_the_losses_as_adam_does(t5, kind):
+    backbone, sources = (t5, prompts(t5, runs=3, seed=4)) if kind == "embeddings" else key_values()
+    targets = [toy_encoded(backbone, f"target{i}", seed=9 + i) for i in range(2)]
     cells = [(targets[0], 13, 5), (targets[1], 21, 6)]
     mixture = SourceMixture(weight_steps=4, weight_lr=0.2, query_size=5)
-    chosen = mixture.nearest(t5, {SOURCES: sources}, cells, CONFIG)
+    chosen = mixture.nearest(backbone, {SOURCES: sources}, cells, CONFIG)
     for (task, sample, seed), near in zip(cells, chosen, strict=True):
         weights = torch.zeros(3, dtype=torch.float64, requires_grad=True)
         adam, rows = torch.optim.Adam([weights], lr=0.2), task.train[sample]
@@ -32,7 +42,7 @@ def test_weights_follow_the_gradient_of_the_losses_as_adam_does(t5):
             order = [rows.trainable[i] for i in epoch_slice(len(rows.trainable), 5 * step, 5, seed, sample)]
             batch = to_batch([(rows.inputs[i], rows.outputs[i][0]) for i in order], [0] * 5, 0)
             adam.zero_grad()
-            run_losses(t5, mixed(weights[None], sources), batch)[0].backward()
+            run_losses(backbone, mixed(weights[None], sources), batch)[0].backward()
             adam.step()
         assert relative(near.similarity, weights.detach().softmax(0)) < 1e-8
         assert relative(near.start, mixed(weights.detach()[None], sources)[0]) < 1e-8

@@ -169,3 +169,21 @@ def test_equal_packs_on_the_same_texts_follow_each_other(world, tmp_path, monkey
     assert len(turns) == 4
     tests = [item.task for item in Watched.items if isinstance(item, work.Testing)]
     assert [tests[:3], tests[3:]] in ([[a] * 3, [b] * 3] for a, b in (("toy-c", "toy-d"), ("toy-d", "toy-c")))
+
+
+def test_a_task_that_lacks_what_a_start_is_made_of_fails_alone(world, tmp_path):
+    """A start from label words, and a target without labels in the same pack as one with them."""
+    subprocess.run(["cp", "-r", world / "gym", tmp_path / "gym"], check=True)
+    facts = '{"kind": "text2text", "metric": "EM", "category": "toy"}'
+    (tmp_path / "gym" / "toy-d" / "task.json").write_text(facts)
+    study = toy(
+        world, gym=str(tmp_path / "gym"), evaluation={}, samples=[13], learning_rates=[0.2],
+        methods={"pt": {}, "words": {"algorithm": "pt", "init": "labels"}},
+    )  # fmt: skip
+    outcome = run_study(study, tmp_path / "out")
+    assert len(outcome.failures) == 1
+    assert outcome.failures[0].startswith("adaptation of toy-d by words: ")
+    done = pd.read_csv(tmp_path / "out" / "results.csv").dropna(subset="test")
+    assert set(zip(done["method"], done["task"], strict=True)) == {
+        ("pt", "toy-c"), ("pt", "toy-d"), ("words", "toy-c"),
+    }  # fmt: skip

@@ -117,6 +117,7 @@ def plain_outcome(message: Any) -> dict[str, Any]:
             "runs": message.runs,
             "tests": [[*of, test.score, test.companions] for of, test in message.tests.items()],
             "prompts": {key: _plain_arrays(arrays) for key, arrays in message.prompts.items()},
+            "failed": message.failed,
         }
     if isinstance(message, (Failure, Broken)):
         return {field.name: getattr(message, field.name) for field in fields(message)}
@@ -134,7 +135,7 @@ def outcome_of(data: Mapping[str, Any]) -> Done | Failure | Broken | tuple[float
         return Failure(data["kind"], str(data["reason"]))
     tests = {(run, step): Assessment(score, companions) for run, step, score, companions in data["tests"]}
     prompts = {key: _arrays_of(arrays) for key, arrays in data["prompts"].items()}
-    return Done(list(data["metas"]), list(data["runs"]), tests, prompts)
+    return Done(list(data["metas"]), list(data["runs"]), tests, prompts, dict(data["failed"]))
 
 
 def _plain_arrays(arrays: Mapping[str, Array]) -> dict[str, Any]:

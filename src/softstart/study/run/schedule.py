@@ -117,6 +117,8 @@ class StudyRun:
     def _end(self, unit: Unit, outcome: Done | Failure) -> None:
         if isinstance(outcome, Done):
             self._commit(unit, outcome)
+            for name, reason in outcome.failed.items():
+                self._failed(name, reason)
             self._settle(unit, succeeded=True)
         elif outcome.kind == "memory" and len(parts := self.graph.halves(unit)) > 1:
             self.display.line(f"{unit.name}: {outcome.reason}; continuing with smaller packs")
@@ -140,9 +142,12 @@ class StudyRun:
         self._advance(unit, -self._reported[unit])
 
     def _fail(self, unit: Unit, reason: str) -> None:
-        self.failures.append(f"{unit.name}: {reason}")
-        self.display.line(f"failed: {unit.name}: {reason}")
+        self._failed(unit.name, reason)
         self._settle(unit, succeeded=False)
+
+    def _failed(self, name: str, reason: str) -> None:
+        self.failures.append(f"{name}: {reason}")
+        self.display.line(f"failed: {name}: {reason}")
 
     def _settle(self, unit: Unit, *, succeeded: bool) -> None:
         """End a unit: start what waited for it, or give up what needed its result."""

@@ -19,6 +19,7 @@ import softstart
 from softstart.algorithms import LOG_RATES
 from softstart.backbone import Backbone
 from softstart.backbone.devices import peak_memory
+from softstart.errors import SoftstartError
 from softstart.progress import Progress, silent
 from softstart.prompt import FURTHER
 from softstart.study.declare.spec import Study
@@ -43,12 +44,15 @@ FINAL = "final"
 
 @dataclass
 class Done:
-    """The outcome of a piece of work: rows for the store, and prompts [P, d] by run and name."""
+    """The outcome of a piece of work: rows for the store, prompts [P, d] by run and name, and the reasons of
+    parts that failed, by name.
+    """
 
     metas: list[dict[str, Any]] = field(default_factory=list)
     runs: list[dict[str, Any]] = field(default_factory=list)
     tests: dict[tuple[str, int], Assessment] = field(default_factory=dict)
     prompts: dict[str, dict[str, Array]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
 
 
 class WorkItem(Protocol):
@@ -154,28 +158,33 @@ class Adaptation:
         return f"adaptation of {tasks[0]}{' …' if len(tasks) > 1 else ''} ({len(self.runs)} runs)"
 
     def perform(self, worker: Worker, progress: Progress = silent) -> Done:
-        """Tune them, from their checkpoint if there is one."""
+        """Tune them, from their checkpoint if there is one; those that have no start fail alone.
+
+        Raises:
+            SoftstartError: none of them has a start.
+        """
         variant, resources = self.runs[0].variant, worker.resources
         began, progress = clock(worker.checkpoint(self.key), progress)
         study, backbone = resources.studies[variant], resources.backbone(variant)
-        share = 1 / (len(self.runs) * study.adaptation.steps)
         near = self._nearest(worker)
+        begun, problems = self._begun(worker, near)
+        if not begun:
+            raise next(iter(problems.values()))
+        done = Done(failed={name: str(problem) for name, problem in problems.items()})
+        runs = [run for run in self.runs if run.key in begun]
+        share = 1 / (len(runs) * study.adaptation.steps)
         results = adapt(
             backbone,
-            [
-                self._run(run, worker, near[run.group].start if run.group in near else None)
-                for run in self.runs
-            ],
+            list(begun.values()),
             study.adaptation,
             study.evaluation,
             checkpoint=worker.checkpoint(self.key),
             progress=lambda n, note="": progress(n * share, note),
         )
-        done = Done()
-        for run, result in zip(self.runs, results, strict=True):
+        for run, result in zip(runs, results, strict=True):
             final = result.prompt
             size = {"trained": final.numel(), "stored": final.nbytes}
-            done.runs.append(worker.measured(variant, _row(run, result) | size, began, len(self.runs)))
+            done.runs.append(worker.measured(variant, _row(run, result) | size, began, len(runs)))
             further = {str(s): p.numpy() for s, p in result.kept.items() if p is not final}
             if run.group in near:
                 further |= _further({"similarity": near[run.group].similarity})
@@ -201,6 +210,21 @@ class Adaptation:
             method.meta,
         )
         return dict(zip(groups, chosen, strict=True))
+
+    def _begun(
+        self, worker: Worker, near: Mapping[str, Near]
+    ) -> tuple[dict[str, AdaptRun], dict[str, SoftstartError]]:
+        """The runs with their starts, by key; and why others have none, by name: their task lacks what the
+        start is made of.
+        """
+        begun, problems = {}, {}
+        for run in self.runs:
+            try:
+                chosen = near[run.group].start if run.group in near else None
+                begun[run.key] = self._run(run, worker, chosen)
+            except SoftstartError as problem:
+                problems[f"adaptation of {run.task} by {run.method.name}"] = problem
+        return begun, problems
 
     def _run(self, run: RunNode, worker: Worker, chosen: Tensor | None) -> AdaptRun:
         """A run with its start: the one that was ``chosen``, or a learned one, or an unlearned one."""
