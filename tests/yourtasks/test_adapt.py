@@ -226,6 +226,8 @@ def test_what_a_reader_must_know_of_a_result_is_said():
     said = list(odd_results(task, {"good": result((0.9,), 0.7)}, known))
     assert said == []
     said = list(odd_results(task, {"weak": result((0.6,), 0.4)}, known))
+    assert said[0].startswith("weak: cannot be told from 50.0")
+    said = list(odd_results(task, {"weak": result((0.6, 0.3), 0.4)}, known))
     assert said[0].startswith("weak: at chance: not above 50.0")
     said = list(odd_results(task, {"none": result((0.0, 0.0), 0.0, outside=0.98)}, known))
     assert said == ["none: no test row is right: 98 % of its outputs are no label"]

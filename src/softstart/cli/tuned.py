@@ -101,9 +101,10 @@ def odd_results(task: Task, tuned: Mapping[str, Tuned], known: Levels) -> Iterat
             why = f": {percent(of.outside or 0.0):.0f} % of its outputs are no label" if junk else ""
             yield f"{name}: no test row is right{why}"
         elif of.low <= known.blind.best:
+            chance = sum(of.tests) / len(of.tests) <= known.blind.best
             yield (
-                f"{name}: at chance: not above {points(known.blind.best):.1f}, what guessing or one answer "
-                "scores "
+                f"{name}: {'at chance: not above' if chance else 'cannot be told from'} "
+                f"{points(known.blind.best):.1f}, what guessing or one answer scores "
                 f"(95 % interval of its prompt {points(of.low):.1f} to {points(of.high):.1f}, "
                 f"{len(task.test)} test rows)"
             )
