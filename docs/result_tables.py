@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,6 +19,11 @@ HEAD = ("question", "command", "cost", "last run")
 GPU = BENCHMARKS / "gpu" / "results.json"
 COST = BENCHMARKS / "cost" / "results.json"
 PAIR = ROOT / "experiments" / "quirks" / "protocol-pair.csv"
+MINI = ROOT / "experiments" / "tiny" / "results.md"
+MINI_SETTINGS = (
+    "mini-random", "mini-cls2cls", "mini-both2cls", "mini-nocls2cls",
+    "mini-qa2qa", "mini-noqa2qa", "mini-nonpara2para",
+)  # fmt: skip
 DEMO = BENCHMARKS / "demo" / "table.txt"
 PEAK = 989e12
 """FLOP/s of dense bfloat16 products on an H200, by NVIDIA's data sheet."""
@@ -220,7 +226,6 @@ def protocol_pair() -> str:
     import pandas as pd
 
     from softstart.analysis.permutation import seeds_t_p, sign_flip_p
-    from softstart.analysis.student import t_quantile
 
     scores = pd.read_csv(PAIR).groupby(["task", "variant", "method"])["test"].mean().mul(100).unstack()
     apart = (scores["multitask"] - scores["fomaml"]).unstack("variant")
@@ -232,14 +237,62 @@ def protocol_pair() -> str:
     body = [[task, *(_points(of[task]) for of in columns.values())] for task in apart.index]
     means, tests = [], []
     for of in columns.values():
-        reach = t_quantile(0.975, len(of) - 1) * of.std() / math.sqrt(len(of))
-        means.append(f"**{_points(of.mean())} [{_points(of.mean() - reach)}, {_points(of.mean() + reach)}]**")
+        means.append(f"**{_t_interval(of.to_list())}**")
         runs = of.rename("difference_points").reset_index().assign(sample=1, seed=1)
         tests.append(f"{sign_flip_p(of.to_numpy()):.4f} / {seeds_t_p(runs):.3f}")
     head = ["multi-task − FoMAML, points", *columns]
     return rows_of(
         [head, *body, ["mean [t interval over tasks]", *means], ["p, sign flips / t test", *tests]]
     )
+
+
+def mini_ends() -> str:
+    """Gains of mini-main after 200 steps in points, with t intervals over the target tasks' committed means."""
+    text = MINI.read_text(encoding="utf-8")
+    methods = ("FT", "Multi-task", "MAML", "FoMAML", "Reptile")
+    lines = [["setting (targets)", *methods]]
+    for setting in MINI_SETTINGS:
+        head, *scores = _scores_by_task(text, setting)
+        gains = {
+            method: [files.numbers(row[head.index(method)])[0] - files.numbers(row[1])[0] for row in scores]
+            for method in methods
+        }
+        lines.append([f"{setting} ({len(scores)})", *map(_t_interval, gains.values())])
+    return rows_of(lines)
+
+
+def _scores_by_task(report: str, setting: str) -> list[list[str]]:
+    """The table of test scores of a setting in a report that was written as Markdown."""
+    of_setting = report.partition("## Test scores by task")[2].partition(f"<summary>{setting} ·")[2]
+    return next(files.tables(of_setting))[1]
+
+
+def mini_budgets() -> str:
+    """Gains of mini-main by the steps of adaptation in points, with the corrected p of the sign-flip test."""
+    text = MINI.read_text(encoding="utf-8")
+    budgets = [f"{steps} steps" for steps in (10, 30, 60)]
+    lines = [["setting", "method", *budgets]]
+    for setting in MINI_SETTINGS:
+        for method in ("Multi-task", "MAML"):
+            at = [[f"Gain against the steps > {setting}", method, budget] for budget in budgets]
+            gains = [files.numbers(files.cell(text, [*row, "gain, points"]))[0] for row in at]
+            ps = [files.cell(text, [*row, "p (Holm)"]) for row in at]
+            lines.append(
+                [setting, method, *(f"{_points(gain)} ({p})" for gain, p in zip(gains, ps, strict=True))]
+            )
+    return rows_of(lines)
+
+
+def _t_interval(values: Sequence[float]) -> str:
+    """A mean over tasks with its 95 % t interval, which there is from four tasks on, as in reports."""
+    from softstart.analysis.resampling import FEWEST_TASKS
+    from softstart.analysis.student import t_quantile
+
+    mean, n = statistics.mean(values), len(values)
+    if n < FEWEST_TASKS:
+        return _points(mean)
+    reach = t_quantile(0.975, n - 1) * statistics.stdev(values) / math.sqrt(n)
+    return f"{_points(mean)} [{_points(mean - reach)}, {_points(mean + reach)}]"
 
 
 def _points(value: float) -> str:

@@ -18,6 +18,7 @@ import pandas as pd
 from experiments.quirks import cosines
 from experiments.quirks.tables import arg_lines, contrast_lines, markdown
 
+from softstart.analysis.resampling import DEFAULT_INTERVAL
 from softstart.study import default_workers, load_study, run_study
 
 ROOT = Path(__file__).parents[2]
@@ -53,9 +54,9 @@ def main() -> None:
         )
         page.write_text(
             "# Results of the quirk studies\n\nMade by `python -m experiments.quirks results`; "
-            "what each study asks is in [README.md](README.md). Brackets are percentile intervals (nominal "
-            "95 %, too narrow: see README.md) of the hierarchical bootstrap over tasks, samples and meta "
-            "seeds.\n\n" + text + "\n",
+            "what each study asks is in [README.md](README.md). Where a section does not name its intervals, "
+            "brackets are percentile intervals (nominal 95 %, too narrow: see README.md) of the hierarchical "
+            "bootstrap over tasks, samples and meta seeds.\n\n" + text + "\n",
             encoding="utf-8",
         )
 
@@ -72,6 +73,7 @@ def section(name: str, folder: Path) -> Iterator[str]:
     if not (folder / "results.csv").exists():
         yield "Not run yet.\n"
         return
+    yield f"Brackets are {DEFAULT_INTERVAL} 95 % intervals.\n"
     rows = pd.read_csv(folder / "results.csv")
     if set(rows["method"]) != {"pt"}:
         yield "Gains over plain prompt tuning:\n"
