@@ -27,6 +27,7 @@ MINI_SETTINGS = (
 DEMO = BENCHMARKS / "demo" / "table.txt"
 PEAK = 989e12
 """FLOP/s of dense bfloat16 products on an H200, by NVIDIA's data sheet."""
+SCORINGS = BENCHMARKS / "scorings" / "README.md"
 ENGINE = BENCHMARKS / "engine" / "results.md"
 
 
@@ -293,6 +294,23 @@ def _t_interval(values: Sequence[float]) -> str:
         return _points(mean)
     reach = t_quantile(0.975, n - 1) * statistics.stdev(values) / math.sqrt(n)
     return f"{_points(mean)} [{_points(mean - reach)}, {_points(mean + reach)}]"
+
+
+def scorings() -> str:
+    """Mean scores of the ways to make predictions, before and after tuning."""
+    text = SCORINGS.read_text(encoding="utf-8")
+    cases = {
+        ("of 2 tokens", "none"): "Labels as they are, no prompt:",
+        ("of 2 tokens", "tuned for 60 steps"): "Labels as they are, prompts tuned",
+        ("of 2 and of 5 tokens", "none"): "Labels every second one longer, no prompt:",
+        ("of 2 and of 5 tokens", "tuned for 60 steps"): "Labels every second one longer, prompts tuned",
+    }
+    lines = [["labels", "prompt"]]
+    for case, begins in cases.items():
+        _, (head, *_, means) = next(files.tables(text.partition(begins)[2]))
+        lines[0][2:] = [f"`{name}`" for name in head[2:]]
+        lines.append([*case, *means[2:]])
+    return rows_of(lines)
 
 
 def _points(value: float) -> str:
