@@ -248,7 +248,7 @@ def protocol_pair() -> str:
 
 
 def mini_ends() -> str:
-    """Gains of mini-main after 200 steps in points, with t intervals over the target tasks' committed means."""
+    """Gains of mini-main after 200 steps in points, with t intervals over the means of target tasks."""
     text = MINI.read_text(encoding="utf-8")
     methods = ("FT", "Multi-task", "MAML", "FoMAML", "Reptile")
     lines = [["setting (targets)", *methods]]

@@ -1,4 +1,4 @@
-"""``softstart arg`` and ``similarity``: what results and tasks say."""
+"""``softstart arg`` and ``similarity``: what results, tasks and prompts say."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from softstart.cli.options import (
     LabelWords,
     NoHeader,
     Output,
-    StudyFolder,
 )
 from softstart.cli.terminal import progress_bar, say, say_data, warn_all
+from softstart.errors import SoftstartError
 from softstart.storage.csv_files import csv_text, read_csv
 
 if TYPE_CHECKING:
@@ -79,7 +79,13 @@ def read_results(paths: list[Path]) -> pd.DataFrame:
 
 
 def similarity(
-    folder: StudyFolder,
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="STUDY | PROMPT...",
+            help="A study folder; or prompts to compare: files, folders, FILE#NAME, files of several.",
+        ),
+    ],
     train: Annotated[
         str | None, typer.Option(help="Labeled rows of your own task: which start should it take?")
     ] = None,
@@ -96,16 +102,22 @@ def similarity(
 ) -> None:
     """Measure how similar a study's tasks are. Does that predict gains, and does following it pay?
 
+    Of stored prompts in place of a study: the cosine of each with the one most like it.
+
     \b
     Examples:
       softstart similarity runs/mine
       softstart similarity runs/mine --train mine.csv
+      softstart similarity tuned-a tuned-b prompts.safetensors#best
     """
     from softstart.diagnostics.task_similarity import recommend, similarities
     from softstart.gym.tables import whole_task
     from softstart.study.results.folder import SIMILARITY
 
-    existing(folder)
+    if _are_prompts(paths):
+        _compare_prompts(paths, train)
+        return
+    folder = existing(Path(paths[0]))
     if train:
         task = whole_task(table(train, input, output, label, labels, no_header))
         warn_all(task.notes)
@@ -119,6 +131,31 @@ def similarity(
         say("rows of prompts are not matched: pip install 'softstart[analysis]'")
     _show_similarities(result)
     say(str(folder / SIMILARITY))
+
+
+def _are_prompts(paths: list[str]) -> bool:
+    from softstart.prompt.formats import OF, SUFFIXES, WEIGHTS_FILE, is_prompt_folder
+
+    first = Path(paths[0])
+    of_prompts = is_prompt_folder(first) or (first / WEIGHTS_FILE).exists()
+    return len(paths) > 1 or of_prompts or first.suffix in SUFFIXES or OF in paths[0]
+
+
+def _compare_prompts(sources: list[str], train: str | None) -> None:
+    from softstart.diagnostics.prompt_similarity import compare_prompts, nearest_prompts
+
+    if train:
+        raise SoftstartError(
+            "stored prompts recommend no start",
+            where="--train",
+            fix="Give a study folder, or leave --train out.",
+        )
+    with progress_bar("comparing prompts"):
+        similar = compare_prompts(sources)
+    if "matched" not in similar:
+        say("rows of prompts are not matched: pip install 'softstart[analysis]'")
+    say("The prompt most like each, and their cosines:")
+    say(nearest_prompts(similar).round(3).to_string(index=False))
 
 
 def _show_similarities(result: Similarities) -> None:

@@ -104,7 +104,7 @@ def predict(
 
 def _prompts(source: str, revision: str | None, *, many: bool) -> dict[str, SoftPrompt]:
     """A prompt, or those of a folder, by name."""
-    from softstart.yourtasks.many import prompts_in
+    from softstart.prompt.formats import prompts_in
 
     if not many:
         return {source: load_prompt(source, revision)}
@@ -163,7 +163,8 @@ def evaluate(
     """
     from softstart.gym.metrics import METRICS
     from softstart.gym.tables import labeled_rows
-    from softstart.yourtasks.many import evaluate_many, is_prompt_folder
+    from softstart.prompt.formats import is_prompt_folder
+    from softstart.yourtasks.many import evaluate_many
     from softstart.yourtasks.reading import as_noted
 
     if metric:

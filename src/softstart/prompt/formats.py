@@ -119,6 +119,52 @@ def one_of(source: str) -> tuple[Path, str] | None:
     return (path, name) if there else None
 
 
+def names_in(path: Path) -> tuple[str, ...]:
+    """The names of the prompts in a safetensors file: the usual one, or all matrices if it has several.
+
+    Raises:
+        SoftstartError: the file is missing or damaged.
+    """
+    tensors, _ = load_tensors(path)
+    if TENSOR in tensors:
+        return (TENSOR,)
+    return tuple(sorted(name for name, tensor in tensors.items() if _is_prompt(tensor, path)))
+
+
+def prompts_in(folder: str | Path, where: str | None = None) -> dict[str, Path]:
+    """The prompts of a folder by name: files, and folders of PEFT adapters.
+
+    Raises:
+        SoftstartError: there are none, naming ``where``, or two have one name.
+    """
+    root = Path(folder)
+    files = sorted(
+        path for path in (root.iterdir() if root.is_dir() else ())
+        if path.suffix in SUFFIXES or (path / WEIGHTS_FILE).exists()
+    )  # fmt: skip
+    if not files:
+        raise SoftstartError(
+            "no prompts in this folder",
+            where=where or str(folder),
+            fix=f"It must hold {', '.join(SUFFIXES)} files or folders of PEFT adapters.",
+        )
+    found: dict[str, Path] = {}
+    for path in files:
+        name = path.name if path.is_dir() else path.stem
+        if name in found:
+            raise SoftstartError(f"two prompts are named '{name}'", where=str(folder), fix="Rename one.")
+        found[name] = path
+    return found
+
+
+def is_prompt_folder(path: str | Path) -> bool:
+    """Whether a folder holds prompts and is none itself."""
+    root = Path(path)
+    if not root.is_dir() or (root / WEIGHTS_FILE).exists():
+        return False
+    return any(one.suffix in SUFFIXES or (one / WEIGHTS_FILE).exists() for one in root.iterdir())
+
+
 def read(path: Path, name: str = TENSOR) -> tuple[Tensor, dict[str, Any]]:
     """The prompt [P, D] of a file or folder, and its facts; other tensors of it are in ``facts["further"]``.
 

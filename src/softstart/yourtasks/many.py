@@ -5,48 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from softstart.errors import SoftstartError, did_you_mean, listed
 from softstart.gym.rows import PREDICTION, line_of
 from softstart.gym.task import Example
-from softstart.prompt.formats import SUFFIXES, WEIGHTS_FILE
 from softstart.yourtasks.predict import CHUNK, Predictor, Scored, answers_together, input_of, score_rows
-
-
-def prompts_in(folder: str | Path, where: str | None = None) -> dict[str, Path]:
-    """The prompts of a folder by name: files, and folders of PEFT adapters.
-
-    Raises:
-        SoftstartError: there are none, naming ``where``, or two have one name.
-    """
-    root = Path(folder)
-    files = sorted(
-        path for path in (root.iterdir() if root.is_dir() else ())
-        if path.suffix in SUFFIXES or (path / WEIGHTS_FILE).exists()
-    )  # fmt: skip
-    if not files:
-        raise SoftstartError(
-            "no prompts in this folder",
-            where=where or str(folder),
-            fix=f"It must hold {', '.join(SUFFIXES)} files or folders of PEFT adapters.",
-        )
-    found: dict[str, Path] = {}
-    for path in files:
-        name = path.name if path.is_dir() else path.stem
-        if name in found:
-            raise SoftstartError(f"two prompts are named '{name}'", where=str(folder), fix="Rename one.")
-        found[name] = path
-    return found
-
-
-def is_prompt_folder(path: str | Path) -> bool:
-    """Whether a folder holds prompts and is none itself."""
-    root = Path(path)
-    if not root.is_dir() or (root / WEIGHTS_FILE).exists():
-        return False
-    return any(one.suffix in SUFFIXES or (one / WEIGHTS_FILE).exists() for one in root.iterdir())
 
 
 @dataclass

@@ -28,14 +28,13 @@ from softstart.prompt import (
     vocabulary,
 )
 from softstart.prompt.carried import Carried, shared_tokens
-from softstart.prompt.formats import SUFFIXES, one_of
+from softstart.prompt.formats import SUFFIXES, one_of, prompts_in
 from softstart.training.configs import MetaConfig, PromptSpec
 from softstart.training.demonstrations import demonstrations, first_answers
 from softstart.training.encoding import EncodedTask, TextFormat, encode_task
 from softstart.training.methods import LEARNERS, TaskLearner
 from softstart.training.spot import EMBEDDINGS, SOURCES, START, SPoT
 from softstart.training.starts import draw_start, of_kind, seeded
-from softstart.yourtasks.many import prompts_in
 
 INIT = "--init"
 """Where the commands ask for a start."""
