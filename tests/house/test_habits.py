@@ -41,6 +41,15 @@ def test_ci_runs_tests_checks_benchmarks_and_the_real_model():
     assert steps == ["$command", ".ci/check", "python -m pytest -m bench", slow, real]
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8"))
     assert workflow["jobs"]["tests"]["steps"][-1] == {"run": ".ci/run"}
+    package = workflow["jobs"]["package"]
+    assert package["strategy"]["matrix"] == {"versions": ["oldest", "newest"]}
+    assert package["steps"][-1] == {"run": ".ci/package ${{ matrix.versions }}"}
+
+
+def test_unknown_versions_of_a_package_are_refused():
+    done = subprocess.run([ROOT / ".ci" / "package", "older"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "unknown versions 'older'" in done.stderr
 
 
 def test_the_version_is_the_same_everywhere():

@@ -77,9 +77,8 @@ def nearest_prompts(similar: dict[str, pd.DataFrame]) -> pd.DataFrame:
         ``prompt``, ``nearest`` and a column for each way of ``compare_prompts``.
     """
     *_, decisive = similar.values()
-    apart = decisive.where(~np.eye(len(decisive), dtype=bool))
-    nearest = apart.idxmax(axis=1)
-    table = pd.DataFrame({"prompt": nearest.index, "nearest": nearest.to_numpy()})
-    for way, cosines in similar.items():
-        table[way] = [cosines.loc[prompt, other] for prompt, other in nearest.items()]
-    return table
+    names = decisive.index.to_numpy()
+    apart = decisive.to_numpy() - np.diag(np.full(len(names), np.inf))
+    nearest = apart.argmax(axis=1)
+    cosines = {way: of.to_numpy()[np.arange(len(names)), nearest] for way, of in similar.items()}
+    return pd.DataFrame({"prompt": names, "nearest": names[nearest], **cosines})
