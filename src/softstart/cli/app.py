@@ -13,7 +13,7 @@ from typing import NoReturn, TextIO
 
 import typer
 
-from softstart.cli import analysis, doctor, inspect, learn, prompt, resuming, run, study
+from softstart.cli import analysis, doctor, inspect, learn, prompt, resuming, run, starts, study
 from softstart.cli.backbone import backbone_app
 from softstart.cli.gym import gym_app
 from softstart.cli.many_values import ManyValues
@@ -52,6 +52,7 @@ for command in (
     study.explain_protocol,
     analysis.arg,
     study.report,
+    starts.starts,
     learn.meta_train,
     learn.adapt,
     prompt.predict,

@@ -17,6 +17,7 @@ from softstart.prompt.card import model_card
 from softstart.prompt.formats import TENSOR
 from softstart.prompt.kinds import Embeddings, PromptKind
 from softstart.prompt.placement import peft_places
+from softstart.prompt.shipped import shipped_start
 
 
 class Owner(Protocol):
@@ -245,12 +246,12 @@ class SoftPrompt:
         """Load a prompt from a file, a folder, or a repository of the Hugging Face hub.
 
         Args:
-            name_or_path: anything ``load`` reads, ``FILE#NAME`` for one of several prompts in a file, or a
-                hub id.
+            name_or_path: anything ``load`` reads, ``FILE#NAME`` for one of several prompts in a file, the
+                name of a start that is shipped (``softstart starts``), or a hub id.
             revision: hub revision; a commit, to be reproducible.
 
         Raises:
-            SoftstartError: as ``load``, or no such repository or revision.
+            SoftstartError: as ``load``, or no such start, repository or revision.
         """
         local, one = Path(name_or_path), formats.one_of(str(name_or_path))
         if one or local.exists() or local.suffix in formats.SUFFIXES:
@@ -259,7 +260,8 @@ class SoftPrompt:
                     "a local prompt has no revision", where=str(local), fix="Leave the revision out."
                 )
             return cls.load(*one) if one else cls.load(local)
-        return cls.load(hub.download(str(name_or_path), revision))
+        shipped = shipped_start(str(name_or_path))
+        return cls.load(shipped or hub.download(str(name_or_path), revision))
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, message: str = "Upload soft prompt") -> str:
         """Upload what ``save_pretrained`` writes to the hub, and return the address of the commit.
