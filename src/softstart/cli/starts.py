@@ -28,6 +28,4 @@ def starts() -> None:
             f"{gained['seeds']} seed{'s' if gained['seeds'] > 1 else ''}, {gained['steps']} steps",
         )  # fmt: skip
     show_table(table)
-    say(
-        "points: mean test score over target tasks, minus that of plain prompt tuning (95 % interval over tasks)"
-    )
+    say("points: the mean test score over target tasks minus that of plain prompt tuning (95 % interval)")
