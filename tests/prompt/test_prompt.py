@@ -234,6 +234,9 @@ def test_the_documented_pipeline_writes_what_we_write(name, tmp_path, capsys):
     assert capsys.readouterr().out.strip() == ours
     with pytest.raises(KeyError, match=r"removed from transformers|Unknown task"):
         transformers.pipeline("text2text-generation")
+    # Nor does transformers load such an adapter by itself, which is why its server cannot either.
+    with pytest.raises(ValueError, match="does not support prompt learning"):
+        backbone.model.load_adapter(str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "qwen3"])
