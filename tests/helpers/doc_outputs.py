@@ -21,9 +21,11 @@ from helpers.paths import ROOT
 
 OUTPUT = "output"
 """`<!-- output -->` before a block of text: what the block before it prints."""
-NUMBER = re.compile(r"[-+−]?\d[\d,.]*(?:e[-+]?\d+)?")
+NUMBER = re.compile(r"[-+−]?\d+(?:[,.]\d+)*(?:e[-+]?\d+)?")
+TOLERANCE = 10
+"""How far a score, in points, may be from the one shown: processors round differently, and tuning adds it up."""
 TIME = re.compile(r"(?:\d+ h )?(?:\d+ min )?\d+(?:\.\d+)? (?:s|min)\b")
-PASSING = re.compile(r"^.*(?: so far.*| in all|notice.*pip.*)$\n?", re.M)
+PASSING = re.compile(r"^.*(?: so far.*| in all| elapsed, ETA .*|notice.*pip.*)$\n?", re.M)
 """Lines of progress, which a slow machine prints and a fast one does not."""
 
 
@@ -83,17 +85,43 @@ def tidy(text: str) -> str:
     return "\n".join(line for line in lines if line) + "\n"
 
 
-def skeleton(text: str) -> list[str]:
-    """The words of an output without its numbers: what must be equal on every machine."""
-    return [" ".join(NUMBER.sub("#", TIME.sub("TIME", line)).split()) for line in text.splitlines()]
-
-
 def agrees(shown: str, printed: str) -> bool:
-    """Whether an output is as shown, up to its numbers; a line "…" stands for any lines."""
-    pattern = "\n".join(
-        ".*" if line == "…" else re.escape(line).replace("…", ".*") for line in skeleton(shown)
+    """Whether an output is as shown: the same words, whole numbers too, and scores within ``TOLERANCE``.
+
+    A number with a decimal point is a score. On a line with scores whole numbers may differ, such as the best
+    step. A gain, which has a sign, may differ by half its size where that is more. Times are not compared, and
+    … stands for anything; as a line, for any lines.
+    """
+    lines = [_squeezed(line) for line in printed.splitlines()]
+    found = re.fullmatch(_pattern(shown), "\n".join(lines), re.S)
+    if found is None:
+        return False
+    numbers = iter(found.groups())
+    return all(
+        _near(number, next(numbers), scores="." in "".join(NUMBER.findall(line)))
+        for line in map(_squeezed, shown.splitlines())
+        for number in NUMBER.findall(line)
     )
-    return re.fullmatch(pattern, "\n".join(skeleton(printed)), re.S) is not None
+
+
+def _squeezed(line: str) -> str:
+    return " ".join(TIME.sub("TIME", line).split())
+
+
+def _pattern(shown: str) -> str:
+    """What an output has to match: a group for every number that is shown."""
+    lines = []
+    for line in map(_squeezed, shown.splitlines()):
+        parts = [re.escape(part).replace("…", ".*") for part in NUMBER.split(line)]
+        lines.append(f"({NUMBER.pattern})".join(parts))
+    return "\n".join(lines)
+
+
+def _near(shown: str, printed: str, scores: bool) -> bool:
+    if not scores:
+        return shown == printed
+    a, b = (float(text.replace(",", "").replace("−", "-").rstrip(".")) for text in (shown, printed))
+    return abs(a - b) <= max(TOLERANCE, abs(a) / 2 if shown[0] in "+−-" else 0)
 
 
 def write(page: Path) -> None:

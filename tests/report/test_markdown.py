@@ -17,9 +17,10 @@ from softstart.analysis import (
 )
 from softstart.errors import SoftstartError
 from softstart.report.caveats import caveats
+from softstart.report.console import comparison_table
 from softstart.report.html import write_report
 from softstart.report.markdown import _tasks, write_markdown
-from softstart.report.style import MethodStyles
+from softstart.report.style import Appearance, MethodStyles
 from softstart.report.tables import comparisons
 from softstart.report.words import interval, signed
 
@@ -147,3 +148,28 @@ def test_scores_stand_beside_chance_and_those_at_chance_are_named():
     assert "at chance, not above guessing or the most frequent answer: MAML on a (50.0)" in text
     (line,) = [line for line in _tasks([group], styles) if line.startswith("| a |")]
     assert line.startswith("| a | 50.0 | 30.0 |")
+
+
+def test_how_to_have_zero_shot_is_said_where_it_is_missing_and_labels_are_there():
+    rows = pd.DataFrame(
+        [
+            {"method": method, "task": "a", "sample": 13, "seed": 42, "test": 0.8, "chance": 0.5, "majority": 0.3}
+            for method in ("pt", "maml")
+        ]
+    )
+    alone = rows.assign(chance=float("nan"), majority=float("nan"))
+    there = pd.concat([rows, rows.head(1).assign(method="zero_shot")])
+    renamed = pd.concat([rows, rows.head(1).assign(method="calibrated")])
+    appearance = {"calibrated": Appearance("Zero-shot")}
+    for table, looks, said in (
+        (rows, None, True),
+        (alone, None, False),
+        (there, None, False),
+        (renamed, appearance, False),
+    ):
+        styles = MethodStyles(table["method"], looks)
+        groups = list(comparisons(table, arg_table(table, "pt"), styles))
+        text = " ".join(caveats(with_defaults(table), groups, styles, "studentized"))
+        assert ("zero_shot: {} under methods" in text) == said
+        shown = str(comparison_table(table, arg_table(table, "pt"), appearance=looks).caption)
+        assert ("zero_shot: {} under methods" in shown) == said

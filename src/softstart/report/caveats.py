@@ -10,7 +10,7 @@ from softstart.analysis.resampling import FEWEST_TASKS
 from softstart.analysis.units import points
 from softstart.report.style import MethodStyles
 from softstart.report.tables import NEAR_ZERO, Comparison
-from softstart.report.verdict import at_chance
+from softstart.report.verdict import at_chance, without_zero_shot
 from softstart.report.words import count, in_points, listed, plural
 
 ONE_SEED = "58 to 70 %"
@@ -93,6 +93,8 @@ def caveats(
         sentences += _of_group(group, styles)
         if at := at_chance(group, styles):
             sentences.append(at)
+    if missing := without_zero_shot(groups, styles):
+        sentences.append(missing)
     return sentences
 
 

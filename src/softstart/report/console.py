@@ -13,7 +13,7 @@ from rich.text import Text
 from softstart.analysis import largest_budget, with_defaults
 from softstart.report.style import Appearance, MethodStyles
 from softstart.report.tables import Comparison, comparisons
-from softstart.report.verdict import headline, overall, warnings
+from softstart.report.verdict import headline, overall, warnings, without_zero_shot
 from softstart.report.words import gain_words, in_points
 
 _FEW_TASKS = 4
@@ -165,4 +165,6 @@ def _caption(groups: Sequence[Comparison], styles: MethodStyles, compact: bool, 
         notes.append("* tasks or runs are missing.")
     if any(gain.n_undefined for gain in gains):
         notes.append(f"† without the tasks where {name} is not above 0.")
+    if missing := without_zero_shot(groups, styles):
+        notes.append(missing)
     return Text(" ".join(notes), style="dim")

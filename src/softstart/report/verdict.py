@@ -26,6 +26,8 @@ WHAT: Mapping[str, str] = {
     "zero_shot": "the backbone without a prompt",
 }
 """What a method is, by its name."""
+ZERO_SHOT = "Zero-shot"
+"""How the labels of those methods begin that are the backbone without a prompt."""
 LEARN = ("multitask", "multi", "maml", "fomaml", "reptile", "anil", "imaml", "metasgd", "spot")
 """Methods that are prompt tuning from a start learned on source tasks."""
 
@@ -260,6 +262,19 @@ def at_chance(group: Comparison, styles: MethodStyles) -> str:
     return (
         f"{group.name}: at chance, not above guessing or the most frequent answer: {listed(found)}. Gains of "
         "such scores mean little."
+    )
+
+
+def without_zero_shot(groups: Sequence[Comparison], styles: MethodStyles) -> str:
+    """How to have the backbone without a prompt next to chance and majority; empty where it is a method, or
+    where no target has classes.
+    """
+    there = any(method == "zero_shot" or styles.label(method).startswith(ZERO_SHOT) for method in styles)
+    if there or not any(group.blind for group in groups):
+        return ""
+    return (
+        "Zero-shot is not in this study: a line zero_shot: {} under methods adds the backbone without a "
+        "prompt; nothing is trained for it."
     )
 
 
