@@ -125,11 +125,13 @@ def _near(shown: str, printed: str, scores: bool) -> bool:
 
 
 def write(page: Path) -> None:
-    """Put what a page's blocks print into the page."""
+    """Put what a page's blocks print into the page, where it shows something else."""
     with tempfile.TemporaryDirectory() as folder:
         printed = {block.line: text for block, text in outputs(page, Path(folder))}
     text = page.read_text(encoding="utf-8")
     for before, after in reversed(shown(page)):
+        if after.text.strip("\n") and agrees(after.text, printed[before.line]):
+            continue
         lines = text.splitlines(keepends=True)
         first = after.line
         lines[first : first + after.text.count("\n")] = [printed[before.line]]

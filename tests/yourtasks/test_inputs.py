@@ -179,6 +179,7 @@ def test_labels_and_rows_of_one_side_are_said(tmp_path):
     _, err, _ = tuned(tmp_path, "--train", "train.csv", "--test", "test.csv")
     assert "test.csv: no row to learn from has the label '2': it cannot be predicted" in err
     assert "4 of 5 test inputs are among the rows to learn from" in err
+    assert "all labels are numbers, which say little to a model: give it words, --labels 0=WORD 1=WORD" in err
 
 
 def test_labels_that_the_model_cannot_tell_apart_or_misreads(tmp_path):

@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
+from helpers.doc_blocks import file_of
 from helpers.own_tables import documented, failed, softstart, table
+from helpers.paths import ROOT
 from softstart import Backbone
 from softstart.errors import SoftstartError
 from softstart.gym import open_gym
@@ -75,6 +77,16 @@ def test_the_documented_meta_training_is_what_the_command_does(sources, monkeypa
     assert again[1].strip() == "nothing to do: command is finished, from the same rows and settings"
     other = failed("meta-train", "sources", "--out", "command", *options, "--lr", 0.2, cwd=here)
     assert "command: holds a finished prompt of other rows, settings or backbone" in other
+
+
+def test_an_algorithm_of_ones_own_learns_a_start_by_its_import_path(sources, tmp_path, monkeypatch):
+    page = ROOT / "docs" / "tutorials" / "add-an-algorithm.md"
+    (tmp_path / "ones_own_sign.py").write_text(file_of(page, "sign_maml.py"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    options = ("--algorithm", "ones_own_sign.SignMAML", "--set", "inner_lr=0.5", "--steps", 1, "--length", 4)
+    code, _, err = softstart("meta-train", sources[0] / "sources", "--out", "start", *options, cwd=tmp_path)
+    assert code == 0, err
+    assert SoftPrompt.load(tmp_path / "start").info["inner_lr"] == 0.5
 
 
 def test_meta_training_resumes_where_it_was_killed(sources, tmp_path):

@@ -64,7 +64,9 @@ def meta_train(
     labels: LabelWords = None,
     no_header: NoHeader = False,
     gym_reading: GymReading = "strict",
-    algorithm: Annotated[str, typer.Option(help="One of: <algorithms>; see --set.")] = "multitask",
+    algorithm: Annotated[str, typer.Option(help="One of: <algorithms>, or an import path; see --set.")] = (
+        "multitask"
+    ),
     init: Annotated[
         str,
         typer.Option(help="A prompt to begin from (file, folder, hub id), or one of: <starts>."),
