@@ -23,7 +23,7 @@ OUTPUT = "output"
 """`<!-- output -->` before a block of text: what the block before it prints."""
 NUMBER = re.compile(r"[-+−]?\d+(?:[,.]\d+)*(?:e[-+]?\d+)?")
 TOLERANCE = 10
-"""How far a score, in points, may be from the one shown: processors round differently, and tuning adds it up."""
+"""How far a score, in points, may be from the one shown: processors round differently, and tuning adds up."""
 TIME = re.compile(r"(?:\d+ h )?(?:\d+ min )?\d+(?:\.\d+)? (?:s|min)\b")
 PASSING = re.compile(r"^.*(?: so far.*| in all| elapsed, ETA .*|notice.*pip.*)$\n?", re.M)
 """Lines of progress, which a slow machine prints and a fast one does not."""
@@ -88,9 +88,9 @@ def tidy(text: str) -> str:
 def agrees(shown: str, printed: str) -> bool:
     """Whether an output is as shown: the same words, whole numbers too, and scores within ``TOLERANCE``.
 
-    A number with a decimal point is a score. On a line with scores whole numbers may differ, such as the best
-    step. A gain, which has a sign, may differ by half its size where that is more. Times are not compared, and
-    … stands for anything; as a line, for any lines.
+    A number with a decimal point is a score. On a line with scores whole numbers may differ, such as the
+    best step. A gain, which has a sign, may differ by half its size where that is more. Times are not
+    compared, and … stands for anything; as a line, for any lines.
     """
     lines = [_squeezed(line) for line in printed.splitlines()]
     found = re.fullmatch(_pattern(shown), "\n".join(lines), re.S)

@@ -153,7 +153,15 @@ def test_scores_stand_beside_chance_and_those_at_chance_are_named():
 def test_how_to_have_zero_shot_is_said_where_it_is_missing_and_labels_are_there():
     rows = pd.DataFrame(
         [
-            {"method": method, "task": "a", "sample": 13, "seed": 42, "test": 0.8, "chance": 0.5, "majority": 0.3}
+            {
+                "method": method,
+                "task": "a",
+                "sample": 13,
+                "seed": 42,
+                "test": 0.8,
+                "chance": 0.5,
+                "majority": 0.3,
+            }
             for method in ("pt", "maml")
         ]
     )

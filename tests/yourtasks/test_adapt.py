@@ -14,6 +14,7 @@ from helpers.models import prompts, random_t5, toy_task
 from helpers.own_tables import documented, failed, softstart, table, write_rows
 from softstart import Backbone
 from softstart.algorithms import LOG_RATES
+from softstart.backbone import TINY
 from softstart.cli.tuned import odd_results, saved_line, show_tuned
 from softstart.gym import open_gym
 from softstart.gym.blind import Blind
@@ -226,9 +227,13 @@ def test_what_a_reader_must_know_of_a_result_is_said():
     said = list(odd_results(task, {"good": result((0.9,), 0.7)}, known))
     assert said == []
     said = list(odd_results(task, {"weak": result((0.6,), 0.4)}, known))
+    assert len(said) == 1
     assert said[0].startswith("weak: cannot be told from 50.0")
     said = list(odd_results(task, {"weak": result((0.6, 0.3), 0.4)}, known))
     assert said[0].startswith("weak: at chance: not above 50.0")
+    weak = result((0.6,), 0.4)
+    embedded = replace(weak, prompt=replace(weak.prompt, backbone=TINY))
+    assert "--backbone smollm2" in list(odd_results(task, {"weak": embedded}, known))[1]
     said = list(odd_results(task, {"none": result((0.0, 0.0), 0.0, outside=0.98)}, known))
     assert said == ["none: no test row is right: 98 % of its outputs are no label"]
     said = list(odd_results(task, {"flat": result((0.9,), 0.7, losses=((2.0, 1.97),))}, known))
@@ -304,7 +309,13 @@ def test_a_suffix_start_is_tuned_and_written_for_softstart_alone(folder, tmp_pat
         assert code == 0, err
         assert "warning: PEFT puts prompts before the text: this suffix prompt is for Softstart alone" in err
         assert SoftPrompt.from_pretrained(tmp_path / "out").placement == "suffix"
+        card = (tmp_path / "out" / "README.md").read_text()
+        assert "library_name: softstart" in card
+        assert "for Softstart alone" in card
+        assert "PeftModel" not in card
         assert softstart("evaluate", "out", "--rows", here / "more.csv", cwd=tmp_path)[0] == 0
+    assert softstart("adapt", *options, "--out", "file.safetensors", cwd=tmp_path)[0] == 0
+    assert SoftPrompt.load(tmp_path / "file.safetensors").placement == "prefix"
     line = failed("inspect", "published.pt", "--placement", "prefix", *on[:2], cwd=tmp_path)
     assert "the prompt was trained as suffix, not as prefix" in line
 

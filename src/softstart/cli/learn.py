@@ -355,10 +355,8 @@ def _save_best(tuned: Mapping[str, Tuned], task: Task, raw: RawData, out: Path, 
     if raw.multi_label:
         prompt.info["asked"] = labels_asked(task.test)
     prompt.info[WORK] = work
-    if prompt.fits_peft:
-        prompt.save_pretrained(out)
-    else:
-        prompt.save(out)
+    prompt.save_with_card(out)
+    if not prompt.fits_peft:
         warn(f"PEFT puts prompts before the text: this {prompt.placement} prompt is for Softstart alone")
     keep_curves(out, {name: of.curves for name, of in tuned.items()})
     checkpoint_of(out, work).unlink(missing_ok=True)

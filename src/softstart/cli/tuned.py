@@ -94,7 +94,9 @@ def _macro(task: Task, tuned: Mapping[str, Tuned]) -> Iterator[str]:
 def odd_results(task: Task, tuned: Mapping[str, Tuned], known: Levels) -> Iterator[str]:
     """What a reader must know before believing the scores: at zero, at chance, a loss that did not move."""
     from softstart.analysis.units import percent, points
+    from softstart.backbone import TINY
 
+    at_chance = False
     for name, of in tuned.items():
         if not any(of.tests):
             junk = of.outside is not None and of.outside > 0.5
@@ -108,12 +110,15 @@ def odd_results(task: Task, tuned: Mapping[str, Tuned], known: Levels) -> Iterat
                 f"(95 % interval of its prompt {points(of.low):.1f} to {points(of.high):.1f}, "
                 f"{len(task.test)} test rows)"
             )
+            at_chance = True
         if of.never_moved:
             yield f"{name}: no dev score was above zero, so the start itself was kept, untrained"
         if of.still:
             first, last = of.losses[0]
             moved = f"({first:.3g} to {last:.3g})"
             yield f"{name}: the training loss did not move {moved}; try other rates with --lr"
+    if at_chance and all(of.prompt.backbone == TINY for of in tuned.values()):
+        yield "the embedded model knows generated text alone: for real text give --backbone smollm2"
 
 
 def saved_line(name: str, tuned: Mapping[str, Tuned], samples: Sequence[int]) -> str:

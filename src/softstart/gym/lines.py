@@ -176,7 +176,8 @@ def _labeler(path: str, words: Sequence[str] | Mapping[Any, str]) -> Callable[[R
         known_as = str(value) if isinstance(value, (bool, int)) and value not in table else value
         if isinstance(value, (list, dict)) or known_as not in table:
             raise SoftstartError(
-                f"the label {value!r} of field '{path}' is outside the verbalizer", fix=f"It knows {known}."
+                f"the label {value!r} of field '{path}' is outside the verbalizer",
+                fix=f"It knows {known}. Give a word for every label (--labels, or labels in the YAML file).",
             )
         return table[known_as]
 

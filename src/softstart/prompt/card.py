@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from softstart.prompt.kinds import PromptKind
+from softstart.prompt.placement import peft_places
 
 OWN_ROWS = ("method", "algorithm", "setting", "source", "task", "scores", "license", "note", "from")
 """Keys of ``info`` that the card shows in its own way; all others are hyper-parameters."""
@@ -21,7 +22,7 @@ def model_card(length: int, kind: PromptKind, facts: Mapping[str, Any]) -> str:
     info, base = facts["info"], _base_model(facts)
     header = [
         "---",
-        "library_name: peft",
+        f"library_name: {'peft' if peft_places(facts['placement']) else 'softstart'}",
         *([f"base_model: {json.dumps(base)}"] if base else []),
         f"license: {json.dumps(info.get('license', 'other'))}",
         f"tags: [softstart, {', '.join(kind.tags)}, meta-learning]",
@@ -77,6 +78,14 @@ def _base_model(facts: Mapping[str, Any]) -> str:
 
 
 def _use(facts: Mapping[str, Any]) -> list[str]:
+    if not peft_places(facts["placement"]):
+        return [
+            "## Use",
+            "",
+            "PEFT puts every prompt before the text, so this one is for Softstart alone:",
+            "`softstart predict THIS_FOLDER --rows new.csv --out predictions.csv`, or",
+            "`softstart adapt --init THIS_FOLDER --train mine.csv` to start prompt tuning from it.",
+        ]
     auto = "AutoModelForCausalLM" if facts["peft_task"] == "CAUSAL_LM" else "AutoModelForSeq2SeqLM"
     at = f", revision={facts['revision']!r}" if facts["revision"] else ""
     files, comment = repr(facts["backbone"]), []

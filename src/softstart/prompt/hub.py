@@ -25,7 +25,7 @@ def download(repo_id: str, revision: str | None) -> Path:
         )  # fmt: skip
     from huggingface_hub import snapshot_download
 
-    with _explained(repo_id, "cannot be loaded from the hub"):
+    with _explained(repo_id, "is no file or folder here and cannot be loaded from the hub"):
         patterns = [WEIGHTS_FILE, PICKLED_FILE, CONFIG_FILE]
         return Path(snapshot_download(repo_id, revision=revision, allow_patterns=patterns))
 

@@ -238,8 +238,13 @@ class SoftPrompt:
                 where=str(folder),
                 fix="Train with placement: prefix, or save the prompt as a .safetensors file.",
             )
-        self.save(Path(folder))
-        formats.write_text(Path(folder) / "README.md", self.model_card())
+        self.save_with_card(Path(folder))
+
+    def save_with_card(self, path: Path) -> None:
+        """Write what ``save`` writes and, into a folder, a model card; for every placement."""
+        self.save(path)
+        if path.suffix != ".safetensors":
+            formats.write_text(path / "README.md", self.model_card())
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, *, revision: str | None = None) -> SoftPrompt:

@@ -87,7 +87,7 @@ def learn_start(
     }  # fmt: skip
     learned_start = SoftPrompt.of(backbone, learned.prompt, info, learned.further)
     if folder and checkpoint and this_job().lead:
-        learned_start.save_pretrained(folder)
+        learned_start.save_with_card(folder)
         keep_losses(folder, learned.curve)
         checkpoint.unlink(missing_ok=True)
     return learned_start
