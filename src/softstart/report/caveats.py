@@ -20,7 +20,7 @@ _MEASURED = {
     "studentized": (
         " In simulated studies (python -m softstart.analysis.coverage) with 4 to 16 tasks they held the "
         "truth .95 to .99 of the time for light gains and gains in points and .90 to .95 for heavy ratios; "
-        f"with fewer than {FEWEST_TASKS} tasks there is none."
+        f"with fewer than {FEWEST_TASKS} tasks, or one run of each, there is none."
     ),
     "percentile": (
         " They are too narrow: in simulated studies with 4 to 16 tasks they held the truth only .84 to .93 "

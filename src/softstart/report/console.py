@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from softstart.analysis import largest_budget, with_defaults
+from softstart.analysis.resampling import FEWEST_TASKS
 from softstart.report.style import Appearance, MethodStyles
 from softstart.report.tables import Comparison, comparisons
 from softstart.report.verdict import headline, overall, warnings, without_zero_shot
@@ -121,7 +122,9 @@ def _gain_rows(group: Comparison, methods: Sequence[str], compact: bool) -> list
     """The rows below the scores: a title, and a text per method; the ends of intervals apart if compact."""
     gains = [gain_words(group.arg.get(method), interval_digits=0) for method in methods]
     intervals = [("95 % interval", [gain.arg_interval for gain in gains])]
-    if compact:
+    if not any(gain.arg_interval for gain in gains):
+        intervals = []
+    elif compact:
         ends = [tuple(gain.arg_interval.strip("[]").split(", ")) for gain in gains]
         lows, highs = zip(*(pair if len(pair) == 2 else ("", "") for pair in ends), strict=True)
         intervals = [("95 % from", list(lows)), ("95 % to", list(highs))]
@@ -161,6 +164,8 @@ def _caption(groups: Sequence[Comparison], styles: MethodStyles, compact: bool, 
     notes = [f"Test in points, {spread} over runs; ARG: mean gain over {name} in percent."]
     if seeds == 1 and any(gain.arg_interval.known for gain in gains):
         notes.append("Intervals: of one meta-training seed.")
+    if styles.others and not any(gain.arg_interval.known for gain in gains):
+        notes.append(f"No intervals: they take {FEWEST_TASKS} tasks and two runs of each.")
     if not all(gain.complete for gain in gains):
         notes.append("* tasks or runs are missing.")
     if any(gain.n_undefined for gain in gains):

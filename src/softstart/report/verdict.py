@@ -272,10 +272,7 @@ def without_zero_shot(groups: Sequence[Comparison], styles: MethodStyles) -> str
     there = any(method == "zero_shot" or styles.label(method).startswith(ZERO_SHOT) for method in styles)
     if there or not any(group.blind for group in groups):
         return ""
-    return (
-        "Zero-shot is not in this study: a line zero_shot: {} under methods adds the backbone without a "
-        "prompt; nothing is trained for it."
-    )
+    return "No zero-shot scores: zero_shot: {} under methods adds them."
 
 
 def glossary(rows: pd.DataFrame, styles: MethodStyles) -> list[tuple[str, str]]:

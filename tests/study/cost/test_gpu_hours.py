@@ -40,3 +40,10 @@ def test_the_rates_of_the_package_are_those_of_the_benchmark():
     study = parse_study(yaml.safe_dump(STUDY), "study.yaml")
     best = max(row["flops"] for name, row in results["packs"].items() if "compiled" not in name)
     assert measured_rate(study) == (best, "NVIDIA H200")
+
+
+def test_hours_that_say_nothing_are_not_shown():
+    study = parse_study(yaml.safe_dump(STUDY), "study.yaml")
+    needed = Estimate({}, 174e2, None, None, None, (), {"main": Rows(1e2, 170, 4)})
+    assert list(cost_lines(study, needed)) == ["on one H200: under a minute"]
+    assert len(list(cost_lines(study, needed, rate=100.0))) > 1

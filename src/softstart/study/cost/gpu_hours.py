@@ -27,6 +27,9 @@ PEAKS = {
 ASSUMED = (0.5, 0.3)
 """Shares of the peak that a study might reach: assumptions, not measurements."""
 
+_SHORT = 60.0
+"""Seconds below which hours of a GPU say nothing."""
+
 MEASURED = resources.files("softstart.study.cost").joinpath("measured.json")
 """The rates that ``python -m benchmarks.gpu`` measured, part of the package (see ``rates_of``)."""
 
@@ -105,6 +108,7 @@ def cost_lines(
         key = (each.backbone, each.revision, each.dtype, left.text, left.output)
         alike[key] = (each, left.count + alike.get(key, (each, 0.0))[1])
     flops: list[tuple[Study, float]] = []
+    arithmetic = []
     for (backbone, *_, text, output), (each, rows) in alike.items():
         try:
             one = row_flops(each, text, output)
@@ -113,11 +117,15 @@ def cost_lines(
             return
         flops.append((each, rows * one))
         of = f" on {backbone}" if len({each.backbone for each, _ in alike.values()}) > 1 else ""
-        yield (
+        arithmetic.append(
             f"{rows:.3g} rows forward and backward{of}, of {text + output:.0f} tokens, "
             f"x {one / 1e12:.3g} TFLOP a row = {rows * one:.3g} FLOPs"
         )
     total = sum(work for _, work in flops)
+    if total and not rate and total / PEAKS[gpu][SINGLE] / min(ASSUMED) < _SHORT:
+        yield f"on one {gpu}: under a minute"
+        return
+    yield from arithmetic
     if not total:
         return
     if len(flops) > 1:
