@@ -129,14 +129,14 @@ def _near(shown: str, printed: str, scores: bool) -> bool:
 def write(page: Path) -> None:
     """Put what a page's blocks print into the page, where it shows something else."""
     with tempfile.TemporaryDirectory() as folder:
-        printed = {block.line: text for block, text in outputs(page, Path(folder))}
+        printed = [text for _, text in outputs(page, Path(folder))]
     text = page.read_text(encoding="utf-8")
-    for before, after in reversed(shown(page)):
-        if after.text.strip("\n") and agrees(after.text, printed[before.line]):
+    for (_, after), new in reversed(list(zip(shown(page), printed, strict=True))):
+        if after.text.strip("\n") and agrees(after.text, new):
             continue
         lines = text.splitlines(keepends=True)
         first = after.line
-        lines[first : first + after.text.count("\n")] = [printed[before.line]]
+        lines[first : first + after.text.count("\n")] = [new]
         text = "".join(lines)
     page.write_text(text, encoding="utf-8")
 
