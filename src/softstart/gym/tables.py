@@ -181,6 +181,9 @@ def label_words(labels: Sequence[str]) -> Sequence[str] | Mapping[str, str]:
     return tuple(labels)
 
 
+_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
+_NAMED = 3
+"""How many labels a note names."""
 WHOLE = 42
 """The name of the first sample of ``whole_task``."""
 
@@ -236,11 +239,20 @@ def whole_task(raw: RawData, *, splits: int = 1, dev_share: float = 0.25, max_de
     learned = {keyed.line.input for keyed in drawn.pool}
     notes += [*drawn.labels, *_shared(learned, test)]
     facts = (entry.name, entry.kind, entry.metric, entry.category)
-    task = Task(*facts, samples, test, raw.data, notes=tuple(notes))
+    task = Task(*facts, samples, test, raw.data)
+    task = replace(task, notes=(*notes, *_numbers(task.labels)))
     if not raw.multi_label:
         return task
     words = tuple(_several(raw)["words"].values())
     return questions.as_questions(task, words, MOST_TRAIN, own_dev=bool(own_dev))
+
+
+def _numbers(labels: Sequence[str]) -> list[str]:
+    """A note on labels that are numbers."""
+    if not labels or not all(_NUMBER.fullmatch(label) for label in labels):
+        return []
+    words = " ".join(f"{label}=WORD" for label in labels[:_NAMED]) + (" …" if len(labels) > _NAMED else "")
+    return [f"all labels are numbers, which say little to a model: give it words, --labels {words}"]
 
 
 def _dev_rows(raw: RawData, entry: Entry) -> tuple[Example, ...]:

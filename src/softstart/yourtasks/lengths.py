@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -10,10 +9,6 @@ from softstart.backbone import Backbone
 from softstart.errors import SoftstartError
 from softstart.gym.task import Example, Task
 from softstart.training.encoding import TextFormat, check_labels, encode_texts, misread_labels
-
-_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
-_NAMED = 3
-"""How many labels a note names."""
 
 
 def input_limit(backbone: Backbone, length: int, wanted: int, outputs: int) -> int:
@@ -52,10 +47,6 @@ def label_notes(backbone: Backbone, task: Task, chat: bool = False) -> Iterator[
     Raises:
         SoftstartError: two labels have the same tokens.
     """
-    if task.labels and all(_NUMBER.fullmatch(label) for label in task.labels):
-        words = " ".join(f"{label}=WORD" for label in task.labels[:_NAMED])
-        more = " …" if len(task.labels) > _NAMED else ""
-        yield f"all labels are numbers, which say little to a model: give it words, --labels {words}{more}"
     ids = encode_texts(backbone, task.labels, TextFormat().max_output_tokens, outputs=True, chat=chat)
     check_labels(task.labels, ids, f"task '{task.name}'")
     for label, back in misread_labels(backbone, task.labels, ids).items():
