@@ -25,9 +25,8 @@ NUMBER = re.compile(r"[-+−]?\d+(?:[,.]\d+)*(?:e[-+]?\d+)?")
 TOLERANCE = 10
 """How far a score, in points, may be from the one shown: processors round differently, and tuning adds up."""
 TIME = re.compile(r"(?:\d+ h )?(?:\d+ min )?\d+(?:\.\d+)? (?:s|min)\b")
-PASSING = re.compile(
-    r"^(?:.*(?: so far.*| in all| elapsed, ETA .*|notice.*pip.*)|memory is short: .*|note: texts are read once: .*)$\n?", re.M
-)
+_STEPS = r".*(?: so far.*| in all| elapsed, ETA .*|notice.*pip.*)"
+PASSING = re.compile(rf"^(?:{_STEPS}|memory is short: .*|note: texts are read once: .*)$\n?", re.M)
 """Lines of progress and of memory, which depend on the machine and on what else it does."""
 
 
