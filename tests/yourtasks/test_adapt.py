@@ -234,6 +234,8 @@ def test_what_a_reader_must_know_of_a_result_is_said():
     weak = result((0.6,), 0.4)
     embedded = replace(weak, prompt=replace(weak.prompt, backbone=TINY))
     assert "--backbone smollm2" in list(odd_results(task, {"weak": embedded}, known))[1]
+    said = list(odd_results(task, {"first": replace(result((0.9,), 0.7), best_step=0)}, known))
+    assert said == ["first: its prompt is the start itself, untrained: no later dev score was better"]
     said = list(odd_results(task, {"none": result((0.0, 0.0), 0.0, outside=0.98)}, known))
     assert said == ["none: no test row is right: 98 % of its outputs are no label"]
     said = list(odd_results(task, {"flat": result((0.9,), 0.7, losses=((2.0, 1.97),))}, known))

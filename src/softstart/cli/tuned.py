@@ -113,6 +113,8 @@ def odd_results(task: Task, tuned: Mapping[str, Tuned], known: Levels) -> Iterat
             at_chance = True
         if of.never_moved:
             yield f"{name}: no dev score was above zero, so the start itself was kept, untrained"
+        elif of.best_step == 0:
+            yield f"{name}: its prompt is the start itself, untrained: no later dev score was better"
         if of.still:
             first, last = of.losses[0]
             moved = f"({first:.3g} to {last:.3g})"
