@@ -96,3 +96,11 @@ def test_a_thousand_labels_of_one_beginning_read_it_once():
     words = [[3, 4, 5, 6 + i // 40, 7 + i % 40, 1] for i in range(1000)]
     found = trees(torch.tensor(words), 256)
     assert sum(map(len, found)) < 1000 + 25 + 5 * len(found)
+
+
+@pytest.mark.filterwarnings("error::FutureWarning")
+def test_without_a_prompt_texts_are_kept_under_either_name_of_transformers():
+    backbone = random_backbone("llama", torch.float32)
+    batch, none = random_batch([(4, 1, 0), (7, 1, 0)]), torch.zeros(1, 0, backbone.width)
+    got = backbone.rank(none, batch, candidates_tensor([SHARED], IGNORE), None, torch.tensor([0, 0]))
+    assert relative(got, alone(backbone, none, batch, [SHARED], [0, 0])) < 1e-5

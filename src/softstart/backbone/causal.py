@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
 from collections.abc import Iterator
 from typing import Any, ClassVar, Self
@@ -192,6 +193,8 @@ def _shortest(mask: Tensor) -> int:
 def _continuing(backbone: Backbone, embeds: Tensor, mask: Tensor) -> Reader:
     """What reads labels behind texts [B, S, d] by transformers' own keys and values of them."""
     joined, flags = left_padded(embeds, mask)
+    # transformers 5.24 renamed it, and drops the old name in 5.40.
+    name = "cache" if "cache" in inspect.signature(backbone.model.forward).parameters else "past_key_values"
     read = backbone.model(
         inputs_embeds=joined, attention_mask=flags, position_ids=_positions(flags),
         logits_to_keep=1, use_cache=True,
@@ -202,14 +205,14 @@ def _continuing(backbone: Backbone, embeds: Tensor, mask: Tensor) -> Reader:
         # The text's last position predicts the first label; every label but the last predicts the next.
         logits, given = read.logits[rows], labels[:, :-1]
         if given.shape[1]:
-            past = copy.copy(read.past_key_values)
+            past = copy.copy(getattr(read, name))
             past.layers = [copy.copy(layer) for layer in past.layers]  # selecting rows changes a layer
             for layer in past.layers:
                 layer.batch_select_indices(rows.to(layer.keys.device))
             seen = torch.cat((flags[rows], torch.ones_like(given)), 1)
             rest = backbone.model(
                 inputs_embeds=backbone.embedding(given.clamp_min(0)), attention_mask=seen,
-                position_ids=_positions(seen)[:, -given.shape[1] :], past_key_values=past,
+                position_ids=_positions(seen)[:, -given.shape[1] :], **{name: past},
             )  # fmt: skip
             logits = torch.cat((logits, rest.logits), 1)
         return summed_nll(logits.to(labels.device), labels)
