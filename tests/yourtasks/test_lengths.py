@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from softstart.gym.tables import RawData, whole_task
 from softstart.prompt import SoftPrompt
 from softstart.training.encoding import TextFormat
 from softstart.yourtasks import Predictor, fit_inputs
+from softstart.yourtasks.lengths import cut_note
 
 
 def test_what_is_too_long_is_cut_and_counted_or_refused(tmp_path, folder):
@@ -32,6 +34,11 @@ def test_what_is_too_long_is_cut_and_counted_or_refused(tmp_path, folder):
     gpt2 = random_backbone("gpt2", torch.float32)
     text, long = fit_inputs(gpt2, 20, task, TextFormat("{input}", 512, 41))
     assert (text.max_input_tokens, long) == (3, 40)
+    text = TextFormat("{input}", 512, 41)
+    assert cut_note(gpt2, 20, [task], text) == "inputs longer than 3 tokens are cut at their end: mine (40)"
+    many = cut_note(gpt2, 20, [replace(task, name=f"t{i}") for i in range(7)], text)
+    assert many.endswith("t3 (40), t4 (40) and 2 more tasks")
+    assert cut_note(backbone, 20, [task], text) == ""
     with pytest.raises(SoftstartError, match="leaves no room for text: 'gpt2' reads at most 64"):
         fit_inputs(gpt2, 64, task, TextFormat("{input}", 512, 41))
 

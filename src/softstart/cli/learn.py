@@ -10,6 +10,7 @@ import typer
 
 from softstart.cli.opening import backbone_of, check_lengths, kind_named, load_prompt, scored_by, table
 from softstart.cli.options import (
+    AlgorithmName,
     BackboneName,
     Chat,
     Device,
@@ -64,9 +65,7 @@ def meta_train(
     labels: LabelWords = None,
     no_header: NoHeader = False,
     gym_reading: GymReading = "strict",
-    algorithm: Annotated[str, typer.Option(help="One of: <algorithms>, or an import path; see --set.")] = (
-        "multitask"
-    ),
+    algorithm: AlgorithmName = "multitask",
     init: Annotated[
         str,
         typer.Option(help="A prompt to begin from (file, folder, hub id), or one of: <starts>."),
@@ -126,6 +125,7 @@ def meta_train(
     chosen, config = outer_loop(algorithm, steps=steps, lr=rate, lr_unit=unit, seed=seed, overrides=sets)
     text = TextFormat(CHAT if chat else "{input}", max_input_tokens=limit)
     theta = _begin(model, tasks, init, given, length, seed).tensor
+    _warn_of_cuts(model, len(theta), tasks, text)
     if _made_before(out, learning_work(model, tasks, chosen, config, theta, text), force):
         return
     lead = this_job().lead
@@ -133,6 +133,14 @@ def meta_train(
         learn_start(model, tasks, chosen, config, init=theta, text=text, folder=out, progress=bar)
     if lead:
         say(f"start of {len(tasks)} source tasks: {out}")
+
+
+def _warn_of_cuts(model: Backbone, length: int, tasks: Sequence[Task], text: TextFormat) -> None:
+    """Say which source tasks have inputs that are cut."""
+    from softstart.yourtasks.lengths import cut_note
+
+    if cut := cut_note(model, length, tasks, text):
+        warn(cut)
 
 
 def _refuse_nearest(init: str) -> None:

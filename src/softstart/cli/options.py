@@ -98,6 +98,7 @@ LabelWords = Annotated[
     list[str] | None,
     typer.Option("--labels", help="All label words, or VALUE=WORD for each: --labels 0=hate 1=fine."),
 ]
+AlgorithmName = Annotated[str, typer.Option(help="One of: <algorithms>, or an import path; see --set.")]
 GymReading = Annotated[
     Literal["strict", "published"],
     typer.Option(help="How files in CrossFit's format are read; published: as by the published code."),

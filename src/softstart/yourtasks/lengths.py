@@ -10,6 +10,9 @@ from softstart.errors import SoftstartError
 from softstart.gym.task import Example, Task
 from softstart.training.encoding import TextFormat, check_labels, encode_texts, misread_labels
 
+_NAMED = 5
+"""How many tasks a note names."""
+
 
 def input_limit(backbone: Backbone, length: int, wanted: int, outputs: int) -> int:
     """Tokens of text that fit the model's window with a prompt (and, in causal models, the output).
@@ -54,6 +57,21 @@ def label_notes(backbone: Backbone, task: Task, chat: bool = False) -> Iterator[
             f"the model reads the label {label!r} as {back!r}: other label words fit it better "
             "(--labels VALUE=WORD …)"
         )
+
+
+def cut_note(backbone: Backbone, length: int, tasks: Sequence[Task], text: TextFormat) -> str:
+    """Which of several tasks have inputs that are cut, and how many of each; empty without any.
+
+    Raises:
+        SoftstartError: as ``fit_inputs``.
+    """
+    fitted = {task.name: fit_inputs(backbone, length, task, text) for task in tasks}
+    named = [f"{name} ({cut})" for name, (_, cut) in fitted.items() if cut]
+    if not named:
+        return ""
+    limit = max(to.max_input_tokens for to, _ in fitted.values())
+    more = f" and {len(named) - _NAMED} more tasks" if len(named) > _NAMED else ""
+    return f"inputs longer than {limit} tokens are cut at their end: {', '.join(named[:_NAMED])}{more}"
 
 
 def fit_inputs(backbone: Backbone, length: int, task: Task, text: TextFormat) -> tuple[TextFormat, int]:
