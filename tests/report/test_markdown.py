@@ -180,4 +180,7 @@ def test_how_to_have_zero_shot_is_said_where_it_is_missing_and_labels_are_there(
         text = " ".join(caveats(with_defaults(table), groups, styles, "studentized"))
         assert ("zero_shot: {} under methods" in text) == said
         shown = str(comparison_table(table, arg_table(table, "pt"), appearance=looks).caption)
+        assert "No intervals: they take 4 tasks and two runs of each." in shown
         assert ("zero_shot: {} under methods" in shown) == said
+    baseline = rows[rows["method"] == "pt"]
+    assert "intervals" not in str(comparison_table(baseline, arg_table(baseline, "pt")).caption)

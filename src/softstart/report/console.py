@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -164,7 +165,13 @@ def _caption(groups: Sequence[Comparison], styles: MethodStyles, compact: bool, 
     notes = [f"Test in points, {spread} over runs; ARG: mean gain over {name} in percent."]
     if seeds == 1 and any(gain.arg_interval.known for gain in gains):
         notes.append("Intervals: of one meta-training seed.")
-    if styles.others and not any(gain.arg_interval.known for gain in gains):
+    judged = [
+        gain
+        for group in groups
+        for method, gain in group.arg.items()
+        if method != styles.baseline and not math.isnan(gain.mean_points)
+    ]
+    if judged and not any(gain.arg_interval.known for gain in judged):
         notes.append(f"No intervals: they take {FEWEST_TASKS} tasks and two runs of each.")
     if not all(gain.complete for gain in gains):
         notes.append("* tasks or runs are missing.")

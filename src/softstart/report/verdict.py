@@ -281,7 +281,7 @@ def glossary(rows: pd.DataFrame, styles: MethodStyles) -> list[tuple[str, str]]:
     lines = [("points", f"100 × the metric of the task, on its test set{_metrics(rows)}")]
     if shots := _shots(rows):
         lines.append(("k", shots))
-    here = [method for method in styles if method in set(rows["method"].astype(str))]
+    here = [method for method in styles if method in {styles.baseline, *rows["method"].astype(str)}]
     lines += [(styles.label(method), WHAT[method]) for method in here if method in WHAT]
     if learned := [styles.label(method) for method in here if method in LEARN]:
         lines.append((", ".join(learned), "prompt tuning from a start learned on source tasks"))

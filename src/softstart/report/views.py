@@ -163,10 +163,12 @@ def weightiest(group: Comparison, doubts: Doubts, method: str) -> tuple[float, s
 
 
 def _summary(group: Comparison, doubts: Doubts, styles: MethodStyles) -> list[tuple[str, list[str]]]:
-    """The rows below the scores: ARG, its companions and how far to trust it, one text per method."""
+    """The rows below the scores: ARG, its companions and how far to trust it, one text per method; rows
+    that have nothing to say are left out.
+    """
     gains = [gain_words(group.arg.get(method)) for method in group.methods]
     without = [weightiest(group, doubts, method) for method in group.methods]
-    return [
+    rows = [
         ("Mean", [in_points(group.mean(method)) for method in group.methods]),
         ("ARG, %", [gain.arg for gain in gains]),
         ("95 % interval", [gain.arg_interval for gain in gains]),
@@ -186,6 +188,7 @@ def _summary(group: Comparison, doubts: Doubts, styles: MethodStyles) -> list[tu
             [f"{signed(rest[0])} ({rest[1]})" if rest else "" for rest in without],
         ),
     ]
+    return [(title, texts) for title, texts in rows if any(texts)]
 
 
 def finding(group: Comparison, styles: MethodStyles, seeds: int) -> tuple[str, str]:
