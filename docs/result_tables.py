@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import re
@@ -9,6 +10,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import pandas as pd
 import result_files as files
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -245,6 +247,15 @@ def protocol_pair() -> str:
     return rows_of(
         [head, *body, ["mean [t interval over tasks]", *means], ["p, sign flips / t test", *tests]]
     )
+
+
+def baselines() -> str:
+    """Scores of baselines and learned starts at every budget, with gains over plain prompt tuning."""
+    folder = ROOT / "experiments" / "baselines"
+    spec = importlib.util.spec_from_file_location("baselines", folder / "__main__.py")
+    assert spec and spec.loader
+    spec.loader.exec_module(made := importlib.util.module_from_spec(spec))
+    return "\n".join(made.table(pd.read_csv(folder / "rows" / "mini-baselines.csv")))
 
 
 def mini_ends() -> str:
