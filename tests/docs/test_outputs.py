@@ -37,6 +37,7 @@ def test_a_difference_in_words_is_one_and_in_numbers_is_none():
     assert agrees(said, said.replace("81.0", "71.0"))
     assert not agrees(said, said.replace("81.0", "70.9"))
     assert not agrees("40 rows", "41 rows")
+    assert agrees("x,0.00033,9e-06,1,200.5", "x,0.00035,8.1e-06,1,201.5")
     gains = "points 0.0 +37.7 −2.5\n"
     assert agrees(gains, gains.replace("37.7", "20.0"))
     assert not agrees(gains, gains.replace("37.7", "18.0"))

@@ -21,7 +21,7 @@ from helpers.paths import ROOT
 
 OUTPUT = "output"
 """`<!-- output -->` before a block of text: what the block before it prints."""
-NUMBER = re.compile(r"[-+−]?\d+(?:[,.]\d+)*(?:e[-+]?\d+)?")
+NUMBER = re.compile(r"[-+−]?\d+(?:,\d{3}(?!\d))*(?:\.\d+)?(?:e[-+]?\d+)?")
 TOLERANCE = 10
 """How far a score, in points, may be from the one shown: processors round differently, and tuning adds up."""
 TIME = re.compile(r"(?:\d+ h )?(?:\d+ min )?\d+(?:\.\d+)? (?:s|min)\b")
