@@ -214,7 +214,9 @@ def causal_bars() -> str:
     half = "bfloat16"
     rows = [
         row("PEFT's plain loop / suffix, texts read once", peft, kept, (5, 5, 5, 2.2, 2.2, 2.2, 10)),
-        row("PEFT's plain loop / prefix, prompts read once", peft, once, (2.2, 2.2, 2.2, 3.5, 3.5, 3.5, None)),
+        row(
+            "PEFT's plain loop / prefix, prompts read once", peft, once, (2.2, 2.2, 2.2, 3.5, 3.5, 3.5, None)
+        ),
         row("HF Trainer / suffix", "PEFT, HF Trainer", kept, (None,) * 7),
         row("suffix in float32 / in bfloat16", kept, f"suffix, {half}", (1.5,) * 7),
         row("prefix in float32 / in bfloat16", once, f"prefix, {half}", (1.5,) * 7),
@@ -254,7 +256,8 @@ def baselines() -> str:
 
     folder = ROOT / "experiments" / "baselines"
     spec = importlib.util.spec_from_file_location("baselines", folder / "__main__.py")
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     spec.loader.exec_module(made := importlib.util.module_from_spec(spec))
     return "\n".join(made.table(pd.read_csv(folder / "rows" / "mini-baselines.csv")))
 

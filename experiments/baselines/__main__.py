@@ -1,7 +1,8 @@
 """Where every baseline and learned start stands at each budget, with its gain over plain prompt tuning.
 
-``python -m experiments.baselines RESULTS``: the ``results.csv`` of ``softstart run studies/mini-baselines.yaml``, or
-``experiments/baselines/rows/mini-baselines.csv``, which has its columns that count here.
+``python -m experiments.baselines RESULTS``: the ``results.csv`` of ``softstart run
+studies/mini-baselines.yaml``, or ``experiments/baselines/rows/mini-baselines.csv``, which has its columns
+that count here.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ COLUMNS = ["method", "task", "sample", "seed", "budget", "dev", "test", "run"]
 
 
 def gains(rows: pd.DataFrame, budget: int) -> pd.DataFrame:
-    """By method: mean score, mean gain in points over tasks, half the width of its 95 % t interval, and p by a
-    t test with Holm's correction over methods. A method without this budget stands there with its largest.
+    """By method: mean score, mean gain in points over tasks, half the width of its 95 % t interval, and p by
+    a t test with Holm's correction over methods. A method without this budget is there with its largest.
     """
     table: dict[str, tuple[float, float, float, float]] = {}
     plain = _by_task(rows, BASELINE, budget)
