@@ -89,6 +89,19 @@ def test_an_algorithm_of_ones_own_learns_a_start_by_its_import_path(sources, tmp
     assert SoftPrompt.load(tmp_path / "start").info["inner_lr"] == 0.5
 
 
+def test_a_start_is_learned_where_it_will_be_placed(sources, tmp_path):
+    folder, options = sources[0] / "sources", ("--steps", 1, "--length", 4, "--out", "start")
+    code, _, err = softstart("meta-train", folder, "--placement", "suffix", *options, cwd=tmp_path)
+    assert code == 0, err
+    assert "this suffix prompt is for Softstart alone" in err
+    assert SoftPrompt.load(tmp_path / "start").placement == "suffix"
+    again = ("--init", "start", "--steps", 1, "--out", "more")
+    code, _, err = softstart("meta-train", folder, *again, cwd=tmp_path)
+    assert code == 0, err
+    assert SoftPrompt.load(tmp_path / "more").placement == "suffix"
+    assert "--placement" in failed("meta-train", folder, "--placement", "middle", *options, cwd=tmp_path)
+
+
 def test_meta_training_resumes_where_it_was_killed(sources, tmp_path):
     here, _ = sources
     backbone, tasks = (

@@ -81,10 +81,12 @@ def meta_train(
     length: Annotated[int, typer.Option(min=1, help="Prompt length.")] = 20,
     kind: KindName = None,
     chat: Chat = False,
+    placement: PlacementName = None,
     seed: Seed = 0,
     max_input_tokens: MaxInput = None,
     force: Replace = False,
     device: Device = None,
+    text_cache: TextCache = None,
 ) -> None:
     """Learn a start from a folder of tables. Each table is a source task. Safe to kill and repeat.
 
@@ -93,14 +95,13 @@ def meta_train(
       softstart meta-train sources/ --out start
       softstart meta-train sources/ --out start --algorithm fomaml --set inner_lr=3.0 --steps 60
       softstart meta-train sources/ --out start --backbone google/t5-base-lm-adapt --length 100
+      softstart meta-train sources/ --out start --backbone smollm2 --placement suffix
     """
     from softstart.backbone import Backbone
     from softstart.gym.source_folder import source_tasks
-    from softstart.prompt.formats import check_prompt_output
     from softstart.training.chat import CHAT
     from softstart.training.distributed import this_job
     from softstart.training.encoding import TextFormat
-    from softstart.training.ranges import check_options
     from softstart.yourtasks import is_named, learn_start, outer_loop
     from softstart.yourtasks.learn import learning_work
     from softstart.yourtasks.predict import LIMIT
@@ -110,17 +111,20 @@ def meta_train(
     sets = overrides or []
     # What is wrong with these is said before anything loads.
     limit = max_input_tokens or LIMIT
-    check_options({"length": length, "max_input_tokens": limit})
-    check_prompt_output(out)
+    _check({"length": length, "max_input_tokens": limit}, placement, out)
     outer_loop(algorithm, steps=steps, lr=0.3 if lr is None else lr, seed=seed, overrides=sets)
     like = table("", input, output, label, labels, no_header)
     with progress_bar("reading tables"):
         tasks = source_tasks(folder, like, as_published=gym_reading == "published")
     warn_all(f"{task.name}: {note}" for task in tasks for note in task.notes)
-    given = None if is_named(init) else load_prompt(init)
+    given = None if is_named(init) else load_prompt(init, placement=placement)
+    where = given.placement if given else placement or "prefix"
     prompts = kind_named(kind, given)
     with progress_bar(f"loading {backbone}"):
-        model = Backbone.from_pretrained(backbone, device=device, revision=revision, prompt_kind=prompts)
+        model = Backbone.from_pretrained(
+            backbone, device=device, revision=revision, placement=where, prompt_kind=prompts
+        )
+    model.keep_texts(text_cache)
     rate, unit = outer_rate_for(model, lr, lr_unit)
     chosen, config = outer_loop(algorithm, steps=steps, lr=rate, lr_unit=unit, seed=seed, overrides=sets)
     text = TextFormat(CHAT if chat else "{input}", max_input_tokens=limit)
@@ -130,9 +134,16 @@ def meta_train(
         return
     lead = this_job().lead
     with progress_bar("learning a start", config.steps, hidden=not lead) as bar:
-        learn_start(model, tasks, chosen, config, init=theta, text=text, folder=out, progress=bar)
+        start = learn_start(model, tasks, chosen, config, init=theta, text=text, folder=out, progress=bar)
     if lead:
+        _warn_of_peft(start)
         say(f"start of {len(tasks)} source tasks: {out}")
+
+
+def _warn_of_peft(prompt: SoftPrompt) -> None:
+    """Say that PEFT cannot place a prompt."""
+    if not prompt.fits_peft:
+        warn(f"PEFT puts prompts before the text: this {prompt.placement} prompt is for Softstart alone")
 
 
 def _warn_of_cuts(model: Backbone, length: int, tasks: Sequence[Task], text: TextFormat) -> None:
@@ -364,8 +375,7 @@ def _save_best(tuned: Mapping[str, Tuned], task: Task, raw: RawData, out: Path, 
         prompt.info["asked"] = labels_asked(task.test)
     prompt.info[WORK] = work
     prompt.save_with_card(out)
-    if not prompt.fits_peft:
-        warn(f"PEFT puts prompts before the text: this {prompt.placement} prompt is for Softstart alone")
+    _warn_of_peft(prompt)
     keep_curves(out, {name: of.curves for name, of in tuned.items()})
     checkpoint_of(out, work).unlink(missing_ok=True)
     return f"saved: {saved_line(best, tuned, list(task.samples))}: {out}"
