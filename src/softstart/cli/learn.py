@@ -97,7 +97,6 @@ def meta_train(
       softstart meta-train sources/ --out start --backbone google/t5-base-lm-adapt --length 100
       softstart meta-train sources/ --out start --backbone smollm2 --placement suffix
     """
-    from softstart.backbone import Backbone
     from softstart.gym.source_folder import source_tasks
     from softstart.training.chat import CHAT
     from softstart.training.distributed import this_job
@@ -118,12 +117,7 @@ def meta_train(
         tasks = source_tasks(folder, like, as_published=gym_reading == "published")
     warn_all(f"{task.name}: {note}" for task in tasks for note in task.notes)
     given = None if is_named(init) else load_prompt(init, placement=placement)
-    where = given.placement if given else placement or "prefix"
-    prompts = kind_named(kind, given)
-    with progress_bar(f"loading {backbone}"):
-        model = Backbone.from_pretrained(
-            backbone, device=device, revision=revision, placement=where, prompt_kind=prompts
-        )
+    model = _loaded(backbone, given, placement, kind, device=device, revision=revision)
     model.keep_texts(text_cache)
     rate, unit = outer_rate_for(model, lr, lr_unit)
     chosen, config = outer_loop(algorithm, steps=steps, lr=rate, lr_unit=unit, seed=seed, overrides=sets)
@@ -138,6 +132,17 @@ def meta_train(
     if lead:
         _warn_of_peft(start)
         say(f"start of {len(tasks)} source tasks: {out}")
+
+
+def _loaded(
+    name: str, given: SoftPrompt | None, placement: str | None, kind: str | None, **more: Any
+) -> Backbone:
+    """The backbone for a start that begins from ``given``, whose placement and kind it then has."""
+    from softstart.backbone import Backbone
+
+    where = given.placement if given else placement or "prefix"
+    with progress_bar(f"loading {name}"):
+        return Backbone.from_pretrained(name, placement=where, prompt_kind=kind_named(kind, given), **more)
 
 
 def _warn_of_peft(prompt: SoftPrompt) -> None:

@@ -6,12 +6,13 @@ from softstart.cli.terminal import new_table, say, show_table
 
 
 def starts() -> None:
-    """List the learned starts that come with Softstart, and what each gained over a plain one.
+    """List the learned starts that are shipped. adapt --init takes their names.
+
+    The table also says what each gained over a plain start.
 
     \b
     Examples:
       softstart starts
-      softstart adapt --init softstart/tiny-mini --train mine.csv
     """
     from softstart.prompt import SoftPrompt
     from softstart.prompt.shipped import GAINED, shipped_starts
