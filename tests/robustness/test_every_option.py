@@ -59,6 +59,7 @@ BASES = {
     "results": "study",
     "run": "study.yaml --dry-run --device cpu",
     "similarity": "nowhere",
+    "starts": "",
     "status": "study",
     "tiny pretrain": "--tokens 1 --out taken",
 }
