@@ -300,7 +300,9 @@ def test_lines_are_read_one_at_a_time_with_their_numbers(tmp_path, ending):
 
 
 def test_of_a_large_table_rows_are_drawn_and_it_is_said(tmp_path, monkeypatch):
-    (tmp_path / "t.csv").write_text("input,label\n" + "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(400)))
+    (tmp_path / "t.csv").write_text(
+        "input,label\n" + "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(400))
+    )
     raw = RawData(str(tmp_path / "t.csv"))
     whole = whole_task(raw, splits=2)
     assert not whole.notes
