@@ -65,6 +65,7 @@ def _run(block: Block, page: Path, names: dict[str, object]) -> str:
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         sources = os.pathsep.join([str(ROOT / "src"), str(Path.cwd())])
         environment = {**os.environ, "PATH": path, "COLUMNS": "110", "PYTHONPATH": sources}
+        environment["OMP_NUM_THREADS"] = "1"  # another number rounds otherwise, which small tests amplify
         environment.pop("SOFTSTART_CACHE", None)  # the models that are kept on this machine
         call = ["bash", "-euo", "pipefail", "-c", block.text]
         done = subprocess.run(
