@@ -2,12 +2,12 @@
 
 ``python -m experiments.carried path/to/gym``: a start of 10 rows, 60 steps of multi-task learning on eight
 source tasks of ``mini-cls2cls``, is carried in both ways and tuned next to two plain starts on four real
-tasks.
+tasks. ``--start PROMPT --to gemma-3-270m`` carries a stored start of 10 rows to another backbone.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 from pathlib import Path
 
@@ -40,20 +40,21 @@ def learned(folder: Path) -> None:
     learn_start(tiny, tasks, algorithm, config, length=LENGTH).save_pretrained(folder)
 
 
-def main(gym: str) -> None:
+def main(gym: str, start: str | None, to: str, tasks: list[str]) -> None:
     """Print a line of Markdown for every task: test scores after 30 steps, in points."""
-    target = Backbone.from_pretrained("smollm2", device="cpu", dtype="bfloat16", placement="suffix")
+    target = Backbone.from_pretrained(to, device="cpu", dtype="bfloat16", placement="suffix")
     with tempfile.TemporaryDirectory() as folder:
-        learned(Path(folder))
+        if start is None:
+            learned(Path(folder))
         ways = ("nearest_words", "mapped")
-        starts = {way: named_start(target, f"{way}:{folder}", []).tensor for way in ways}
+        starts = {way: named_start(target, f"{way}:{start or folder}", []).tensor for way in ways}
     starts |= {f"plain, seed {seed}": plain_start(target, LENGTH, seed) for seed in (0, 1)}
     how = Evaluation(scoring="rank", max_tokens=8192)
     config = AdaptConfig(
         steps=30, eval_every=10, batch_size=8, optimizer=AdamW(weight_decay=0.0), max_tokens=4096
     )
     print(f"| task | {' | '.join(starts)} |\n|---|{'--:|' * len(starts)}")
-    for name in TASKS:
+    for name in tasks:
         text = TextFormat("{input}\nAnswer:", max_input_tokens=64)
         task = encode_task(open_gym(gym).load(name), target, text)
         runs = [AdaptRun(start, task, SAMPLE, RATE) for start in starts.values()]
@@ -64,4 +65,9 @@ def main(gym: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    parser = argparse.ArgumentParser(prog="python -m experiments.carried", description=__doc__)
+    parser.add_argument("gym")
+    parser.add_argument("--start")
+    parser.add_argument("--to", default="smollm2")
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
+    main(**vars(parser.parse_args()))

@@ -48,10 +48,11 @@ def test_a_prompt_of_words_becomes_these_words_and_a_map_that_exists_is_found():
     assert float((carried.mapped() - exact).norm() / exact.norm()) < 0.03  # ridge regression shrinks a little
 
 
-def test_both_are_initializers(tmp_path, monkeypatch):
-    tiny = Backbone.from_pretrained("softstart/tiny", device="cpu")
+@pytest.mark.parametrize("placement", ["prefix", "suffix"])
+def test_both_are_initializers(tmp_path, monkeypatch, placement):
+    tiny = Backbone.from_pretrained("softstart/tiny", device="cpu", placement=placement)
     generator = torch.Generator().manual_seed(1)
-    SoftPrompt.of(tiny, torch.randn(7, tiny.width, generator=generator)).save_pretrained(tmp_path / "start")
+    SoftPrompt.of(tiny, torch.randn(7, tiny.width, generator=generator)).save(tmp_path / "start")
     target = random_backbone("llama", torch.float32)
     monkeypatch.setattr(target, "tokenizer", tiny.tokenizer)
     table = torch.randn(len(tiny.vocabulary), target.width, generator=generator)

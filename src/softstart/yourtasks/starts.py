@@ -187,7 +187,9 @@ def _carried(backbone: Backbone, source: str) -> Carried:
             where=source,
             fix="Give one that Softstart tuned or learned.",
         )
-    other = Backbone.from_pretrained(prompt.backbone, device="cpu", revision=prompt.revision or None)
+    other = Backbone.from_pretrained(
+        prompt.backbone, device="cpu", revision=prompt.revision or None, placement=prompt.placement
+    )
     tensor = prompt.check_for(other, source)
     theirs, mine = shared_tokens(other.tokenizer, backbone.tokenizer)
     return Carried(tensor.cpu(), other.vocabulary[theirs], backbone.vocabulary[mine].cpu())
