@@ -444,3 +444,13 @@ def test_a_prompt_file_names_no_code_to_import(tmp_path):
     done = call(SOFTSTART, "predict", file, *rows, "--labels", "a", "--device", "cpu")
     assert done.returncode == 1
     assert "under placement 'antigravity.fly', which is not registered" in done.stderr
+    (tmp_path / "sources").mkdir()
+    for name in "ab":
+        (tmp_path / "sources" / f"{name}.csv").write_text("input,output\n" + "a film,good\nb film,bad\n" * 8)
+    for init in (file, f"mapped:{file}"):
+        done = call(
+            SOFTSTART, "meta-train", tmp_path / "sources", "--init", init, "--out", tmp_path / "start",
+            "--device", "cpu",
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert "under placement 'antigravity.fly', which is not registered" in done.stderr

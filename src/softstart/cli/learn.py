@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from softstart.cli.opening import backbone_of, check_lengths, kind_named, load_prompt, scored_by, table
+from softstart.cli.opening import backbone_of, check_lengths, load_prompt, scored_by, table
 from softstart.cli.options import (
     AlgorithmName,
     BackboneName,
@@ -117,8 +117,7 @@ def meta_train(
         tasks = source_tasks(folder, like, as_published=gym_reading == "published")
     warn_all(f"{task.name}: {note}" for task in tasks for note in task.notes)
     given = None if is_named(init) else load_prompt(init, placement=placement)
-    model = _loaded(backbone, given, placement, kind, device=device, revision=revision)
-    model.keep_texts(text_cache)
+    model = backbone_of(given, backbone, device, text_cache, placement, kind, revision)
     rate, unit = outer_rate_for(model, lr, lr_unit)
     chosen, config = outer_loop(algorithm, steps=steps, lr=rate, lr_unit=unit, seed=seed, overrides=sets)
     text = TextFormat(CHAT if chat else "{input}", max_input_tokens=limit)
@@ -132,17 +131,6 @@ def meta_train(
     if lead:
         _warn_of_peft(start)
         say(f"start of {len(tasks)} source tasks: {out}")
-
-
-def _loaded(
-    name: str, given: SoftPrompt | None, placement: str | None, kind: str | None, **more: Any
-) -> Backbone:
-    """The backbone for a start that begins from ``given``, whose placement and kind it then has."""
-    from softstart.backbone import Backbone
-
-    where = given.placement if given else placement or "prefix"
-    with progress_bar(f"loading {name}"):
-        return Backbone.from_pretrained(name, placement=where, prompt_kind=kind_named(kind, given), **more)
 
 
 def _warn_of_peft(prompt: SoftPrompt) -> None:

@@ -92,23 +92,26 @@ def backbone_of(
     text_cache: int | None = None,
     placement: str | None = None,
     kind: str | None = None,
+    revision: str | None = None,
 ) -> Any:
     """The backbone of this name; without a name, the one the prompt was made on.
 
-    ``text_cache``: MiB for texts that it has read, see ``Backbone.keep_texts``. Without a prompt, prompts go
-    where ``placement`` says. They are of this ``kind``, by default that of the prompt.
+    ``revision`` is by default that of the prompt, if it was made on the same backbone. ``text_cache``: MiB
+    for texts that it has read, see ``Backbone.keep_texts``. Without a prompt, prompts go where ``placement``
+    says. They are of this ``kind``, by default that of the prompt.
 
     Raises:
         SoftstartError: the prompt does not say, or the backbone cannot be loaded.
     """
     from softstart.backbone import Backbone
+    from softstart.prompt.placement import registered_placement
 
     name = name or (prompt.backbone if prompt else None)
     if not name:
         raise SoftstartError("the prompt does not say what backbone it was made on", fix="Give --backbone.")
     same = prompt is not None and name == prompt.backbone
-    where = _placement(prompt) if prompt else placement or "prefix"
-    version = (prompt.revision or None) if prompt and same else None
+    where = registered_placement(prompt.placement) if prompt else placement or "prefix"
+    version = revision or ((prompt.revision or None) if prompt and same else None)
     prompts = kind_named(kind, prompt)
     with progress_bar(f"loading {name}"):
         backbone = Backbone.from_pretrained(
@@ -130,18 +133,6 @@ def kind_named(kind: str | None, prompt: SoftPrompt | None) -> str:
         KINDS.find(kind, "--kind")
         return kind
     return prompt.kind.name if prompt else "embeddings"
-
-
-def _placement(prompt: SoftPrompt) -> str:
-    """The placement of a prompt, if it is registered: a file must not name code to import."""
-    from softstart.prompt import PLACEMENTS
-
-    if prompt.placement not in PLACEMENTS:
-        raise SoftstartError(
-            f"the prompt was trained under placement '{prompt.placement}', which is not registered",
-            fix="Load it in Python, after importing the module that defines this placement.",
-        )
-    return prompt.placement
 
 
 def check_lengths(too_long: int, limit: int, strict: bool, template: str = "{input}") -> None:

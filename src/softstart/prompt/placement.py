@@ -65,6 +65,20 @@ def find_placement(name: str, *, causal: bool) -> Placement:
     return place
 
 
+def registered_placement(name: str) -> str:
+    """The placement that a prompt's file names, if it is registered: a file must not name code to import.
+
+    Raises:
+        SoftstartError: it is not.
+    """
+    if name not in PLACEMENTS:
+        raise SoftstartError(
+            f"the prompt was trained under placement '{name}', which is not registered",
+            fix="Load it in Python, after importing the module that defines this placement.",
+        )
+    return name
+
+
 def peft_places(name: str) -> bool:
     """Whether PEFT puts prompts where this placement does; False for one that is not registered.
 

@@ -29,6 +29,7 @@ from softstart.prompt import (
 )
 from softstart.prompt.carried import Carried, shared_tokens
 from softstart.prompt.formats import SUFFIXES, one_of, prompts_in
+from softstart.prompt.placement import registered_placement
 from softstart.training.configs import MetaConfig, PromptSpec
 from softstart.training.demonstrations import demonstrations, first_answers
 from softstart.training.encoding import EncodedTask, TextFormat, encode_task
@@ -188,7 +189,10 @@ def _carried(backbone: Backbone, source: str) -> Carried:
             fix="Give one that Softstart tuned or learned.",
         )
     other = Backbone.from_pretrained(
-        prompt.backbone, device="cpu", revision=prompt.revision or None, placement=prompt.placement
+        prompt.backbone,
+        device="cpu",
+        revision=prompt.revision or None,
+        placement=registered_placement(prompt.placement),
     )
     tensor = prompt.check_for(other, source)
     theirs, mine = shared_tokens(other.tokenizer, backbone.tokenizer)
