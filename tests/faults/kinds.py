@@ -195,11 +195,11 @@ def memory(trial: Trial) -> None:
 
         exact, steps = adaptation.run_gradients, [0]
 
-        def scarce(backbone, prompts, *rest):
+        def scarce(backbone, prompts, *rest, **options):
             steps[0] += 1
             if len(prompts) > 2 and steps[0] > begin:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
-            return exact(backbone, prompts, *rest)
+            return exact(backbone, prompts, *rest, **options)
 
         adaptation.run_gradients = scarce
 

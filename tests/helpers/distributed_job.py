@@ -35,7 +35,7 @@ def learned(backbone, tasks):
 
 
 def adapted(backbone, tasks):
-    """Five runs of one task, two of which compete."""
+    """Five runs of one task, two of which compete, through two places."""
     starts = prompts(backbone, runs=5)
     groups = (None, "rivals", None, "rivals", None)
     runs = [
@@ -43,7 +43,7 @@ def adapted(backbone, tasks):
         for i, group in enumerate(groups)
     ]
     config = AdaptConfig(steps=4, eval_every=2, rungs=(2,))
-    for i, result in enumerate(adapt(backbone, runs, config, Evaluation(scoring="rank"))):
+    for i, result in enumerate(adapt(backbone, runs, config, Evaluation(scoring="rank"), places=2)):
         facts = {
             "curve": result.curve,
             "status": result.status,

@@ -15,12 +15,13 @@ from helpers.models import PLAIN, prompts, random_t5, relative, toy_encoded, toy
 from softstart.backbone import collate
 from softstart.errors import SoftstartError
 from softstart.gym.task import Example, Sample
-from softstart.training.adaptation import AdaptRun, adapt, whole_groups
+from softstart.training.adaptation import AdaptRun, adapt
 from softstart.training.configs import AdaptConfig
 from softstart.training.encoding import encode_task, epoch_slice, rng_for, to_batch
 from softstart.training.evaluation import Evaluation, Job, evaluate, predict
 from softstart.training.objective import run_gradients
 from softstart.training.optimizers import OPTIMIZERS, SGD
+from softstart.training.places import whole_groups
 
 # Ranking label words: a random network scores between 0 and 1 with it, while it never writes a label freely.
 HOW = Evaluation(scoring="rank")

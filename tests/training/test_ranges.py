@@ -20,9 +20,9 @@ from softstart.training.ranges import AMOUNTS, COUNTS, RATES, SEEDS
 WRONG = [float("nan"), float("inf"), -1, 2**63, 10**40]
 STUDY_KEYS = [
     "samples", "meta_seeds", "baseline_seeds", "source_samples", "learning_rates",
-    "finetuning_learning_rates", "pack_size", "shots", "test_rows", "source_tasks", "prompt.length",
-    "prompt.top", "text.max_input_tokens", "text.max_output_tokens", "meta.steps", "meta.meta_batch",
-    "meta.lr", "meta.seed", "meta.epochs", "meta.checkpoint_every", "meta.max_tokens",
+    "finetuning_learning_rates", "pack_size", "pack_refill", "shots", "test_rows", "source_tasks",
+    "prompt.length", "prompt.top", "text.max_input_tokens", "text.max_output_tokens", "meta.steps",
+    "meta.meta_batch", "meta.lr", "meta.seed", "meta.epochs", "meta.checkpoint_every", "meta.max_tokens",
     "methods.maml.inner_lr", "methods.maml.inner_steps", "methods.maml.support_size",
     "methods.maml.query_size", "adaptation.steps", "adaptation.batch_size", "adaptation.eval_every",
     "adaptation.patience", "adaptation.max_tokens", "finetuning.steps", "finetuning.batch_size",

@@ -21,8 +21,8 @@ COUNTS = frozenset({
     "steps", "batch_size", "batch_parts", "eval_every", "eval_backoff", "patience", "meta_batch",
     "checkpoint_every", "inner_steps", "support_size", "query_size", "embedding_steps", "max_tokens",
     "max_input_tokens", "max_output_tokens", "max_new_tokens", "num_beams", "length", "top", "pack_size",
-    "shots", "source_shots", "source_tasks", "test_rows", "budgets", "rungs", "splits", "demonstrations",
-    "draws", "most_tokens", "rank",
+    "pack_refill", "shots", "source_shots", "source_tasks", "test_rows", "budgets", "rungs", "splits",
+    "demonstrations", "draws", "most_tokens", "rank",
 })  # fmt: skip
 """Fields from 1 to ``MOST``."""
 RATES = frozenset({"lr", "inner_lr", "learning_rates", "finetuning_learning_rates", "inverse_strengths"})

@@ -19,6 +19,7 @@ from softstart.study.plan.plan import make_plan
     [
         ({"name": "renamed"}, "same", "same"),
         ({"pack_size": 3}, "same", "same"),
+        ({"pack_refill": 3}, "same", "same"),
         ({"text_cache": 3}, "same", "same"),
         ({"adaptation": {"max_tokens": 99}}, "same", "same"),
         ({"meta": {"checkpoint_every": 2}}, "same", "same"),
@@ -51,6 +52,7 @@ DROPOUT = {"adaptation": {"dropout": True}, "meta": {"dropout": True}}
     [
         ({"adaptation": {"dropout": True, "max_tokens": 256}}, "same", "prompt runs"),
         ({"pack_size": 2}, "same", "prompt runs"),
+        ({"pack_refill": 2}, "same", "same"),
         ({"meta": {"dropout": True, "max_tokens": 256}}, "all", "maml"),
         ({"meta": {"dropout": True, "memory_budget": 1.0}}, "same", "same"),
         ({"evaluation": {"max_tokens": 256}}, "same", "same"),

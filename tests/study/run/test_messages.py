@@ -38,9 +38,10 @@ def test_every_piece_of_work_arrives():
     learned = [run for run in plan.runs if run.start is not None][:2]
     for item in (MetaTraining(plan.metas[0]), UnpackedRun(tuned)):
         assert item_of(sent(plain_item(item)), plan) == item
-    item = Adaptation("pack-1", learned, {"start": {FINAL: PROMPT}})
+    item = Adaptation("pack-1", learned, {"start": {FINAL: PROMPT}}, places=2)
     arrived = item_of(sent(plain_item(item)), plan)
     assert (arrived.key, arrived.runs, list(arrived.starts)) == ("pack-1", learned, ["start"])
+    assert arrived.places == 2
     same(arrived.starts["start"][FINAL], PROMPT)
     item = Tests("main", "t1", [("run", 3)], PROMPT[None])
     arrived = item_of(sent(plain_item(item)), plan)

@@ -20,7 +20,7 @@ from softstart.study.declare.spec import Study
 from softstart.study.declare.study_file import variants_of
 from softstart.study.declare.task_lists import declared_setting, some_sources
 from softstart.study.plan.inputs import BackboneFacts, Inputs, Part, TaskFacts
-from softstart.study.plan.plan import Plan, RunNode, make_plan
+from softstart.study.plan.plan import Plan, RunNode, make_plan, pack_places
 from softstart.study.results.folder import DATABASE
 from softstart.study.results.stores import open_store
 from softstart.study.run.pack_sizes import try_out
@@ -265,7 +265,9 @@ def _probe(resources: Resources, plan: Plan, run: RunNode) -> tuple[float, int]:
     """Seconds of a row that goes forward and backward, and peak memory: from a few steps of one pack."""
     pack = next(pack for pack in packs(plan) if pack[0].key == run.key)
     backbone = resources.backbone(run.variant)
-    pack = pack[: _few_enough(backbone, resources.studies[run.variant])]
+    study = resources.studies[run.variant]
+    places = pack_places(run, study) or len(pack)
+    pack = pack[: min(places, _few_enough(backbone, study))]
     times: list[float] = []
 
     def tick(done: float, note: str = "") -> None:
@@ -277,5 +279,5 @@ def _probe(resources: Resources, plan: Plan, run: RunNode) -> tuple[float, int]:
         try_out(resources, pack, PROBE_STEPS, tick, dev_rows=1)
     # Progress comes before the first step and after each. The first step warms up, the last one ends with an
     # evaluation: neither is timed.
-    rows = (PROBE_STEPS - 2) * len(pack) * resources.studies[run.variant].adaptation.batch_size
+    rows = (PROBE_STEPS - 2) * len(pack) * study.adaptation.batch_size
     return (times[-2] - times[1]) / rows, peak_memory(backbone.device)

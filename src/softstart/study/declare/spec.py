@@ -110,6 +110,11 @@ class Study(BaseModel):
     pack_size: Positive = 16
     """Upper bound on the runs trained together; there are fewer where memory is short. Their numbers depend
     on it only under dropout, whose masks span a pack."""
+    pack_refill: Positive = 1
+    """A piece of work takes up to ``pack_refill * pack_size`` runs, ``pack_size`` of them at once: when one
+    ends early (patience, rungs, epochs), the next takes its place. A larger value keeps packs full for
+    longer but leaves fewer, longer pieces of work to the workers. It changes no number beyond rounding. Not
+    used under dropout, and where no run can end early."""
     text_cache: Annotated[int, Field(ge=0)] | None = None
     """MiB that a worker may fill with texts a causal model has read; 0: none; None: its share of a quarter of
     the free memory. No number depends on it."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from softstart.prompt import PLACEMENTS
 from softstart.study.declare.spec import Study, resolve_methods
 from softstart.study.declare.study_file import variants_of
 from softstart.study.plan.inputs import Inputs, Part, TaskFacts
@@ -134,6 +135,20 @@ def run_cost(run: RunNode, study: Study, task: TaskFacts) -> float:
     steps = steps_of(config, task.train) if task.train else config.steps
     evaluated = task.dev * (steps / config.eval_every + 1)
     return steps * config.batch_size + evaluated * EVALUATION_COST
+
+
+def pack_places(run: RunNode, study: Study) -> int | None:
+    """How many runs of its piece of work train at once; None: all of them.
+
+    Under dropout the numbers of a run depend on its pack, so packs stay as they were.
+    """
+    config = study.adaptation
+    if PLACEMENTS.find(study.prompt.placement).rows_interact:
+        return study.pack_size
+    ends_early = config.patience is not None or config.epochs is not None or config.rungs
+    if study.pack_refill == 1 or not ends_early or config.dropout or _chosen_under_dropout(run.method):
+        return None
+    return study.pack_size
 
 
 class _Planner:

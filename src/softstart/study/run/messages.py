@@ -78,9 +78,10 @@ def plain_item(item: WorkItem) -> dict[str, Any]:
             return {"do": "meta-train", "key": node.key}
         case UnpackedRun(run):
             return {"do": "run alone", "key": run.key}
-        case Adaptation(key, runs, starts):
+        case Adaptation(key, runs, starts, places):
             named = {of: _plain_arrays(arrays) for of, arrays in starts.items()}
-            return {"do": "adapt", "key": key, "runs": [run.key for run in runs], "starts": named}
+            keys = [run.key for run in runs]
+            return {"do": "adapt", "key": key, "runs": keys, "starts": named, "places": places}
         case Testing(variant, task, of, prompts):
             return {
                 "do": "test",
@@ -102,7 +103,7 @@ def item_of(data: Mapping[str, Any], plan: Plan) -> WorkItem:
             return UnpackedRun(runs[data["key"]])
         case "adapt":
             starts = {of: _arrays_of(arrays) for of, arrays in data["starts"].items()}
-            return Adaptation(data["key"], [runs[key] for key in data["runs"]], starts)
+            return Adaptation(data["key"], [runs[key] for key in data["runs"]], starts, data["places"])
         case "test":
             of = [(run, step) for run, step in data["of"]]
             return Testing(data["variant"], data["task"], of, _array_of(data["prompts"]))

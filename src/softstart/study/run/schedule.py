@@ -98,7 +98,7 @@ class StudyRun:
             self._fail(unit, f"{known['reason']} (in an earlier run; --retry-failed tries it again)")
             return
         room = self._room.get(unit.runs[0].variant, math.inf) if unit.runs else math.inf
-        if len(unit.runs) > room and len(parts := self.graph.halves(unit)) > 1:
+        if unit.places > room and len(parts := self.graph.halves(unit)) > 1:
             self._split(unit, parts)
             return
         try:
@@ -122,7 +122,7 @@ class StudyRun:
             self._settle(unit, succeeded=True)
         elif outcome.kind == "memory" and len(parts := self.graph.halves(unit)) > 1:
             self.display.line(f"{unit.name}: {outcome.reason}; continuing with smaller packs")
-            self._room[unit.runs[0].variant] = max(len(part.runs) for part in parts)
+            self._room[unit.runs[0].variant] = max(part.places for part in parts)
             self._split(unit, parts)
         elif outcome.kind == "memory":
             self._fail(unit, f"{outcome.reason}; a smaller max_tokens needs less memory")

@@ -144,12 +144,14 @@ class MetaTraining:
 @dataclass(frozen=True)
 class Adaptation:
     """Prompt-tune a pack of runs. ``starts`` are the learned ones, by key of the meta-training: the prompt
-    [P, d] as ``FINAL``, and whatever else was learned with it.
+    [P, d] as ``FINAL``, and whatever else was learned with it. At most ``places`` runs train at once; None:
+    all of them.
     """
 
     key: str
     runs: Sequence[RunNode]
     starts: Mapping[str, Mapping[str, Array]]
+    places: int | None = None
 
     @property
     def name(self) -> str:
@@ -178,6 +180,7 @@ class Adaptation:
             list(begun.values()),
             study.adaptation,
             study.evaluation,
+            places=self.places,
             checkpoint=worker.checkpoint(self.key),
             progress=lambda n, note="": progress(n * share, note),
         )
@@ -203,12 +206,12 @@ class Adaptation:
             return {}
         library = {name: torch.tensor(array) for name, array in self.starts[first.start].items()}
         groups = {run.group: run for run in self.runs}
-        chosen = method.algorithm.nearest(
-            resources.backbone(first.variant),
-            library,
-            [(resources.encoded(run.variant, run.task), run.sample, run.seed) for run in groups.values()],
-            method.meta,
-        )
+        backbone, at_once = resources.backbone(first.variant), self.places or len(groups)
+        cells = [(resources.encoded(run.variant, run.task), run.sample, run.seed) for run in groups.values()]
+        chosen: list[Near] = []
+        for begin in range(0, len(cells), at_once):
+            some = cells[begin : begin + at_once]
+            chosen += method.algorithm.nearest(backbone, library, some, method.meta)
         return dict(zip(groups, chosen, strict=True))
 
     def _begun(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,11 +19,11 @@ from softstart.prompt.kinds import recorded_kind
 from softstart.study.declare.spec import MAIN
 from softstart.study.plan.choice import Choice, best_up_to, budgets_of, choose
 from softstart.study.plan.inputs import Inputs
-from softstart.study.plan.plan import EVALUATION_COST, Cell, MetaNode, Plan, RunNode, run_cost
+from softstart.study.plan.plan import EVALUATION_COST, Cell, MetaNode, Plan, RunNode, pack_places, run_cost
 from softstart.study.results.folder import prompt_path, stored_prompts
 from softstart.study.results.store import Store
 from softstart.study.run.work import FINAL, Adaptation, Array, MetaTraining, Testing, UnpackedRun, WorkItem
-from softstart.training.adaptation import whole_groups
+from softstart.training.places import whole_groups
 
 
 @dataclass
@@ -47,7 +48,8 @@ class Unit:
     ``needs`` are units that must succeed first, ``after`` units that must only have ended. ``make`` returns
     the work when its turn comes, or None if nothing is left of it. ``cost`` is in rows that go forward and
     backward once. ``rank`` is the cost of the longest path from here to the end. A row takes about the same
-    time in all units of one ``kind``. Units with the same ``texts`` read the same ones.
+    time in all units of one ``kind``. Units with the same ``texts`` read the same ones. Of the ``runs`` of a
+    pack, ``places`` train at once.
     """
 
     key: str
@@ -58,6 +60,7 @@ class Unit:
     needs: list[Unit] = field(default_factory=list)
     after: list[Unit] = field(default_factory=list)
     runs: Sequence[RunNode] = ()
+    places: int = 0
     rank: float = 0.0
     variant: str = MAIN
     texts: tuple[tuple[str, int], ...] = ()
@@ -68,6 +71,7 @@ class WorkGraph:
 
     Packs and groups of tests are cut from the whole plan, not from what is left of it. So what is computed
     together, and every bit of the results, depends neither on interruptions nor on where the work is done.
+    Where runs take the places of others, their order is that of the plan.
     """
 
     def __init__(self, plan: Plan, inputs: Inputs, state: StoredRows, folder: Path) -> None:
@@ -81,35 +85,55 @@ class WorkGraph:
         trained: dict[str, Unit] = {}
         for group in packs(plan):
             if todo := self._missing(group):
-                unit = self._alone(todo[0]) if todo[0].method.unpacked else self.pack(todo)
-                start = todo[0].start
+                first, start = todo[0], todo[0].start
+                places = pack_places(first, plan.studies[first.variant])
+                unit = self._alone(first) if first.method.unpacked else self.pack(todo, places)
                 unit.needs = [metas[start]] if start in metas else []
                 trained |= dict.fromkeys((run.key for run in todo), unit)
         tests = [self._test(cells, trained) for cells in _test_groups(plan)]
         self.units = [*metas.values(), *dict.fromkeys(trained.values()), *filter(None, tests)]
         self._rank()
 
-    def pack(self, runs: Sequence[RunNode]) -> Unit:
-        """The adaptation of some runs, which share a start or have none."""
+    def pack(self, runs: Sequence[RunNode], places: int | None = None) -> Unit:
+        """The adaptation of some runs, which share a start or have none.
+
+        Args:
+            runs: those of the pack.
+            places: upper bound on those that train at once, see ``adapt``.
+        """
         key = "pack-" + hashlib.sha256(json.dumps([run.key for run in runs]).encode()).hexdigest()[:16]
         names = sorted({run.task for run in runs})
         name = f"adaptation of {names[0]}{' …' if len(names) > 1 else ''}"
         cost = sum(self.costs[run.key] for run in runs)
         kind = f"adaptation {runs[0].variant}"
         return Unit(
-            key, name, kind, cost, lambda: self._adaptation(key, runs), runs=runs, variant=runs[0].variant,
+            key, name, kind, cost, lambda: self._adaptation(key, runs, places), runs=runs,
+            places=self._at_once(runs, places), variant=runs[0].variant,
             texts=tuple(sorted({(run.task, run.sample) for run in runs})),
         )  # fmt: skip
 
+    def _at_once(self, runs: Sequence[RunNode], places: int | None) -> int:
+        """How many of the runs of a pack train at once: rivals at the rungs do, even if they are more."""
+        if places is None:
+            return len(runs)
+        rungs = self.plan.studies[runs[0].variant].adaptation.rungs
+        rivals = max(Counter(run.group for run in runs).values()) if rungs else 1
+        return min(len(runs), max(places, rivals))
+
     def halves(self, unit: Unit) -> list[Unit]:
-        """A pack as smaller ones, whole cells if there are several; itself if it cannot be split."""
+        """A pack as smaller ones, whole cells if there are several; itself if it cannot be split.
+
+        They have half the places: so the smallest have one each, or one for each rival at the rungs.
+        """
         if len(unit.runs) < 2:
             return [unit]
         size = len(unit.runs) // 2
         parts = _cut(unit.runs, size)
         if len(parts) == 1 and not self.plan.studies[unit.runs[0].variant].adaptation.rungs:
             parts = [list(unit.runs[:size]), list(unit.runs[size:])]
-        return [self.pack(part) for part in parts]
+        whole = unit.places == len(unit.runs)
+        halves = [self.pack(part, None if whole else max(1, unit.places // 2)) for part in parts]
+        return halves if all(half.places < unit.places for half in halves) else [unit]
 
     def _missing(self, group: Sequence[RunNode]) -> list[RunNode]:
         """The runs of a pack that are missing; where runs compete (``rungs``), all runs of their cells."""
@@ -153,11 +177,10 @@ class WorkGraph:
             texts=((first.task, 0),),
         )
 
-    def _adaptation(self, key: str, runs: Sequence[RunNode]) -> WorkItem:
+    def _adaptation(self, key: str, runs: Sequence[RunNode], places: int | None) -> WorkItem:
         starts = {run.start: run for run in runs if run.start is not None}
-        return Adaptation(
-            key, tuple(runs), {start: self._learned(start, run) for start, run in starts.items()}
-        )
+        learned = {start: self._learned(start, run) for start, run in starts.items()}
+        return Adaptation(key, tuple(runs), learned, places)
 
     def _learned(self, key: str, run: RunNode) -> dict[str, Array]:
         """A learned start [P, d] as ``FINAL``, and whatever else was learned with it."""
@@ -247,7 +270,8 @@ def damaged_prompts(folder: Path) -> list[Damaged]:
 
 def packs(plan: Plan) -> Iterator[list[RunNode]]:
     """The runs that are trained together: whole cells of one variant and one start, with prompts of one
-    length, ``pack_size`` runs where a cell is not larger. Every other run is alone.
+    length, ``pack_size`` runs where a cell is not larger; ``pack_refill`` times as many where places of runs
+    that end are taken by others. Every other run is alone.
     """
     groups: dict[Any, list[RunNode]] = {}
     for run in plan.runs:
@@ -255,7 +279,9 @@ def packs(plan: Plan) -> Iterator[list[RunNode]]:
         key = run.key if run.method.unpacked else (run.variant, run.start, shape)
         groups.setdefault(key, []).append(run)
     for runs in groups.values():
-        yield from _cut(runs, plan.studies[runs[0].variant].pack_size)
+        study = plan.studies[runs[0].variant]
+        places = pack_places(runs[0], study)
+        yield from _cut(runs, study.pack_size if places is None else study.pack_refill * places)
 
 
 def _cut(runs: Sequence[RunNode], size: int) -> list[list[RunNode]]:

@@ -8,7 +8,7 @@ own learning rate, state, clock and clipping.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -79,7 +79,7 @@ class StackedOptimizer:
 
     def __init__(self, prompts: Tensor, lr: Tensor, rule: Optimizer) -> None:
         self.rule = rule
-        self.lr = lr.to(prompts)
+        self.lr = lr.to(prompts, copy=True)
         self.clock = torch.zeros(len(prompts), dtype=torch.long, device=prompts.device)  # [R] steps taken
         self.state = rule.init_state(prompts)
 
@@ -105,6 +105,20 @@ class StackedOptimizer:
         prompts[rows] = part - lr * (direction + self.rule.weight_decay * part)
         for key, value in state.items():
             self.state[key][rows] = value
+
+    def begin(self, prompts: Tensor, rows: Sequence[int], lr: Tensor) -> None:
+        """Start some rows over, as those of other runs.
+
+        Args:
+            prompts: [R, P, d]; these rows are already those of the new runs.
+            rows: A of them.
+            lr: their learning rates, of the form of the first ones: [A], …
+        """
+        at = torch.tensor(rows, dtype=torch.long, device=prompts.device)
+        self.lr[at] = lr.to(self.lr)
+        self.clock[at] = 0
+        for key, value in self.rule.init_state(prompts[at]).items():
+            self.state[key][at] = value
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything needed to go on: state tensors and the clocks."""
