@@ -136,7 +136,7 @@ def secondary(results: pd.DataFrame, curves: pd.DataFrame) -> Iterator[str]:
     speed = speed_table(last, curves).set_index("method")
     arg = arg_table(last).set_index("method")
     ece = 100 * last.groupby("method")["ece"].mean()
-    yield "| method | area, dev points gained [95 %] | reaches PT's best | median steps to it | ARG [95 %] | ECE |"
+    yield "| method | area, dev points gained [95 %] | reaches PT's best | median steps | ARG [95 %] | ECE |"
     yield "|---|---|---|---|---|---|"
     for method in (BASELINE, *(m for m in LEARNED if m in speed.index)):
         if method == BASELINE:
