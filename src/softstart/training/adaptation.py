@@ -126,7 +126,8 @@ def adapt(
         evaluation: decoding of the dev evaluations.
         places: upper bound on the runs that train at once; a group of rivals at the rungs that is larger
             trains alone. None: all runs at once.
-        checkpoint: a file to resume from and to save to at every dev evaluation.
+        checkpoint: a file to resume from and to save to at every dev evaluation. With fewer places than there
+            were, runs that have none any more begin again in their turn; with more, no more are used.
         progress: receives the number of run-steps done, and those that a run which ended early leaves out.
 
     Raises:
@@ -170,15 +171,15 @@ def _adapt(
 ) -> list[Adapted]:
     pack = _Pack(backbone, runs, config, evaluation, places)
     pack.resume(checkpoint)
-    done = pack.run_steps()
+    done = _run_steps(pack.results, config)
     progress(done, "resumed" if pack.step else "")
     while pack.enter():
         pack.train_step()
         evaluated = pack.assess()
         if evaluated and checkpoint:
             pack.save(checkpoint)
-        before, done = done, pack.run_steps()
-        progress(done - before, f"dev {pack.mean_dev():.2f}")
+        before, done = done, _run_steps(pack.results, config)
+        progress(done - before, f"dev {_mean_dev(pack.results):.2f}")
     return pack.results
 
 
@@ -313,15 +314,6 @@ class _Pack:
             for place in best_first[(len(rivals) + 1) // 2 :]:
                 self._end(place, "stopped")
 
-    def mean_dev(self) -> float:
-        """Mean best dev score so far over the runs that have one."""
-        known = [r.dev for r in self.results if not math.isnan(r.dev)]
-        return sum(known) / len(known) if known else math.nan
-
-    def run_steps(self) -> float:
-        """The steps of all runs, where those of a run that ended early count as done."""
-        return float(sum(self.config.steps if r.ended else r.steps for r in self.results))
-
     def _end_finished(self) -> None:
         """End the runs whose last step is done."""
         for place, r in self.places.taken.items():
@@ -403,22 +395,25 @@ class _Pack:
             kept = {s: tensors.pop(f"kept.{r}.{s}") for s in saved["kept"]}
             curve = [(int(s), d, loss) for s, d, loss in saved["curve"]]
             self.results[r] = Adapted(**{**saved, "prompt": self.runs[r].start, "curve": curve, "kept": kept})
-        waiting = {r for r, result in enumerate(self.results) if result.status == "waiting"}
         # Before packs had places, every run had its own, also once it had ended.
-        run_at = header.get("places", list(range(len(self.runs))))
-        self.places.restore(run_at, waiting)
-        self._furnish()
-        self.prompts.copy_(tensors.pop("prompts"))
-        self.best.copy_(tensors.pop("best"))
-        taken = self.places.taken
-        self.optimizer.begin(self.prompts, list(taken), self.rates[list(taken.values())])
-        self.optimizer.load_state_dict({k.removeprefix("optimizer."): v for k, v in tensors.items()})
+        run_at = header.get("places", range(len(self.runs)))
+        prompts, best = (tensors.pop(name).to(self.prompts) for name in ("prompts", "best"))
+        self.prompts, self.best = prompts, best
         for r, result in enumerate(self.results):
-            if result.ended and r not in run_at:
-                result.prompt = result.kept[result.best_step if self._ends_with_best(r) else result.steps]
-        for place, r in taken.items():
-            if self.results[r].ended:
-                self._end(place, self.results[r].status)
+            if result.ended:
+                final = result.best_step if self._ends_with_best(r) else result.steps
+                result.prompt = result.kept[final] if final in result.kept else self._keep(r, run_at.index(r))
+        running = {p: r for p, r in enumerate(run_at) if r is not None and not self.results[r].ended}
+        waiting = {r for r, result in enumerate(self.results) if result.status == "waiting"}
+        before = self.places.restore(running, waiting, len(run_at))
+        for r in (r for group in self.places.waiting for r in group):
+            self.results[r], self.losses[r] = Adapted(self.runs[r].start), []
+        self._furnish()
+        at, rows = list(before), list(before.values())
+        self.prompts[at], self.best[at] = prompts[rows], best[rows]
+        self.optimizer.begin(self.prompts, at, self.rates[[running[row] for row in rows]])
+        for key, value in self.optimizer.state_dict().items():
+            value[at] = tensors[f"optimizer.{key}"].to(value)[rows]
 
     def _work(self) -> str:
         """Fingerprint of the work that a checkpoint belongs to."""
@@ -463,6 +458,17 @@ def _rates(runs: Sequence[AdaptRun]) -> Tensor:
     ones = torch.ones(len(runs[0].start), dtype=torch.float64)
     shares = [ones if run.rates is None else run.rates.flatten().to(ones) for run in runs]
     return torch.stack([lr * share / share.mean() for lr, share in zip(lrs, shares, strict=True)])
+
+
+def _mean_dev(results: Sequence[Adapted]) -> float:
+    """Mean best dev score so far over the runs that have one."""
+    known = [r.dev for r in results if not math.isnan(r.dev)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def _run_steps(results: Sequence[Adapted], config: AdaptConfig) -> float:
+    """The steps of all runs, where those that a run which ended early leaves out count as done."""
+    return float(sum(config.steps if r.ended else r.steps for r in results))
 
 
 def _flat(result: Adapted, config: AdaptConfig) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 
 class Places:
@@ -14,8 +14,9 @@ class Places:
     """
 
     def __init__(self, groups: Iterable[Sequence[int]], most: int | None = None) -> None:
-        self.waiting = [list(group) for group in groups]
-        sizes = [len(group) for group in self.waiting]
+        self.groups = [list(group) for group in groups]
+        self.waiting = self.groups.copy()
+        sizes = [len(group) for group in self.groups]
         self.most = sum(sizes) if most is None else most
         self.run_at: list[int | None] = [None] * max([min(self.most, sum(sizes)), *sizes])
         """The run at every place; None: nobody."""
@@ -29,10 +30,7 @@ class Places:
         """Let waiting groups begin, in their order, while there is room: the runs that begin, by place."""
         begun: dict[int, int] = {}
         while self.waiting and self._fits(len(self.waiting[0])):
-            group = self.waiting.pop(0)
-            free = [place for place, run in enumerate(self.run_at) if run is None]
-            for place, run in zip(free[: len(group)], group, strict=True):
-                self.run_at[place] = begun[place] = run
+            begun |= self._seat(self.waiting.pop(0))
         return begun
 
     def leave(self, place: int) -> int:
@@ -42,11 +40,42 @@ class Places:
         self.run_at[place] = None
         return run
 
-    def restore(self, run_at: Sequence[int | None], waiting: Collection[int]) -> None:
-        """Go on with the places of an earlier process, as many as there were, and the runs that waited."""
-        self.run_at = list(run_at)
-        self.most = min(self.most, len(self.run_at))
-        self.waiting = [group for group in self.waiting if group[0] in waiting]
+    def restore(self, training: Mapping[int, int], waiting: Collection[int], count: int) -> dict[int, int]:
+        """Go on where an earlier process was: on as many places, or on fewer if there are fewer now.
+
+        Args:
+            training: the runs in training there, by place.
+            waiting: the runs that waited there.
+            count: the number of places there.
+
+        Returns:
+            The earlier place of every run that goes on, by its place. Groups for which there is no place any
+            more wait again, also those of their runs that had ended.
+        """
+        place_of = {run: place for place, run in training.items()}
+        self.most = min(self.most, count)
+        same = count <= len(self.run_at)
+        self.run_at = [None] * min(count, len(self.run_at))
+        self.waiting = []
+        before: dict[int, int] = {}
+        for group in self.groups:
+            left = [run for run in group if run in place_of]
+            if group[0] in waiting or (left and not self._fits(len(left))):
+                self.waiting.append(group)
+            elif same:
+                for run in left:
+                    self.run_at[place_of[run]] = run
+                    before[place_of[run]] = place_of[run]
+            else:
+                before |= {place: place_of[run] for place, run in self._seat(left).items()}
+        return before
+
+    def _seat(self, runs: Sequence[int]) -> dict[int, int]:
+        free = [place for place, run in enumerate(self.run_at) if run is None]
+        seated = dict(zip(free[: len(runs)], runs, strict=True))
+        for place, run in seated.items():
+            self.run_at[place] = run
+        return seated
 
     def _fits(self, size: int) -> bool:
         taken = len(self.taken)

@@ -11,10 +11,9 @@ import yaml
 
 from helpers import rows
 from helpers.toy_study import STUDY, command, contents, toy
-from softstart.backbone import T5Backbone
 from softstart.cli import app as cli
 from softstart.study import run_study
-from softstart.study.run import work_graph
+from softstart.study.run import run, work_graph
 from softstart.study.run.work_graph import StoredRows, WorkGraph
 from softstart.training import adaptation
 
@@ -54,16 +53,24 @@ def test_a_start_that_is_chosen_under_dropout_is_chosen_for_one_pack():
     assert {(u.runs[0].method.name, len(u.runs), u.places) for u in packs} == {("pt", 8, 2), ("spot", 2, 2)}
 
 
-def test_halves_have_half_the_places_until_there_is_one_or_the_rivals_of_a_cell():
-    for changes, least in (({}, 1), ({"adaptation": {"rungs": [5]}}, 2)):
-        graph, (unit, *_) = units(pack_refill=2, pack_size=4, **changes)
-        assert (len(unit.runs), unit.places) == (8, 4)
-        parts = graph.halves(unit)
-        assert sizes(parts) == {(4, 2)}
-        assert [run for part in parts for run in part.runs] == list(unit.runs)
-        smaller = [half for part in parts for half in graph.halves(part)]
-        assert sizes(smaller) == ({(2, 1)} if least == 1 else {(4, 2)})
-        assert all(graph.halves(half) == [half] for half in smaller)
+def test_a_pack_that_is_too_large_gets_fewer_places_and_then_fewer_runs():
+    for changes, sizes_in_turn in (
+        ({}, [(8, 4), (8, 2), (8, 1), (4, 1), (2, 1), (1, 1)]),
+        ({"adaptation": {"rungs": [5]}}, [(8, 4), (8, 2), (4, 2), (2, 2)]),  # a cell of two rivals
+        ({"pack_refill": 1, "pack_size": 8}, [(8, 8), (8, 4), (8, 2), (8, 1), (4, 1), (2, 1), (1, 1)]),
+    ):
+        graph, packs = units(**{"pack_refill": 2, "pack_size": 4, **changes})
+        packs, seen = packs[:1], []
+        while packs:
+            (size,) = sizes(packs)
+            seen.append(size)
+            before, packs = packs, [part for pack in packs for part in graph.smaller(pack)]
+            if packs == before:
+                break
+            assert [run for pack in packs for run in pack.runs] == [run for p in before for run in p.runs]
+            # A pack of the same runs goes on from the same checkpoint.
+            assert (packs[0].key == before[0].key) == (len(packs) == len(before))
+        assert seen == sizes_in_turn
 
 
 def table(folder, name="runs"):
@@ -108,23 +115,30 @@ def test_a_study_with_refilled_packs_is_killed_and_resumed_and_has_the_same_resu
     assert steps.min() < 8  # otherwise no place is given away
 
 
-def test_refilled_packs_that_do_not_fit_are_cut_to_fewer_places(world, tmp_path, monkeypatch):
-    """A device that has room for three runs at a time."""
-    real, sizes = T5Backbone.nll, []
+@pytest.mark.parametrize("late", [0, 5])
+def test_packs_that_do_not_fit_any_more_go_on_with_fewer_places(world, tmp_path, monkeypatch, late):
+    """A device that has room for three runs at a time, at once or after some steps."""
+    exact, sizes = adaptation.run_gradients, []
 
-    def nll(self, prompts, *rest, **options):
-        sizes.append(len(prompts))
-        if len(prompts) > 3:
+    def short(backbone, prompts, *rest, **options):
+        if len(prompts) > 3 and len(sizes) >= late:
+            tries.append(len(prompts))
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(self, prompts, *rest, **options)
+        sizes.append(len(prompts))
+        return exact(backbone, prompts, *rest, **options)
 
+    tries = []
     study = toy(world, **EARLY, pack_size=4, pack_refill=2)
     assert not run_study(study, tmp_path / "whole").failures
-    monkeypatch.setattr(T5Backbone, "nll", nll)
+    monkeypatch.setattr(adaptation, "run_gradients", short)
+    monkeypatch.setattr(run, "fitting_packs", lambda *_: {})  # which tries some steps
     outcome = run_study(study, tmp_path / "cut")
     assert not outcome.failures
-    assert [size for size in sizes if size > 2] == [4]
     pd.testing.assert_frame_equal(table(tmp_path / "cut"), table(tmp_path / "whole"))
+    assert tries == [4]
+    again = sum(sizes) - table(tmp_path / "cut")["steps"].sum()
+    # Two of four runs go on from the evaluation after four steps, if they had not ended by then.
+    assert again == 0 if not late else 0 < again <= 4 + 2 * 4
 
 
 def test_the_progress_of_a_refilled_pack_ends_at_the_whole(world, tmp_path):

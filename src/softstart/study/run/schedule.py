@@ -98,7 +98,7 @@ class StudyRun:
             self._fail(unit, f"{known['reason']} (in an earlier run; --retry-failed tries it again)")
             return
         room = self._room.get(unit.runs[0].variant, math.inf) if unit.runs else math.inf
-        if unit.places > room and len(parts := self.graph.halves(unit)) > 1:
+        if unit.places > room and (parts := self.graph.smaller(unit)) != [unit]:
             self._split(unit, parts)
             return
         try:
@@ -120,7 +120,7 @@ class StudyRun:
             for name, reason in outcome.failed.items():
                 self._failed(name, reason)
             self._settle(unit, succeeded=True)
-        elif outcome.kind == "memory" and len(parts := self.graph.halves(unit)) > 1:
+        elif outcome.kind == "memory" and (parts := self.graph.smaller(unit)) != [unit]:
             self.display.line(f"{unit.name}: {outcome.reason}; continuing with smaller packs")
             self._room[unit.runs[0].variant] = max(part.places for part in parts)
             self._split(unit, parts)

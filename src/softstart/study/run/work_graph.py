@@ -120,20 +120,21 @@ class WorkGraph:
         rivals = max(Counter(run.group for run in runs).values()) if rungs else 1
         return min(len(runs), max(places, rivals))
 
-    def halves(self, unit: Unit) -> list[Unit]:
-        """A pack as smaller ones, whole cells if there are several; itself if it cannot be split.
-
-        They have half the places: so the smallest have one each, or one for each rival at the rungs.
+    def smaller(self, unit: Unit) -> list[Unit]:
+        """A pack with half the places, which goes on from its checkpoint; where one place, or one for each
+        rival at the rungs, is too much, its halves: whole cells if there are several. Itself if it cannot be
+        cut.
         """
+        fewer = self.pack(unit.runs, max(1, unit.places // 2)) if unit.runs else unit
+        if fewer.places < unit.places:
+            return [fewer]
         if len(unit.runs) < 2:
             return [unit]
         size = len(unit.runs) // 2
         parts = _cut(unit.runs, size)
         if len(parts) == 1 and not self.plan.studies[unit.runs[0].variant].adaptation.rungs:
             parts = [list(unit.runs[:size]), list(unit.runs[size:])]
-        whole = unit.places == len(unit.runs)
-        halves = [self.pack(part, None if whole else max(1, unit.places // 2)) for part in parts]
-        return halves if all(half.places < unit.places for half in halves) else [unit]
+        return [self.pack(part, unit.places) for part in parts] if len(parts) > 1 else [unit]
 
     def _missing(self, group: Sequence[RunNode]) -> list[RunNode]:
         """The runs of a pack that are missing; where runs compete (``rungs``), all runs of their cells."""
