@@ -206,6 +206,19 @@ def study(setting: str, sources: list[str], targets: list[str]) -> dict[str, Any
     }
 
 
+def baselines(targets: list[str]) -> dict[str, Any]:
+    """What costs no training of a prompt, on the same targets, samples and test rows."""
+    return {
+        "name": "real-baselines",
+        **COMMON,
+        "setting": {"name": "baselines", "target": targets},
+        "baseline_seeds": [42],
+        "methods": {"zero_shot": {}, "in_context": {"demonstrations": 8, "draws": 1}, "features": {}},
+        "learning_rates": RATES[1:2],
+        "adaptation": {**ADAPTATION, "budgets": [10, 30, 100]},
+    }
+
+
 def write(gym: Path, out: Path) -> None:
     """Write the study files."""
     lists = choose(candidates(gym))
@@ -214,6 +227,7 @@ def write(gym: Path, out: Path) -> None:
         study("cls2cls", lists["cls"], lists["target"]),
         study("nocls2cls", lists["nocls"], lists["target"]),
         study("both2cls", lists["both"], lists["target"]),
+        baselines(lists["target"]),
     ]
     for declared in studies:
         head = f"# Written by: python -m benchmarks.real.tasks (seed {SEED}); see benchmarks/real/README.md\n"
