@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from softstart.backbone import tangents
 from softstart.backbone.batch import IGNORE, Batch
 from softstart.backbone.decoding import Decoding
 from softstart.backbone.flops import Flops, Multiplications, multiplications_of
@@ -103,9 +104,16 @@ class Backbone(FrozenModel, ABC):
     def generate_ids(self, embeds: Tensor, mask: Tensor, decoding: Decoding) -> Tensor:
         """Generated token ids [B, ≤ max_new_tokens], without the text."""
 
+    carries_tangents: bool = False
+    """Whether Hessian-vector products take tangents through compiled kernels (``tangents``)."""
+
     def compile(self) -> None:
-        """Let torch compile the layers of first-order passes; SoftstartError: not in this family."""
-        raise SoftstartError(f"'{self.name}' cannot be compiled: only T5 v1.1 can", fix="Leave compile out.")
+        """Let torch compile what the family has for it: layers of first-order passes, kernels of
+        Hessian-vector products; SoftstartError: nothing.
+        """
+        raise SoftstartError(
+            f"'{self.name}' cannot be compiled: only T5 v1.1 and causal models can", fix="Leave compile out."
+        )
 
     @property
     def placement(self) -> str:
@@ -329,7 +337,7 @@ def summed_nll(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 def token_nll(logits: Tensor, labels: Tensor) -> Tensor:
     """The NLL of every label [B, T], 0 on padding: logits [B, T, V], labels [B, T]."""
     # Over the last axis: over any other one torch adds up a large vocabulary one by one, which costs digits.
-    losses = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+    losses = tangents.cross_entropy(logits.flatten(0, 1), labels.flatten())
     return losses.view(labels.shape)
 
 

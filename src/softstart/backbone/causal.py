@@ -14,6 +14,7 @@ from torch import Tensor
 from softstart.backbone.base import Backbone, Reader, summed_nll
 from softstart.backbone.batch import IGNORE, Batch
 from softstart.backbone.candidates import NODES, sets_of
+from softstart.backbone.causal_compiled import carry_tangents
 from softstart.backbone.causal_reading import ReadingOnce
 from softstart.backbone.decoding import Decoding, plain_generation
 from softstart.errors import SoftstartError
@@ -42,6 +43,11 @@ class CausalBackbone(ReadingOnce):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         plain_generation(self.model, self.tokenizer)
+
+    def compile(self) -> None:
+        """As ``Backbone.compile``: the kernels of Hessian-vector products."""
+        carry_tangents(self.model)
+        self.carries_tangents = True
 
     def encode(self, embeds: Tensor, mask: Tensor) -> Tensor:
         """The embeddings [B, P+S, d] themselves: text and output are read in one pass."""

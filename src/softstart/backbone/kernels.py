@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from softstart.backbone import tangents
 from softstart.backbone.devices import processor
 
 FEW_ROWS = 64
@@ -92,6 +93,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight)
+        ctx.save_for_forward(weight)
         product: Tensor = _pointwise()(x, weight, None, "none", [], "")
         return product
 
@@ -103,6 +105,12 @@ class _Linear(torch.autograd.Function):
             linear(g, weight.t()) if ctx.needs_input_grad[0] else None,
             linear(g.flatten(0, -2).t(), x.flatten(0, -2).t()) if ctx.needs_input_grad[1] else None,
         )
+
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        (weight,) = ctx.saved_for_forward
+        return linear(tangents[0], weight)
 
 
 class Linear(nn.Linear):
@@ -149,8 +157,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, *, twice: bool = False) -> T
     if x.is_cuda and not twice:
         return functional.rms_norm(x, weight.shape, weight, eps)
     if twice:
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        return (wide * (wide.square().mean(-1, keepdim=True) + eps).rsqrt()).to(x.dtype) * weight
+        return tangents.rms_norm(x, weight, eps)
     normed: Tensor = _RMSNorm.apply(x, weight, eps)
     return normed
 
@@ -186,8 +193,7 @@ def gated_gelu(both: Tensor, *, twice: bool = False) -> Tensor:
     """
     # The version below saves arithmetic on a CPU but launches more kernels: on a GPU, GELU is a single one.
     if twice or both.is_cuda:
-        a, b = both.chunk(2, -1)
-        return functional.gelu(a, approximate="tanh") * b
+        return tangents.gated(*both.chunk(2, -1), "gelu_tanh")
     gated: Tensor = _GatedGELU.apply(both)
     return gated
 
@@ -232,8 +238,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, *, dropout: float, 
     # A GPU's fused kernel has dropout, but the same seed gave different bits (benchmarks/gpu).
     if fused and not dropout:
         return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
-    scores = torch.softmax(q @ k.transpose(2, 3) + bias, -1)
-    return functional.dropout(scores, dropout) @ v
+    shares = tangents.softmax(q @ k.transpose(2, 3), bias)
+    return functional.dropout(shares, dropout) @ v
 
 
 def self_attention(qkv: Tensor, heads: int, bias: Tensor, *, fused: bool) -> Tensor:
@@ -273,7 +279,7 @@ def narrow_attention(
     """
     rows, count, heads, width = q.shape
     mapped = torch.einsum("bthx,hxd->bhtd", q, key.view(heads, width, -1)).flatten(1, 2)  # [B, H T, d]
-    scores = torch.bmm(mapped, states.transpose(1, 2)).view(rows, heads, count, -1) + bias
-    scores = functional.dropout(torch.softmax(scores, -1), dropout)
-    means = torch.bmm(scores.flatten(1, 2), states).view(rows, heads, count, -1)
+    scores = torch.bmm(mapped, states.transpose(1, 2)).view(rows, heads, count, -1)
+    shares = functional.dropout(tangents.softmax(scores, bias), dropout)
+    means = torch.bmm(shares.flatten(1, 2), states).view(rows, heads, count, -1)
     return torch.einsum("bhtd,hxd->bthx", means, value.view(heads, width, -1)).flatten(2)

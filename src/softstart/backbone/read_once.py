@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from softstart.backbone import tangents
 from softstart.backbone.unpadded import Unpadded
 from softstart.prompt.kinds import Pairs
 
@@ -274,8 +275,7 @@ def _joint(
     grouped = query.reshape(rows, groups, -1, width)
     now = _capped(grouped @ key.transpose(2, 3), softcap).view(rows, groups, -1, new, new) + own
     scores.append(now)
-    wide = torch.promote_types(query.dtype, torch.float32)
-    weights = torch.softmax(torch.cat(scores, -1), -1, dtype=wide).to(query.dtype)
+    weights = tangents.softmax(torch.cat(scores, -1))
     *before, now = weights.split([part.shape[-1] for part in scores], -1)
     out: Tensor = (now.reshape(rows, groups, -1, new) @ value).view(rows, groups, -1, new, width)
     for past, part in zip(pasts, before, strict=True):

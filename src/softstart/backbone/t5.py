@@ -44,7 +44,7 @@ class T5Backbone(Backbone):
                 fix="Leave compile out, or device_map and gradient_checkpointing.",
             )
         t5_compiled.refuse(self.model)
-        self.compiled = True
+        self.compiled = self.carries_tangents = True
 
     def encode(self, embeds: Tensor, mask: Tensor) -> Tensor:
         """Encoder output [B, P+S, d]."""

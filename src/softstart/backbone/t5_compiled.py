@@ -9,22 +9,17 @@ seconds of compilation over many steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from softstart.backbone import kernels, t5_layers
+from softstart.backbone import compiling, kernels, t5_layers
+from softstart.backbone.compiling import compiled, of_any_size
 from softstart.backbone.t5_layers import Pass
 from softstart.backbone.unpadded import Unpadded
 from softstart.errors import SoftstartError
-
-BACKEND = "inductor"
-"""torch's compiler; tests take one that needs no C compiler."""
-
 
 def refuse(model: Any) -> None:
     """Refuse a model that has other layers than those compiled here, by a SoftstartError."""
@@ -47,26 +42,26 @@ def encode(stack: Any, embeds: Tensor, mask: Tensor, bias: Tensor, settings: Pas
     if layout is not None:
         x = _encode_unpadded(stack, layout.pack(embeds), bias, layout)
         return layout.unpack(settings.norm(stack.final_layer_norm, x))
-    layer, x = _compiled(_encoder_layer, BACKEND), embeds
+    layer, x = compiled(_encoder_layer, compiling.BACKEND), embeds
     if not bool(mask.all()):
         bias = bias + t5_layers.closed_bias(mask, bias.dtype)
     bias = bias.expand(len(x), -1, -1, -1)
-    _of_any_size((bias, 0, 2, 3))
+    of_any_size((bias, 0, 2, 3))
     for block in stack.block:
         weights = (*_self_weights(block.layer[0]), *_dense_weights(block.layer[-1]))
-        _of_any_size((x, 0, 1))
+        of_any_size((x, 0, 1))
         x = layer(x, bias, *weights, *_heads_and_eps(block))
     return settings.norm(stack.final_layer_norm, x)
 
 
 def _encode_unpadded(stack: Any, x: Tensor, bias: Tensor, layout: Unpadded) -> Tensor:
-    before, after = _compiled(_before_attention, BACKEND), _compiled(_after_attention, BACKEND)
+    before, after = compiled(_before_attention, compiling.BACKEND), compiled(_after_attention, compiling.BACKEND)
     for block in stack.block:
         norm, joined, out = _self_weights(block.layer[0])
         heads, eps = _heads_and_eps(block)
-        _of_any_size((x, 1))
+        of_any_size((x, 1))
         attended = layout.attention(before(x, norm, joined, eps), heads, bias, fused=True)
-        _of_any_size((attended, 1))
+        of_any_size((attended, 1))
         x = after(x, attended, out, *_dense_weights(block.layer[-1]), eps)
     return x
 
@@ -75,11 +70,11 @@ def decode(stack: Any, ids: Tensor, states: Tensor, mask: Tensor, bias: Tensor, 
     """As ``t5_layers.decode``, which also takes the outputs that are longer than a head is wide."""
     if ids.shape[1] >= stack.block[0].layer[1].EncDecAttention.key_value_proj_dim:
         return t5_layers.decode(stack, ids, states, mask, bias, settings)
-    layer = _compiled(_decoder_layer, BACKEND)
+    layer = compiled(_decoder_layer, compiling.BACKEND)
     # With a gradient, as the input of all later layers has one: else the first would be compiled separately.
     x = stack.embed_tokens(ids).detach().requires_grad_()
     closed = t5_layers.closed_bias(mask, states.dtype)
-    _of_any_size((bias, 2, 3), (states, 0, 1), (closed, 0, 3))
+    of_any_size((bias, 2, 3), (states, 0, 1), (closed, 0, 3))
     for block in stack.block:
         across = block.layer[1].EncDecAttention
         weights = (
@@ -88,32 +83,9 @@ def decode(stack: Any, ids: Tensor, states: Tensor, mask: Tensor, bias: Tensor, 
             *(m.weight for m in (across.q, across.k, across.v, across.o)),
             *_dense_weights(block.layer[-1]),
         )
-        _of_any_size((x, 0, 1))
+        of_any_size((x, 0, 1))
         x = layer(x, bias, states, closed, *weights, *_heads_and_eps(block))
     return settings.norm(stack.final_layer_norm, x)
-
-
-@cache
-def _compiled(layer: Callable[..., Tensor], backend: str) -> Callable[..., Tensor]:
-    compiled: Callable[..., Tensor] = torch.compile(layer, backend=backend)
-
-    def call(*arguments: Any) -> Tensor:
-        try:
-            return compiled(*arguments)
-        except torch._dynamo.exc.BackendCompilerFailed as problem:
-            reason = str(problem.inner_exception).strip().splitlines()
-            raise SoftstartError(
-                f"torch cannot compile layers here ({reason[0] if reason else problem})",
-                fix="Leave compile out, or install a C compiler (on Debian: gcc and python3-dev).",
-            ) from problem
-
-    return call
-
-
-def _of_any_size(*tensors: Any) -> None:
-    """Mark axes of tensors, to be compiled for any length; all other axes are for the length they have."""
-    for tensor, *axes in tensors:
-        torch._dynamo.maybe_mark_dynamic(tensor, axes)
 
 
 def _encoder_layer(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from softstart.backbone import kernels
+from softstart.backbone import kernels, tangents
 from softstart.backbone.batch import IGNORE
 from softstart.backbone.unpadded import Unpadded
 
@@ -201,7 +201,7 @@ def label_losses(model: Any, hidden: Tensor, labels: Tensor) -> Tensor:
     places = (labels != IGNORE).flatten().nonzero().squeeze(1)  # row * T + position
     logits = head(model, hidden.flatten(0, 1).index_select(0, places))
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    losses = functional.cross_entropy(logits, labels.flatten()[places], reduction="none")
+    losses = tangents.cross_entropy(logits, labels.flatten()[places])
     sums = torch.zeros(len(labels), dtype=losses.dtype, device=losses.device)
     return sums.index_add(0, places // labels.shape[1], losses)
 

@@ -10,8 +10,9 @@ from typing import Protocol, cast
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
-from softstart.backbone import Backbone, Batch
+from softstart.backbone import Backbone, Batch, tangents
 from softstart.backbone.batch import PASS
 from softstart.backbone.flops import Flops
 from softstart.training.kept_graphs import Graph, KeptGraphs, explaining_refusals
@@ -121,11 +122,15 @@ def run_hvps(
     *,
     loss: RowLoss = TOKEN_MEAN,
 ) -> Tensor:
-    """Hessian-vector products H_r v_r of every run's loss by double backward: two [R, P, d] → [R, P, d].
+    """Hessian-vector products H_r v_r of every run's loss: two [R, P, d] → [R, P, d].
+
+    By double backward, or with compiled kernels by tangents and one backward pass (``_products_along``).
 
     Raises:
         SoftstartError: the backbone cannot be differentiated twice.
     """
+    if backbone.carries_tangents and batch.seed is None:
+        return _products_along(backbone, prompts, batch, vectors, max_tokens, loss)
     product = torch.zeros_like(prompts)
     leaf = prompts.detach().requires_grad_()
     with explaining_refusals(), backbone.sharing(leaf, batch, twice=True) as shared:
@@ -168,6 +173,36 @@ def _products_through_shared(
     (pulled,) = torch.autograd.grad(read, leaf, slopes, create_graph=True)
     (second,) = torch.autograd.grad((pulled * vectors).sum(), leaf)
     return first + second
+
+
+def _products_along(
+    backbone: Backbone, prompts: Tensor, batch: Batch, vectors: Tensor, max_tokens: int | None, loss: RowLoss
+) -> Tensor:
+    """As ``run_hvps``, as the gradient of the losses' derivative along the vectors, in the memory of one
+    micro-batch.
+
+    What prompts share is cut from them with its tangent: a loss's derivative has a gradient by both.
+    """
+    leaf, along = prompts.detach().requires_grad_(), vectors.detach().requires_grad_()
+    product = torch.zeros_like(prompts)
+    with tangents.carried():
+        moving = forward_ad.make_dual(leaf, along)
+        with backbone.sharing(moving, batch, twice=True) as shared:
+            read = [part for tensor in shared or () for part in forward_ad.unpack_dual(tensor)]
+            cut = [part.detach().requires_grad_() for part in read]
+            if shared is not None:
+                shared[:] = [forward_ad.make_dual(*pair) for pair in zip(cut[::2], cut[1::2], strict=True)]
+            slopes = [torch.zeros_like(part) for part in cut]
+            for _, shares in _shares(backbone, moving, batch, max_tokens, loss, twice=True):
+                slope = forward_ad.unpack_dual(shares.sum()).tangent
+                if shared is None:
+                    product += torch.autograd.grad(slope, leaf)[0]
+                    continue
+                for total, more in zip(slopes, torch.autograd.grad(slope, cut), strict=True):
+                    total += more
+            if shared is not None:
+                (product,) = torch.autograd.grad(read, leaf, slopes)
+    return product
 
 
 def _shares(
