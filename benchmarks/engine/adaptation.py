@@ -10,7 +10,7 @@ from benchmarks.engine.timing import Absent, Contender
 from benchmarks.engine.work import PROMPT, Work
 
 from softstart.backbone import IGNORE
-from softstart.training.objective import run_gradients
+from softstart.training.gradients import run_gradients
 
 LR = 0.3
 

@@ -24,7 +24,7 @@ from softstart.errors import SoftstartError
 from softstart.gym.sources import open_gym
 from softstart.tiny import weights_path
 from softstart.training.encoding import EncodedTask, TextFormat, encode_task
-from softstart.training.objective import run_gradients
+from softstart.training.gradients import run_gradients
 
 SHORT = (
     "glue-sst2", "trec", "emo", "emotion", "tweet_eval-sentiment", "tweet_eval-hate", "financial_phrasebank",

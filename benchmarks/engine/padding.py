@@ -14,7 +14,7 @@ from softstart.backbone import kernels
 from softstart.backbone.base import Backbone
 from softstart.backbone.t5 import T5Backbone
 from softstart.backbone.unpadded import Unpadded
-from softstart.training.objective import run_gradients
+from softstart.training.gradients import run_gradients
 
 
 def contenders(work: Work) -> dict[str, Contender]:

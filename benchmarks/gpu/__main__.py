@@ -24,7 +24,7 @@ from benchmarks.gpu.sections import SECTIONS, Found
 from benchmarks.gpu.work import Size
 
 import softstart
-from softstart.backbone import t5_compiled
+from softstart.backbone import compiling
 from softstart.backbone.shapes import T5_V1_1
 from softstart.diagnostics.machine import this_machine
 from softstart.storage.files import atomic
@@ -49,7 +49,7 @@ def main() -> int:
         )
         return 1
     if asked.smoke:
-        t5_compiled.BACKEND = "aot_eager"  # the graphs alone: a C compiler would take minutes
+        compiling.BACKEND = "aot_eager"  # the graphs alone: a C compiler would take minutes
         torch.set_num_threads(1)
     size = Size.smoke() if asked.smoke else Size.full(tuple(asked.shapes))
     file = asked.out / "results.json"

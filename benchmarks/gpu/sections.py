@@ -24,7 +24,8 @@ from benchmarks.gpu.work import (
 from softstart.algorithms import MAML, Episodes
 from softstart.backbone import Decoding
 from softstart.backbone.memory_model import traced, weight_bytes
-from softstart.training.objective import PromptObjective, run_gradients, run_losses
+from softstart.training.gradients import run_gradients, run_losses
+from softstart.training.objective import PromptObjective
 from softstart.training.optimizers import Adafactor, StackedOptimizer
 
 BOUND = 65536

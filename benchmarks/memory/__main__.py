@@ -23,7 +23,8 @@ from softstart.backbone import Backbone, load_backbone
 from softstart.backbone.devices import status_bytes
 from softstart.backbone.memory_model import META, equal_rows, traced, weight_bytes
 from softstart.backbone.shapes import t5_config
-from softstart.training.objective import run_gradients, run_hvps
+from softstart.training.gradients import run_gradients
+from softstart.training.hessian_products import run_hvps
 
 # What, family, width, feed-forward width, layers, prompt length, rows, text and output tokens.
 CASES = (

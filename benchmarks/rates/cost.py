@@ -18,7 +18,7 @@ import torch
 from softstart import Backbone
 from softstart.backbone import collate
 from softstart.backbone.devices import forget_peak, peak_memory
-from softstart.training.objective import run_gradients
+from softstart.training.gradients import run_gradients
 
 
 def main() -> None:

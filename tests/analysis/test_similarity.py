@@ -26,7 +26,7 @@ from softstart.analysis.similarity import (
 from softstart.diagnostics.task_vectors import encoder_vectors, gradient_vectors
 from softstart.errors import SoftstartError
 from softstart.training.encoding import TextFormat, encode_task
-from softstart.training.objective import run_losses
+from softstart.training.gradients import run_losses
 
 PAPER = SHARED / "paper" if SHARED else None
 

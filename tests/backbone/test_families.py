@@ -14,7 +14,8 @@ from softstart.backbone.checking import check_exact
 from softstart.backbone.loading import recompute_layers
 from softstart.errors import SoftstartError
 from softstart.prompt import SoftPrompt
-from softstart.training.objective import run_gradients, run_hvps
+from softstart.training.gradients import run_gradients
+from softstart.training.hessian_products import run_hvps
 
 # These keep the softmax or the norm in float32 whatever the model's dtype.
 EXACT = 1e-5

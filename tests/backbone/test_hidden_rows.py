@@ -13,7 +13,8 @@ from helpers.families import FAMILY, exact_norms, exact_softmax, random_backbone
 from helpers.models import prompts, random_batch, random_t5, relative
 from softstart.backbone import Decoding
 from softstart.errors import SoftstartError
-from softstart.training.objective import run_gradients, run_hvps
+from softstart.training.gradients import run_gradients
+from softstart.training.hessian_products import run_hvps
 
 ROWS = [(4, 2, 0), (7, 1, 1), (2, 3, 2), (6, 2, 1), (3, 1, 0), (9, 3, 2)]
 LENGTH = 5

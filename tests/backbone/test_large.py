@@ -10,7 +10,9 @@ from helpers.models import SavedBytes, prompts, random_batch, random_t5, relativ
 from softstart.algorithms import MAML, Episodes
 from softstart.backbone.loading import recompute_layers
 from softstart.errors import SoftstartError
-from softstart.training.objective import PromptObjective, run_gradients, run_hvps
+from softstart.training.gradients import run_gradients
+from softstart.training.hessian_products import run_hvps
+from softstart.training.objective import PromptObjective
 
 LENGTHS = [(5, 2, 0), (9, 3, 1), (1, 1, 2), (7, 4, 1)]
 NAMES = ["t5", "bart", "llama", "gpt2"]

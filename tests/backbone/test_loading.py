@@ -15,7 +15,8 @@ from softstart import Backbone
 from softstart.backbone import Decoding, T5Backbone
 from softstart.backbone.base import Loader
 from softstart.errors import SoftstartError
-from softstart.training.objective import run_gradients, run_hvps
+from softstart.training.gradients import run_gradients
+from softstart.training.hessian_products import run_hvps
 
 
 @pytest.fixture

@@ -27,7 +27,9 @@ from softstart.study.declare.study_file import variants_of
 from softstart.study.plan.plan import make_plan
 from softstart.study.run.resources import Resources
 from softstart.study.run.work import UnpackedRun, Worker
-from softstart.training.objective import PromptObjective, run_gradients, run_hvps
+from softstart.training.gradients import run_gradients
+from softstart.training.hessian_products import run_hvps
+from softstart.training.objective import PromptObjective
 
 
 class Real(Ledger):

@@ -14,7 +14,8 @@ from softstart import Backbone
 from softstart.backbone import CausalBackbone
 from softstart.backbone.quantization import keep_differentiable, plain_tensors
 from softstart.errors import SoftstartError
-from softstart.training.objective import run_gradients, run_hvps
+from softstart.training.gradients import run_gradients
+from softstart.training.hessian_products import run_hvps
 
 SIZES = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2}
 # int8 rounds activations as well, and its products are taken in half precision.

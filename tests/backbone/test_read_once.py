@@ -14,8 +14,9 @@ from helpers.models import prompts, random_batch, relative
 from softstart.backbone import IGNORE, Batch, CausalBackbone, Decoding
 from softstart.backbone.text_cache import VARIABLE, TextCache, default_budget
 from softstart.errors import SoftstartError
+from softstart.training.gradients import run_gradients
+from softstart.training.hessian_products import run_hvps
 from softstart.training.kept_graphs import Graph
-from softstart.training.objective import run_gradients, run_hvps
 
 EXACT = 1e-10
 PLACEMENTS = ("prefix", "suffix")

@@ -34,9 +34,11 @@ from softstart.study import run_study
 from softstart.study.cost.memory_needs import study_needs
 from softstart.study.plan.inputs import Inputs
 from softstart.training.configs import MetaConfig, PromptSpec
+from softstart.training.gradients import run_gradients
+from softstart.training.hessian_products import run_hvps
 from softstart.training.identity import identity_of
 from softstart.training.methods import learn
-from softstart.training.objective import PromptObjective, run_gradients, run_hvps
+from softstart.training.objective import PromptObjective
 from softstart.training.rates import scaled_rates
 
 EXACT = 1e-10

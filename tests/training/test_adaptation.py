@@ -19,7 +19,7 @@ from softstart.training.adaptation import AdaptRun, adapt
 from softstart.training.configs import AdaptConfig
 from softstart.training.encoding import encode_task, epoch_slice, rng_for, to_batch
 from softstart.training.evaluation import Evaluation, Job, evaluate, predict
-from softstart.training.objective import run_gradients
+from softstart.training.gradients import run_gradients
 from softstart.training.optimizers import OPTIMIZERS, SGD
 from softstart.training.places import whole_groups
 

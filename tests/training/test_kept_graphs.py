@@ -14,9 +14,10 @@ from softstart.algorithms import ANIL, IMAML, MAML, FoMAML
 from softstart.backbone import t5_layers
 from softstart.errors import SoftstartError
 from softstart.training.configs import MetaConfig
+from softstart.training.gradients import run_gradients
 from softstart.training.kept_graphs import Graph
 from softstart.training.meta_training import meta_train
-from softstart.training.objective import PromptObjective, run_gradients
+from softstart.training.objective import PromptObjective
 
 LR = 0.3
 PLENTY = 1 << 40

@@ -19,8 +19,10 @@ from softstart.training.distributed import Processes
 from softstart.training.encoding import epoch_slice, rng_for, to_batch
 from softstart.training.evaluation import Evaluation
 from softstart.training.finetuning import finetune
+from softstart.training.gradients import run_gradients, run_losses, weight_loss
+from softstart.training.hessian_products import run_hvps
 from softstart.training.losses import TokenMean
-from softstart.training.objective import PromptObjective, run_gradients, run_hvps, run_losses, weight_loss
+from softstart.training.objective import PromptObjective
 from softstart.training.optimizers import SGD
 
 WORDS = ((3, 1), (4, 5, 1), (6, 1))

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from helpers.models import prompts, random_batch, random_t5, relative
-from softstart.training.objective import run_gradients, run_hvps, run_losses
+from softstart.training.gradients import run_gradients, run_losses
+from softstart.training.hessian_products import run_hvps
 
 
 def alone(backbone, stack, batch, run):

@@ -12,8 +12,8 @@ from softstart.prompt import SoftPrompt
 from softstart.study import run_study
 from softstart.training.configs import MetaConfig
 from softstart.training.encoding import epoch_slice, to_batch
+from softstart.training.gradients import run_losses
 from softstart.training.methods import learn
-from softstart.training.objective import run_losses
 from softstart.training.source_mixture import SourceMixture, mixed
 from softstart.training.spot import SOURCES, SPoT
 

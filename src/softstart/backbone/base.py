@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from softstart.backbone import tangents
@@ -106,6 +106,8 @@ class Backbone(FrozenModel, ABC):
 
     carries_tangents: bool = False
     """Whether Hessian-vector products take tangents through compiled kernels (``tangents``)."""
+    tangents_checked: bool = False
+    """Whether such a product was found to be that of double backward."""
 
     def compile(self) -> None:
         """Let torch compile what the family has for it: layers of first-order passes, kernels of

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from softstart.backbone import tangents
@@ -20,35 +22,35 @@ _ACTIVATIONS = {
 
 def carry_tangents(model: nn.Module) -> None:
     """Let the layers of a transformers model carry tangents; all other passes stay as they are."""
+    layers: list[Any] = list(model.modules())
     config: Any = model.config
     name = getattr(config, "hidden_activation", None) or getattr(config, "hidden_act", "")
-    for module in model.modules():
+    for module in layers:
         parts = dict(module.named_children())
         if type(module).__name__.endswith("RMSNorm"):
-            module.forward = partial(_norm, module)
-        elif type(module) is nn.LayerNorm:
+            module.forward = partial(_norm, module, module.forward)
+        elif type(module).__name__ == "LayerNorm":
             module.forward = partial(_layer_norm, module)
         elif {"gate_proj", "up_proj", "down_proj", "act_fn"} <= parts.keys() and name in _ACTIVATIONS:
-            module.forward = partial(_feed_forward, module, _ACTIVATIONS[name])
+            module.forward = partial(_feed_forward, module, module.forward, _ACTIVATIONS[name])
 
 
-def _norm(module: Any, x: Tensor) -> Tensor:
+def _norm(module: Any, plain: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     if not tangents.carrying():
-        out: Tensor = type(module).forward(module, x)
-        return out
+        return plain(x)
     eps = getattr(module, "variance_epsilon", None) or module.eps
     if not type(module).__name__.startswith("Gemma"):
         return tangents.rms_norm(x, module.weight, eps)
-    return tangents.rms_norm(x, 1.0 + module.weight.float(), eps).to(x.dtype)
+    kind = torch.promote_types(x.dtype, torch.float32)
+    return tangents.rms_norm(x, 1.0 + module.weight.to(kind), eps).to(x.dtype)
 
 
 def _layer_norm(module: nn.LayerNorm, x: Tensor) -> Tensor:
     return tangents.layer_norm(x, module.weight, module.bias, module.eps)
 
 
-def _feed_forward(module: Any, activation: str, x: Tensor) -> Tensor:
+def _feed_forward(module: Any, plain: Callable[[Tensor], Tensor], activation: str, x: Tensor) -> Tensor:
     if not tangents.carrying():
-        out: Tensor = type(module).forward(module, x)
-        return out
+        return plain(x)
     wide: Tensor = module.down_proj(tangents.gated(module.gate_proj(x), module.up_proj(x), activation))
     return wide

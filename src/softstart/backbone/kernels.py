@@ -106,7 +106,6 @@ class _Linear(torch.autograd.Function):
             linear(g.flatten(0, -2).t(), x.flatten(0, -2).t()) if ctx.needs_input_grad[1] else None,
         )
 
-
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
         (weight,) = ctx.saved_for_forward
@@ -193,7 +192,8 @@ def gated_gelu(both: Tensor, *, twice: bool = False) -> Tensor:
     """
     # The version below saves arithmetic on a CPU but launches more kernels: on a GPU, GELU is a single one.
     if twice or both.is_cuda:
-        return tangents.gated(*both.chunk(2, -1), "gelu_tanh")
+        a, b = both.chunk(2, -1)
+        return tangents.gated(a, b, "gelu_tanh")
     gated: Tensor = _GatedGELU.apply(both)
     return gated
 

@@ -23,7 +23,7 @@ class T5Backbone(Backbone):
 
     ``t5_layers`` runs forward passes and greedy decoding, unless some layers are quantized, offloaded, spread
     over devices or recomputed: transformers runs such a model. ``compile()`` lets torch compile the layers of
-    first-order passes.
+    first-order passes and the kernels of Hessian-vector products.
     """
 
     model_types: ClassVar[tuple[str, ...]] = ("t5", "mt5")

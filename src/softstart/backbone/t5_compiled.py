@@ -3,8 +3,8 @@
 The arithmetic of ``t5_layers`` in functions of tensors only, so that one compiled layer serves a whole stack
 with any number of rows of any length (compiled once for rows with padding, once for rows without, once more
 where a size is one). On a CPU padding is left out, and the parts before and after attention are compiled.
-Compiled layers are for training only: they cannot be differentiated twice, have no dropout, and repay their
-seconds of compilation over many steps.
+Compiled layers are for training only: they cannot be differentiated twice (for that, see ``tangents``), have
+no dropout, and repay their seconds of compilation over many steps.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from softstart.backbone.compiling import compiled, of_any_size
 from softstart.backbone.t5_layers import Pass
 from softstart.backbone.unpadded import Unpadded
 from softstart.errors import SoftstartError
+
 
 def refuse(model: Any) -> None:
     """Refuse a model that has other layers than those compiled here, by a SoftstartError."""
@@ -55,7 +56,10 @@ def encode(stack: Any, embeds: Tensor, mask: Tensor, bias: Tensor, settings: Pas
 
 
 def _encode_unpadded(stack: Any, x: Tensor, bias: Tensor, layout: Unpadded) -> Tensor:
-    before, after = compiled(_before_attention, compiling.BACKEND), compiled(_after_attention, compiling.BACKEND)
+    before, after = (
+        compiled(_before_attention, compiling.BACKEND),
+        compiled(_after_attention, compiling.BACKEND),
+    )
     for block in stack.block:
         norm, joined, out = _self_weights(block.layer[0])
         heads, eps = _heads_and_eps(block)

@@ -1,9 +1,11 @@
 """Kernels that carry tangents, for exact Hessian-vector products without a second backward pass.
 
-The Hessian is symmetric, so H v is the gradient of the loss's derivative along v. Forward-mode differentiation
-gives that derivative: every tensor of a forward pass carries its tangent, the derivative along v, and one
-backward pass through values and tangents gives H v. Most operations carry tangents by torch's own rules. The
-kernels here have closed forms that torch compiles: a value and its tangent then cost one pass over memory.
+The Hessian is symmetric, so H v is the gradient of the loss's derivative along v. Forward-mode
+differentiation gives that derivative: every tensor of a forward pass carries its tangent, the derivative
+along v, and one backward pass through values and tangents gives H v. Most operations carry tangents by
+torch's own rules. The kernels here have closed forms that torch compiles: a value and its tangent then cost
+one pass over memory. They are also those whose own rules fail when they are differentiated in turn (torch
+2.13): a layer norm's tangent lacks a part of its gradient, and softmax and cross-entropy refuse.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ _carried = False
 
 @contextlib.contextmanager
 def carried() -> Iterator[None]:
-    """Within it, tensors made by ``forward_ad.make_dual`` carry tangents through the kernels of this module."""
+    """Let tensors made by ``forward_ad.make_dual`` carry their tangents through the kernels here."""
     global _carried
     before, _carried = _carried, True
     try:
@@ -72,9 +74,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     return _dual(_layer_norm, *pair, weight, bias, eps).view(x.shape)
 
 
-def _layer_norm(
-    x: Tensor, moved: Tensor, weight: Tensor, bias: Tensor, eps: float
-) -> tuple[Tensor, Tensor]:
+def _layer_norm(x: Tensor, moved: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     kind = torch.promote_types(x.dtype, torch.float32)
     wide, along = x.to(kind), moved.to(kind)
     wide, along = wide - wide.mean(-1, keepdim=True), along - along.mean(-1, keepdim=True)
@@ -89,8 +89,9 @@ def gated(a: Tensor, b: Tensor, activation: str) -> Tensor:
     pairs = (_pair(a.flatten(0, -2)), _pair(b.flatten(0, -2))) if _carried else (None, None)
     if pairs[0] is None or pairs[1] is None:
         return ACTIVATIONS[activation](a) * b
-    of_any_size(*((part, 0) for pair in pairs for part in pair))
-    return _dual(_gated, *pairs[0], *pairs[1], activation).view(a.shape)
+    parts = (*pairs[0], *pairs[1])
+    of_any_size(*((part, 0) for part in parts))
+    return _dual(_gated, *parts, activation).view(a.shape)
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -169,7 +170,8 @@ class _NoView(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        return x.new_empty(0).set_(x)  # type: ignore[call-overload]
+        same: Tensor = x.new_empty(0).set_(x)  # type: ignore[call-overload]
+        return same
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from softstart.backbone import Backbone
 from softstart.training.encoding import EncodedTask, rng_for, to_batch
-from softstart.training.objective import run_gradients
+from softstart.training.gradients import run_gradients
 
 Floats = npt.NDArray[np.float64]
 

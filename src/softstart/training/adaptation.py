@@ -23,7 +23,8 @@ from softstart.training.configs import AdaptConfig, steps_of
 from softstart.training.distributed import this_job
 from softstart.training.encoding import EncodedTask, rng_for, to_batch
 from softstart.training.evaluation import Evaluation, Job, evaluate
-from softstart.training.objective import counting, run_gradients
+from softstart.training.gradients import run_gradients
+from softstart.training.objective import counting
 from softstart.training.optimizers import StackedOptimizer
 from softstart.training.places import Places, whole_groups
 from softstart.training.rates import scaled_rates

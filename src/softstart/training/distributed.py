@@ -24,8 +24,9 @@ from softstart.algorithms import Algorithm, Episodes, Logs, meta_gradients
 from softstart.backbone import Batch
 from softstart.errors import SoftstartError
 from softstart.storage.tensors import digest_of
+from softstart.training.gradients import TOKEN_MEAN
 from softstart.training.losses import RowLoss
-from softstart.training.objective import TOKEN_MEAN, PromptObjective
+from softstart.training.objective import PromptObjective
 
 PATIENCE = timedelta(minutes=30)
 """How long a process waits for one that is alive but silent; one that ended is noticed at once."""

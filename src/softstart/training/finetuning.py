@@ -16,8 +16,9 @@ from softstart.progress import Progress, silent
 from softstart.training.configs import FineTuneConfig, steps_of
 from softstart.training.encoding import EncodedTask, Rows, rng_for, to_batch
 from softstart.training.evaluation import Assessment, Evaluation, Job, assess, evaluate, no_prompt
+from softstart.training.gradients import weight_loss
 from softstart.training.losses import RowLoss
-from softstart.training.objective import counting, weight_loss
+from softstart.training.objective import counting
 
 
 class Trainable(Protocol):

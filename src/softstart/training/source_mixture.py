@@ -23,8 +23,9 @@ from softstart.backbone import Backbone, Batch
 from softstart.progress import Progress, silent
 from softstart.training.configs import MetaConfig
 from softstart.training.encoding import EncodedTask, to_batch
+from softstart.training.gradients import run_gradients
 from softstart.training.meta_training import MetaTrained
-from softstart.training.objective import Work, counting, run_gradients
+from softstart.training.objective import Work, counting
 from softstart.training.optimizers import AdamW, StackedOptimizer
 from softstart.training.spot import SOURCES, Near, SPoT
 

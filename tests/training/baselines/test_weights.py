@@ -14,7 +14,7 @@ from softstart.training.baselines.weights import LoRA
 from softstart.training.configs import FineTuneConfig
 from softstart.training.evaluation import Evaluation
 from softstart.training.finetuning import finetune
-from softstart.training.objective import weight_loss
+from softstart.training.gradients import weight_loss
 
 STEPS = FineTuneConfig(steps=2, batch_size=8, eval_every=1)
 

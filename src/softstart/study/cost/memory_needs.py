@@ -21,8 +21,9 @@ from softstart.study.declare.task_lists import resolve_setting
 from softstart.study.run.resources import Resources
 from softstart.training.baselines.weights import WeightTuning
 from softstart.training.evaluation import SCORINGS
+from softstart.training.gradients import run_gradients, weight_loss
 from softstart.training.methods import Method
-from softstart.training.objective import PromptObjective, run_gradients, weight_loss
+from softstart.training.objective import PromptObjective
 
 STATE = 4
 """Stacks of prompts besides the gradient: in training, the best, and AdamW's two (Adafactor keeps less)."""
