@@ -15,8 +15,10 @@ from benchmarks.engine.causal import CausalWork
 from benchmarks.engine.causal_tasks import Adaptation, Scoring
 from benchmarks.engine.timing import Contender, peak_elsewhere
 
-PARTS = ("steps", "long", "scoring", "adaptation", "maml", "peaks", "rounding")
+PARTS = ("steps", "long", "scoring", "adaptation", "setting", "maml", "peaks", "rounding")
 PEFT = "PEFT, plain loop"
+RUNS = 20
+"""Runs of a whole setting."""
 
 
 class Compare(Protocol):
@@ -85,6 +87,13 @@ def _sections(asked: argparse.Namespace, compare: Compare) -> Iterator[Section]:
             f"Causal, a whole adaptation, {adapt.steps} steps, 5 dev evaluations, {asked.rows} test rows",
             lambda: compare(_placed(adapt), rounds, 1, peer=PEFT),
         )
+    if "setting" in asked.parts:
+        grid = Adaptation(replace(work, runs=RUNS), asked.steps * 10, asked.rows)
+        yield Section(
+            f"Causal, {RUNS} runs of {len(work.tasks)} tasks from start to test score, {grid.steps} steps, 5 "
+            f"dev evaluations, {asked.rows} test rows (unit: a run)",
+            lambda: compare(_setting(grid), rounds, RUNS, peer=PEFT),
+        )
     for steps in asked.inner:
         if "maml" in asked.parts:
             yield Section(
@@ -109,6 +118,19 @@ def _placed(work: Scoring | Adaptation) -> dict[str, Callable[[], Contender]]:
         "prefix, prompts read once": lambda: work.softstart("prefix"),
         "suffix, texts read once": lambda: work.softstart("suffix"),
         PEFT: work.peft,
+    }
+
+
+def _setting(grid: Adaptation) -> dict[str, Callable[[], Contender]]:
+    """A whole setting in both dtypes; the peers are timed on one run of it."""
+    half = torch.bfloat16
+    return {
+        "suffix, texts read once": lambda: grid.softstart("suffix"),
+        "suffix, bfloat16": lambda: grid.softstart("suffix", half),
+        "prefix, prompts read once": lambda: grid.softstart("prefix"),
+        "prefix, bfloat16": lambda: grid.softstart("prefix", half),
+        PEFT: grid.peft,
+        f"{PEFT}, bfloat16": lambda: grid.peft(half),
     }
 
 

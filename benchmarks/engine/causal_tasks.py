@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from benchmarks.engine.causal import BOUND, SAMPLE, CausalWork, encoded, joined, tuned
+from benchmarks.engine.causal import BOUND, CausalWork, encoded, joined, tuned
 from benchmarks.engine.timing import Contender
 
 from softstart.backbone import IGNORE, candidates_tensor, collate
@@ -24,6 +24,7 @@ from softstart.training.optimizers import AdamW
 TOGETHER = 32
 """Rows of a batch of the peer that needs no gradient."""
 RATE = 0.01
+SAMPLES = (13, 21, 42, 87, 100)
 
 
 @dataclass(frozen=True)
@@ -71,67 +72,80 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Adaptation:
-    """One run from its start to its test score: steps with five dev evaluations, then the test rows."""
+    """R runs, each from its start to its test score: steps with five dev evaluations, then the test rows.
+
+    Runs take turns through the tasks of the work, then through the samples of each.
+    """
 
     work: CausalWork
     steps: int = 100
     rows: int = 500
+    peers: int = 1
+    """Runs that the peer is timed on in a round."""
 
-    @property
-    def task(self) -> EncodedTask:
-        """The first task of the work."""
-        return encoded(self.work.shape, self.work.tasks[0], self.work.gym)
+    def task(self, run: int) -> EncodedTask:
+        """The task of a run."""
+        return encoded(self.work.shape, self.work.tasks[run % len(self.work.tasks)], self.work.gym)
 
-    def softstart(self, placement: str) -> Contender:
-        """``adapt`` and ``evaluate``; every call reads the texts anew. The answer holds test scores."""
-        task = self.task
+    def sample(self, run: int) -> int:
+        """The sample of a run."""
+        return SAMPLES[run // len(self.work.tasks) % len(SAMPLES)]
+
+    def softstart(self, placement: str, dtype: torch.dtype | None = None) -> Contender:
+        """``adapt`` and ``evaluate`` of all runs together; every call reads the texts anew. The answer holds
+        test scores [R, 1].
+        """
         config = AdaptConfig(
             steps=self.steps, eval_every=self.steps // 5, eval_start=False, batch_size=8,
             optimizer=AdamW(weight_decay=0.0), max_tokens=BOUND,
         )  # fmt: skip
         evaluation = Evaluation(scoring="rank", max_tokens=BOUND)
-        test = task.test.first(self.rows)
+        numbers = range(self.work.runs)
+        runs = [AdaptRun(self.work.starts[r], self.task(r), self.sample(r), RATE) for r in numbers]
+        backbone = self.work.placed(placement, dtype=dtype)
 
         def run() -> torch.Tensor:
-            backbone = self.work.placed(placement)
-            (result,) = adapt(
-                backbone, [AdaptRun(self.work.starts[0], task, SAMPLE, RATE)], config, evaluation
-            )
-            return torch.tensor([evaluate(backbone, result.prompt[None], [Job(0, task, test)], evaluation)])
+            backbone.keep_texts(None)
+            tuned = torch.stack([result.prompt for result in adapt(backbone, runs, config, evaluation)])
+            jobs = [Job(r, self.task(r), self.task(r).test.first(self.rows)) for r in numbers]
+            return torch.tensor([[score] for score in evaluate(backbone, tuned, jobs, evaluation)])
 
         return run
 
-    def peft(self) -> Contender:
-        """A script with PEFT's model."""
-        made, prompt = tuned(self.work)
-        task = self.task
-        train, dev = task.train[SAMPLE], task.dev[SAMPLE]
+    def peft(self, dtype: torch.dtype = torch.float32) -> Contender:
+        """A script with PEFT's model, one run after the other."""
+        made, prompt = tuned(self.work, dtype)
+        return lambda: torch.tensor(
+            [[self._alone(made, prompt, run)] for run in range(min(self.peers, self.work.runs))]
+        )
+
+    def _alone(self, made: Any, prompt: torch.nn.Parameter, run: int) -> float:
+        """One run of the script: its test score."""
+        task = self.task(run)
+        train, dev = task.train[self.sample(run)], task.dev[self.sample(run)]
 
         def score(rows: Rows) -> float:
             best = likelihoods(made, rows.inputs, task.label_ids).argmax(1).tolist()
             right = [task.labels[i] in wanted for i, wanted in zip(best, rows.references, strict=True)]
             return sum(right) / len(right)
 
-        def run() -> torch.Tensor:
-            prompt.data.copy_(self.work.starts[0])
-            optimizer = torch.optim.AdamW([prompt], lr=RATE, weight_decay=0.0)
-            generator, best, kept = torch.Generator().manual_seed(0), -1.0, prompt.detach().clone()
-            order: list[int] = []
-            for step in range(1, self.steps + 1):
-                if len(order) < 8:
-                    order += torch.randperm(len(train.inputs), generator=generator).tolist()
-                now, order = order[:8], order[8:]
-                pairs = [(train.inputs[i], train.outputs[i][0]) for i in now]
-                batch = collate([t for t, _ in pairs], [o for _, o in pairs], [0] * len(pairs), pad=0)
-                optimizer.zero_grad()
-                made(**joined(batch)).loss.backward()
-                optimizer.step()
-                if step % (self.steps // 5) == 0 and (found := score(dev)) > best:
-                    best, kept = found, prompt.detach().clone()
-            prompt.data.copy_(kept)
-            return torch.tensor([[score(task.test.first(self.rows))]])
-
-        return run
+        prompt.data.copy_(self.work.starts[run])
+        optimizer = torch.optim.AdamW([prompt], lr=RATE, weight_decay=0.0)
+        generator, best, kept = torch.Generator().manual_seed(0), -1.0, prompt.detach().clone()
+        order: list[int] = []
+        for step in range(1, self.steps + 1):
+            if len(order) < 8:
+                order += torch.randperm(len(train.inputs), generator=generator).tolist()
+            now, order = order[:8], order[8:]
+            pairs = [(train.inputs[i], train.outputs[i][0]) for i in now]
+            batch = collate([t for t, _ in pairs], [o for _, o in pairs], [0] * len(pairs), pad=0)
+            optimizer.zero_grad()
+            made(**joined(batch)).loss.backward()
+            optimizer.step()
+            if step % (self.steps // 5) == 0 and (found := score(dev)) > best:
+                best, kept = found, prompt.detach().clone()
+        prompt.data.copy_(kept)
+        return score(task.test.first(self.rows))
 
 
 @torch.no_grad()
