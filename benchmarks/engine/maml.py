@@ -42,6 +42,8 @@ def softstart(work: Asked, steps: int, budget: int | None, *, compiled: bool = F
     if compiled:
         backbone = copy.copy(backbone)
         backbone.compile()
+        if hasattr(backbone, "compiled"):
+            backbone.compiled = False  # first-order layers of T5: torch's product, slow on AMD processors
 
     def step() -> torch.Tensor:
         loss = PromptObjective(backbone, None, budget)

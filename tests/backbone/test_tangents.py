@@ -59,6 +59,16 @@ def test_products_are_those_of_double_backward(exact_norm, monkeypatch, name, pl
     assert compiled.tangents_checked
 
 
+def test_fast_products_of_float32_carry_tangents():
+    plain, compiled = random_t5(torch.float32), random_t5(torch.float32)
+    compiled.compile()
+    stack, batch = prompts(plain, runs=2), random_batch([(40, 3, 0), (44, 2, 1), (30, 1, 1)])
+    vectors = random_like(stack)
+    product = run_hvps(compiled, stack, batch, vectors)
+    assert relative(product, run_hvps(plain, stack, batch, vectors)) < 1e-3
+    assert compiled.tangents_checked
+
+
 def test_layers_that_cannot_carry_tangents_are_found_and_said(caplog):
     plain, compiled = random_backbone("gpt2"), random_backbone("gpt2")
     compiled.carries_tangents = True  # but its layer norms are torch's own, whose tangents are wrong

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from softstart.backbone import tangents
+from softstart.backbone import kernels, tangents
 
 _ACTIVATIONS = {
     "silu": "silu",
@@ -31,6 +31,10 @@ def carry_tangents(model: nn.Module) -> None:
             module.forward = partial(_norm, module, module.forward)
         elif type(module).__name__ == "LayerNorm":
             module.forward = partial(_layer_norm, module)
+        elif type(module).__name__ == "Conv1D":
+            module.forward = partial(_turned_linear, module, module.forward)
+        elif type(module).__name__.endswith("RotaryEmbedding"):
+            module.forward = partial(_rotary, module.forward)
         elif {"gate_proj", "up_proj", "down_proj", "act_fn"} <= parts.keys() and name in _ACTIVATIONS:
             module.forward = partial(_feed_forward, module, module.forward, _ACTIVATIONS[name])
 
@@ -47,6 +51,17 @@ def _norm(module: Any, plain: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 def _layer_norm(module: nn.LayerNorm, x: Tensor) -> Tensor:
     return tangents.layer_norm(x, module.weight, module.bias, module.eps)
+
+
+def _turned_linear(module: Any, plain: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    if not tangents.carrying():
+        return plain(x)
+    return tangents.plus(kernels.linear(x, module.weight.t()), module.bias)
+
+
+def _rotary(plain: Callable[..., tuple[Tensor, Tensor]], *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    cos, sin = plain(*args, **kwargs)
+    return tangents.constant(cos), tangents.constant(sin)
 
 
 def _feed_forward(module: Any, plain: Callable[[Tensor], Tensor], activation: str, x: Tensor) -> Tensor:

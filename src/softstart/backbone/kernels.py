@@ -55,6 +55,12 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
     In float32 on a CPU the product is oneDNN's, except on Intel processors. Torch's default, MKL, is the
     fastest on Intel, but it does not use AVX-512 on AMD, which halves its speed there.
     """
+    if tangents.carrying():
+        return tangents.mapped(x, lambda z: _linear(z, weight), lambda g: _linear(g, weight.t()))
+    return _linear(x, weight)
+
+
+def _linear(x: Tensor, weight: Tensor) -> Tensor:
     if x.numel() < FEW_ROWS * x.shape[-1] or not _onednn(x):
         # Of a part of a tensor, torch makes one product a row, each of which reads the weight again.
         return functional.linear(x.contiguous(), weight)
@@ -93,7 +99,6 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight)
-        ctx.save_for_forward(weight)
         product: Tensor = _pointwise()(x, weight, None, "none", [], "")
         return product
 
@@ -106,11 +111,6 @@ class _Linear(torch.autograd.Function):
             linear(g.flatten(0, -2).t(), x.flatten(0, -2).t()) if ctx.needs_input_grad[1] else None,
         )
 
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
-        (weight,) = ctx.saved_for_forward
-        return linear(tangents[0], weight)
-
 
 class Linear(nn.Linear):
     """``nn.Linear`` that multiplies with ``linear``. Setting ``__class__`` turns a module into one."""
@@ -118,7 +118,7 @@ class Linear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """As ``nn.Linear``."""
         product = linear(input, self.weight)
-        return product if self.bias is None else product + self.bias
+        return product if self.bias is None else tangents.plus(product, self.bias)
 
 
 def joined(*modules: nn.Linear) -> Tensor:
@@ -278,8 +278,27 @@ def narrow_attention(
         [B, T, H D].
     """
     rows, count, heads, width = q.shape
-    mapped = torch.einsum("bthx,hxd->bhtd", q, key.view(heads, width, -1)).flatten(1, 2)  # [B, H T, d]
+    key, value = key.view(heads, width, -1), value.view(heads, width, -1)
+    mapped = _to_states(q, key).flatten(1, 2)  # [B, H T, d]
     scores = torch.bmm(mapped, states.transpose(1, 2)).view(rows, heads, count, -1)
     shares = functional.dropout(tangents.softmax(scores, bias), dropout)
     means = torch.bmm(shares.flatten(1, 2), states).view(rows, heads, count, -1)
-    return torch.einsum("bhtd,hxd->bthx", means, value.view(heads, width, -1)).flatten(2)
+    return _to_heads(means, value).flatten(2)
+
+
+def _to_states(heads: Tensor, weight: Tensor) -> Tensor:
+    """[B, T, H, D] through the transposed maps of every head [H, D, d]: [B, H, T, d]."""
+    return tangents.mapped(
+        heads,
+        lambda z: torch.einsum("bthx,hxd->bhtd", z, weight),
+        lambda g: torch.einsum("bhtd,hxd->bthx", g, weight),
+    )
+
+
+def _to_heads(states: Tensor, weight: Tensor) -> Tensor:
+    """[B, H, T, d] through the maps of every head [H, D, d]: [B, T, H, D]."""
+    return tangents.mapped(
+        states,
+        lambda z: torch.einsum("bhtd,hxd->bthx", z, weight),
+        lambda g: torch.einsum("bthx,hxd->bhtd", g, weight),
+    )

@@ -217,7 +217,7 @@ def attend(
             for context, mask in zip(read.contexts, hidden, strict=True)
             for keys, values in [context.pairs[module.layer_idx]]
         ]
-        out = _joint(query * scale, key, value, pasts, own, softcap)
+        out = _joint(tangents.times(query, scale), key, value, pasts, own, softcap)
     return read.unpadded(out.transpose(1, 2)), None
 
 
@@ -245,14 +245,14 @@ class _Past:
         groups, count, length, _ = self.keys.shape
         # Rows of one context multiply with it together: [G, C, (rows of it) E N, h].
         stacked = query.reshape(count, -1, groups, heads // groups, new, width).permute(2, 0, 1, 3, 4, 5)
-        scores = stacked.reshape(groups, count, -1, width) @ self.keys.transpose(2, 3)
+        scores = tangents.product(stacked.reshape(groups, count, -1, width), self.keys.transpose(2, 3))
         scores = _capped(scores, softcap).view(groups, count, rows // count, -1, new, length)
         scores = scores.permute(1, 2, 0, 3, 4, 5)  # [C, rows of it, G, E, N, S]
         if self.hidden is not None and len(self.hidden) == count:
-            scores = scores + self.hidden[:, None, None, None]
+            scores = tangents.plus(scores, self.hidden[:, None, None, None])
         scores = scores.reshape(rows, groups, -1, new, length)
         if self.hidden is not None and len(self.hidden) != count:
-            scores = scores + self.hidden[:, None, None]
+            scores = tangents.plus(scores, self.hidden[:, None, None])
         return scores
 
     def mean(self, weights: Tensor) -> Tensor:
@@ -260,7 +260,7 @@ class _Past:
         rows, groups, each, new, length = weights.shape
         count = self.values.shape[1]
         stacked = weights.reshape(count, -1, groups, each, new, length).permute(2, 0, 1, 3, 4, 5)
-        out = stacked.reshape(groups, count, -1, length) @ self.values
+        out = tangents.product(stacked.reshape(groups, count, -1, length), self.values)
         out = out.view(groups, count, rows // count, each, new, -1).permute(1, 2, 0, 3, 4, 5)
         return out.reshape(rows, groups, each, new, -1)
 
@@ -273,8 +273,8 @@ def _joint(
     groups = key.shape[1]
     scores = [past.scores(query, softcap) for past in pasts]
     grouped = query.reshape(rows, groups, -1, width)
-    now = _capped(grouped @ key.transpose(2, 3), softcap).view(rows, groups, -1, new, new) + own
-    scores.append(now)
+    now = _capped(grouped @ key.transpose(2, 3), softcap).view(rows, groups, -1, new, new)
+    scores.append(tangents.plus(now, own))
     weights = tangents.softmax(torch.cat(scores, -1))
     *before, now = weights.split([part.shape[-1] for part in scores], -1)
     out: Tensor = (now.reshape(rows, groups, -1, new) @ value).view(rows, groups, -1, new, width)
@@ -284,4 +284,10 @@ def _joint(
 
 
 def _capped(scores: Tensor, softcap: float | None) -> Tensor:
-    return scores if softcap is None else softcap * torch.tanh(scores / softcap)
+    if softcap is None:
+        return scores
+
+    def shrink(x: Tensor) -> Tensor:
+        return x / softcap
+
+    return tangents.times(torch.tanh(tangents.mapped(scores, shrink, shrink)), softcap)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -41,9 +41,91 @@ def carried() -> Iterator[None]:
         _carried = before
 
 
+def gradients(
+    outputs: Sequence[Tensor], inputs: Sequence[Tensor], slopes: Sequence[Tensor] | None = None
+) -> tuple[Tensor, ...]:
+    """As ``torch.autograd.grad``, of values and tangents.
+
+    What the forward pass saved carries tangents: a backward pass that saw them would carry them, too.
+    """
+    with forward_ad._set_fwd_grad_enabled(False):
+        return torch.autograd.grad(outputs, inputs, slopes)
+
+
 def carrying() -> bool:
     """Whether tensors may carry tangents now."""
     return _carried
+
+
+def mapped(x: Tensor, forth: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor]) -> Tensor:
+    """A linear map of x that has no tangent of its own, given with its transpose: ``forth(x)``.
+
+    torch would carry a tangent of zeros for what the map holds, which is slow on a CPU.
+    """
+    if not _carried:
+        return forth(x)
+    value: Tensor = _Map.apply(x, forth, back)
+    return value
+
+
+class _Map(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, forth: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        ctx.forth, ctx.back = forth, back
+        return forth(forward_ad.unpack_dual(x).primal)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.back(gradients[0]), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        value: Tensor = ctx.forth(tangents[0])
+        return value
+
+
+def times(x: Tensor, factor: float) -> Tensor:
+    """x times a number."""
+    return mapped(x, lambda z: z * factor, lambda g: g * factor)
+
+
+def product(x: Tensor, matrix: Tensor) -> Tensor:
+    """x @ matrix, whether or not the matrix carries a tangent."""
+    if not _carried or forward_ad.unpack_dual(matrix).tangent is not None:
+        return x @ matrix
+    return mapped(x, lambda z: z @ matrix, lambda g: g @ matrix.transpose(-2, -1))
+
+
+def plus(x: Tensor, constant: Tensor) -> Tensor:
+    """x plus what is broadcast to its shape and carries no tangent."""
+    if not _carried:
+        return x + constant
+    value: Tensor = _Plus.apply(x, constant)
+    return value
+
+
+class _Plus(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, constant: Tensor) -> Tensor:
+        return x + constant
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        return tangents[0].view_as(tangents[0])
+
+
+def constant(x: Tensor) -> Tensor:
+    """A tensor whose tangent is zero, for operations of others: a dense one is faster than torch's own."""
+    if not _carried:
+        return x
+    dual: Tensor = forward_ad.make_dual(x, torch.zeros_like(x))
+    return dual
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:

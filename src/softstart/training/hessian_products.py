@@ -143,10 +143,10 @@ def _by_tangents(
             for _, shares in shares_of(backbone, moving, batch, max_tokens, loss, twice=True):
                 slope = forward_ad.unpack_dual(shares.sum()).tangent
                 if shared is None:
-                    product += torch.autograd.grad(slope, leaf)[0]
+                    product += tangents.gradients([slope], [leaf])[0]
                     continue
-                for total, more in zip(slopes, torch.autograd.grad(slope, cut), strict=True):
+                for total, more in zip(slopes, tangents.gradients([slope], cut), strict=True):
                     total += more
             if shared is not None:
-                (product,) = torch.autograd.grad(read, leaf, slopes)
+                (product,) = tangents.gradients(read, [leaf], slopes)
     return product

@@ -58,8 +58,8 @@ class Study(BaseModel):
     gradient_checkpointing: bool = False
     """Recompute each layer in the backward pass: about a third more time, a fraction of the memory."""
     compile: bool = False
-    """Have torch compile layers (T5 v1.1, first order, no dropout) and the kernels of exact second order (causal
-    models, too); needs a C compiler."""
+    """Have torch compile layers (T5 v1.1, first order, no dropout) and the kernels of exact second order
+    (causal models, too); needs a C compiler."""
     gym: str = "mini"
     """``mini`` or a folder in CrossFit's format."""
     gym_version: Positive | None = None
