@@ -115,7 +115,7 @@ def test_an_exact_meta_gradient_is_that_of_plain_layers(exact_norm, graphs):
 def test_what_cannot_be_compiled_is_refused(tmp_path):
     random_backbone("bart", torch.float32).model.save_pretrained(tmp_path / "bart")
     random_backbone("bart", torch.float32).tokenizer.save_pretrained(tmp_path / "bart")
-    with pytest.raises(SoftstartError, match=r"cannot be compiled: only T5 v1\.1 and causal"):
+    with pytest.raises(SoftstartError, match="has nothing that torch can compile"):
         Backbone.from_pretrained(str(tmp_path / "bart"), device="cpu", compile=True)
     backbone = random_t5(torch.float32)
     backbone.model.save_pretrained(tmp_path / "t5")

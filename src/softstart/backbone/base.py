@@ -104,18 +104,9 @@ class Backbone(FrozenModel, ABC):
     def generate_ids(self, embeds: Tensor, mask: Tensor, decoding: Decoding) -> Tensor:
         """Generated token ids [B, ≤ max_new_tokens], without the text."""
 
-    carries_tangents: bool = False
-    """Whether Hessian-vector products take tangents through compiled kernels (``tangents``)."""
-    tangents_checked: bool = False
-    """Whether such a product was found to be that of double backward."""
-
     def compile(self) -> None:
-        """Let torch compile what the family has for it: layers of first-order passes, kernels of
-        Hessian-vector products; SoftstartError: nothing.
-        """
-        raise SoftstartError(
-            f"'{self.name}' cannot be compiled: only T5 v1.1 and causal models can", fix="Leave compile out."
-        )
+        """Let torch compile what the family has for it (layers, kernels); SoftstartError: nothing."""
+        raise SoftstartError(f"'{self.name}' has nothing that torch can compile", fix="Leave compile out.")
 
     @property
     def placement(self) -> str:

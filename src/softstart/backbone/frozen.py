@@ -41,6 +41,10 @@ class FrozenModel:
 
     revision: str | None = None
     """The hub revision it was loaded from."""
+    carries_tangents: bool = False
+    """Whether Hessian-vector products take tangents through compiled kernels (``tangents``)."""
+    tangents_checked: bool = False
+    """Whether such a product was found to be that of double backward."""
     weights: str = ""
     """Which weights these are, if the name leaves it open: the original ones or a rounded copy."""
 

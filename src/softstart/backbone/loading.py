@@ -76,9 +76,8 @@ def load_backbone(
             accelerate and excludes ``device``.
         gradient_checkpointing: recompute each layer in the backward pass instead of keeping what it
             computed: about a third more time for a fraction of the memory; numbers stay the same.
-        compile: let torch compile the layers of first-order passes (T5 v1.1, without dropout; for GPUs and
-            Intel CPUs) and the kernels of exact Hessian-vector products (causal models, too); needs a C
-            compiler and some 20 seconds once.
+        compile: let torch compile layers (T5 v1.1, first order, without dropout; for GPUs and Intel CPUs) and
+            the kernels of exact second order (causal models, too): a C compiler, some 20 seconds once.
         weights: False leaves the weights out: shapes without numbers, on torch's meta device.
 
     Raises:
