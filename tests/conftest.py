@@ -23,6 +23,14 @@ from softstart.backbone import T5Backbone
 # The models here are so small that a second thread only waits.
 torch.set_num_threads(1)
 
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Commands run in this process and may set the number of threads, which decides last bits."""
+    yield
+    torch.set_num_threads(1)
+
+
 settings.register_profile("softstart", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("softstart")
 
