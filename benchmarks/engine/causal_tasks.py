@@ -162,5 +162,5 @@ def likelihoods(made: Any, inputs: Sequence[list[int]], labels: Sequence[list[in
         losses = torch.nn.functional.cross_entropy(
             logits[:, :-1].transpose(1, 2), wanted[:, 1:], ignore_index=IGNORE, reduction="none"
         )
-        scores[rows] = -losses.sum(1).view(len(rows), -1)
+        scores[rows] = -losses.sum(1).view(len(rows), -1).float()
     return scores
