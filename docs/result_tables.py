@@ -302,12 +302,11 @@ def mini_budgets() -> str:
 def _t_interval(values: Sequence[float]) -> str:
     """A mean over tasks with its 95 % t interval, which there is from four tasks on, as in reports."""
     from softstart.analysis.resampling import FEWEST_TASKS
-    from softstart.analysis.student import t_quantile
+    from softstart.analysis.student import t_test
 
-    mean, n = statistics.mean(values), len(values)
-    if n < FEWEST_TASKS:
-        return _points(mean)
-    reach = t_quantile(0.975, n - 1) * statistics.stdev(values) / math.sqrt(n)
+    if len(values) < FEWEST_TASKS:
+        return _points(statistics.mean(values))
+    mean, reach, _ = t_test(values)
     return f"{_points(mean)} [{_points(mean - reach)}, {_points(mean + reach)}]"
 
 

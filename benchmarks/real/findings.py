@@ -12,17 +12,15 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from math import sqrt
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from benchmarks.real.tasks import TARGETS
 
 from softstart.analysis.arg import arg_table
 from softstart.analysis.curves import speed_table
 from softstart.analysis.permutation import holm, sign_flip_p
-from softstart.analysis.student import t_p, t_quantile
+from softstart.analysis.student import t_test
 from softstart.gym.catalog import crossfit_catalog
 
 ROWS = Path(__file__).resolve().parent / "rows"
@@ -63,12 +61,8 @@ def contrasts(scores: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.Data
     rows = []
     for one, other in pairs:
         gain = (scores[one] - scores[other]).dropna()
-        error = float(gain.std(ddof=1)) / sqrt(len(gain))
-        mean = float(gain.mean())
-        half = t_quantile(0.975, len(gain) - 1) * error
-        p = t_p(mean / error, len(gain) - 1) if error else np.nan
         up, down = int((gain > 0).sum()), int((gain < 0).sum())
-        rows.append((one, other, mean, half, p, sign_flip_p(gain.to_numpy()), up, down))
+        rows.append((one, other, *t_test(gain.to_numpy()), sign_flip_p(gain.to_numpy()), up, down))
     found = pd.DataFrame(rows, columns=["one", "other", "gain", "half", "p", "flip", "up", "down"])
     for name in ("p", "flip"):
         found[name] = holm(found[name].tolist())

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from math import sqrt
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from softstart.analysis.permutation import holm
-from softstart.analysis.student import t_p, t_quantile
+from softstart.analysis.student import t_test
 
 BASELINE = "pt"
 COLUMNS = ["method", "task", "sample", "seed", "budget", "dev", "test", "run"]
@@ -31,10 +29,7 @@ def gains(rows: pd.DataFrame, budget: int) -> pd.DataFrame:
     for method in rows["method"].unique():
         scores = _by_task(rows, method, budget)
         gain = 100 * (scores - plain)
-        error = float(gain.std(ddof=1)) / sqrt(len(gain))
-        p = t_p(float(gain.mean()) / error, len(gain) - 1) if error else np.nan
-        half = t_quantile(0.975, len(gain) - 1) * error
-        table[method] = (100 * float(scores.mean()), float(gain.mean()), half, p)
+        table[method] = (100 * float(scores.mean()), *t_test(gain.to_numpy()))
     found = pd.DataFrame(table, index=["score", "gain", "half", "p"]).T
     others = found.index != BASELINE
     found.loc[others, "holm"] = holm(found.loc[others, "p"].tolist())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
+from math import fsum
 from statistics import NormalDist
 
 import numpy as np
+import numpy.typing as npt
 
 _GRID = 20_001
 
@@ -40,6 +43,25 @@ def t_p(t: float, freedom: float) -> float:
     density = np.cos(angle).clip(0) ** (freedom - 1)
     below = np.concatenate([[0], np.cumsum((density[1:] + density[:-1]) / 2)])
     return float(1 - np.interp(np.arctan(abs(t) / np.sqrt(freedom)), angle, below / below[-1]))
+
+
+def t_test(
+    values: Sequence[float] | npt.NDArray[np.float64], level: float = 0.95
+) -> tuple[float, float, float]:
+    """A mean, half the width of its t interval, and the two-sided p of a t test against zero.
+
+    Args:
+        values: at least two, none NaN; differences, in a paired test.
+        level: of the interval.
+
+    Returns:
+        (mean, half the width, p); p is NaN where all values are the same.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    mean, freedom = fsum(numbers) / len(numbers), len(numbers) - 1
+    error = float(numbers.std(ddof=1)) / np.sqrt(len(numbers))
+    p = t_p(mean / error, freedom) if error else float("nan")
+    return mean, float(t_quantile((1 + level) / 2, freedom) * error), p
 
 
 def expanded_level(level: float, units: int) -> float:

@@ -29,7 +29,7 @@ def carry_tangents(model: nn.Module) -> None:
         parts = dict(module.named_children())
         if type(module).__name__.endswith("RMSNorm"):
             module.forward = partial(_norm, module, module.forward)
-        elif type(module).__name__ == "LayerNorm":
+        elif type(module).__name__ == "LayerNorm" and getattr(module, "bias", None) is not None:
             module.forward = partial(_layer_norm, module)
         elif type(module).__name__ == "Conv1D":
             module.forward = partial(_turned_linear, module, module.forward)

@@ -140,11 +140,15 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 def _rms_norm(x: Tensor, moved: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     kind = torch.promote_types(x.dtype, torch.float32)
-    wide, along = x.to(kind), moved.to(kind)
+    value, tangent = _scaled(x.to(kind), moved.to(kind), eps)
+    return value.to(x.dtype) * weight, tangent.to(x.dtype) * weight
+
+
+def _scaled(wide: Tensor, along: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Rows [n, d] divided by their root mean square, with the tangent."""
     scale = (wide.square().mean(-1, keepdim=True) + eps).rsqrt()
     shrink = scale.square() * (wide * along).mean(-1, keepdim=True)
-    value, tangent = wide * scale, (along - wide * shrink) * scale
-    return value.to(x.dtype) * weight, tangent.to(x.dtype) * weight
+    return wide * scale, (along - wide * shrink) * scale
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
@@ -159,10 +163,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
 def _layer_norm(x: Tensor, moved: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     kind = torch.promote_types(x.dtype, torch.float32)
     wide, along = x.to(kind), moved.to(kind)
-    wide, along = wide - wide.mean(-1, keepdim=True), along - along.mean(-1, keepdim=True)
-    scale = (wide.square().mean(-1, keepdim=True) + eps).rsqrt()
-    shrink = scale.square() * (wide * along).mean(-1, keepdim=True)
-    value, tangent = wide * scale, (along - wide * shrink) * scale
+    value, tangent = _scaled(wide - wide.mean(-1, keepdim=True), along - along.mean(-1, keepdim=True), eps)
     return (value * weight + bias).to(x.dtype), (tangent * weight).to(x.dtype)
 
 
