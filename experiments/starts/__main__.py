@@ -18,7 +18,7 @@ from softstart.prompt.shipped import FOLDER, GAINED
 from softstart.study import report_study
 from softstart.study.results.stores import open_store
 
-KEPT = ("method", "algorithm", "setting", "source")
+KEPT = ("method", "algorithm", "setting", "source", "template")
 """What a start keeps of the facts that the study recorded with it."""
 
 

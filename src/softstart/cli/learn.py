@@ -293,9 +293,10 @@ def _fitted(
     from softstart.yourtasks.lengths import fit_inputs, label_notes
     from softstart.yourtasks.predict import LIMIT
 
-    chat = chat or (learned is not None and learned.info.get("template") == CHAT)
-    warn_all(label_notes(model, task, chat))
-    text, too_long = fit_inputs(model, length, task, TextFormat(CHAT if chat else "{input}", limit or LIMIT))
+    of_start = learned.info.get("template") if learned else None
+    wanted = TextFormat(CHAT if chat else of_start or "{input}", limit or LIMIT)
+    warn_all(label_notes(model, task, wanted.chat))
+    text, too_long = fit_inputs(model, length, task, wanted)
     check_lengths(too_long, text.max_input_tokens, strict, raw.input or "")
     return text
 

@@ -203,7 +203,7 @@ class StudyRun:
             study.backbone,
             made.digest,
             study.prompt.placement,
-            _info(node),
+            {**_info(node), "template": study.text.template},
             kind=recorded_kind(made.width, made.kind),
             **more,
         ).save(prompt_path(self.store.folder, node.key), tensors, durable=False)
