@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import math
 import re
 import statistics
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -260,6 +262,19 @@ def baselines() -> str:
     assert spec.loader
     spec.loader.exec_module(made := importlib.util.module_from_spec(spec))
     return "\n".join(made.table(pd.read_csv(folder / "rows" / "mini-baselines.csv")))
+
+
+def real_cls2cls() -> str:
+    """The declared analysis of the real study's first setting."""
+    return _real("cls2cls")
+
+
+def _real(setting: str) -> str:
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
+    findings = importlib.import_module("benchmarks.real.findings")
+    _, *tables = findings.report(*findings.read(f"real-{setting}"))
+    return "\n".join(tables)
 
 
 def mini_ends() -> str:
