@@ -56,7 +56,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--no-peaks", action="store_true", help="leave out peak memory")
     parser.add_argument("--compiled", action="store_true", help="adaptation with compiled layers, too")
-    parser.add_argument("--only", nargs="+", default=[], help="contenders of adaptation; all by default")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        help="contenders of adaptation and of causal's setting; all by default",
+    )
     parser.add_argument("--who", help="one contender (for peak)")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -92,7 +92,7 @@ def _sections(asked: argparse.Namespace, compare: Compare) -> Iterator[Section]:
         yield Section(
             f"Causal, {RUNS} runs of {len(work.tasks)} tasks from start to test score, {grid.steps} steps, 5 "
             f"dev evaluations, {asked.rows} test rows (unit: a run)",
-            lambda: compare(_setting(grid), rounds, RUNS, peer=PEFT),
+            lambda: compare(_setting(grid, asked.only), rounds, RUNS, peer=PEFT),
         )
     for steps in asked.inner:
         if "maml" in asked.parts:
@@ -121,10 +121,10 @@ def _placed(work: Scoring | Adaptation) -> dict[str, Callable[[], Contender]]:
     }
 
 
-def _setting(grid: Adaptation) -> dict[str, Callable[[], Contender]]:
+def _setting(grid: Adaptation, only: Collection[str]) -> dict[str, Callable[[], Contender]]:
     """A whole setting in both dtypes; the peers are timed on one run of it."""
     half = torch.bfloat16
-    return {
+    made = {
         "suffix, texts read once": lambda: grid.softstart("suffix"),
         "suffix, bfloat16": lambda: grid.softstart("suffix", half),
         "prefix, prompts read once": lambda: grid.softstart("prefix"),
@@ -132,6 +132,7 @@ def _setting(grid: Adaptation) -> dict[str, Callable[[], Contender]]:
         PEFT: grid.peft,
         f"{PEFT}, bfloat16": lambda: grid.peft(half),
     }
+    return {name: make for name, make in made.items() if not only or name in only}
 
 
 @torch.no_grad()

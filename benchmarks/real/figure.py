@@ -1,6 +1,6 @@
 """Draw the gains of all settings of the real study that are done.
 
-    python -m benchmarks.real.figure        # benchmarks/real/gains.svg, from rows/real-*.json
+python -m benchmarks.real.figure        # benchmarks/real/gains.svg, from rows/real-*.json
 """
 
 from __future__ import annotations

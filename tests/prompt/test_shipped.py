@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -43,3 +44,17 @@ def test_starts_are_listed_and_begin_an_adaptation(tmp_path):
     )  # fmt: skip
     assert code == 0, problem
     assert "learned start" in said
+
+
+def test_texts_are_read_as_the_start_was_learned(tmp_path):
+    template = "{input}\nAnswer:"
+    start = SoftPrompt.from_pretrained("softstart/tiny-mini")
+    replace(start, info=start.info | {"template": template}).save(tmp_path / "start.safetensors")
+    rows = [Example(f"the film was {word}", (label,)) for word, label in [("good", "yes"), ("bad", "no")] * 6]
+    write_rows(tmp_path / "mine.csv", rows)
+    code, _, problem = softstart(
+        "adapt", "--init", "start.safetensors", "--train", "mine.csv", "--steps", 1, "--splits", 1,
+        "--lr", 0.3, "--out", "tuned", cwd=tmp_path,
+    )  # fmt: skip
+    assert code == 0, problem
+    assert SoftPrompt.from_pretrained(str(tmp_path / "tuned")).info["template"] == template

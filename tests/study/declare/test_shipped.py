@@ -183,5 +183,6 @@ def test_the_paper_preset_runs_with_other_weights_to_fine_tune(world, tmp_path):
     same, other = tables["same"], tables["other"]
     assert same["pt"].dropna().tolist() == other["pt"].dropna().tolist()
     assert same["ft"].dropna().tolist() != other["ft"].dropna().tolist()
-    placed = {SoftPrompt.load(f).placement for f in (tmp_path / "same" / "prompts").iterdir()}
-    assert placed == {"after_padding"}
+    prompts = [SoftPrompt.load(f) for f in (tmp_path / "same" / "prompts").iterdir()]
+    assert {prompt.placement for prompt in prompts} == {"after_padding"}
+    assert {prompt.info["template"] for prompt in prompts} == {declared.text.template}
