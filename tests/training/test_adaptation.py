@@ -115,6 +115,26 @@ def test_patience_stops_a_run_and_its_neighbors_go_on(t5):
     assert max(r.steps for r in results) > 8
 
 
+@pytest.mark.parametrize("select", ["best", "last"])
+def test_a_run_that_cannot_get_better_stops_with_the_prompt_it_would_end_with(t5, select):
+    runs = [
+        replace(run, task=replace(run.task, dev={s: rows.first(3) for s, rows in run.task.dev.items()}))
+        for run in make_runs(t5, lrs=(3.0, 1.0, 0.3))
+    ]
+    settings = config(steps=40, eval_every=2, select=select)
+    whole, cut = (adapt(t5, runs, replace(settings, stop_at_perfect=stop), HOW) for stop in (False, True))
+    stopped = 0
+    for all_of_it, result in zip(whole, cut, strict=True):
+        assert relative(result.prompt, all_of_it.prompt) < 1e-10
+        assert (result.dev, result.best_step) == (all_of_it.dev, all_of_it.best_step)
+        if select == "best" and all_of_it.dev == 1:
+            assert (result.status, result.steps) == ("stopped", all_of_it.best_step)
+            stopped += 1
+        else:
+            assert (result.status, result.steps) == ("done", 40)
+    assert stopped in ({0} if select == "last" else range(1, len(runs)))
+
+
 def test_a_flat_curve_is_evaluated_ever_more_rarely_and_a_rising_one_is_not(t5):
     runs = make_runs(t5, lrs=(1e-9, 3.0, 1.0))
     often, rarely = (adapt(t5, runs, config(steps=45, eval_backoff=most), HOW) for most in (1, 4))

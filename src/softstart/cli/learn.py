@@ -224,7 +224,9 @@ def adapt(
     starts, length = _starts(model, task, init, learned, length, seed)
     text = _fitted(model, length, task, raw, learned, chat, max_input_tokens, strict)
     rates, unit = rates_for(model, lr, lr_unit)
-    config = AdaptConfig(steps=steps, eval_every=max(1, steps // 12), max_tokens=2048, lr_unit=unit)
+    config = AdaptConfig(
+        steps=steps, eval_every=max(1, steps // 12), max_tokens=2048, lr_unit=unit, stop_at_perfect=True
+    )
     how: Any = {"text": text, "rates": rates, "config": config, "evaluation": evaluation, "seed": seed}
     work = adapting_work(model, task, starts, **how)
     if out and _made_before(out, work, force):

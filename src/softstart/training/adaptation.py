@@ -76,7 +76,7 @@ class Adapted:
 
     ``curve`` holds (step, dev score, mean training loss since the last evaluation). ``kept`` holds, by step,
     the prompts chosen at the budgets and at the end.
-    ``status`` is ``"done"``, ``"stopped"`` (by patience or at a rung, after ``steps``) or ``"diverged"``
+    ``status`` is ``"done"``, ``"stopped"`` (early, after ``steps``) or ``"diverged"``
     (loss no longer finite; the best prompt until then is kept), until then ``"waiting"`` or ``"running"``.
     ``tokens``, ``flops`` and what was computed of them count the training steps as ``objective.Work`` does,
     without the dev evaluations.
@@ -300,6 +300,8 @@ class _Pack:
             if not result.dev >= dev and not math.isnan(dev):
                 result.dev, result.best_step = dev, result.steps
                 self.best[place] = self.prompts[place]
+                if dev >= 1.0 and self.config.stop_at_perfect and self.config.select == "best":
+                    self._end(place, "stopped")
             elif _flat(result, self.config) >= patience:
                 self._end(place, "stopped")
 

@@ -110,6 +110,9 @@ class AdaptConfig:
     """Evaluate the start itself, before any step; it can be the best prompt."""
     patience: int | None = None
     """Stop a run whose best dev score has not improved for ``patience * eval_every`` steps; None: never."""
+    stop_at_perfect: Annotated[bool, Added(False)] = False
+    """Stop a run whose dev score is 1, the best there is: under ``select: best`` it would end with the same
+    prompt. Its curve ends there, too."""
     rungs: Annotated[tuple[int, ...], Added(())] = ()
     """Successive halving (Jamieson & Talwalkar, 2016): at these steps only the better half of the running
     runs of a ``group`` goes on, by best dev score, ties to the earlier run. Each is also a dev evaluation."""
