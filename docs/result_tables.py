@@ -11,6 +11,7 @@ import statistics
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import result_files as files
 
@@ -269,12 +270,23 @@ def real_cls2cls() -> str:
     return _real("cls2cls")
 
 
+def start_smollm2() -> str:
+    """What the shipped starts of SmolLM2 gained."""
+    findings = _findings()
+    results, _ = findings.read("start-smollm2")
+    return "\n".join(findings.gains_table(results))
+
+
 def _real(setting: str) -> str:
-    if str(ROOT) not in sys.path:
-        sys.path.insert(0, str(ROOT))
-    findings = importlib.import_module("benchmarks.real.findings")
+    findings = _findings()
     _, *tables = findings.report(*findings.read(f"real-{setting}"))
     return "\n".join(tables)
+
+
+def _findings() -> Any:
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
+    return importlib.import_module("benchmarks.real.findings")
 
 
 def mini_ends() -> str:

@@ -22,7 +22,7 @@ def shipped_starts() -> dict[str, Path]:
     """The file of every start that is shipped, by name.
 
     >>> sorted(shipped_starts())
-    ['softstart/tiny-mini']
+    ['softstart/smollm2-classification', 'softstart/smollm2-classification-multitask', 'softstart/tiny-mini']
     """
     return {f"{OWNER}{file.stem}": file for file in sorted(FOLDER.glob("*.safetensors"))}
 
