@@ -21,7 +21,7 @@ CELL = ["task", "sample", "seed", "budget"]
 
 
 def cells(file: Path) -> pd.DataFrame:
-    """Test scores and calibration errors of plain prompt tuning in points, by task, sample, seed and steps."""
+    """Scores and calibration errors of plain prompt tuning in points, by task, sample, seed and steps."""
     rows = pd.read_csv(file)
     return 100 * rows[rows["method"] == "pt"].set_index(CELL)[["test", "ece"]]
 
@@ -34,9 +34,9 @@ def compared() -> pd.DataFrame:
 
 
 def table(both: pd.DataFrame) -> list[str]:
-    """Means over tasks and the difference, with a t interval over tasks and one over cells."""
+    """Means over tasks and the difference with a t interval over tasks; differences of single runs."""
     lines = [
-        "| steps | float32 | bfloat16 | difference, over tasks [95 %] | of single runs: mean of sizes, largest |",
+        "| steps | float32 | bfloat16 | difference [95 %] | single runs: mean of sizes, largest |",
         "|---|---|---|---|---|",
     ]
     for budget, of in both.groupby("budget"):

@@ -22,7 +22,7 @@ KEPT = ("method", "algorithm", "setting", "source", "template")
 """What a start keeps of the facts that the study recorded with it."""
 
 
-def take(study: Path, method: str, seed: int, name: str, license: str, note: str) -> Path:
+def take(study: Path, method: str, seed: int, name: str, license: str, data: str) -> Path:
     """Write the start of a method and a meta-training seed; the file."""
     outcome = report_study(study)
     if outcome.missing:
@@ -45,7 +45,7 @@ def take(study: Path, method: str, seed: int, name: str, license: str, note: str
     }
     facts = {key: prompt.info[key] for key in KEPT} | {"license": license, GAINED: gained}
     file = FOLDER / f"{name}.safetensors"
-    replace(prompt, info=facts | ({"note": note} if note else {}), further={}).save(file)
+    replace(prompt, info=facts | ({"data": data} if data else {}), further={}).save(file)
     return file
 
 
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("seed", type=int)
     parser.add_argument("name")
     parser.add_argument("--license", required=True, help="of the start: what its source tasks allow")
-    parser.add_argument("--note", default="")
+    parser.add_argument("--data", default="", help="the licenses of the source tasks' data, in words")
     given = parser.parse_args()
     print(take(**vars(given)))
 

@@ -26,7 +26,7 @@ from helpers.models import prompts, random_batch, random_t5, relative, word_toke
 from helpers.paths import ROOT
 from helpers.shared import SHARED
 from helpers.toy_study import SOFTSTART, STUDY, call, make_world
-from softstart.backbone import Backbone, Decoding, collate
+from softstart.backbone import TINY, Backbone, Decoding, collate, load_backbone
 from softstart.errors import SoftstartError
 from softstart.prompt import (
     Embeddings,
@@ -382,6 +382,19 @@ def test_a_prompt_of_another_tokenizer_or_revision_is_refused_with_both_sides():
     backbone.revision = "2"
     with pytest.raises(SoftstartError, match=r"on 'a/b' at revision 1 .* than 'random-t5' at revision 2"):
         unknown.check_for(backbone)
+
+
+def test_a_prompt_that_was_trained_in_half_precision_belongs_to_the_same_weights():
+    full, half = (load_backbone(TINY, device="cpu", dtype=dtype) for dtype in ("float32", "bfloat16"))
+    of_half, of_full = (SoftPrompt.of(b, b.vocabulary[:3]) for b in (half, full))
+    assert torch.equal(of_half.check_for(full), of_half.tensor)
+    with pytest.raises(SoftstartError, match="other weights"):  # its weights have lost what float32 had
+        of_full.check_for(half)
+    with torch.no_grad():
+        full.embedding.weight[0, 0] += 1
+    del full.digest  # known from before
+    with pytest.raises(SoftstartError, match="other weights"):
+        of_half.check_for(full)
 
 
 @pytest.mark.parametrize(

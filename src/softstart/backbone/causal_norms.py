@@ -45,7 +45,8 @@ def is_rms_norm(module: nn.Module) -> bool:
 def weight_of(module: Any, x: Tensor) -> Tensor:
     """What x [..., d], normed, is multiplied by [d]: Gemma's weights count from one, in float32 at least."""
     if type(module).__name__.startswith("Gemma"):
-        return 1.0 + module.weight.to(torch.promote_types(x.dtype, torch.float32))
+        counted: Tensor = 1.0 + module.weight.to(torch.promote_types(x.dtype, torch.float32))
+        return counted
     weight: Tensor = module.weight
     return weight
 

@@ -121,12 +121,23 @@ class FrozenModel:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the configuration and every weight: which network this is, whatever its name."""
+        return self._digest()
+
+    def rounds_to(self, digest: str) -> bool:
+        """Whether these weights in bfloat16 or float16 are the network of a digest."""
+        kind, halves = self.embedding.weight.dtype, (torch.bfloat16, torch.float16)
+        return kind not in halves and any(self._digest(half) == digest for half in halves)
+
+    def _digest(self, dtype: torch.dtype | None = None) -> str:
         config = {k: v for k, v in self.model.config.to_dict().items() if not k.startswith("_")}
         config.pop("transformers_version", None)
+        if dtype is not None:
+            config["dtype"] = str(dtype).removeprefix("torch.")
         digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
         for key, tensor in sorted(every_weight(self.model).items()):
             digest.update(key.encode())
             for part in plain_tensors(tensor.detach()):
+                part = part.to(dtype) if dtype is not None and part.is_floating_point() else part
                 digest.update(part.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 

@@ -9,7 +9,19 @@ from typing import Any
 from softstart.prompt.kinds import PromptKind
 from softstart.prompt.placement import peft_places
 
-OWN_ROWS = ("method", "algorithm", "setting", "source", "task", "scores", "license", "note", "from")
+OWN_ROWS = (
+    "method",
+    "algorithm",
+    "setting",
+    "source",
+    "task",
+    "scores",
+    "license",
+    "data",
+    "gained",
+    "note",
+    "from",
+)
 """Keys of ``info`` that the card shows in its own way; all others are hyper-parameters."""
 
 
@@ -44,6 +56,8 @@ def _what(length: int, kind: PromptKind, facts: Mapping[str, Any]) -> list[str]:
         "Algorithm": info.get("algorithm"),
         "Setting": info.get("setting"),
         "Source tasks": ", ".join(info["source"]) if info.get("source") else None,
+        "Licenses of their data": info.get("data"),
+        "Gained over a plain start": _gained(info.get("gained")),
         "Task": info.get("task"),
         "Read from": info.get("from"),
         "Note": info.get("note"),
@@ -53,6 +67,14 @@ def _what(length: int, kind: PromptKind, facts: Mapping[str, Any]) -> list[str]:
     rows = [f"| {key} | {value} |" for key, value in known.items() if value is not None]
     title = info.get("task") or info.get("setting") or "soft prompt"
     return [f"# {learned if info.get('source') else plain}: {title}", "", "| | |", "|---|---|", *rows, ""]
+
+
+def _gained(facts: Mapping[str, Any] | None) -> str | None:
+    if facts is None:
+        return None
+    ends = f"{facts['low']:+.1f} to {facts['high']:+.1f}"
+    over = f"{facts['tasks']} target tasks, {facts['samples']} samples"
+    return f"{facts['points']:+.1f} points ({ends}) after {facts['steps']} steps: {over}"
 
 
 def _scores(info: Mapping[str, Any]) -> list[str]:

@@ -29,6 +29,9 @@ class Owner(Protocol):
 
     weights: str
 
+    def rounds_to(self, digest: str) -> bool:
+        """Whether its weights in half precision are those of a digest."""
+
     @property
     def placement(self) -> str:
         """Where prompts go."""
@@ -122,15 +125,19 @@ class SoftPrompt:
         """The tensor [P, D], if the prompt belongs to this backbone.
 
         A prompt that records the name of another backbone but no digest of its weights is used with a
-        warning: the same weights may lie under two names.
+        warning: the same weights may lie under two names. One that was trained on these weights in half
+        precision belongs to them.
 
         Raises:
             SoftstartError: naming both sides of what differs: kind of prompt, width, weights (and revisions),
                 tokenizer, placement or kind of model.
         """
+        digest = backbone.digest
+        if self.backbone_digest not in ("", digest) and backbone.rounds_to(self.backbone_digest):
+            digest = self.backbone_digest
         self.check(
             kind=backbone.kind,
-            digest=backbone.digest,
+            digest=digest,
             placement=backbone.placement,
             backbone=backbone.name,
             where=where,
