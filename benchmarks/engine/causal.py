@@ -20,7 +20,6 @@ import torch
 from benchmarks.engine.timing import Absent, Contender
 
 from softstart.backbone import IGNORE, Batch, CausalBackbone, collate, load_backbone
-from softstart.backbone.causal_norms import is_rms_norm
 from softstart.errors import SoftstartError
 from softstart.gym.sources import open_gym
 from softstart.tiny import weights_path
@@ -169,17 +168,6 @@ def softstart(
 ) -> Contender:
     """All runs as one pack; texts are kept from one round to the next, as from one step to the next."""
     backbone = work.placed(placement, once=once, dtype=dtype)
-    batch = work.joined(list(range(work.runs)))
-    return lambda: run_gradients(backbone, work.starts, batch, BOUND)[1]
-
-
-def with_their_norms(work: CausalWork, placement: str, dtype: torch.dtype) -> Contender:
-    """As ``softstart``, with the norms of transformers in place of ours."""
-    backbone = work.placed(placement, dtype=dtype)
-    backbone.model = copy.deepcopy(backbone.model)
-    for module in backbone.model.modules():
-        if is_rms_norm(module):
-            del module.forward
     batch = work.joined(list(range(work.runs)))
     return lambda: run_gradients(backbone, work.starts, batch, BOUND)[1]
 

@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +15,7 @@ from benchmarks.engine.causal import CausalWork
 from benchmarks.engine.causal_tasks import Adaptation, Scoring
 from benchmarks.engine.timing import Contender, peak_elsewhere
 
-PARTS = ("steps", "long", "scoring", "adaptation", "setting", "maml", "peaks", "rounding", "norms")
+PARTS = ("steps", "long", "scoring", "adaptation", "setting", "maml", "peaks", "rounding")
 PEFT = "PEFT, plain loop"
 RUNS = 20
 """Runs of a whole setting."""
@@ -107,26 +106,11 @@ def _sections(asked: argparse.Namespace, compare: Compare) -> Iterator[Section]:
             "Causal, log-likelihood of a row in a pack of 32 rows, in nats: median and largest difference",
             partial(_rounding, four),
         )
-    if "norms" in asked.parts:
-        for placement, dtype in product(("suffix", "prefix"), ("bfloat16", "float32")):
-            yield Section(
-                f"Causal, norms, {placement}, {dtype}, P = 20, 4 runs of 8 (unit: a gradient of a run)",
-                partial(_norms, replace(work, runs=4), placement, dtype, rounds, compare),
-            )
     if "peaks" in asked.parts:
         yield Section(
             "Causal, peak memory of exact MAML, MiB above the loaded model, one process each",
             lambda: _peaks(shape, asked),
         )
-
-
-def _norms(work: CausalWork, placement: str, dtype: str, rounds: int, compare: Compare) -> Iterator[str]:
-    how = (work, placement, getattr(torch, dtype))
-    makers = {
-        "our norms": partial(causal.softstart, *how[:2], dtype=how[2]),
-        "transformers' norms": partial(causal.with_their_norms, *how),
-    }
-    yield from compare(makers, rounds, work.runs)
 
 
 def _placed(work: Scoring | Adaptation) -> dict[str, Callable[[], Contender]]:
