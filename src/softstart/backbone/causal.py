@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from softstart.backbone import causal_norms
 from softstart.backbone.base import Backbone, Reader, summed_nll
 from softstart.backbone.batch import IGNORE, Batch
 from softstart.backbone.candidates import NODES, sets_of
@@ -44,7 +43,6 @@ class CausalBackbone(ReadingOnce):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         plain_generation(self.model, self.tokenizer)
-        causal_norms.prepare(self.model)
 
     def compile(self) -> None:
         """As ``Backbone.compile``: the kernels of Hessian-vector products."""

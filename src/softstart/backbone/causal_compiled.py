@@ -6,10 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from softstart.backbone import kernels, tangents
-from softstart.backbone.causal_norms import eps_of, is_rms_norm, weight_of
 
 _ACTIVATIONS = {
     "silu": "silu",
@@ -27,7 +27,7 @@ def carry_tangents(model: nn.Module) -> None:
     name = getattr(config, "hidden_activation", None) or getattr(config, "hidden_act", "")
     for module in layers:
         parts = dict(module.named_children())
-        if is_rms_norm(module):
+        if type(module).__name__.endswith("RMSNorm"):
             module.forward = partial(_norm, module, module.forward)
         elif type(module).__name__ == "LayerNorm" and getattr(module, "bias", None) is not None:
             module.forward = partial(_layer_norm, module)
@@ -42,7 +42,11 @@ def carry_tangents(model: nn.Module) -> None:
 def _norm(module: Any, plain: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     if not tangents.carrying():
         return plain(x)
-    return tangents.rms_norm(x, weight_of(module, x), eps_of(module)).to(x.dtype)
+    eps = getattr(module, "variance_epsilon", None) or module.eps
+    if not type(module).__name__.startswith("Gemma"):
+        return tangents.rms_norm(x, module.weight, eps)
+    kind = torch.promote_types(x.dtype, torch.float32)
+    return tangents.rms_norm(x, 1.0 + module.weight.to(kind), eps).to(x.dtype)
 
 
 def _layer_norm(module: nn.LayerNorm, x: Tensor) -> Tensor:

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from softstart.backbone.base import token_nll
 from softstart.backbone.batch import IGNORE, Batch
 from softstart.backbone.candidates import Tree
-from softstart.backbone.causal_norms import lean_norms
 from softstart.backbone.decoding import Decoding
 from softstart.backbone.devices import device_of
 from softstart.backbone.read_once import Branches, Context, Reading, reading, recorded
@@ -244,7 +243,7 @@ class OncePasses:
         head = self.model.get_output_embeddings()
         picking = head.register_forward_pre_hook(lambda _, args: (_picked(args[0], at), *args[1:]))
         try:
-            with reading(self.model), lean_norms(read.fused):
+            with reading(self.model):
                 out: Tensor = self.model(
                     inputs_embeds=embeds, position_ids=positions, use_cache=False, read=read
                 ).logits

@@ -151,7 +151,7 @@ def lay_out(*modules: nn.Linear) -> None:
 def rms_norm(x: Tensor, weight: Tensor, eps: float, *, twice: bool = False) -> Tensor:
     """x / rms(x) times the weights [d], over the last axis; statistics in float32 at least (T5's layer norm).
 
-    The product is computed in the type of the weights. ``twice``: differentiable twice.
+    ``twice``: differentiable twice.
     """
     if x.is_cuda and not twice:
         return functional.rms_norm(x, weight.shape, weight, eps)
@@ -167,7 +167,7 @@ class _RMSNorm(torch.autograd.Function):
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         scale = wide.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
         ctx.save_for_backward(x, weight, scale)
-        return (wide * scale).to(weight.dtype).mul_(weight).to(x.dtype)
+        return (wide * scale).to(x.dtype).mul_(weight)
 
     @staticmethod
     @once_differentiable
