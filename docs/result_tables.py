@@ -257,12 +257,23 @@ def baselines() -> str:
     """Scores of baselines and learned starts at every budget, with gains over plain prompt tuning."""
     import pandas as pd
 
-    folder = ROOT / "experiments" / "baselines"
-    spec = importlib.util.spec_from_file_location("baselines", folder / "__main__.py")
+    rows = ROOT / "experiments" / "baselines" / "rows" / "mini-baselines.csv"
+    return "\n".join(_experiment("baselines").table(pd.read_csv(rows)))
+
+
+def precision() -> str:
+    """Scores of the real study's plain starts in two precisions."""
+    made = _experiment("precision")
+    return "\n".join(made.table(made.compared()))
+
+
+def _experiment(name: str) -> Any:
+    file = ROOT / "experiments" / name / "__main__.py"
+    spec = importlib.util.spec_from_file_location(name, file)
     assert spec
     assert spec.loader
     spec.loader.exec_module(made := importlib.util.module_from_spec(spec))
-    return "\n".join(made.table(pd.read_csv(folder / "rows" / "mini-baselines.csv")))
+    return made
 
 
 def real_cls2cls() -> str:

@@ -29,7 +29,7 @@ def cells(file: Path) -> pd.DataFrame:
 def compared() -> pd.DataFrame:
     """Every cell in both: columns ``half`` and ``full``, and their difference."""
     full, half = cells(HERE / "rows.csv"), cells(HALF)
-    both = full.join(half, lsuffix="_full", rsuffix="_half", how="inner")
+    both = full.merge(half, on=CELL, suffixes=("_full", "_half"))
     return both.assign(apart=both["test_half"] - both["test_full"])
 
 
