@@ -108,7 +108,9 @@ class Adaptation:
             backbone.keep_texts(None)
             tuned = torch.stack([result.prompt for result in adapt(backbone, runs, config, evaluation)])
             jobs = [Job(r, self.task(r), self.task(r).test.first(self.rows)) for r in numbers]
-            return torch.tensor([[score] for score in evaluate(backbone, tuned, jobs, evaluation)])
+            scores = evaluate(backbone, tuned, jobs, evaluation)
+            backbone.keep_texts(None)  # whoever comes next needs the memory
+            return torch.tensor([[score] for score in scores])
 
         return run
 
