@@ -1,9 +1,9 @@
 """What a whole set of runs takes when those that stop early give their places in the pack to others.
 
 ``python -m benchmarks.adaptation.places [--backbone NAME] [--runs 32] [--places 8] [--rounds 5]``: the same
-runs, with a patience, a rung and rarer evaluations as under the preset ``fast``, once in packs that shrink
-and once through as many places that are filled again; ``--whole`` adds one pack of all runs. They take turns;
-every round gives a ratio.
+runs, with a patience, a rung and rarer evaluations as under the preset ``fast``, once in packs that shrink,
+once through as many places that are filled again, and once in packs of which no run stops; ``--whole`` adds
+one pack of all runs. They take turns; every round gives a ratio.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Way:
 
     parts: Sequence[Sequence[int]]
     places: int | None
+    config: AdaptConfig
     seconds: list[float]
     steps: int = 0
     results: Sequence[Adapted] = ()
@@ -57,15 +58,19 @@ def main() -> None:
     runs = _runs(backbone, asked.runs, asked.length, asked.dev_rows)
     packs = whole_groups([run.group for run in runs], asked.places)
     ways = {
-        f"packs of {asked.places}": Way(packs, None, []),
-        f"{asked.places} places, filled again": Way([range(len(runs))], asked.places, []),
+        f"packs of {asked.places}": Way(packs, None, config, []),
+        f"{asked.places} places, filled again": Way([range(len(runs))], asked.places, config, []),
+        f"packs of {asked.places}, no run stopped": Way(
+            packs, None, replace(config, patience=None, rungs=()), []
+        ),
     }
     if asked.whole:
-        ways["all at once"] = Way([range(len(runs))], None, [])
+        ways["all at once"] = Way([range(len(runs))], None, config, [])
     for number in range(asked.rounds):
         for way in ways.values():
-            _train(way, lambda part, places, count: adapt(
-                backbone, [runs[i] for i in part], config, study.evaluation, places=places, progress=count
+            _train(way, lambda part, way, count: adapt(
+                backbone, [runs[i] for i in part], way.config, study.evaluation, places=way.places,
+                progress=count,
             ))  # fmt: skip
         print(
             f"round {number + 1}: " + ", ".join(f"{w.seconds[-1]:.1f} s" for w in ways.values()), flush=True
@@ -113,7 +118,7 @@ def _train(way: Way, train: Callable[..., list[Adapted]]) -> None:
         calls += 1
 
     began = time.perf_counter()
-    way.results = [result for part in way.parts for result in train(part, way.places, count)]
+    way.results = [result for part in way.parts for result in train(part, way, count)]
     way.seconds.append(time.perf_counter() - began)
     way.steps = calls - len(way.parts)  # one call before the first step
 
@@ -133,6 +138,8 @@ def _report(ways: dict[str, Way], config: AdaptConfig, places: int) -> None:
             f"| {_spread(way.seconds, 1)} | {_spread(ratios, 2)} |"
         )
     for name, way in list(ways.items())[1:]:
+        if way.config is not first.config:
+            continue
         pairs = list(zip(first.results, way.results, strict=True))
         apart = max(float((a.prompt - b.prompt).norm() / a.prompt.norm()) for a, b in pairs)
         other = sum((a.steps, a.dev) != (b.steps, b.dev) for a, b in pairs)
