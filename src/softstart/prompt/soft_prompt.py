@@ -125,19 +125,15 @@ class SoftPrompt:
         """The tensor [P, D], if the prompt belongs to this backbone.
 
         A prompt that records the name of another backbone but no digest of its weights is used with a
-        warning: the same weights may lie under two names. One that was trained on these weights in half
-        precision belongs to them.
+        warning: the same weights may lie under two names.
 
         Raises:
             SoftstartError: naming both sides of what differs: kind of prompt, width, weights (and revisions),
                 tokenizer, placement or kind of model.
         """
-        digest = backbone.digest
-        if self.backbone_digest not in ("", digest) and backbone.rounds_to(self.backbone_digest):
-            digest = self.backbone_digest
         self.check(
             kind=backbone.kind,
-            digest=digest,
+            digest=_digest_of(backbone, self.backbone_digest),
             placement=backbone.placement,
             backbone=backbone.name,
             where=where,
@@ -334,6 +330,11 @@ def made_on(backbone: Owner) -> dict[str, str]:
         "peft_task": backbone.peft_task,
         **({"weights": backbone.weights} if backbone.weights else {}),
     }
+
+
+def _digest_of(backbone: Owner, wanted: str) -> str:
+    """A backbone's digest; the one that is wanted, if it is that of the same weights in half precision."""
+    return wanted if wanted not in ("", backbone.digest) and backbone.rounds_to(wanted) else backbone.digest
 
 
 def _check_kind(kind: PromptKind, wanted: PromptKind, trained_on: str, backbone: str, where: str) -> None:
