@@ -105,7 +105,6 @@ class Adaptation:
         backbone = self.work.placed(placement, dtype=dtype)
 
         def run() -> torch.Tensor:
-            backbone.keep_texts(None)
             tuned = torch.stack([result.prompt for result in adapt(backbone, runs, config, evaluation)])
             jobs = [Job(r, self.task(r), self.task(r).test.first(self.rows)) for r in numbers]
             scores = evaluate(backbone, tuned, jobs, evaluation)

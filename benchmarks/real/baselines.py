@@ -13,17 +13,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-from benchmarks.real.findings import BASELINE, COLUMNS, PRIMARY, ROWS, read, task_scores
-
-from softstart.analysis.student import t_test
+from benchmarks.real.findings import (
+    BASELINE,
+    PRIMARY,
+    ROWS,
+    contrasts,
+    interval,
+    keep_results,
+    read,
+    signed,
+    task_scores,
+)
 
 FILE = ROWS / "real-baselines.csv"
-
-
-def keep(study: Path) -> None:
-    """Put the study's rows at its last budget beside those of the settings."""
-    rows = pd.read_csv(study / "results.csv")
-    rows[[column for column in COLUMNS if column in rows]].to_csv(FILE, index=False, float_format="%.6g")
 
 
 def table() -> Iterator[str]:
@@ -36,18 +38,16 @@ def table() -> Iterator[str]:
     ends = {steps: task_scores(plain, steps)[BASELINE] for steps in PRIMARY}
     yield "| method | score | " + " | ".join(f"minus PT after {steps} steps [95 %]" for steps in ends) + " |"
     yield "|---|---|" + "---|" * len(ends)
-    for method in scores:
-        cells = []
-        for of in ends.values():
-            mean, reach, _ = t_test((scores[method] - of).dropna().to_numpy())
-            cells.append(f"{mean:+.1f} [{mean - reach:.1f}, {mean + reach:.1f}]")
-        line = f"| `{method}` | {scores[method].mean():.1f} | {' | '.join(cells)} |"
-        yield line.replace("| -", "| −").replace("[-", "[−").replace(", -", ", −")
+    against = [(method, BASELINE) for method in scores]
+    found = [contrasts(scores.join(of), against) for of in ends.values()]
+    for n, (method, _) in enumerate(against):
+        cells = " | ".join(interval(of.iloc[n]) for of in found)
+        yield signed(f"| `{method}` | {scores[method].mean():.1f} | {cells} |")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.real.baselines", description=__doc__)
     parser.add_argument("study", type=Path, nargs="?")
     if (asked := parser.parse_args()).study:
-        keep(asked.study)
+        keep_results(pd.read_csv(asked.study / "results.csv"), FILE)
     print("\n".join(table()))

@@ -90,8 +90,8 @@ def gains_table(results: pd.DataFrame) -> Iterator[str]:
         yield f"| {budget} | PT | {scores[BASELINE].mean():.1f} | | | | | |"
         for _, row in contrasts(scores, [(method, BASELINE) for method in present]).iterrows():
             said = verdict(row) if budget in PRIMARY else "secondary"
-            yield _signed(
-                f"| {budget} | `{row['one']}` | {scores[row['one']].mean():.1f} | {_interval(row)} | "
+            yield signed(
+                f"| {budget} | `{row['one']}` | {scores[row['one']].mean():.1f} | {interval(row)} | "
                 f"{row['p']:.2g} | {row['flip']:.2g} | {row['up']}, {row['down']} | {said} |"
             )
 
@@ -103,8 +103,8 @@ def pairs_table(results: pd.DataFrame) -> Iterator[str]:
     yield "|---|---|---|---|---|---|"
     for budget in PRIMARY:
         for _, row in contrasts(task_scores(results, budget), list(combinations(present, 2))).iterrows():
-            yield _signed(
-                f"| {budget} | `{row['one']}` − `{row['other']}` | {_interval(row)} | {row['p']:.2g} | "
+            yield signed(
+                f"| {budget} | `{row['one']}` − `{row['other']}` | {interval(row)} | {row['p']:.2g} | "
                 f"{row['flip']:.2g} | {verdict(row)} |"
             )
 
@@ -121,7 +121,7 @@ def tasks_table(results: pd.DataFrame, budget: int) -> Iterator[str]:
     for task in sorted(scores.index, key=lambda name: (list(TARGETS).index(kinds[name]), name)):
         gains = " | ".join(f"{scores.loc[task, m] - scores.loc[task, BASELINE]:+.1f}" for m in methods)
         plain = f"{majority[task]:.1f} | {scores.loc[task, BASELINE]:.1f}"
-        yield _signed(f"| {task} | {kinds[task]} | {plain} | {gains} |")
+        yield signed(f"| {task} | {kinds[task]} | {plain} | {gains} |")
 
 
 def secondary(results: pd.DataFrame, curves: pd.DataFrame) -> Iterator[str]:
@@ -139,7 +139,7 @@ def secondary(results: pd.DataFrame, curves: pd.DataFrame) -> Iterator[str]:
         s, a = speed.loc[method], arg.loc[method]
         low, high = s["area_gain_points_low"], s["area_gain_points_high"]
         area = f"{s['area_gain_points']:+.1f} [{low:.1f}, {high:.1f}]"
-        yield _signed(
+        yield signed(
             f"| `{method}` | {area} | {100 * s['reached']:.0f} % | {s['steps']:.0f} | "
             f"{a['arg']:+.1f} [{a['low']:.1f}, {a['high']:.1f}] | {ece[method]:.1f} |"
         )
@@ -149,12 +149,13 @@ def _ends(row: pd.Series) -> tuple[float, float]:
     return float(row["gain"] - row["half"]), float(row["gain"] + row["half"])
 
 
-def _interval(row: pd.Series) -> str:
+def interval(row: pd.Series) -> str:
+    """The gain of a row of ``contrasts`` with both ends."""
     low, high = _ends(row)
     return f"{row['gain']:+.1f} [{low:.1f}, {high:.1f}]"
 
 
-def _signed(line: str) -> str:
+def signed(line: str) -> str:
     """Minus signs instead of hyphens in front of numbers."""
     return line.replace("-0.0", "0.0").replace(" -", " −").replace("[-", "[−")
 
@@ -188,11 +189,15 @@ def summary(results: pd.DataFrame) -> dict[str, dict[str, list[float]]]:
     return found
 
 
+def keep_results(results: pd.DataFrame, file: Path) -> None:
+    """Put what is kept of a ``results.csv`` into a file."""
+    kept = results[[column for column in COLUMNS if column in results]]
+    kept.to_csv(file, index=False, float_format="%.6g")
+
+
 def keep(results: pd.DataFrame, curves: pd.DataFrame, name: str) -> None:
     """Put what the analysis reads into ``rows``, and its summary beside it."""
-    results[[column for column in COLUMNS if column in results]].to_csv(
-        ROWS / f"{name}-results.csv", index=False, float_format="%.6g"
-    )
+    keep_results(results, ROWS / f"{name}-results.csv")
     curves.to_csv(ROWS / f"{name}-curves.csv", index=False, float_format="%.6g")
     text = json.dumps(summary(results), indent=1)
     (ROWS / f"{name}.json").write_text(text + "\n", encoding="utf-8")

@@ -21,9 +21,9 @@ CELL = ["task", "sample", "seed", "budget"]
 
 
 def cells(file: Path) -> pd.DataFrame:
-    """Scores and calibration errors of plain prompt tuning in points, by task, sample, seed and steps."""
+    """Test scores of plain prompt tuning in points, by task, sample, seed and steps."""
     rows = pd.read_csv(file)
-    return 100 * rows[rows["method"] == "pt"].set_index(CELL)[["test", "ece"]]
+    return 100 * rows[rows["method"] == "pt"].set_index(CELL)[["test"]]
 
 
 def compared() -> pd.DataFrame:

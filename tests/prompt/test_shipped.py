@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,18 @@ from softstart.errors import SoftstartError
 from softstart.gym.task import Example
 from softstart.prompt import SoftPrompt
 from softstart.prompt.shipped import GAINED, shipped_starts
+
+
+def adapted_from(init: str, folder: Path) -> str:
+    """What ``adapt`` says of a few rows tuned from a start; the prompt is in ``tuned``."""
+    rows = [Example(f"the film was {word}", (label,)) for word, label in [("good", "yes"), ("bad", "no")] * 6]
+    write_rows(folder / "mine.csv", rows)
+    code, said, problem = softstart(
+        "adapt", "--init", init, "--train", "mine.csv", "--steps", 2, "--splits", 1, "--lr", 0.3,
+        "--out", "tuned", cwd=folder,
+    )  # fmt: skip
+    assert code == 0, problem
+    return said
 
 
 @pytest.mark.parametrize("name", sorted(shipped_starts()))
@@ -36,25 +49,12 @@ def test_starts_are_listed_and_begin_an_adaptation(tmp_path):
     code, listed, _ = softstart("starts", cwd=tmp_path)
     assert code == 0
     assert re.search(r"softstart/tiny-mini +softstart/tiny +20 +prefix +multitask +58 tasks", listed)
-    rows = [Example(f"the film was {word}", (label,)) for word, label in [("good", "yes"), ("bad", "no")] * 6]
-    write_rows(tmp_path / "mine.csv", rows)
-    code, said, problem = softstart(
-        "adapt", "--init", "softstart/tiny-mini", "--train", "mine.csv", "--steps", 2, "--splits", 1,
-        "--lr", 0.3, "--out", "tuned", cwd=tmp_path,
-    )  # fmt: skip
-    assert code == 0, problem
-    assert "learned start" in said
+    assert "learned start" in adapted_from("softstart/tiny-mini", tmp_path)
 
 
 def test_texts_are_read_as_the_start_was_learned(tmp_path):
     template = "{input}\nAnswer:"
     start = SoftPrompt.from_pretrained("softstart/tiny-mini")
     replace(start, info=start.info | {"template": template}).save(tmp_path / "start.safetensors")
-    rows = [Example(f"the film was {word}", (label,)) for word, label in [("good", "yes"), ("bad", "no")] * 6]
-    write_rows(tmp_path / "mine.csv", rows)
-    code, _, problem = softstart(
-        "adapt", "--init", "start.safetensors", "--train", "mine.csv", "--steps", 1, "--splits", 1,
-        "--lr", 0.3, "--out", "tuned", cwd=tmp_path,
-    )  # fmt: skip
-    assert code == 0, problem
+    adapted_from("start.safetensors", tmp_path)
     assert SoftPrompt.from_pretrained(str(tmp_path / "tuned")).info["template"] == template

@@ -125,8 +125,19 @@ class FrozenModel:
 
     def rounds_to(self, digest: str) -> bool:
         """Whether these weights in bfloat16 or float16 are the network of a digest."""
-        kind, halves = self.embedding.weight.dtype, (torch.bfloat16, torch.float16)
-        return kind not in halves and any(self._digest(half) == digest for half in halves)
+        halves = (torch.bfloat16, torch.float16)
+        if self.embedding.weight.dtype in halves:
+            return False
+        for half in halves:
+            if half not in self._half_digests:
+                self._half_digests[half] = self._digest(half)
+            if self._half_digests[half] == digest:
+                return True
+        return False
+
+    @cached_property
+    def _half_digests(self) -> dict[torch.dtype, str]:
+        return {}
 
     def _digest(self, dtype: torch.dtype | None = None) -> str:
         config = {k: v for k, v in self.model.config.to_dict().items() if not k.startswith("_")}
@@ -167,7 +178,8 @@ class FrozenModel:
         """A copy whose weights can be trained (full fine-tuning); this backbone stays as it is."""
         refuse_training(self.name, self.quantization)
         twin = copy.copy(self)
-        twin.__dict__.pop("digest", None)
+        for known in ("digest", "_half_digests"):
+            twin.__dict__.pop(known, None)
         twin.model = copy.deepcopy(self.model).requires_grad_(True)
         return twin
 

@@ -137,6 +137,11 @@ class AdaptConfig:
     max_tokens: Annotated[int | None, Unkeyed(unless="dropout")] = 16384
     """Upper bound on the tokens of one forward pass."""
 
+    @property
+    def stops_early(self) -> bool:
+        """Whether dev scores can end a run before its last step."""
+        return self.patience is not None or bool(self.rungs) or self.stop_at_perfect
+
 
 @dataclass(frozen=True)
 class FineTuneConfig:

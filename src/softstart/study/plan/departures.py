@@ -312,7 +312,7 @@ def _adaptation(study: Study) -> Rows:
     yield "dev evaluation", f"every {a.eval_every} steps{backoff}"
     yield "dev evaluation of the start", "yes" if a.eval_start else "no"
     yield "prompt tested", a.select
-    yield "early stopping", "none" if a.patience is None and not a.rungs and not a.stop_at_perfect else "yes"
+    yield "early stopping", "yes" if a.stops_early else "none"
     yield "dropout in adaptation", _switch(a.dropout)
 
 

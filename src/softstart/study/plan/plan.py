@@ -145,9 +145,7 @@ def pack_places(run: RunNode, study: Study) -> int | None:
     config = study.adaptation
     if PLACEMENTS.find(study.prompt.placement).rows_interact:
         return study.pack_size
-    ends_early = (
-        config.patience is not None or config.epochs is not None or config.rungs or config.stop_at_perfect
-    )
+    ends_early = config.stops_early or config.epochs is not None
     if study.pack_refill == 1 or not ends_early or config.dropout or _chosen_under_dropout(run.method):
         return None
     return study.pack_size
