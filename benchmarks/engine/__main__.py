@@ -18,6 +18,8 @@ if "causal" not in sys.argv:  # threads that sleep between its many small kernel
 
 import torch
 from benchmarks.engine import adaptation, causal, causal_report, maml, padding, scaling
+from benchmarks.engine.causal_report import PEFT, RUNS
+from benchmarks.engine.embedded_tasks import EmbeddedAdaptation
 from benchmarks.engine.timing import (
     PRODUCT,
     PRODUCTS,
@@ -39,7 +41,7 @@ def main() -> None:
         "what",
         nargs="?",
         default="all",
-        choices=["all", "adaptation", "maml", "scaling", "padding", "causal", "peak"],
+        choices=["all", "adaptation", "maml", "scaling", "padding", "setting", "causal", "peak"],
     )
     parser.add_argument("--shapes", nargs="+", default=["tiny", "embedded"], choices=[*SHAPES, "embedded"])
     parser.add_argument("--packs", nargs="+", type=int, default=[1, 4])
@@ -94,6 +96,9 @@ def _report(asked: argparse.Namespace) -> Iterator[str]:
     if asked.what == "causal":
         yield from causal_report.report(asked, _compare)
         return
+    if asked.what == "setting":
+        yield from _setting(asked)
+        return
     for shape in asked.shapes:
         if asked.what in ("all", "adaptation"):
             for runs in asked.packs:
@@ -130,6 +135,17 @@ def _report(asked: argparse.Namespace) -> Iterator[str]:
                 )
             if not asked.no_peaks:
                 yield from _peaks(shape, asked)
+
+
+def _setting(asked: argparse.Namespace) -> Iterator[str]:
+    """A whole setting on the embedded model; the peer is timed on two runs of it."""
+    grid = EmbeddedAdaptation(Work("embedded", RUNS, prompt=20), asked.steps * 40, asked.rows, peers=2)
+    yield (
+        f"\n### Embedded, {RUNS} runs of {len(grid.tasks)} tasks from start to test score, "
+        f"{grid.steps} steps, 5 dev evaluations, at most {grid.rows} test rows (unit: a run)\n"
+    )
+    made = {"softstart": lambda: grid.softstart("prefix"), PEFT: grid.peft}
+    yield from _compare(made, asked.rounds, RUNS, peer=PEFT)
 
 
 def _second_order(model: str | None, shape: str) -> maml.Asked:

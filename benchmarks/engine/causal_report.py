@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from benchmarks.engine import causal, maml
 from benchmarks.engine.causal import CausalWork
-from benchmarks.engine.causal_tasks import Adaptation, Scoring
+from benchmarks.engine.causal_tasks import CausalAdaptation, Scoring
 from benchmarks.engine.timing import Contender, peak_elsewhere
 
 PARTS = ("steps", "long", "scoring", "adaptation", "setting", "maml", "peaks", "rounding")
@@ -82,13 +82,13 @@ def _sections(asked: argparse.Namespace, compare: Compare) -> Iterator[Section]:
             lambda: compare(_placed(score), rounds, 8, peer=PEFT),
         )
     if "adaptation" in asked.parts:
-        adapt = Adaptation(work, asked.steps * 20, asked.rows)
+        adapt = CausalAdaptation(work, asked.steps * 20, asked.rows)
         yield Section(
             f"Causal, a whole adaptation, {adapt.steps} steps, 5 dev evaluations, {asked.rows} test rows",
             lambda: compare(_placed(adapt), rounds, 1, peer=PEFT),
         )
     if "setting" in asked.parts:
-        grid = Adaptation(replace(work, runs=RUNS), asked.steps * 10, asked.rows)
+        grid = CausalAdaptation(replace(work, runs=RUNS), asked.steps * 10, asked.rows)
         yield Section(
             f"Causal, {RUNS} runs of {len(work.tasks)} tasks from start to test score, {grid.steps} steps, 5 "
             f"dev evaluations, {asked.rows} test rows (unit: a run)",
@@ -113,7 +113,7 @@ def _sections(asked: argparse.Namespace, compare: Compare) -> Iterator[Section]:
         )
 
 
-def _placed(work: Scoring | Adaptation) -> dict[str, Callable[[], Contender]]:
+def _placed(work: Scoring | CausalAdaptation) -> dict[str, Callable[[], Contender]]:
     return {
         "prefix, prompts read once": lambda: work.softstart("prefix"),
         "suffix, texts read once": lambda: work.softstart("suffix"),
@@ -121,7 +121,7 @@ def _placed(work: Scoring | Adaptation) -> dict[str, Callable[[], Contender]]:
     }
 
 
-def _setting(grid: Adaptation, only: Collection[str]) -> dict[str, Callable[[], Contender]]:
+def _setting(grid: CausalAdaptation, only: Collection[str]) -> dict[str, Callable[[], Contender]]:
     """A whole setting in both dtypes; the peers are timed on one run of it."""
     half = torch.bfloat16
     made = {

@@ -12,7 +12,7 @@ from softstart.algorithms import MultiTask
 from softstart.errors import SoftstartError
 from softstart.prompt import KINDS, frequent_words
 from softstart.training.adaptation import AdaptRun, adapt
-from softstart.training.configs import AdaptConfig, MetaConfig, PromptSpec
+from softstart.training.configs import AdaptConfig, MetaConfig, PromptSpec, bound_of
 from softstart.training.identity import identity_of
 from softstart.training.meta_training import meta_train
 from softstart.training.optimizers import Adafactor, AdamW
@@ -92,3 +92,17 @@ def test_a_start_of_words_is_made_of_them():
     start = draw_start(backbone, PromptSpec(length=6, frequent="words"), (), 1)
     table = backbone.vocabulary[frequent_words(backbone.tokenizer, 5000)].float()
     assert all((row == table).all(1).any() for row in start)
+
+
+@pytest.mark.parametrize("config", [AdaptConfig(), MetaConfig()])
+def test_passes_are_larger_on_large_gpus_but_never_with_dropout(config):
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert bound_of(config, cpu) == 16384
+    assert [bound_of(config, gpu, gib << 30) for gib in (40, 80)] == [16384, 65536]
+    assert bound_of(replace(config, max_tokens=None), gpu, 80 << 30) is None
+    # Masks depend on how a pass is cut, so the key does; what was computed before "auto" keeps its key.
+    dropped = replace(config, dropout=True)
+    assert bound_of(dropped, gpu, 80 << 30) == 16384
+    assert identity_of(dropped) == identity_of(replace(dropped, max_tokens=16384))
+    assert identity_of(replace(dropped, max_tokens=2048)) != identity_of(dropped)
+    assert identity_of(replace(config, max_tokens=2048)) == identity_of(config)

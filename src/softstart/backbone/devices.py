@@ -13,6 +13,10 @@ import torch
 
 from softstart.errors import SoftstartError, memory_words
 
+PASS_TOKENS = 16384
+"""Tokens of a forward pass, unless a device is large."""
+LARGE = 64 << 30
+"""Bytes of memory from which on a GPU is large."""
 _SHARDED = {"FullyShardedDataParallel", "FSDPModule"}
 _GROUPS = Path("/sys/fs/cgroup")
 _LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
@@ -80,6 +84,19 @@ def device_memory(device: torch.device) -> int:
         with suppress(OSError, ValueError):
             most = min(most, int((_GROUPS / limit).read_text()))
     return most
+
+
+def pass_tokens(device: torch.device, memory: int | None = None) -> int:
+    """Tokens of a forward pass that suit a device: 65,536 on a large GPU, which ``PASS_TOKENS`` leave waiting
+    (``benchmarks/gpu``).
+
+    Args:
+        device: computes the pass.
+        memory: its bytes; None: ask it.
+    """
+    if device.type != "cuda" or (memory or device_memory(device)) < LARGE:
+        return PASS_TOKENS
+    return 4 * PASS_TOKENS
 
 
 def free_memory(device: torch.device) -> int | None:

@@ -15,7 +15,7 @@ import torch
 from softstart.backbone import TINY, Backbone, kernels, load_backbone
 from softstart.backbone.devices import device_memory, processor
 from softstart.gym import open_gym
-from softstart.training.configs import AdaptConfig
+from softstart.training.configs import AdaptConfig, bound_of
 from softstart.training.encoding import TextFormat, encode_task, rng_for, to_batch
 from softstart.training.objective import PromptObjective
 from softstart.training.optimizers import StackedOptimizer
@@ -114,7 +114,7 @@ def measure(device: torch.device, *, size: int | None = None, runs: int = 8, rou
 
 def _adaptation(backbone: Backbone, runs: int, rounds: int) -> tuple[float, float]:
     """FLOPs and seconds of one step of a pack on a task of the mini gym."""
-    config, gym = AdaptConfig(max_tokens=2048 if backbone.device.type == "cpu" else 16384), open_gym()
+    config, gym = AdaptConfig(max_tokens=2048 if backbone.device.type == "cpu" else "auto"), open_gym()
     rows = encode_task(gym.load(gym.tasks()[0]), backbone, TextFormat()).train
     sample = next(iter(rows.values()))
     rng = rng_for(0)
@@ -123,7 +123,7 @@ def _adaptation(backbone: Backbone, runs: int, rounds: int) -> tuple[float, floa
     batch = to_batch(sample.pick(drawn, rng), owners, backbone.tokenizer.pad_token_id).to(backbone.device)
     prompts = backbone.vocabulary[:100].expand(runs, -1, -1).to(backbone.prompt_dtype).clone()
     optimizer = StackedOptimizer(prompts, torch.full((runs,), 0.1), config.optimizer)
-    loss = PromptObjective(backbone, config.max_tokens)
+    loss = PromptObjective(backbone, bound_of(config, backbone.device))
 
     def step() -> None:
         _, gradient = loss.gradient(prompts, batch)

@@ -19,7 +19,7 @@ from softstart.backbone import Backbone, Batch
 from softstart.errors import Damaged, SoftstartError
 from softstart.progress import Progress, silent
 from softstart.storage.tensors import digest_of, load_tensors, numeric, save_tensors
-from softstart.training.configs import AdaptConfig, steps_of
+from softstart.training.configs import AdaptConfig, bound_of, steps_of
 from softstart.training.distributed import this_job
 from softstart.training.encoding import EncodedTask, rng_for, to_batch
 from softstart.training.evaluation import Evaluation, Job, evaluate
@@ -203,6 +203,7 @@ class _Pack:
         self.places = Places(groups, places)
         _check(backbone, runs, self.places, places)
         self.backbone, self.runs, self.config, self.evaluation = backbone, runs, config, evaluation
+        self.bound = bound_of(config, backbone.device)
         self.limits = [steps_of(config, len(run.task.train[run.sample].trainable)) for run in runs]
         self.rates = scaled_rates(backbone, config.lr_unit, _rates(runs))
         self.results = [Adapted(run.start) for run in runs]
@@ -248,9 +249,7 @@ class _Pack:
         for part in range(self.config.batch_parts):
             batch = self._batch(runs, part)
             with counting(working.__getitem__, self.backbone, batch, length):
-                parts.append(
-                    run_gradients(self.backbone, stack, batch, self.config.max_tokens, loss=self.config.loss)
-                )
+                parts.append(run_gradients(self.backbone, stack, batch, self.bound, loss=self.config.loss))
         losses, slopes = (torch.stack(t).mean(0) for t in zip(*parts, strict=True))
         finite = losses.isfinite() & slopes.flatten(1).isfinite().all(1)
         gradient = torch.zeros_like(self.prompts)

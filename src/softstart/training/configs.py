@@ -6,8 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
+import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from softstart.backbone.devices import PASS_TOKENS, pass_tokens
 from softstart.errors import SoftstartError
 from softstart.prompt import KINDS, PLACEMENTS, find_initializer
 from softstart.training.declared import Declared
@@ -20,6 +22,7 @@ Positive = Annotated[int, Field(gt=0)]
 ContextRows = Positive | Literal["all"]
 """Rows of a prompt that hold demonstrations; ``all``: as many as all train rows of a sample need."""
 Select = Literal["best", "last"]
+PassTokens = Annotated[int | Literal["auto"] | None, Unkeyed(unless="dropout", same=(PASS_TOKENS,))]
 
 STRICT = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 """Unknown keys are refused."""
@@ -134,13 +137,27 @@ class AdaptConfig:
     """What is minimized."""
     dropout: bool = False
     """Dropout while training. Masks depend on the pack's layout, so packed = alone only without it."""
-    max_tokens: Annotated[int | None, Unkeyed(unless="dropout")] = 16384
-    """Upper bound on the tokens of one forward pass."""
+    max_tokens: PassTokens = "auto"
+    """Upper bound on the tokens of one forward pass; None: no bound; ``auto``: 65,536 on a GPU of 64 GiB or
+    more, else 16,384, and 16,384 everywhere with dropout, whose masks depend on it."""
 
     @property
     def stops_early(self) -> bool:
         """Whether dev scores can end a run before its last step."""
         return self.patience is not None or bool(self.rungs) or self.stop_at_perfect
+
+
+def bound_of(config: AdaptConfig | MetaConfig, device: torch.device, memory: int | None = None) -> int | None:
+    """The tokens of a forward pass under a configuration, ``auto`` resolved.
+
+    Args:
+        config: has ``max_tokens``.
+        device: computes the pass.
+        memory: its bytes; None: ask the device.
+    """
+    if config.max_tokens == "auto":
+        return PASS_TOKENS if config.dropout else pass_tokens(device, memory)
+    return config.max_tokens
 
 
 @dataclass(frozen=True)
@@ -205,8 +222,8 @@ class MetaConfig:
     """Cut outputs to this many tokens, keeping the end token; None: as the tasks were encoded."""
     dropout: bool = False
     """Masks depend on how rows are cut into batches: on ``max_tokens`` and the number of processes."""
-    max_tokens: Annotated[int | None, Unkeyed(unless="dropout")] = 16384
-    """Upper bound on the tokens of one forward pass."""
+    max_tokens: PassTokens = "auto"
+    """As in ``AdaptConfig``."""
     memory_budget: Annotated[float | None, Unkeyed()] = None
     """MiB for graphs of inner gradients that exact second order would otherwise compute again; 0: compute all
     again; None: keep the last one where it fits into an eighth of the device's memory."""

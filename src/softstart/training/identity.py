@@ -34,9 +34,11 @@ class Unkeyed:
         unless: another field of the same configuration under which the results do depend on this one. Where
             that field is set, this one is part of the key unless it has its default: older results, which
             were stored without it, are taken to have been computed under the default.
+        same: values that mean what the default means under that condition.
     """
 
     unless: str | None = None
+    same: tuple[object, ...] = ()
 
 
 def identity_of(value: Any) -> Any:
@@ -61,8 +63,11 @@ def keyed_fields(config: Any) -> Iterator[str]:
     for name, (marks, default) in _fields(cast(Hashable, type(config))).items():
         value = getattr(config, name)
         unchanged = [mark.unchanged for mark in marks if isinstance(mark, Added)]
-        conditions = [mark.unless for mark in marks if isinstance(mark, Unkeyed)]
-        matters = all(unless and getattr(config, unless) and value != default for unless in conditions)
+        unkeyed = [mark for mark in marks if isinstance(mark, Unkeyed)]
+        matters = all(
+            mark.unless and getattr(config, mark.unless) and value not in (default, *mark.same)
+            for mark in unkeyed
+        )
         if matters and identity_of(value) not in map(identity_of, unchanged):
             yield name
 

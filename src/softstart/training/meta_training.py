@@ -16,7 +16,7 @@ from softstart.backbone import Backbone
 from softstart.errors import Damaged, Diverged, SoftstartError
 from softstart.progress import Progress, silent
 from softstart.storage.tensors import digest_of, load_tensors, numeric, save_tensors
-from softstart.training.configs import MetaConfig
+from softstart.training.configs import MetaConfig, bound_of
 from softstart.training.distributed import Processes, shared_gradient, this_job
 from softstart.training.encoding import EncodedTask
 from softstart.training.episodes import Context, EpisodeSampler, Item
@@ -99,7 +99,7 @@ def meta_train(
     if checkpoint or processes.world > 1:
         outer.work = digest_of(algorithm, items, theta, numeric(config), *sampler.shown)
     budget = None if config.memory_budget is None else int(config.memory_budget * 2**20)
-    loss = PromptObjective(backbone, config.max_tokens, budget, config.loss)
+    loss = PromptObjective(backbone, bound_of(config, backbone.device), budget, config.loss)
     first, curve = outer.resume(checkpoint, loss.work)
     if processes.world > 1 and backbone.rows_interact:
         raise SoftstartError(

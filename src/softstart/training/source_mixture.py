@@ -21,7 +21,7 @@ from torch import Tensor
 
 from softstart.backbone import Backbone, Batch
 from softstart.progress import Progress, silent
-from softstart.training.configs import MetaConfig
+from softstart.training.configs import MetaConfig, bound_of
 from softstart.training.encoding import EncodedTask, to_batch
 from softstart.training.gradients import run_gradients
 from softstart.training.meta_training import MetaTrained
@@ -89,14 +89,13 @@ class SourceMixture:
         optimizer = StackedOptimizer(
             logits, torch.full((len(cells),), self.weight_lr, dtype=torch.float64), AdamW(weight_decay=0.0)
         )
+        bound = bound_of(config, backbone.device)
         for step in range(self.weight_steps):
             batch = self._batch(backbone, cells, step)
             with counting(works.__getitem__, backbone, batch, sources.shape[1]):
                 leaf = logits.clone().requires_grad_()
                 prompts = mixed(leaf[..., 0], sources)
-                _, slope = run_gradients(
-                    backbone, prompts.detach(), batch, config.max_tokens, loss=config.loss
-                )
+                _, slope = run_gradients(backbone, prompts.detach(), batch, bound, loss=config.loss)
                 (gradient,) = torch.autograd.grad(prompts, leaf, slope)
             optimizer.step(logits, gradient)
         starts = mixed(logits[..., 0], sources)

@@ -20,6 +20,7 @@ from softstart.study.declare.study_file import variants_of
 from softstart.study.declare.task_lists import resolve_setting
 from softstart.study.run.resources import Resources
 from softstart.training.baselines.weights import WeightTuning
+from softstart.training.configs import bound_of
 from softstart.training.evaluation import SCORINGS
 from softstart.training.gradients import run_gradients, weight_loss
 from softstart.training.methods import Method
@@ -233,7 +234,13 @@ def _peaks(
             )
 
         yield _peak(
-            "adaptation", "adaptation.max_tokens", config.max_tokens, rows, stack, lengths, adaptation
+            "adaptation",
+            "adaptation.max_tokens",
+            bound_of(config, torch.device(device), memory or 1),
+            rows,
+            stack,
+            lengths,
+            adaptation,
         )
     if prompts and new(id(backbone), stack, study.evaluation):
         yield _evaluation("evaluation", study, backbone, stack, state, lengths, device)
@@ -310,7 +317,7 @@ def _meta(
 
     rows = tasks * max(algorithm.support_size, algorithm.query_size)
     whole = rows * (study.prompt.length + lengths.text)
-    bound = config.max_tokens
+    bound = bound_of(config, torch.device(device), memory or 1)
     return WorkPeak(
         f"meta-training {method.name}", step(bound), "meta.max_tokens", min(whole, bound or whole), step
     )
