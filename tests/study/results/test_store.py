@@ -8,6 +8,8 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 
@@ -83,6 +85,24 @@ def test_a_folder_that_is_moved_removed_or_replaced_takes_no_more_rows(tmp_path)
         study.rename(tmp_path / "other")
         with pytest.raises(SoftstartError, match="was removed"):
             store.check_in_place()
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["a new folder", "a folder that exists"])
+def test_another_program_may_read_the_database_meanwhile(tmp_path, again):
+    if again:
+        open_store(tmp_path / "s").close()
+    code = (
+        "import sqlite3, sys\n"
+        "print(*sqlite3.connect(sys.argv[1]).execute('SELECT data FROM inputs').fetchone())"
+    )
+    with open_store(tmp_path / "s") as store:
+        for inputs in ("first", "second"):
+            store.set_inputs(inputs)
+            reader = [sys.executable, "-c", code, str(tmp_path / "s" / "study.db")]
+            assert subprocess.run(reader, capture_output=True, text=True, check=True).stdout.strip() == inputs
+            store.check_in_place()
+    with open_store(tmp_path / "s", readonly=True) as store:
+        assert store.inputs() == "second"
 
 
 def test_a_file_system_without_locks_is_called_so(tmp_path, monkeypatch):

@@ -92,8 +92,15 @@ class SQLiteStore(Store):
         if readonly and not self.path.exists():
             raise NothingRun(folder)
         super().__init__(folder, readonly=readonly)
-        if not readonly and damaged(self.path):
-            salvage(self.path)
+        if not readonly:
+            if damaged(self.path):
+                salvage(self.path)
+            # Before SQLite opens it: whoever closes a file gives up all locks of its process on it. Another
+            # program that reads this one would then think itself alone and remove the log of a study at work.
+            if not self.path.exists():
+                with self._errors():
+                    self.path.touch()
+            sync([self.path])
         with self._errors():
             self.db = connect(self.path, fixed=readonly and not os.access(folder, os.W_OK))
             version = self.db.execute("PRAGMA user_version").fetchone()[0]
@@ -108,8 +115,6 @@ class SQLiteStore(Store):
                     self._copy()
                 self._migrate(version)
         self._opened = {path: os.stat(path) for path in self._files()}
-        if not readonly:
-            sync([self.path])
 
     def check_in_place(self) -> None:
         """As ``Store.check_in_place``, for the files of the database too."""
@@ -192,7 +197,7 @@ class SQLiteStore(Store):
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, UnicodeDecodeError) as problem:
+        except (sqlite3.Error, UnicodeDecodeError, OSError) as problem:
             raise SoftstartError(
                 f"the results database cannot be used ({problem})",
                 where=self.where,
