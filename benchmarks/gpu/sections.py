@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from benchmarks.gpu.causal import causal
 from benchmarks.gpu.kernels import kernel_shares
 from benchmarks.gpu.peers import meta_gradients, paper_loop, peft_loop
 from benchmarks.gpu.work import (
@@ -278,6 +279,7 @@ SECTIONS: dict[str, Section] = {
     "decoding": decoding,
     "ranking": ranking,
     "maml": maml,
+    "causal": causal,
     "scaling": scaling,
 }
 
