@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 from benchmarks.real.findings import (
     BASELINE,
+    PLAIN,
     PRIMARY,
     ROWS,
     contrasts,
@@ -30,7 +31,7 @@ FILE = ROWS / "real-baselines.csv"
 
 def table() -> Iterator[str]:
     """Scores and differences from a plain start after 30 and 100 steps, over tasks."""
-    plain = read("real-cls2cls")[0]
+    plain = read(PLAIN)[0]
     rows = pd.read_csv(FILE)
     scores = 100 * rows[rows["budget"] == rows["budget"].max()].pivot_table(
         index="task", columns="method", values="test", aggfunc="mean"

@@ -1,9 +1,12 @@
 """The declared analysis of a setting of the real study, as Markdown.
 
-    python -m benchmarks.real.findings RUN [--keep NAME]
+    python -m benchmarks.real.findings RUN... [--keep NAME]
+    python -m benchmarks.real.findings RUN --keep NAME --part
 
 RUN is the folder of a finished study (``results.csv`` and ``curves.csv``), or the first part of the names of
-two files in ``benchmarks/real/rows`` (``real-cls2cls``). Nothing else is read.
+two files in ``benchmarks/real/rows`` (``real-cls2cls``). Several are parts of one setting, some of its
+methods each. ``--part`` keeps such a part and shows no score. Plain starts that no part has are those of
+real-cls2cls, which has the same targets, samples and starts. Nothing else is read.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from softstart.gym.catalog import crossfit_catalog
 
 ROWS = Path(__file__).resolve().parent / "rows"
 BASELINE, LEARNED = "pt", ("multitask", "fomaml", "maml", "reptile")
+PLAIN = "real-cls2cls"
+"""Has the plain starts of every setting."""
 PRIMARY = (30, 100)
 LEVEL = 0.05
 COLUMNS = [
@@ -34,15 +39,23 @@ COLUMNS = [
 """What of a ``results.csv`` is kept in ``rows``."""
 
 
-def read(run: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The results and the learning curves of a study."""
-    folder = Path(run)
-    if folder.is_dir():
-        files = folder / "results.csv", folder / "curves.csv"
-    else:
-        files = ROWS / f"{run}-results.csv", ROWS / f"{run}-curves.csv"
-    results, curves = (pd.read_csv(file) for file in files)
+def read(*runs: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The results and the learning curves of a study, or of the parts of one."""
+    frames = []
+    for name in ("results", "curves"):
+        parts = [pd.read_csv(_file(run, name)) for run in runs]
+        if not any((part["method"] == BASELINE).any() for part in parts):
+            plain = pd.read_csv(_file(PLAIN, name))
+            plain = plain[plain["method"] == BASELINE]
+            parts.insert(0, plain.assign(setting=parts[0]["setting"].iloc[0]))
+        frames.append(pd.concat(parts, ignore_index=True))
+    results, curves = frames
     return results, curves
+
+
+def _file(run: str, name: str) -> Path:
+    folder = Path(run)
+    return folder / f"{name}.csv" if folder.is_dir() else ROWS / f"{run}-{name}.csv"
 
 
 def task_scores(results: pd.DataFrame, budget: int) -> pd.DataFrame:
@@ -195,20 +208,34 @@ def keep_results(results: pd.DataFrame, file: Path) -> None:
     kept.to_csv(file, index=False, float_format="%.6g")
 
 
-def keep(results: pd.DataFrame, curves: pd.DataFrame, name: str) -> None:
-    """Put what the analysis reads into ``rows``, and its summary beside it."""
+def keep_rows(results: pd.DataFrame, curves: pd.DataFrame, name: str) -> None:
+    """Put what the analysis reads into ``rows``."""
     keep_results(results, ROWS / f"{name}-results.csv")
     curves.to_csv(ROWS / f"{name}-curves.csv", index=False, float_format="%.6g")
+
+
+def keep(results: pd.DataFrame, curves: pd.DataFrame, name: str) -> None:
+    """As ``keep_rows``, with the summary beside it."""
+    keep_rows(results, curves, name)
     text = json.dumps(summary(results), indent=1)
     (ROWS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.real.findings", description=__doc__)
-    parser.add_argument("run")
+    parser.add_argument("run", nargs="+")
     parser.add_argument("--keep", metavar="NAME", help="also write the rows to benchmarks/real/rows")
+    parser.add_argument("--part", action="store_true", help="keep a part of a setting, unseen")
     asked = parser.parse_args()
-    found = read(asked.run)
+    if asked.part:
+        if not asked.keep or len(asked.run) > 1:
+            parser.error("--part keeps one RUN under a name: --keep NAME")
+        part, of = (pd.read_csv(_file(asked.run[0], name)) for name in ("results", "curves"))
+        keep_rows(part, of, asked.keep)
+        counts = part.groupby("method")["run"].nunique().to_dict()
+        print(f"runs: {counts}; diverged: {(part['status'] == 'diverged').sum()}")
+        raise SystemExit
+    found = read(*asked.run)
     print("\n".join(report(*found)))
     if asked.keep:
         keep(*found, asked.keep)
