@@ -281,6 +281,12 @@ def real_cls2cls() -> str:
     return _real("cls2cls")
 
 
+def real_baselines() -> str:
+    """What trains no prompt beside plain starts of the real study."""
+    _findings()
+    return "\n".join(importlib.import_module("benchmarks.real.baselines").table())
+
+
 def start_smollm2() -> str:
     """What the shipped starts of SmolLM2 gained."""
     findings = _findings()
