@@ -65,7 +65,7 @@ def transformers_loop(work: Work) -> Contender:
 
 def peft_loop(work: Work, dtype: torch.dtype = torch.float32) -> Contender:
     """PEFT's PromptTuning in a plain torch loop."""
-    model, prompt = _peft(work, dtype)
+    model, prompt = tuned(work, dtype)
 
     def step() -> torch.Tensor:
         done = []
@@ -95,7 +95,7 @@ def peft_half(work: Work) -> Contender:
 
 def peft_trainer(work: Work) -> Contender:
     """PEFT's PromptTuning with transformers' Trainer; its construction is not avoidable between runs."""
-    model, prompt = _peft(work)
+    model, prompt = tuned(work)
     try:
         import accelerate  # noqa: F401
         from transformers import PrinterCallback, Trainer, TrainingArguments
@@ -127,14 +127,15 @@ def peft_trainer(work: Work) -> Contender:
     return step
 
 
-def _peft(work: Work, dtype: torch.dtype = torch.float32) -> tuple[Any, torch.nn.Parameter]:
+def tuned(work: Work, dtype: torch.dtype = torch.float32) -> tuple[Any, torch.nn.Parameter]:
+    """PEFT's PromptTuning and its prompt."""
     try:
         from peft import PromptTuningConfig, get_peft_model
     except ImportError as problem:
         raise Absent("PEFT is not installed: pip install 'softstart[bench]'") from problem
     config = PromptTuningConfig(
         task_type="SEQ_2_SEQ_LM",
-        num_virtual_tokens=PROMPT,
+        num_virtual_tokens=work.prompt,
         num_transformer_submodules=1,  # the encoder's prompt alone
     )
     model = get_peft_model(work.plain().to(dtype), config)

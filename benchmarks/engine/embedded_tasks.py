@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any, ClassVar
 
 import torch
-from benchmarks.engine.timing import Absent
+from benchmarks.engine import adaptation
 from benchmarks.engine.whole_runs import Adaptation
 from benchmarks.engine.work import Work
 
@@ -46,15 +46,7 @@ class EmbeddedAdaptation(Adaptation[Work]):
 
     def tuned(self, dtype: torch.dtype) -> tuple[Any, torch.nn.Parameter]:
         """PEFT's model, with a prompt of the encoder alone."""
-        try:
-            from peft import PromptTuningConfig, get_peft_model
-        except ImportError as problem:
-            raise Absent("PEFT is not installed: pip install 'softstart[bench]'") from problem
-        config = PromptTuningConfig(
-            task_type="SEQ_2_SEQ_LM", num_virtual_tokens=self.work.prompt, num_transformer_submodules=1
-        )
-        made = get_peft_model(self.work.plain().to(dtype), config)
-        return made, made.prompt_encoder["default"].embedding.weight
+        return adaptation.tuned(self.work, dtype)
 
     def given(self, batch: Batch) -> dict[str, torch.Tensor]:
         """A batch as the peer's model takes it."""
