@@ -239,6 +239,46 @@ def test_an_interrupt_while_an_error_is_printed_changes_nothing(tmp_path):
     assert line.startswith("error: ")
 
 
+SIGNALS = """
+import os, signal, sys, time
+from softstart.cli import app as cli
+def interrupt():
+    os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_an_interrupt_is_told_once_however_often_it_comes():
+    code = (
+        f"{SIGNALS}"
+        "show = cli.say_error\n"
+        "cli.say_error = lambda text: (show(text), interrupt())\n"
+        "cli.app = lambda *_, **__: 130\n"  # as typer ends a command that an interrupt has stopped
+        "cli.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("wait", "end"), [(0.0, "error: interrupted\n"), (1.1, "error: interrupted at once")]
+)
+def test_an_interrupt_is_heard_again_after_a_second(wait, end):
+    code = (
+        f"{SIGNALS}"
+        "def hang(*_, **__):\n"
+        "    try:\n"
+        "        interrupt()\n"
+        "    finally:\n"
+        f"        time.sleep({wait})\n"
+        "        interrupt()\n"
+        "cli.app = hang\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stderr.startswith(end)
+
+
 def test_an_empty_argument_does_not_pass_for_none(capsys):
     assert cli._main(["adapt", "--train", "t.csv", "--backbone", ""], debug=False) == 1
     assert "an empty argument after '--backbone'" in one_line_error(1, capsys.readouterr().err)

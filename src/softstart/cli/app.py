@@ -6,9 +6,12 @@ import logging
 import os
 import signal
 import sys
+import time
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn, TextIO
 
 import typer
@@ -74,9 +77,7 @@ def main() -> NoReturn:
     show_log()
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
-    for which in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(which) != signal.SIG_IGN:
-            signal.signal(which, _interrupt)
+    _answer(_interrupt)
     prepare_output()
     code = _main(arguments, debug)
     try:
@@ -119,7 +120,6 @@ def _main(arguments: list[str], debug: bool) -> int:
     try:
         return _run(arguments, debug)
     except KeyboardInterrupt:
-        _ignore_signals()
         return _interrupted()
 
 
@@ -137,9 +137,7 @@ def _run(arguments: list[str], debug: bool) -> int:
 
 def _ignore_signals() -> None:
     """Print an error to its end, even if further signals come, as from a launcher whose job has failed."""
-    for which in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(which) is _interrupt:
-            signal.signal(which, signal.SIG_IGN)
+    _answer(signal.SIG_IGN)
 
 
 def _refuse_launcher(arguments: list[str]) -> None:
@@ -185,10 +183,27 @@ def _fail(message: str, code: int = 1) -> int:
 
 
 def _interrupted() -> int:
+    _ignore_signals()
     if resuming.something_kept():
         return _fail("interrupted; what was finished is kept: run the same command again to go on", 130)
     return _fail("interrupted", 130)
 
 
-def _interrupt(signum: int, frame: object) -> NoReturn:
+def _answer(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
+    """Answer interrupts with a handler, unless whoever started the program has them ignored."""
+    for which in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(which) != signal.SIG_IGN:
+            signal.signal(which, handler)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+    """Stop in order at the first signal, ignore repeats for a second, then end at once if one comes."""
+    first = time.monotonic()
+
+    def insist(signum: int, frame: FrameType | None) -> None:
+        if time.monotonic() - first > 1:
+            os.write(2, b"error: interrupted at once; what was finished before is kept\n")
+            os._exit(130)
+
+    _answer(insist)
     raise KeyboardInterrupt
