@@ -21,7 +21,7 @@ from softstart.errors import SoftstartError
 from softstart.prompt.placement import suffix
 
 LOG = logging.getLogger("softstart")
-PASS_TOKENS = 4096
+CPU_TOKENS = 4096
 """On a CPU a pass of more tokens, each of which costs thousands of numbers, is slower by token."""
 READ = 4
 """Tokens of a text that has been read cost a row about as much as one that is read now: only attention."""
@@ -152,7 +152,7 @@ class CausalBackbone(ReadingOnce):
         """
         once = None if batch.seed is not None or not extra else self.once
         if once is not None and max_tokens is not None and self.device.type == "cpu":
-            max_tokens = min(max_tokens, PASS_TOKENS)
+            max_tokens = min(max_tokens, CPU_TOKENS)
         if once is None or self._place.first != "text":
             yield from super().parts(batch, max_tokens, extra, cost if once is None else None)
             return

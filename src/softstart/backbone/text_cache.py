@@ -29,7 +29,7 @@ ASSUMED = 1 << 30
 """Bytes that count as free where nobody can say."""
 FIRST = 1024
 """Tokens that the store has room for at first; it grows as needed, up to its budget."""
-PASS_TOKENS = 4096
+READ_TOKENS = 4096
 """Tokens of one pass that reads texts, padding included."""
 
 Text = tuple[int, ...]
@@ -149,7 +149,7 @@ class TextCache:
         first = 0
         while first < len(missing):
             last = first + 1
-            while last < len(missing) and (last + 1 - first) * len(missing[last]) <= PASS_TOKENS:
+            while last < len(missing) and (last + 1 - first) * len(missing[last]) <= READ_TOKENS:
                 last += 1
             part = missing[first:last]
             pairs, mask = self._read(part, device)
