@@ -287,6 +287,13 @@ def real_baselines() -> str:
     return "\n".join(importlib.import_module("benchmarks.real.baselines").table())
 
 
+def real_similarity() -> str:
+    """Similarity of sources and targets against gains of the real study."""
+    _findings()
+    module = importlib.import_module("benchmarks.real.similarity")
+    return "\n".join(module.tables(module.read_similarity()))
+
+
 def start_smollm2() -> str:
     """What the shipped starts of SmolLM2 gained."""
     findings = _findings()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -170,7 +171,7 @@ def interval(row: pd.Series) -> str:
 
 def signed(line: str) -> str:
     """Minus signs instead of hyphens in front of numbers."""
-    return line.replace("-0.0", "0.0").replace(" -", " −").replace("[-", "[−")
+    return re.sub(r"(?<=[ \[])-(?=\d)", "−", re.sub(r"-(0\.0+)(?!\d)", r"\1", line))
 
 
 def report(results: pd.DataFrame, curves: pd.DataFrame) -> Iterator[str]:
