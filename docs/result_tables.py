@@ -281,6 +281,11 @@ def real_cls2cls() -> str:
     return _real("cls2cls")
 
 
+def real_nocls2cls() -> str:
+    """The same of its second setting."""
+    return _real("nocls2cls")
+
+
 def real_baselines() -> str:
     """What trains no prompt beside plain starts of the real study."""
     _findings()

@@ -77,7 +77,7 @@ def tables(similarity: pd.DataFrame) -> Iterator[str]:
     yield "|---|---|" + "---|" * len(measures)
     for setting, method in product(done, LEARNED):
         by = found[(found["setting"] == setting) & (found["method"] == method)].set_index("measure")
-        cells = " | ".join(f"{by.at[name, 'rho']:+.2f} ({by.at[name, 'p']:.2f})" for name in measures)
+        cells = " | ".join(_cell(by.at[name, "rho"], by.at[name, "p"]) for name in measures)
         yield signed(f"| {setting} | `{method}` | {cells} |")
     small, _, expected = small_p_values(found)
     yield f"\nRank correlations (p): {small} of {len(found)} have p < .05; by chance {expected:.1f} would."
@@ -87,6 +87,10 @@ def tables(similarity: pd.DataFrame) -> Iterator[str]:
         for row in follow_summary(followed(measures, parts, gains)).itertuples():
             ends = " | ".join(f"{x:+.1f}" for x in (row.gain, row.random, row.fixed, row.best))
             yield signed(f"| `{row.method}` | {ends} | {row.p:.2f} |")
+
+
+def _cell(rho: float, p: float) -> str:
+    return f"{rho:+.2f} ({p:.2f})" if p == p else "all equal"
 
 
 if __name__ == "__main__":
