@@ -17,7 +17,7 @@ from softstart.study.run.joining import Joiners
 from softstart.study.run.messages import item_of, outcome_of, plain_item, plain_outcome, to_worker
 from softstart.study.run.serving import Broken
 from softstart.study.run.work import FINAL, Adaptation, Done, MetaTraining, UnpackedRun
-from softstart.study.run.work import Testing as Tests
+from softstart.study.run.work import Testing as ScoredTests
 from softstart.training.evaluation import Assessment
 
 PROMPT = np.array([[1 / 3, -0.0], [float("nan"), 1e-45]], dtype=np.float32)
@@ -43,7 +43,7 @@ def test_every_piece_of_work_arrives():
     assert (arrived.key, arrived.runs, list(arrived.starts)) == ("pack-1", learned, ["start"])
     assert arrived.places == 2
     same(arrived.starts["start"][FINAL], PROMPT)
-    item = Tests("main", "t1", [("run", 3)], PROMPT[None])
+    item = ScoredTests("main", "t1", [("run", 3)], PROMPT[None])
     arrived = item_of(sent(plain_item(item)), plan)
     assert (arrived.variant, arrived.task, arrived.of) == ("main", "t1", [("run", 3)])
     same(arrived.prompts, PROMPT[None])
