@@ -279,6 +279,13 @@ def test_an_interrupt_is_heard_again_after_a_second(wait, end):
     assert done.stderr.startswith(end)
 
 
+def test_an_error_leaves_signals_alone_that_are_not_the_program_s(capsys):
+    before = [signal.getsignal(which) for which in (signal.SIGINT, signal.SIGTERM)]
+    assert cli._main(["status", "no-such-folder"], debug=False) == 1
+    assert [signal.getsignal(which) for which in (signal.SIGINT, signal.SIGTERM)] == before
+    assert "no-such-folder" in capsys.readouterr().err
+
+
 def test_an_empty_argument_does_not_pass_for_none(capsys):
     assert cli._main(["adapt", "--train", "t.csv", "--backbone", ""], debug=False) == 1
     assert "an empty argument after '--backbone'" in one_line_error(1, capsys.readouterr().err)

@@ -8,8 +8,8 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn, TextIO
@@ -77,7 +77,9 @@ def main() -> NoReturn:
     show_log()
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
-    _answer(_interrupt)
+    for which in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(which) != signal.SIG_IGN:
+            signal.signal(which, _interrupt)
     prepare_output()
     code = _main(arguments, debug)
     try:
@@ -189,21 +191,27 @@ def _interrupted() -> int:
     return _fail("interrupted", 130)
 
 
-def _answer(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
-    """Answer interrupts with a handler, unless whoever started the program has them ignored."""
+@dataclass(frozen=True)
+class _Repeated:
+    """Answers interrupts after the first: for a second it ignores them, then one ends the program at once."""
+
+    first: float
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        if time.monotonic() - self.first > 1:
+            os.write(2, b"error: interrupted at once; what was finished before is kept\n")
+            os._exit(130)
+
+
+def _answer(handler: _Repeated | signal.Handlers) -> None:
+    """Answer interrupts with another handler, where the one at work is the program's own."""
     for which in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(which) != signal.SIG_IGN:
+        ours = signal.getsignal(which)
+        if ours is _interrupt or isinstance(ours, _Repeated):
             signal.signal(which, handler)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
-    """Stop in order at the first signal, ignore repeats for a second, then end at once if one comes."""
-    first = time.monotonic()
-
-    def insist(signum: int, frame: FrameType | None) -> None:
-        if time.monotonic() - first > 1:
-            os.write(2, b"error: interrupted at once; what was finished before is kept\n")
-            os._exit(130)
-
-    _answer(insist)
+    """Stop in order at the first signal."""
+    _answer(_Repeated(time.monotonic()))
     raise KeyboardInterrupt
