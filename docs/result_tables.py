@@ -288,34 +288,32 @@ def real_nocls2cls() -> str:
 
 def real_baselines() -> str:
     """What trains no prompt beside plain starts of the real study."""
-    _findings()
-    return "\n".join(importlib.import_module("benchmarks.real.baselines").table())
+    return "\n".join(_of_real("baselines").table())
 
 
 def real_similarity() -> str:
     """Similarity of sources and targets against gains of the real study."""
-    _findings()
-    module = importlib.import_module("benchmarks.real.similarity")
+    module = _of_real("similarity")
     return "\n".join(module.tables(module.read_similarity()))
 
 
 def start_smollm2() -> str:
     """What the shipped starts of SmolLM2 gained."""
-    findings = _findings()
+    findings = _of_real("findings")
     results, _ = findings.read("start-smollm2")
     return "\n".join(findings.gains_table(results))
 
 
 def _real(setting: str) -> str:
-    findings = _findings()
+    findings = _of_real("findings")
     _, *tables = findings.report(*findings.read(f"real-{setting}"))
     return "\n".join(tables)
 
 
-def _findings() -> Any:
+def _of_real(module: str) -> Any:
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
-    return importlib.import_module("benchmarks.real.findings")
+    return importlib.import_module(f"benchmarks.real.{module}")
 
 
 def mini_ends() -> str:

@@ -247,7 +247,7 @@ def interrupt():
 """
 
 
-def test_an_interrupt_is_told_once_however_often_it_comes():
+def test_an_interrupt_is_reported_once_however_often_it_comes():
     code = (
         f"{SIGNALS}"
         "show = cli.say_error\n"
