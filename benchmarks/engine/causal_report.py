@@ -159,8 +159,8 @@ def _second_order(work: CausalWork, steps: int) -> dict[str, Callable[[], Conten
     made = {name: partial(make, two, steps=steps) for name, make in maml.CONTENDERS.items()}
     after = replace(two, placement="suffix")
     return made | {
-        "softstart, suffix": lambda: maml.softstart(after, steps, 1 << 40),
-        "softstart, suffix, all recomputed": lambda: maml.softstart(after, steps, None),
+        "softstart, suffix, all graphs kept": lambda: maml.softstart(after, steps, 1 << 40),
+        "softstart, suffix, last graph kept": lambda: maml.softstart(after, steps, None),
     }
 
 
