@@ -286,6 +286,16 @@ def real_nocls2cls() -> str:
     return _real("nocls2cls")
 
 
+def real_both2cls() -> str:
+    """The same of its third setting."""
+    return _real("both2cls")
+
+
+def real_across() -> str:
+    """All settings of the real study together."""
+    return "\n".join(_of_real("across").tables())
+
+
 def real_baselines() -> str:
     """What trains no prompt beside plain starts of the real study."""
     return "\n".join(_of_real("baselines").table())
