@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 
 import pytest
@@ -103,6 +104,18 @@ def test_other_passes_of_a_compiled_causal_model_keep_their_bits():
     stack, batch = prompts(plain), random_batch(ROWS)
     assert compiled.nll(stack, batch)[0].equal(plain.nll(stack, batch)[0])
     assert not compiled.tangents_checked
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_backbones_that_share_a_model_can_all_be_compiled(name):
+    _, compiled = pair(name)
+    other = copy.copy(compiled)
+    other.carries_tangents = other.tangents_checked = False
+    other.compile()
+    stack, batch = prompts(other), random_batch(ROWS)
+    run_hvps(other, stack, batch, random_like(stack))
+    assert other.carries_tangents
+    assert other.tangents_checked
 
 
 @pytest.mark.slow

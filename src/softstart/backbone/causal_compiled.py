@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from softstart.backbone import kernels, tangents
 
+_CARRIES = "_softstart_carries_tangents"
 _ACTIVATIONS = {
     "silu": "silu",
     "gelu": "gelu",
@@ -21,7 +22,13 @@ _ACTIVATIONS = {
 
 
 def carry_tangents(model: nn.Module) -> None:
-    """Let the layers of a transformers model carry tangents; all other passes stay as they are."""
+    """Let the layers of a transformers model carry tangents; all other passes stay as they are.
+
+    Copies of a backbone share one model, whose layers must not be prepared twice.
+    """
+    if getattr(model, _CARRIES, False):
+        return
+    setattr(model, _CARRIES, True)
     layers: list[Any] = list(model.modules())
     config: Any = model.config
     name = getattr(config, "hidden_activation", None) or getattr(config, "hidden_act", "")
