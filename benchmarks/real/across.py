@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from itertools import combinations
 
 import pandas as pd
-from benchmarks.real.figure import SETTINGS
+from benchmarks.real.figure import done
 from benchmarks.real.findings import (
     BASELINE,
     LEARNED,
     PRIMARY,
-    ROWS,
     contrasts,
     interval,
     read,
@@ -23,7 +22,6 @@ from benchmarks.real.findings import (
 )
 
 from softstart.analysis.permutation import holm
-from softstart.analysis.student import t_test
 
 PAIRS = {
     "against a plain start": [(method, BASELINE) for method in LEARNED],
@@ -33,8 +31,7 @@ PAIRS = {
 
 def scores() -> dict[tuple[str, int], pd.DataFrame]:
     """Task scores of every setting that is done, by setting and steps."""
-    done = [setting for setting in SETTINGS if (ROWS / f"real-{setting}.json").exists()]
-    results = {setting: read(f"real-{setting}")[0] for setting in done}
+    results = {setting: read(f"real-{setting}")[0] for setting in done()}
     return {(setting, steps): task_scores(of, steps) for setting, of in results.items() for steps in PRIMARY}
 
 
@@ -45,17 +42,14 @@ def smallest(found: dict[tuple[str, int], pd.DataFrame]) -> Iterator[str]:
     for family, pairs in PAIRS.items():
         tests = []
         for (setting, steps), of in found.items():
-            made = contrasts(of, pairs)
-            for (one, other), (_, row) in zip(pairs, made.iterrows(), strict=True):
-                p = t_test((of[one] - of[other]).dropna().to_numpy())[2]
-                name = f"{setting}, {steps} steps: `{one}`" + ("" if other == BASELINE else f" − `{other}`")
-                tests.append((p, name, row))
-        overall = holm([p for p, _, _ in tests])
-        order = sorted(range(len(tests)), key=lambda n: tests[n][0])
-        for n in order[:2]:
-            _, name, row = tests[n]
-            cells = f"| {name} | {interval(row)} | {row['p']:.2g} | {overall[n]:.2g} |"
-            yield f"| {len(tests)} {family} " + signed(cells)
+            tests.append(contrasts(of, pairs).assign(at=f"{setting}, {steps} steps"))
+        table = pd.concat(tests, ignore_index=True)
+        table["overall"] = holm(table["single"].tolist())
+        for _, row in table.sort_values("single").head(2).iterrows():
+            pair = f"`{row['one']}`" + ("" if row["other"] == BASELINE else f" − `{row['other']}`")
+            yield f"| {len(table)} {family} " + signed(
+                f"| {row['at']}: {pair} | {interval(row)} | {row['p']:.2g} | {row['overall']:.2g} |"
+            )
 
 
 def means(found: dict[tuple[str, int], pd.DataFrame]) -> Iterator[str]:

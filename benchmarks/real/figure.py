@@ -18,16 +18,22 @@ SETTINGS = ("cls2cls", "nocls2cls", "both2cls")
 FILE = Path(__file__).resolve().parent / "gains.svg"
 
 
+def done() -> list[str]:
+    """The settings that were analyzed."""
+    return [setting for setting in SETTINGS if _file(setting).exists()]
+
+
+def _file(setting: str) -> Path:
+    return ROWS / f"real-{setting}.json"
+
+
 def figure() -> str:
     """The primary outcome as an SVG: a row a setting and number of steps, an interval a method."""
     styles = MethodStyles([BASELINE, *LEARNED])
     rows: dict[str, dict[str, float]] = {}
     limits: dict[tuple[str, str], tuple[float, float]] = {}
-    for setting in SETTINGS:
-        file = ROWS / f"real-{setting}.json"
-        if not file.exists():
-            continue
-        gains = json.loads(file.read_text(encoding="utf-8"))
+    for setting in done():
+        gains = json.loads(_file(setting).read_text(encoding="utf-8"))
         for steps in PRIMARY:
             row = f"{setting}, {steps} steps"
             of = {styles.label(method): ends for method, ends in gains[str(steps)].items()}

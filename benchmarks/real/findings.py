@@ -70,7 +70,8 @@ def contrasts(scores: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.Data
 
     Returns:
         A row a pair: ``gain`` and ``half`` (of the 95 % t interval) in points, ``p`` of the paired t test and
-        ``flip`` of sign flips, both with Holm's correction over the pairs, ``tasks`` above and below zero.
+        ``flip`` of sign flips, both with Holm's correction over the pairs, ``single``, the t test's p before
+        it, tasks ``up`` and ``down``, above and below zero.
     """
     rows = []
     for one, other in pairs:
@@ -78,6 +79,7 @@ def contrasts(scores: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.Data
         up, down = int((gain > 0).sum()), int((gain < 0).sum())
         rows.append((one, other, *t_test(gain.to_numpy()), sign_flip_p(gain.to_numpy()), up, down))
     found = pd.DataFrame(rows, columns=["one", "other", "gain", "half", "p", "flip", "up", "down"])
+    found["single"] = found["p"]
     for name in ("p", "flip"):
         found[name] = holm(found[name].tolist())
     return found

@@ -15,7 +15,7 @@ from itertools import product
 from pathlib import Path
 
 import pandas as pd
-from benchmarks.real.figure import SETTINGS
+from benchmarks.real.figure import SETTINGS, done
 from benchmarks.real.findings import BASELINE, LEARNED, ROWS, read, signed
 
 from softstart.analysis.arg import relative_gains
@@ -66,22 +66,22 @@ def read_similarity() -> pd.DataFrame:
 
 def tables(similarity: pd.DataFrame) -> Iterator[str]:
     """Rank correlations of similarity and gain after 100 steps, and what following it would have gained."""
-    done = [setting for setting in SETTINGS if (ROWS / f"real-{setting}.json").exists()]
-    parts = [part(setting) for setting in done]
+    settings = done()
+    parts = [part(setting) for setting in settings]
     measures = {str(name): table.droplevel(0) for name, table in similarity.groupby(level=0, sort=False)}
-    results = pd.concat([read(f"real-{setting}")[0] for setting in done], ignore_index=True)
+    results = pd.concat([read(f"real-{setting}")[0] for setting in settings], ignore_index=True)
     gains = relative_gains(results[results["budget"] == STEPS], BASELINE)
     gains = gains[gains["method"] != BASELINE]
     found = correlations(similarity_and_gain(measures, parts, gains))
     yield "| setting | method | " + " | ".join(measures) + " |"
     yield "|---|---|" + "---|" * len(measures)
-    for setting, method in product(done, LEARNED):
+    for setting, method in product(settings, LEARNED):
         by = found[(found["setting"] == setting) & (found["method"] == method)].set_index("measure")
         cells = " | ".join(_cell(by.at[name, "rho"], by.at[name, "p"]) for name in measures)
         yield signed(f"| {setting} | `{method}` | {cells} |")
     small, _, expected = small_p_values(found)
     yield f"\nRank correlations (p): {small} of {len(found)} have p < .05; by chance {expected:.1f} would."
-    if len(done) > 1:
+    if len(settings) > 1:
         yield "\n| method | followed | at random | best of the others | best in hindsight | p |"
         yield "|---|---|---|---|---|---|"
         for row in follow_summary(followed(measures, parts, gains)).itertuples():
